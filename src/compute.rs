@@ -1,0 +1,135 @@
+//! Where kernels run: an instruction set and a number of threads, as one value to pass down.
+
+use crate::error::{Error, Result};
+use crate::simd::InstructionSet;
+use std::sync::Arc;
+
+/// An instruction set and a number of threads.
+///
+/// Neither changes a bit of any result; both change how long it takes. Cloning is cheap and
+/// shares the threads.
+///
+/// ```
+/// use elbo::{Compute, simd::InstructionSet};
+///
+/// let compute = Compute::new(InstructionSet::detect(), 2)?;
+/// assert_eq!(compute.threads(), 2);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Compute {
+    simd: InstructionSet,
+    /// `None`: everything runs on the calling thread.
+    pool: Option<Arc<rayon::ThreadPool>>,
+}
+
+impl Compute {
+    /// `threads` threads of its own that run `simd`; with one, everything stays on the caller's.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for 0 threads, [`Error::Threads`] if the system refuses them.
+    pub fn new(simd: InstructionSet, threads: usize) -> Result<Self> {
+        let pool = match threads {
+            0 => return Err(Error::config("threads", "at least 1", threads)),
+            1 => None,
+            _ => Some(Arc::new(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .thread_name(|i| format!("elbo-{i}"))
+                    .build()
+                    .map_err(|e| Error::Threads { threads, reason: e.to_string() })?,
+            )),
+        };
+        Ok(Self { simd, pool })
+    }
+
+    /// The machine's widest instruction set on the calling thread alone.
+    #[must_use]
+    pub fn serial() -> Self {
+        Self { simd: InstructionSet::detect(), pool: None }
+    }
+
+    /// The machine's widest instruction set on as many threads as the process may use.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] if the system refuses the threads.
+    pub fn parallel() -> Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::new(InstructionSet::detect(), threads)
+    }
+
+    /// The instruction set.
+    #[must_use]
+    pub fn simd(&self) -> InstructionSet {
+        self.simd
+    }
+
+    /// The number of threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
+    }
+
+    /// Runs `work` inside the thread pool (at once, with one thread).
+    ///
+    /// Every function that takes a `Compute` enters the pool by itself. Entering costs a few
+    /// microseconds and now and then a small allocation in rayon's queue; a loop of short calls
+    /// saves both by entering once, around the loop.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            None => work(),
+            Some(pool) => pool.install(work),
+        }
+    }
+
+    /// Calls `work(index, item)` for every item, on any thread, in any order.
+    ///
+    /// The range is halved by `rayon::join`, which keeps its jobs on the stack: no allocation.
+    pub(crate) fn for_each_mut<T: Send>(
+        &self,
+        items: &mut [T],
+        work: impl Fn(usize, &mut T) + Sync,
+    ) {
+        fn halve<T: Send>(first: usize, items: &mut [T], work: &(impl Fn(usize, &mut T) + Sync)) {
+            match items {
+                [] => {}
+                [item] => work(first, item),
+                _ => {
+                    let half = items.len() / 2;
+                    let (left, right) = items.split_at_mut(half);
+                    rayon::join(|| halve(first, left, work), || halve(first + half, right, work));
+                }
+            }
+        }
+        if self.pool.is_none() {
+            for (index, item) in items.iter_mut().enumerate() {
+                work(index, item);
+            }
+        } else {
+            self.install(|| halve(0, items, &work));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_visited_once_with_its_index() {
+        for threads in [1, 2, 5] {
+            let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+            for n in [0, 1, 2, 7, 100] {
+                let mut items = vec![0_usize; n];
+                compute.for_each_mut(&mut items, |index, item| *item += index + 1);
+                assert!(items.iter().enumerate().all(|(i, &v)| v == i + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn no_threads_is_an_error() {
+        let message = Compute::new(InstructionSet::detect(), 0).unwrap_err().to_string();
+        assert_eq!(message, "`threads`: expected at least 1, found 0");
+    }
+}

@@ -1,0 +1,176 @@
+//! The one error type of the crate.
+
+use std::path::PathBuf;
+
+/// What went wrong, in words that say what would be right.
+///
+/// New variants may come: match with a wildcard arm.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An array whose shape does not fit the others or the model.
+    #[error("`{argument}`: expected shape {expected}, found {found}")]
+    Shape {
+        /// The argument, by its name in the function's signature.
+        argument: &'static str,
+        /// The shape that would fit, as `[rows, columns]`.
+        expected: String,
+        /// The shape that was given.
+        found: String,
+    },
+
+    /// An array whose rows are not contiguous in memory.
+    #[error(
+        "`{argument}`: rows must be contiguous (column stride 1, rows not overlapping), \
+         found strides {strides:?}; pass `.as_standard_layout()` of it"
+    )]
+    Layout {
+        /// The argument, by its name in the function's signature.
+        argument: &'static str,
+        /// The strides that were given, in elements.
+        strides: Vec<isize>,
+    },
+
+    /// A target that the likelihood does not accept.
+    #[error(
+        "row {row}, column {column}: {value} is outside {accepted}; \
+         scale the data into that range"
+    )]
+    TargetOutOfRange {
+        /// The row of the data.
+        row: usize,
+        /// The column of the data.
+        column: usize,
+        /// The value found there.
+        value: f32,
+        /// The range that the likelihood accepts, such as `[0, 1]`.
+        accepted: &'static str,
+    },
+
+    /// NaN or ±∞ in the data.
+    #[error("row {row}, column {column}: {value} in the data{}", at_step(*step))]
+    NotFiniteData {
+        /// The row of the data.
+        row: usize,
+        /// The column of the data.
+        column: usize,
+        /// The value found there.
+        value: f32,
+        /// The training step that met it, if it was met in training.
+        step: Option<u64>,
+    },
+
+    /// A loss that is NaN or ±∞.
+    #[error(
+        "the {term} of row {row} is {value}{}; the weights were left as they were: \
+         try a smaller learning rate",
+        at_step(*step)
+    )]
+    NotFiniteLoss {
+        /// `reconstruction` or `KL divergence`.
+        term: &'static str,
+        /// The row of the data.
+        row: usize,
+        /// The loss of that row, in nats.
+        value: f64,
+        /// The training step, if it was in training. The weights are those before the step.
+        step: Option<u64>,
+    },
+
+    /// A setting that makes no sense, found when the configuration is built.
+    #[error("`{setting}`: expected {expected}, found {found}")]
+    Config {
+        /// The setting, by the name of its builder method.
+        setting: &'static str,
+        /// What would be accepted.
+        expected: &'static str,
+        /// What was given.
+        found: String,
+    },
+
+    /// An instruction set that is unknown or not there.
+    #[error("instruction set `{requested}`: this machine has {available} (or `auto`)")]
+    InstructionSet {
+        /// The name asked for.
+        requested: String,
+        /// The names that can be had.
+        available: String,
+    },
+
+    /// A thread pool that the operating system refused.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the operating system said.
+        reason: String,
+    },
+
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// A model file that is damaged or not a model file.
+    #[error("{}: {reason}", path.display())]
+    ModelFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn at_step(step: Option<u64>) -> String {
+    step.map_or_else(String::new, |step| format!(", at step {step}"))
+}
+
+impl Error {
+    /// A shape that is not the expected one.
+    pub(crate) fn shape(argument: &'static str, expected: [usize; 2], found: &[usize]) -> Self {
+        Self::Shape { argument, expected: format!("{expected:?}"), found: format!("{found:?}") }
+    }
+
+    /// A setting outside its domain.
+    pub(crate) fn config(
+        setting: &'static str,
+        expected: &'static str,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Self::Config { setting, expected, found: found.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_where_and_what_would_be_right() {
+        let cases = [
+            (
+                Error::shape("targets", [2, 784], &[2, 783]),
+                "`targets`: expected shape [2, 784], found [2, 783]",
+            ),
+            (
+                Error::TargetOutOfRange { row: 3, column: 5, value: 1.5, accepted: "[0, 1]" },
+                "row 3, column 5: 1.5 is outside [0, 1]; scale the data into that range",
+            ),
+            (
+                Error::NotFiniteData { row: 3, column: 5, value: f32::NAN, step: Some(7) },
+                "row 3, column 5: NaN in the data, at step 7",
+            ),
+            (Error::config("latent", "at least 1", 0), "`latent`: expected at least 1, found 0"),
+        ];
+        for (error, message) in cases {
+            assert_eq!(error.to_string(), message);
+        }
+    }
+}

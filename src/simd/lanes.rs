@@ -1,0 +1,98 @@
+//! Sixteen consecutive elements in as many registers as the instruction set needs for them.
+
+use super::LANES;
+use pulp::Simd;
+
+/// Sixteen consecutive `f32`: one register with 16 lanes, two with 8, four with 4.
+///
+/// Only the first [`Self::VECTORS`] registers are in use; the others are zero and vanish when
+/// the compiler unrolls the loops, whose bounds it knows.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16<S: Simd>(pub(crate) [S::f32s; 4]);
+
+impl<S: Simd> F32x16<S> {
+    /// Registers in use.
+    pub(crate) const VECTORS: usize = LANES / S::F32_LANES;
+
+    #[inline(always)]
+    pub(crate) fn splat(simd: S, value: f32) -> Self {
+        Self([simd.splat_f32s(value); 4])
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(simd: S, from: &[f32; LANES]) -> Self {
+        let mut out = Self::splat(simd, 0.0);
+        let (vectors, _) = S::as_simd_f32s(from);
+        for v in 0..Self::VECTORS {
+            out.0[v] = vectors[v];
+        }
+        out
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f32; LANES]) {
+        let (vectors, _) = S::as_mut_simd_f32s(to);
+        vectors[..Self::VECTORS].copy_from_slice(&self.0[..Self::VECTORS]);
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, simd: S, other: Self) -> Self {
+        let mut out = self;
+        for v in 0..Self::VECTORS {
+            out.0[v] = simd.add_f32s(self.0[v], other.0[v]);
+        }
+        out
+    }
+
+    #[inline(always)]
+    pub(crate) fn sub(self, simd: S, other: Self) -> Self {
+        let mut out = self;
+        for v in 0..Self::VECTORS {
+            out.0[v] = simd.sub_f32s(self.0[v], other.0[v]);
+        }
+        out
+    }
+}
+
+/// The whole groups of 16 of a slice, and the rest.
+#[inline(always)]
+pub(crate) fn groups(slice: &[f32]) -> (&[[f32; LANES]], &[f32]) {
+    slice.as_chunks::<LANES>()
+}
+
+/// The whole groups of 16 of a mutable slice, and the rest.
+#[inline(always)]
+pub(crate) fn groups_mut(slice: &mut [f32]) -> (&mut [[f32; LANES]], &mut [f32]) {
+    slice.as_chunks_mut::<LANES>()
+}
+
+/// The last, short group of a slice, filled up with `fill`.
+///
+/// A tail goes through the same code as a whole group, on a copy: what `fill` gives is thrown
+/// away (or masked, where it would be summed), so a kernel has one body and no special cases.
+#[inline(always)]
+pub(crate) fn padded(tail: &[f32], fill: f32) -> [f32; LANES] {
+    let mut group = [fill; LANES];
+    group[..tail.len()].copy_from_slice(tail);
+    group
+}
+
+/// An element-wise function of one argument, generic over the register.
+pub(crate) trait Unary: Copy {
+    fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s;
+}
+
+/// `out[i] = f(x[i])`. The slices have one length.
+#[inline(always)]
+pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) {
+    debug_assert_eq!(out.len(), x.len());
+    let (out_head, out_tail) = S::as_mut_simd_f32s(out);
+    let (x_head, x_tail) = S::as_simd_f32s(x);
+    for (o, &v) in out_head.iter_mut().zip(x_head) {
+        *o = f.apply(simd, v);
+    }
+    if !x_tail.is_empty() {
+        let value = f.apply(simd, simd.partial_load_f32s(x_tail));
+        simd.partial_store_f32s(out_tail, value);
+    }
+}

@@ -1,0 +1,209 @@
+//! Which instruction set runs a kernel, and the 16 canonical lanes that every kernel counts in.
+//!
+//! An [`InstructionSet`] is a value: detected or requested once, then passed down. There is no
+//! global state and no environment variable, so a program can run two of them side by side, and
+//! a test can run all that the machine has in one loop.
+//!
+//! # How the bits stay the same
+//! A kernel sees its data as groups of [`LANES`] = 16 consecutive elements, on every instruction
+//! set: one register with AVX-512, two with AVX2, four with NEON, an array in the scalar twins.
+//! Lane functions are made of IEEE operations that every target rounds alike (fused
+//! multiply-add, add, subtract, multiply, divide, square root, compare, select, bit operations),
+//! and sums over lanes run through one fixed tree ([`sum`]). So the width of a register is a
+//! matter of speed alone.
+
+#[allow(unsafe_code)] // two marker traits for a plain array
+pub(crate) mod aligned;
+pub(crate) mod lanes;
+pub(crate) mod sum;
+
+use crate::error::Error;
+use pulp::{Scalar128b, Scalar256b, Scalar512b, WithSimd};
+use std::fmt;
+use std::str::FromStr;
+
+/// Canonical lanes: the number of consecutive elements that every kernel treats as one group.
+pub const LANES: usize = 16;
+
+/// An instruction set that this machine can run, as a value to pass down.
+///
+/// It can only be made by asking ([`detect`](Self::detect), [`available`](Self::available), or
+/// parsing a name), so holding one proves that its instructions are there.
+///
+/// ```
+/// use elbo::simd::InstructionSet;
+///
+/// let best = InstructionSet::detect();
+/// assert!(InstructionSet::available().contains(&best));
+/// assert_eq!("scalar".parse::<InstructionSet>()?.lanes(), 4);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct InstructionSet(Token);
+
+/// The token types of pulp: each but the scalar ones exists only where its features do.
+#[derive(Clone, Copy)]
+enum Token {
+    Scalar4(Scalar128b),
+    Scalar8(Scalar256b),
+    Scalar16(Scalar512b),
+    #[cfg(target_arch = "x86_64")]
+    V3(pulp::x86::V3),
+    #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+    V4(pulp::x86::V4),
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+}
+
+impl InstructionSet {
+    /// Portable code, four lanes at a time.
+    pub const SCALAR: Self = Self(Token::Scalar4(Scalar128b));
+    /// Portable code in arrays of eight: the twin of a 256-bit register, for tests.
+    pub const SCALAR_8: Self = Self(Token::Scalar8(Scalar256b));
+    /// Portable code in arrays of sixteen: the twin of a 512-bit register, for tests.
+    pub const SCALAR_16: Self = Self(Token::Scalar16(Scalar512b));
+
+    /// The widest instruction set that this machine has.
+    #[must_use]
+    pub fn detect() -> Self {
+        *Self::available().last().expect("the scalar sets are always there")
+    }
+
+    /// All instruction sets that this machine can run, the widest last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "nothing is pushed where there is nothing to detect")]
+        let mut sets = vec![Self::SCALAR, Self::SCALAR_8, Self::SCALAR_16];
+        #[cfg(target_arch = "x86_64")]
+        sets.extend(pulp::x86::V3::try_new().map(|token| Self(Token::V3(token))));
+        #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+        sets.extend(pulp::x86::V4::try_new().map(|token| Self(Token::V4(token))));
+        #[cfg(target_arch = "aarch64")]
+        sets.extend(pulp::aarch64::Neon::try_new().map(|token| Self(Token::Neon(token))));
+        sets
+    }
+
+    /// Its name, as [`FromStr`] reads it: `scalar`, `scalar8`, `scalar16`, `v3` (AVX2 and FMA),
+    /// `v4` (AVX-512 F, BW, CD, DQ, VL) or `neon`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Token::Scalar4(_) => "scalar",
+            Token::Scalar8(_) => "scalar8",
+            Token::Scalar16(_) => "scalar16",
+            #[cfg(target_arch = "x86_64")]
+            Token::V3(_) => "v3",
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Token::V4(_) => "v4",
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => "neon",
+        }
+    }
+
+    /// How many `f32` one of its registers holds.
+    #[must_use]
+    pub fn lanes(self) -> usize {
+        struct Lanes;
+        impl WithSimd for Lanes {
+            type Output = usize;
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+                S::F32_LANES
+            }
+        }
+        self.dispatch(Lanes)
+    }
+
+    /// Runs `op` compiled for this instruction set.
+    ///
+    /// Called once for a piece of work of a task's size, never for a row: the call itself is a
+    /// barrier to inlining. `op` must be a struct whose `with_simd` is `#[inline(always)]`;
+    /// closures do not reliably take over the target's features.
+    #[inline]
+    pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+        use pulp::Simd as _;
+        match self.0 {
+            Token::Scalar4(token) => token.vectorize(op),
+            Token::Scalar8(token) => token.vectorize(op),
+            Token::Scalar16(token) => token.vectorize(op),
+            #[cfg(target_arch = "x86_64")]
+            Token::V3(token) => pulp::Simd::vectorize(token, op),
+            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            Token::V4(token) => pulp::Simd::vectorize(token, op),
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(token) => pulp::Simd::vectorize(token, op),
+        }
+    }
+}
+
+/// The widest set of this machine.
+impl Default for InstructionSet {
+    fn default() -> Self {
+        Self::detect()
+    }
+}
+
+impl PartialEq for InstructionSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for InstructionSet {}
+
+impl fmt::Debug for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstructionSet({})", self.name())
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for InstructionSet {
+    type Err = Error;
+
+    /// Reads `auto` or one of the names of [`InstructionSet::name`].
+    ///
+    /// # Errors
+    /// [`Error::InstructionSet`] for a name that is unknown or that this machine cannot run.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        if name == "auto" {
+            return Ok(Self::detect());
+        }
+        let available = Self::available();
+        available.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
+            let names: Vec<_> = available.iter().map(|set| set.name()).collect();
+            Error::InstructionSet { requested: name.to_owned(), available: names.join(", ") }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for set in InstructionSet::available() {
+            assert_eq!(set.name().parse::<InstructionSet>().unwrap(), set);
+        }
+        assert_eq!("auto".parse::<InstructionSet>().unwrap(), InstructionSet::detect());
+    }
+
+    #[test]
+    fn an_unknown_name_lists_what_is_there() {
+        let message = "v9".parse::<InstructionSet>().unwrap_err().to_string();
+        assert!(message.contains("`v9`") && message.contains("scalar8"), "{message}");
+    }
+
+    #[test]
+    fn lanes_divide_the_canonical_sixteen() {
+        for set in InstructionSet::available() {
+            assert_eq!(LANES % set.lanes(), 0, "{set}");
+        }
+    }
+}
