@@ -8,3 +8,4 @@ mod compute;
 
 pub use compute::Compute;
 pub use error::{Error, Result};
+pub mod gemm;

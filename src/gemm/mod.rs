@@ -1,0 +1,464 @@
+//! Matrix products on weight panels: three products, one register tile.
+//!
+//! A dense layer `y = x·Wᵀ + b` (x is `[B, K]`, W is `[N, K]` as PyTorch keeps it) needs three
+//! products, and each element of each of them is **one chain of fused multiply-adds** over its
+//! inner dimension in ascending order:
+//!
+//! | product | element | chain | starts from |
+//! |---|---|---|---|
+//! | [`product`] | `y[b,n]` | k = 0 … K−1 of `x[b,k]·W[n,k]` | `bias[n]` |
+//! | [`input_gradient`] | `dx[b,k]` | n = 0 … N−1 of `dy[b,n]·W[n,k]` | 0 |
+//! | [`weight_gradient`] | `dW[n,k]` | b = 0 … B−1 of `x[b,k]·dy[b,n]` | 0 |
+//! | | `dbias[n]` | b = 0 … B−1 of `1·dy[b,n]` | 0 |
+//!
+//! Nothing in that contract speaks of registers, tiles, blocks or threads, so none of them can
+//! change a bit, and the oracle of the tests is a three-line loop over [`f32::mul_add`] compared
+//! for equality. The error is that of such a chain: at most `γ·Σ|aᵢ·bᵢ|` with
+//! `γ = n·u/(1−n·u)`, `u = 2⁻²⁴`, n the length of the chain (Higham 2002, §3.1).
+//!
+//! # Panels
+//! Weights live in [`Panels`] all the time: strips of at most 48 outputs, each strip the bias
+//! row first and then one row for each input, so that a register tile reads them front to back.
+//! They are converted to and from `[N, K]` only to be loaded, saved or shown; optimisers are
+//! element-wise and work on panels directly.
+//!
+//! # One tile
+//! All three products run the same register tile ([`tile`]): some scalars broadcast from one
+//! matrix, some vectors loaded from the other, read in place. What differs is who gives the
+//! scalars, and along which strides.
+//!
+//! | | scalars (rows of the tile) | vectors (columns of the tile) |
+//! |---|---|---|
+//! | `product` | x: rows of the batch | a panel: outputs |
+//! | `input_gradient` | a panel: inputs | dyᵀ: rows of the batch |
+//! | `weight_gradient` | x: inputs | dy: outputs |
+//!
+//! Neither x nor the weights are ever repacked. The input gradient reads `dy` transposed and
+//! leaves `dx` transposed; the two transpositions move some hundredth of the data that a second,
+//! transposed copy of the weights would cost at large batches, and keep no state.
+
+pub(crate) mod panels;
+#[allow(unsafe_code)] // the register tile reads through pointers
+mod tile;
+mod transpose;
+
+use crate::compute::Compute;
+use crate::error::{Error, Result};
+use crate::simd::aligned::AlignedBuffer;
+use crate::simd::lanes::Unary;
+use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
+pub use panels::Panels;
+pub(crate) use panels::{PanelLayout, padded};
+use pulp::{Simd, WithSimd};
+pub(crate) use tile::{GradientSource, Sink, weight_gradient_rows};
+pub(crate) use transpose::transpose;
+
+/// A matrix in memory whose rows are contiguous: `stride` elements from one row to the next.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) stride: usize,
+}
+
+/// As [`Rows`], to be written.
+pub(crate) struct RowsMut<'a> {
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    /// Columns that may be written. Those between a layer's outputs and its padded outputs are
+    /// written with zeros if they are within this number.
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
+}
+
+/// The identity, for a product without an activation.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity;
+
+impl Unary for Identity {
+    #[inline(always)]
+    fn apply<S: Simd>(self, _: S, x: S::f32s) -> S::f32s {
+        x
+    }
+}
+
+/// `y = f(x·Wᵀ + b)` on the rows given: the body of a task.
+#[inline(always)]
+pub(crate) fn product_rows<S: Simd, F: Unary>(
+    simd: S,
+    y: &mut RowsMut<'_>,
+    x: Rows<'_>,
+    panels: &[f32],
+    layout: PanelLayout,
+    activation: F,
+) {
+    tile::product(simd, y, x, panels, layout, activation);
+}
+
+/// `dxᵀ = Wᵀ·dyᵀ` for `lanes` rows of the batch: the body of a task. `dyt` is `[N, lanes]`,
+/// `dxt` is `[K, lanes]` and is overwritten; `lanes` is a multiple of 16.
+#[inline(always)]
+pub(crate) fn input_gradient_rows<S: Simd>(
+    simd: S,
+    dxt: &mut [f32],
+    dyt: &[f32],
+    lanes: usize,
+    panels: &[f32],
+    layout: PanelLayout,
+) {
+    tile::input_gradient(simd, dxt, dyt, lanes, panels, layout);
+}
+
+/// Rows of the batch that one task of the public functions takes.
+const TASK_ROWS: usize = 32;
+
+/// Forward product: overwrites `y` (`[B, N]`) with `x·Wᵀ + b`, x `[B, K]`.
+///
+/// Each element is one chain of fused multiply-adds over k, ascending, from the bias; see the
+/// [module](self) for the error. NaN and ±∞ go through as IEEE arithmetic has it.
+///
+/// ```
+/// use elbo::{Compute, gemm::{Panels, product}};
+/// use ndarray::{Array2, array};
+///
+/// let weight = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]; // N = 2 outputs, K = 3 inputs
+/// let panels = Panels::pack(weight.view(), &[0.5, -0.5])?;
+/// let x = array![[1.0, 0.0, -1.0]];
+/// let mut y = Array2::zeros((1, 2));
+/// product(&Compute::serial(), y.view_mut(), x.view(), &panels)?;
+/// assert_eq!(y, array![[-1.5, -2.5]]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `y` is not in standard layout
+/// (an `x` that is not is copied).
+pub fn product(
+    compute: &Compute,
+    mut y: ArrayViewMut2<'_, f32>,
+    x: ArrayView2<'_, f32>,
+    panels: &Panels,
+) -> Result<()> {
+    struct Task<'a, 'b> {
+        y: &'a mut RowsMut<'b>,
+        x: Rows<'a>,
+        panels: &'a Panels,
+    }
+    impl WithSimd for Task<'_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self { y, x, panels } = self;
+            product_rows(simd, y, x, panels, panels.layout(), Identity);
+        }
+    }
+
+    let layout = panels.layout();
+    let batch = x.nrows();
+    expect_shape("x", [batch, layout.inputs], x.shape())?;
+    expect_shape("y", [batch, layout.outputs], y.shape())?;
+    let x = x.as_standard_layout();
+    let x = rows(&x);
+    let mut tasks = split_rows(rows_mut("y", &mut y)?);
+    compute.for_each_mut(&mut tasks, |index, y| {
+        let first = index * TASK_ROWS;
+        let x = Rows { data: &x.data[first * x.stride..], rows: y.rows, stride: x.stride };
+        compute.simd().dispatch(Task { y, x, panels });
+    });
+    Ok(())
+}
+
+/// Input gradient: overwrites `dx` (`[B, K]`) with `dy·W`, dy `[B, N]`.
+///
+/// Each element is one chain of fused multiply-adds over n, ascending, from 0.
+/// Allocates two transposed copies of 32 rows for each task.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `dx` is not in standard layout.
+pub fn input_gradient(
+    compute: &Compute,
+    mut dx: ArrayViewMut2<'_, f32>,
+    dy: ArrayView2<'_, f32>,
+    panels: &Panels,
+) -> Result<()> {
+    struct Task<'a> {
+        dxt: &'a mut [f32],
+        dyt: &'a [f32],
+        panels: &'a Panels,
+    }
+    impl WithSimd for Task<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self { dxt, dyt, panels } = self;
+            input_gradient_rows(simd, dxt, dyt, TASK_ROWS, panels, panels.layout());
+        }
+    }
+
+    let PanelLayout { inputs, outputs } = panels.layout();
+    let batch = dy.nrows();
+    expect_shape("dy", [batch, outputs], dy.shape())?;
+    expect_shape("dx", [batch, inputs], dx.shape())?;
+    let dy = dy.as_standard_layout();
+    let dy = rows(&dy);
+    let mut tasks = split_rows(rows_mut("dx", &mut dx)?);
+    compute.for_each_mut(&mut tasks, |index, dx| {
+        let mut dyt = AlignedBuffer::zeros(outputs * TASK_ROWS);
+        let mut dxt = AlignedBuffer::zeros(inputs * TASK_ROWS);
+        let first = index * TASK_ROWS;
+        transpose(&mut dyt, TASK_ROWS, &dy.data[first * dy.stride..], dy.stride, dx.rows, outputs);
+        compute.simd().dispatch(Task { dxt: &mut dxt, dyt: &dyt, panels });
+        transpose(dx.data, dx.stride, &dxt, TASK_ROWS, inputs, dx.rows);
+    });
+    Ok(())
+}
+
+/// Weight gradient: overwrites `dpanels` with `dyᵀ·x` and, in the bias row, the column sums of
+/// `dy`; x `[B, K]`, dy `[B, N]`.
+///
+/// Each element is one chain of fused multiply-adds over the rows of the batch, ascending, from
+/// 0: the work is split over output tiles, never over partial sums of the batch.
+/// Allocates a copy of `dy` whose rows are padded to whole registers.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit.
+pub fn weight_gradient(
+    compute: &Compute,
+    dpanels: &mut Panels,
+    x: ArrayView2<'_, f32>,
+    dy: ArrayView2<'_, f32>,
+) -> Result<()> {
+    struct Overwrite<'a>(&'a mut [f32]);
+    impl Sink for Overwrite<'_> {
+        #[inline(always)]
+        fn put<S: Simd>(&mut self, _: S, at: usize, gradient: S::f32s) {
+            let (vectors, _) = S::as_mut_simd_f32s(&mut self.0[at..at + S::F32_LANES]);
+            vectors[0] = gradient;
+        }
+    }
+    struct Task<'a> {
+        sink: Overwrite<'a>,
+        rows: std::ops::Range<usize>,
+        panel: panels::Panel,
+        source: [GradientSource<'a>; 1],
+    }
+    impl WithSimd for Task<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self { mut sink, rows, panel, source } = self;
+            weight_gradient_rows(simd, &mut sink, &source, panel, rows);
+        }
+    }
+
+    let layout = dpanels.layout();
+    let batch = x.nrows();
+    expect_shape("x", [batch, layout.inputs], x.shape())?;
+    expect_shape("dy", [batch, layout.outputs], dy.shape())?;
+    let x = x.as_standard_layout();
+    let x = rows(&x);
+    let dy_stride = padded(layout.outputs);
+    let mut dy_padded = AlignedBuffer::zeros(batch * dy_stride);
+    for (to, from) in dy_padded.chunks_exact_mut(dy_stride.max(1)).zip(dy.rows()) {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = from;
+        }
+    }
+    let source =
+        GradientSource { x, dy: Rows { data: &dy_padded, rows: batch, stride: dy_stride } };
+
+    let panel_rows = layout.inputs + 1;
+    let mut tasks = Vec::new();
+    let mut rest: &mut [f32] = &mut dpanels[..];
+    for panel in layout.panels() {
+        let (chunk, tail) = rest.split_at_mut(panel_rows * panel.width);
+        rest = tail;
+        tasks.push((panel, chunk));
+    }
+    compute.for_each_mut(&mut tasks, |_, (panel, chunk)| {
+        compute.simd().dispatch(Task {
+            sink: Overwrite(chunk),
+            rows: 0..panel_rows,
+            panel: *panel,
+            source: [source],
+        });
+    });
+    Ok(())
+}
+
+fn split_rows(y: RowsMut<'_>) -> Vec<RowsMut<'_>> {
+    let RowsMut { data, rows, columns, stride } = y;
+    if rows == 0 || columns == 0 {
+        return Vec::new();
+    }
+    data.chunks_mut(TASK_ROWS * stride)
+        .enumerate()
+        .map(|(index, data)| RowsMut {
+            data,
+            rows: TASK_ROWS.min(rows - index * TASK_ROWS),
+            columns,
+            stride,
+        })
+        .collect()
+}
+
+/// Fails unless `found` is `expected`.
+pub(crate) fn expect_shape(
+    argument: &'static str,
+    expected: [usize; 2],
+    found: &[usize],
+) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(Error::shape(argument, expected, found)) }
+}
+
+/// An output's memory, which must be one block of rows.
+fn rows_mut<'a>(
+    argument: &'static str,
+    view: &'a mut ArrayViewMut2<'_, f32>,
+) -> Result<RowsMut<'a>> {
+    let (rows, columns) = view.dim();
+    let strides = view.strides().to_vec();
+    let data = view.as_slice_mut().ok_or(Error::Layout { argument, strides })?;
+    Ok(RowsMut { data, rows, columns, stride: columns })
+}
+
+/// An input's memory, copied if it is not one block of rows.
+fn rows<'a>(standard: &'a CowArray<'_, f32, Ix2>) -> Rows<'a> {
+    let (rows, columns) = standard.dim();
+    Rows { data: standard.as_slice().expect("a standard layout"), rows, stride: columns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+    use ndarray::{Array1, Array2};
+
+    /// Numbers of every size and sign, some of them zero, that round at nearly every step.
+    fn matrix(rows: usize, columns: usize, salt: u32) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(r, c)| {
+            let mut h = (r as u32).wrapping_mul(0x9E37_79B9) ^ (c as u32).wrapping_mul(0x85EB_CA6B);
+            h = (h ^ salt).wrapping_mul(0xC2B2_AE35);
+            h ^= h >> 15;
+            if h.is_multiple_of(7) { 0.0 } else { (h >> 8) as f32 / 8_388_608.0 - 1.0 }
+        })
+    }
+
+    /// The chain that every kernel must reproduce to the bit.
+    fn chain(start: f32, terms: impl Iterator<Item = (f32, f32)>) -> f32 {
+        terms.fold(start, |sum, (a, b)| a.mul_add(b, sum))
+    }
+
+    fn assert_same_bits(found: &Array2<f32>, expected: &Array2<f32>, what: &str) {
+        for ((index, &f), &e) in found.indexed_iter().zip(expected) {
+            assert_eq!(f.to_bits(), e.to_bits(), "{what} at {index:?}: {f} instead of {e}");
+        }
+    }
+
+    /// One size on every instruction set and one, two and five threads.
+    fn check(m: usize, k: usize, n: usize) {
+        let (x, weight, dy) = (matrix(m, k, 1), matrix(n, k, 2), matrix(m, n, 3));
+        let bias: Vec<f32> = matrix(1, n, 4).iter().copied().collect();
+        let panels = Panels::pack(weight.view(), &bias).unwrap();
+
+        let y_oracle = Array2::from_shape_fn((m, n), |(b, n)| {
+            chain(bias[n], (0..k).map(|k| (x[[b, k]], weight[[n, k]])))
+        });
+        let dx_oracle = Array2::from_shape_fn((m, k), |(b, k)| {
+            chain(0.0, (0..n).map(|n| (dy[[b, n]], weight[[n, k]])))
+        });
+        let dweight_oracle = Array2::from_shape_fn((n, k), |(n, k)| {
+            chain(0.0, (0..m).map(|b| (x[[b, k]], dy[[b, n]])))
+        });
+        let dbias_oracle =
+            Array1::from_shape_fn(n, |n| chain(0.0, (0..m).map(|b| (1.0, dy[[b, n]]))));
+
+        for simd in InstructionSet::available() {
+            for threads in [1, 2, 5] {
+                if threads > 1 && (m < 8 || simd != InstructionSet::detect()) {
+                    continue;
+                }
+                let what = format!("{simd}, {threads} threads, M={m} K={k} N={n}");
+                let compute = Compute::new(simd, threads).unwrap();
+                let mut y = Array2::from_elem((m, n), f32::NAN);
+                product(&compute, y.view_mut(), x.view(), &panels).unwrap();
+                assert_same_bits(&y, &y_oracle, &format!("y, {what}"));
+
+                let mut dx = Array2::from_elem((m, k), f32::NAN);
+                input_gradient(&compute, dx.view_mut(), dy.view(), &panels).unwrap();
+                assert_same_bits(&dx, &dx_oracle, &format!("dx, {what}"));
+
+                let mut dpanels = Panels::zeros(k, n);
+                dpanels.fill(f32::NAN);
+                weight_gradient(&compute, &mut dpanels, x.view(), dy.view()).unwrap();
+                assert_same_bits(&dpanels.weight(), &dweight_oracle, &format!("dW, {what}"));
+                let dbias = dpanels.bias();
+                assert!(
+                    dbias.iter().map(|v| v.to_bits()).eq(dbias_oracle.iter().map(|v| v.to_bits()))
+                );
+                // The padding must come out as zero, or an optimiser would wake it.
+                let nonzero = dpanels.iter().filter(|v| v.to_bits() != 0).count();
+                assert!(nonzero <= n * (k + 1), "padding, {what}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_product_equals_the_oracle_around_every_tile_edge() {
+        // Rows of a tile: 16, 12, 8, 6, 4, 2, 1; a task takes 32.
+        for m in [0, 1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 31, 32, 33, 65] {
+            check(m, 9, 50);
+        }
+        // Columns: registers of 4, 8, 16; panels of 16, 32, 48.
+        for n in [0, 1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 97, 112, 129] {
+            check(13, 5, n);
+            check(1, 3, n);
+        }
+        // The inner dimension, which is the rows of a tile in the two gradients.
+        for k in [0, 1, 2, 3, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 25, 100] {
+            check(9, k, 37);
+            check(1, k, 64);
+        }
+    }
+
+    #[test]
+    fn the_shapes_of_the_classic_network() {
+        for (k, n) in [(784, 400), (400, 40), (20, 400), (400, 784)] {
+            let (x, weight) = (matrix(5, k, 1), matrix(n, k, 2));
+            let bias = vec![0.25; n];
+            let panels = Panels::pack(weight.view(), &bias).unwrap();
+            let mut y = Array2::from_elem((5, n), f32::NAN);
+            product(&Compute::serial(), y.view_mut(), x.view(), &panels).unwrap();
+            let oracle = Array2::from_shape_fn((5, n), |(b, n)| {
+                chain(0.25, (0..k).map(|k| (x[[b, k]], weight[[n, k]])))
+            });
+            assert_same_bits(&y, &oracle, "y");
+        }
+    }
+
+    #[test]
+    fn identities_hold_exactly() {
+        let n = 50;
+        let a = matrix(21, n, 9);
+        let identity = Panels::pack(Array2::eye(n).view(), &vec![0.0; n]).unwrap();
+        for simd in InstructionSet::available() {
+            let compute = Compute::new(simd, 1).unwrap();
+            let mut y = Array2::from_elem((21, n), f32::NAN);
+            product(&compute, y.view_mut(), a.view(), &identity).unwrap();
+            assert_eq!(y, a, "A·I = A, {simd}");
+            let mut dx = Array2::from_elem((21, n), f32::NAN);
+            input_gradient(&compute, dx.view_mut(), a.view(), &identity).unwrap();
+            assert_eq!(dx, a, "A·Iᵀ = A, {simd}");
+        }
+    }
+
+    #[test]
+    fn shapes_are_checked_and_named() {
+        let panels = Panels::zeros(3, 2);
+        let mut y = Array2::zeros((4, 2));
+        let error =
+            product(&Compute::serial(), y.view_mut(), Array2::zeros((4, 5)).view(), &panels)
+                .unwrap_err();
+        assert_eq!(error.to_string(), "`x`: expected shape [4, 3], found [4, 5]");
+    }
+}

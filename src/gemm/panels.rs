@@ -1,0 +1,246 @@
+//! Weights of a dense layer in the order in which the register tile reads them.
+
+use crate::error::{Error, Result};
+use crate::simd::LANES;
+use crate::simd::aligned::AlignedBuffer;
+use ndarray::{Array1, Array2, ArrayView2};
+use std::ops::{Deref, DerefMut, Range};
+
+/// Outputs in a full panel: three AVX-512 registers, which with eight rows of scalars make a
+/// tile of 24 accumulators. Fixed, whatever the machine: the layout of a buffer is not a matter
+/// of who reads it.
+const PANEL: usize = 3 * LANES;
+
+/// The number of outputs (or of columns of an activation) filled up to whole groups of 16.
+pub(crate) const fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(LANES)
+}
+
+/// Where the weights of a layer with `inputs` = K and `outputs` = N lie in its panels.
+///
+/// The outputs, filled up to a multiple of 16, are cut into panels 48 wide; a rest of 16 would
+/// make a thin panel that keeps only a third of the multipliers busy, so the last 64 outputs are
+/// then cut into two panels of 32. Each panel is a block of K+1 rows: the bias, then the
+/// weights from input 0, 1, … K−1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PanelLayout {
+    /// K, the inputs of the layer.
+    pub inputs: usize,
+    /// N, its outputs.
+    pub outputs: usize,
+}
+
+/// One panel: outputs `start .. start + width`, padding included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panel {
+    /// Its first output.
+    pub(crate) start: usize,
+    /// 48, 32 or 16.
+    pub(crate) width: usize,
+    /// Outputs in it that are not padding.
+    pub(crate) outputs: usize,
+    /// Where its bias row starts in the layer's buffer.
+    pub(crate) offset: usize,
+}
+
+impl PanelLayout {
+    /// Elements of the layer's buffer, padding included: (K+1) · N filled up to 16.
+    #[must_use]
+    pub fn len(self) -> usize {
+        (self.inputs + 1) * padded(self.outputs)
+    }
+
+    /// Whether there are no outputs.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.outputs == 0
+    }
+
+    /// How many panels there are of each width: 48 first, then the narrower ones.
+    const fn widths(self) -> (usize, usize, usize) {
+        let groups = padded(self.outputs) / LANES;
+        match (groups / 3, groups % 3) {
+            (threes, 0) => (threes, 0, 32),
+            (0, 1) => (0, 1, 16),
+            (threes, 1) => (threes - 1, 2, 32),
+            (threes, _) => (threes, 1, 32),
+        }
+    }
+
+    /// Number of panels.
+    pub(crate) const fn panel_count(self) -> usize {
+        let (wide, narrow, _) = self.widths();
+        wide + narrow
+    }
+
+    /// Panel `index`, counted from the left.
+    #[inline]
+    pub(crate) const fn panel(self, index: usize) -> Panel {
+        let (wide, _, narrow_width) = self.widths();
+        let (start, width) = if index < wide {
+            (index * PANEL, PANEL)
+        } else {
+            (wide * PANEL + (index - wide) * narrow_width, narrow_width)
+        };
+        let rest = self.outputs - start;
+        let outputs = if rest < width { rest } else { width };
+        Panel { start, width, outputs, offset: (self.inputs + 1) * start }
+    }
+
+    /// The panels from left to right.
+    pub(crate) fn panels(self) -> impl Iterator<Item = Panel> {
+        (0..self.panel_count()).map(move |index| self.panel(index))
+    }
+
+    /// Where weight `[output, input]` lies in the buffer.
+    #[must_use]
+    pub fn weight_index(self, output: usize, input: usize) -> usize {
+        self.index(output, input + 1)
+    }
+
+    /// Where the bias of `output` lies in the buffer.
+    #[must_use]
+    pub fn bias_index(self, output: usize) -> usize {
+        self.index(output, 0)
+    }
+
+    fn index(self, output: usize, row: usize) -> usize {
+        let (wide, _, narrow_width) = self.widths();
+        let index = if output < wide * PANEL {
+            output / PANEL
+        } else {
+            wide + (output - wide * PANEL) / narrow_width
+        };
+        let panel = self.panel(index);
+        panel.offset + row * panel.width + (output - panel.start)
+    }
+
+    /// Writes outputs `first .. first + W.nrows()` of a buffer of this layout.
+    pub(crate) fn pack(
+        self,
+        panels: &mut [f32],
+        first: usize,
+        weight: ArrayView2<'_, f32>,
+        bias: &[f32],
+    ) {
+        debug_assert_eq!(weight.ncols(), self.inputs);
+        for (n, (row, &bias)) in weight.rows().into_iter().zip(bias).enumerate() {
+            panels[self.bias_index(first + n)] = bias;
+            for (k, &value) in row.iter().enumerate() {
+                panels[self.weight_index(first + n, k)] = value;
+            }
+        }
+    }
+
+    /// Reads the weights `[outputs.len(), K]` of some outputs of a buffer of this layout.
+    pub(crate) fn unpack_weight(self, panels: &[f32], outputs: Range<usize>) -> Array2<f32> {
+        Array2::from_shape_fn((outputs.len(), self.inputs), |(n, k)| {
+            panels[self.weight_index(outputs.start + n, k)]
+        })
+    }
+
+    /// Reads the bias of some outputs of a buffer of this layout.
+    pub(crate) fn unpack_bias(self, panels: &[f32], outputs: Range<usize>) -> Array1<f32> {
+        outputs.map(|n| panels[self.bias_index(n)]).collect()
+    }
+}
+
+/// The weights and the bias of one dense layer (or their gradient, or a moment of an optimiser)
+/// in panels. Dereferences to its elements, padding included; the padding is zero and stays
+/// zero under any element-wise optimiser that leaves a weight with a zero gradient alone.
+#[derive(Clone)]
+pub struct Panels {
+    layout: PanelLayout,
+    data: AlignedBuffer,
+}
+
+impl Panels {
+    /// All zero.
+    #[must_use]
+    pub fn zeros(inputs: usize, outputs: usize) -> Self {
+        let layout = PanelLayout { inputs, outputs };
+        Self { layout, data: AlignedBuffer::zeros(layout.len()) }
+    }
+
+    /// From a weight matrix `[N, K]` and a bias `[N]`, as `torch.nn.Linear` keeps them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the bias does not have N elements.
+    pub fn pack(weight: ArrayView2<'_, f32>, bias: &[f32]) -> Result<Self> {
+        let (outputs, inputs) = weight.dim();
+        if bias.len() != outputs {
+            return Err(Error::shape("bias", [1, outputs], &[1, bias.len()]));
+        }
+        let mut panels = Self::zeros(inputs, outputs);
+        panels.layout.pack(&mut panels.data, 0, weight, bias);
+        Ok(panels)
+    }
+
+    /// The weights, `[N, K]`.
+    #[must_use]
+    pub fn weight(&self) -> Array2<f32> {
+        self.layout.unpack_weight(&self.data, 0..self.layout.outputs)
+    }
+
+    /// The bias, `[N]`.
+    #[must_use]
+    pub fn bias(&self) -> Array1<f32> {
+        self.layout.unpack_bias(&self.data, 0..self.layout.outputs)
+    }
+
+    /// Where each weight lies.
+    #[must_use]
+    pub fn layout(&self) -> PanelLayout {
+        self.layout
+    }
+}
+
+impl Deref for Panels {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+impl DerefMut for Panels {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_cover_every_output_once_and_are_never_thin() {
+        for outputs in 0..=800 {
+            let layout = PanelLayout { inputs: 3, outputs };
+            let panels: Vec<_> = layout.panels().collect();
+            let mut start = 0;
+            for panel in &panels {
+                assert_eq!(panel.start, start, "N={outputs}");
+                assert_eq!(panel.offset, 4 * start);
+                assert!(panel.outputs > 0);
+                assert!(panel.width == 48 || panel.width == 32 || outputs <= 16, "N={outputs}");
+                start += panel.width;
+            }
+            assert_eq!(start, padded(outputs));
+            assert_eq!(panels.iter().map(|p| p.outputs).sum::<usize>(), outputs);
+        }
+    }
+
+    #[test]
+    fn pack_and_unpack_are_inverse_and_leave_the_padding_zero() {
+        for (inputs, outputs) in [(0, 5), (1, 1), (3, 20), (7, 64), (5, 112), (2, 129)] {
+            let weight =
+                Array2::from_shape_fn((outputs, inputs), |(n, k)| (n * 100 + k + 1) as f32);
+            let bias: Vec<f32> = (0..outputs).map(|n| -1.0 - n as f32).collect();
+            let panels = Panels::pack(weight.view(), &bias).unwrap();
+            assert_eq!(panels.weight(), weight);
+            assert_eq!(panels.bias().to_vec(), bias);
+            let used = panels.iter().filter(|&&v| v != 0.0).count();
+            assert_eq!(used, (inputs + 1) * outputs);
+        }
+    }
+}

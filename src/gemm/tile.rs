@@ -1,0 +1,414 @@
+//! The register tile, and the loops around it.
+//!
+//! A tile is `ROWS` × `VECTORS` accumulators that stay in registers for the whole of the inner
+//! dimension: no blocking over it, so each accumulator is one chain. At each step the tile loads
+//! `VECTORS` vectors, broadcasts `ROWS` scalars one after the other, and issues
+//! `ROWS`·`VECTORS` fused multiply-adds. Two multipliers with a latency of four cycles want at
+//! least eight chains under way; what limits the tile from above is the register file.
+//!
+//! | registers | tile | accumulators |
+//! |---|---|---|
+//! | 32 of 16 lanes (AVX-512) | 8 × 3, and 12 × 2, 16 × 1 at the edges | 24 |
+//! | 16 of 8 lanes (AVX2) | 6 × 2 | 12 |
+//! | 32 of 4 lanes (NEON) | 4 × 4 | 16 |
+//!
+//! With AVX2, 4 × 3 and 2 × 6 spill and fall to half the speed.
+
+use super::panels::{Panel, PanelLayout};
+use super::{Rows, RowsMut};
+use crate::simd::LANES;
+use crate::simd::lanes::Unary;
+use pulp::Simd;
+
+/// A panel is at most this wide.
+const MAX_WIDTH: usize = 3 * LANES;
+
+/// Scalars of one matrix and vectors of another, as the tile walks over them.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// The scalar of the tile's first row at the first step.
+    scalars: *const f32,
+    /// From one row of the tile to the next.
+    row_stride: usize,
+    /// From one step to the next.
+    scalar_step: usize,
+    /// The first vector at the first step.
+    vectors: *const f32,
+    /// From one step to the next; the vectors of one step are contiguous.
+    vector_step: usize,
+    /// Length of the walk.
+    steps: usize,
+}
+
+/// `tile[i][j] += scalars[i]·vectors[j]` at each step of the walk, fused, in order.
+///
+/// # Safety
+/// For every step s < `steps`, row i < `ROWS` and vector j < `VECTORS`, the scalar at
+/// `i·row_stride + s·scalar_step` and the `VECTORS`·lanes elements from `s·vector_step` on must
+/// be readable from the two pointers.
+#[inline(always)]
+unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    tile: &mut [[S::f32s; VECTORS]; ROWS],
+    walk: Walk,
+) {
+    let Walk { mut scalars, row_stride, scalar_step, mut vectors, vector_step, steps } = walk;
+    // The accumulators live in a local for the length of the loop: written through the
+    // reference they would be stored at every step.
+    let mut local = *tile;
+    for _ in 0..steps {
+        let mut loaded = [simd.splat_f32s(0.0); VECTORS];
+        for (j, vector) in loaded.iter_mut().enumerate() {
+            // SAFETY: by this function's contract.
+            *vector = unsafe { vectors.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned() };
+        }
+        for (i, row) in local.iter_mut().enumerate() {
+            // SAFETY: by this function's contract.
+            let scalar = simd.splat_f32s(unsafe { *scalars.add(i * row_stride) });
+            for (accumulator, &vector) in row.iter_mut().zip(&loaded) {
+                *accumulator = simd.mul_add_f32s(scalar, vector, *accumulator);
+            }
+        }
+        // The step behind the last one may lie outside: advance without claiming otherwise.
+        scalars = scalars.wrapping_add(scalar_step);
+        vectors = vectors.wrapping_add(vector_step);
+    }
+    *tile = local;
+}
+
+/// Something that is done with tiles of one strip of vectors, for any number of rows in it.
+trait TileJob<S: Simd> {
+    /// Rows `row .. row + ROWS` of the job's matrix, all vectors of its strip.
+    fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize);
+}
+
+/// Covers `rows` rows with tiles of a strip `VECTORS` wide, tallest first.
+#[inline(always)]
+fn cover<S: Simd, J: TileJob<S>, const TALL: usize, const VECTORS: usize>(
+    simd: S,
+    rows: std::ops::Range<usize>,
+    job: &mut J,
+) {
+    let (mut row, end) = (rows.start, rows.end);
+    while row + TALL <= end {
+        job.tile::<TALL, VECTORS>(simd, row);
+        row += TALL;
+    }
+    // At most TALL − 1 ≤ 15 rows are left.
+    if TALL > 8 && row + 8 <= end {
+        job.tile::<8, VECTORS>(simd, row);
+        row += 8;
+    }
+    if row + 4 <= end {
+        job.tile::<4, VECTORS>(simd, row);
+        row += 4;
+    }
+    if row + 2 <= end {
+        job.tile::<2, VECTORS>(simd, row);
+        row += 2;
+    }
+    if row < end {
+        job.tile::<1, VECTORS>(simd, row);
+    }
+}
+
+/// How wide a strip this instruction set takes of `width` columns: all of it with 16 lanes,
+/// which fits three vectors; 16 columns with fewer.
+#[inline(always)]
+const fn strip_width<S: Simd>(width: usize) -> usize {
+    if S::F32_LANES == LANES { width } else { LANES }
+}
+
+/// Chooses the tile for a strip.
+#[inline(always)]
+fn cover_strip<S: Simd, J: TileJob<S>>(
+    simd: S,
+    strip: usize,
+    rows: std::ops::Range<usize>,
+    job: &mut J,
+) {
+    match (S::F32_LANES, strip / S::F32_LANES) {
+        (16, 3) => cover::<S, J, 8, 3>(simd, rows, job),
+        (16, 2) => cover::<S, J, 12, 2>(simd, rows, job),
+        (16, _) => cover::<S, J, 16, 1>(simd, rows, job),
+        (8, _) => cover::<S, J, 6, 2>(simd, rows, job),
+        (_, _) => cover::<S, J, 4, 4>(simd, rows, job),
+    }
+}
+
+/// `y = f(x·Wᵀ + b)`: for each panel, for each of its strips, for each tile of rows.
+#[inline(always)]
+pub(super) fn product<S: Simd, F: Unary>(
+    simd: S,
+    y: &mut RowsMut<'_>,
+    x: Rows<'_>,
+    panels: &[f32],
+    layout: PanelLayout,
+    activation: F,
+) {
+    struct Job<'a, 'b, F> {
+        y: &'a mut RowsMut<'b>,
+        x: Rows<'a>,
+        inputs: usize,
+        panel: &'a [f32],
+        width: usize,
+        /// First column of the strip, in the panel and in y.
+        in_panel: usize,
+        column: usize,
+        activation: F,
+    }
+    impl<S: Simd, F: Unary> TileJob<S> for Job<'_, '_, F> {
+        #[inline(always)]
+        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
+            let width = VECTORS * S::F32_LANES;
+            let (bias, _) = S::as_simd_f32s(&self.panel[self.in_panel..self.in_panel + width]);
+            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            for accumulators in &mut tile {
+                accumulators.copy_from_slice(bias);
+            }
+            if self.inputs > 0 {
+                let x = &self.x.data[row * self.x.stride..];
+                let weights = &self.panel[self.width + self.in_panel..];
+                assert!((ROWS - 1) * self.x.stride + self.inputs <= x.len());
+                assert!((self.inputs - 1) * self.width + width <= weights.len());
+                let walk = Walk {
+                    scalars: x.as_ptr(),
+                    row_stride: self.x.stride,
+                    scalar_step: 1,
+                    vectors: weights.as_ptr(),
+                    vector_step: self.width,
+                    steps: self.inputs,
+                };
+                // SAFETY: the two assertions bound the last scalar and the last vector read.
+                unsafe { accumulate(simd, &mut tile, walk) };
+            }
+            let columns = width.min(self.y.columns - self.column);
+            for (i, accumulators) in tile.iter().enumerate() {
+                let at = (row + i) * self.y.stride + self.column;
+                let y = &mut self.y.data[at..at + columns];
+                if columns == width {
+                    let (y, _) = S::as_mut_simd_f32s(y);
+                    for (y, &accumulator) in y.iter_mut().zip(accumulators) {
+                        *y = self.activation.apply(simd, accumulator);
+                    }
+                } else {
+                    let mut whole = [0.0; MAX_WIDTH];
+                    let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
+                    for (vector, &accumulator) in vectors.iter_mut().zip(accumulators) {
+                        *vector = self.activation.apply(simd, accumulator);
+                    }
+                    y.copy_from_slice(&whole[..columns]);
+                }
+            }
+        }
+    }
+
+    debug_assert_eq!(panels.len(), layout.len());
+    let rows = y.rows;
+    debug_assert!(rows <= x.rows);
+    for index in 0..layout.panel_count() {
+        let Panel { start, width, offset, .. } = layout.panel(index);
+        let panel = &panels[offset..offset + (layout.inputs + 1) * width];
+        let strip = strip_width::<S>(width);
+        let mut in_panel = 0;
+        while in_panel < width && start + in_panel < y.columns {
+            let column = start + in_panel;
+            let inputs = layout.inputs;
+            let mut job = Job { y: &mut *y, x, inputs, panel, width, in_panel, column, activation };
+            cover_strip(simd, strip, 0..rows, &mut job);
+            in_panel += strip;
+        }
+    }
+}
+
+/// `dxᵀ = Wᵀ·dyᵀ`: for each strip of rows of the batch, for each tile of inputs. The chain runs
+/// through the panels from left to right, so it is over all outputs in ascending order.
+#[inline(always)]
+pub(super) fn input_gradient<S: Simd>(
+    simd: S,
+    dxt: &mut [f32],
+    dyt: &[f32],
+    lanes: usize,
+    panels: &[f32],
+    layout: PanelLayout,
+) {
+    struct Job<'a> {
+        dxt: &'a mut [f32],
+        dyt: &'a [f32],
+        lanes: usize,
+        /// First row of the batch in the strip.
+        lane: usize,
+        panels: &'a [f32],
+        layout: PanelLayout,
+    }
+    impl<S: Simd> TileJob<S> for Job<'_> {
+        #[inline(always)]
+        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, input: usize) {
+            let strip = VECTORS * S::F32_LANES;
+            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            for index in 0..self.layout.panel_count() {
+                let Panel { start, width, outputs, offset } = self.layout.panel(index);
+                let weights = &self.panels[offset + (input + 1) * width..];
+                let dyt = &self.dyt[start * self.lanes + self.lane..];
+                assert!((ROWS - 1) * width + outputs <= weights.len());
+                assert!((outputs - 1) * self.lanes + strip <= dyt.len());
+                let walk = Walk {
+                    scalars: weights.as_ptr(),
+                    row_stride: width,
+                    scalar_step: 1,
+                    vectors: dyt.as_ptr(),
+                    vector_step: self.lanes,
+                    steps: outputs,
+                };
+                // SAFETY: the two assertions bound the last scalar and the last vector read.
+                unsafe { accumulate(simd, &mut tile, walk) };
+            }
+            for (i, accumulators) in tile.iter().enumerate() {
+                let at = (input + i) * self.lanes + self.lane;
+                let (dxt, _) = S::as_mut_simd_f32s(&mut self.dxt[at..at + strip]);
+                dxt.copy_from_slice(accumulators);
+            }
+        }
+    }
+
+    debug_assert!(lanes.is_multiple_of(LANES));
+    let mut lane = 0;
+    while lane < lanes {
+        // Whole registers of rows, cut like the outputs: no strip of one vector but a lone one.
+        let strip = match (lanes - lane) / LANES {
+            _ if strip_width::<S>(MAX_WIDTH) == LANES => LANES,
+            1 => LANES,
+            2 | 4 => 2 * LANES,
+            _ => 3 * LANES,
+        };
+        let mut job = Job { dxt: &mut *dxt, dyt, lanes, lane, panels, layout };
+        cover_strip(simd, strip, 0..layout.inputs, &mut job);
+        lane += strip;
+    }
+}
+
+/// Rows of the batch that take part in a weight gradient: the inputs of a layer and the
+/// gradient of its outputs, whose stride leaves room for whole registers.
+#[derive(Clone, Copy)]
+pub(crate) struct GradientSource<'a> {
+    pub(crate) x: Rows<'a>,
+    pub(crate) dy: Rows<'a>,
+}
+
+/// What is done with an element of the weight gradient while it is in a register.
+pub(crate) trait Sink {
+    /// Takes the gradient of the elements from `at` on, counted from the first row of the range
+    /// given to [`weight_gradient_rows`].
+    fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s);
+}
+
+/// Rows `rows` of one panel of the weight gradient (row 0 is the bias), each element summed
+/// over all sources in order and given to the sink.
+#[inline(always)]
+pub(crate) fn weight_gradient_rows<S: Simd, K: Sink>(
+    simd: S,
+    sink: &mut K,
+    sources: &[GradientSource<'_>],
+    panel: Panel,
+    rows: std::ops::Range<usize>,
+) {
+    struct Job<'a, K> {
+        sink: &'a mut K,
+        sources: &'a [GradientSource<'a>],
+        panel: Panel,
+        in_panel: usize,
+        first_row: usize,
+    }
+    impl<K: Sink> Job<'_, K> {
+        #[inline(always)]
+        fn put<S: Simd, const ROWS: usize, const VECTORS: usize>(
+            &mut self,
+            simd: S,
+            tile: &[[S::f32s; VECTORS]; ROWS],
+            row: usize,
+        ) {
+            for (i, gradients) in tile.iter().enumerate() {
+                let at = (row + i - self.first_row) * self.panel.width + self.in_panel;
+                for (j, &gradient) in gradients.iter().enumerate() {
+                    self.sink.put(simd, at + j * S::F32_LANES, gradient);
+                }
+            }
+        }
+    }
+
+    /// The weights: the scalars are inputs, the first of them row 1 of the panel.
+    struct Weights<'a, K>(Job<'a, K>);
+    impl<S: Simd, K: Sink> TileJob<S> for Weights<'_, K> {
+        #[inline(always)]
+        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
+            let job = &mut self.0;
+            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            for source in job.sources {
+                let steps = source.x.rows;
+                if steps == 0 {
+                    continue;
+                }
+                let x = &source.x.data[row - 1..];
+                let dy = &source.dy.data[job.panel.start + job.in_panel..];
+                assert!((steps - 1) * source.x.stride + ROWS <= x.len());
+                assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
+                let walk = Walk {
+                    scalars: x.as_ptr(),
+                    row_stride: 1,
+                    scalar_step: source.x.stride,
+                    vectors: dy.as_ptr(),
+                    vector_step: source.dy.stride,
+                    steps,
+                };
+                // SAFETY: the two assertions bound the last scalar and the last vector read.
+                unsafe { accumulate(simd, &mut tile, walk) };
+            }
+            job.put(simd, &tile, row);
+        }
+    }
+
+    /// The bias: its input is always one.
+    struct Bias<'a, K>(Job<'a, K>);
+    impl<S: Simd, K: Sink> TileJob<S> for Bias<'_, K> {
+        #[inline(always)]
+        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
+            static ONE: f32 = 1.0;
+            debug_assert_eq!(ROWS, 1);
+            let job = &mut self.0;
+            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            for source in job.sources {
+                let steps = source.dy.rows;
+                if steps == 0 {
+                    continue;
+                }
+                let dy = &source.dy.data[job.panel.start + job.in_panel..];
+                assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
+                let walk = Walk {
+                    scalars: &raw const ONE,
+                    row_stride: 0,
+                    scalar_step: 0,
+                    vectors: dy.as_ptr(),
+                    vector_step: source.dy.stride,
+                    steps,
+                };
+                // SAFETY: the scalar is always `ONE`; the assertion bounds the last vector read.
+                unsafe { accumulate(simd, &mut tile, walk) };
+            }
+            job.put(simd, &tile, row);
+        }
+    }
+
+    let strip = strip_width::<S>(panel.width);
+    let first_row = rows.start;
+    let weights = rows.start.max(1)..rows.end;
+    let mut in_panel = 0;
+    while in_panel < panel.width {
+        if rows.start == 0 {
+            let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
+            cover_strip(simd, strip, 0..1, &mut Bias(job));
+        }
+        let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
+        cover_strip(simd, strip, weights.clone(), &mut Weights(job));
+        in_panel += strip;
+    }
+}
