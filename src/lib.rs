@@ -5,6 +5,7 @@ pub mod error;
 pub mod simd;
 
 mod compute;
+mod math;
 
 pub use compute::Compute;
 pub use error::{Error, Result};
