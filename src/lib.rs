@@ -2,6 +2,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 pub mod error;
+pub mod random;
 pub mod simd;
 
 mod compute;

@@ -1,0 +1,391 @@
+//! A row of uniform or normal numbers: the blocks of its counter, turned into floats.
+
+use super::philox::{philox4x32_lanes, schedule};
+use super::{COLUMN_LIMIT, INDEX_LIMIT, Stream};
+use crate::math::fixed_point::fraction;
+use crate::math::trig::sincos_turns;
+use crate::simd::LANES;
+use pulp::Simd;
+
+/// Columns that sixteen blocks of four words serve.
+const GROUP: usize = 4 * LANES;
+
+/// A normal number differs from its formula, evaluated exactly, by less than this.
+pub const NORMAL_ERROR: f32 = 2e-6;
+
+/// The numbers of one row: everything of the mapping but the column.
+#[derive(Clone, Copy)]
+pub(crate) struct RowKey {
+    key: [u32; 2],
+    /// The counter of column 0.
+    counter: [u32; 4],
+}
+
+impl RowKey {
+    /// The row `row` of step `step`, both below 2⁴⁸.
+    #[inline(always)]
+    pub(crate) fn new(seed: u64, stream: Stream, step: u64, row: u64) -> Self {
+        debug_assert!(row < INDEX_LIMIT && step < INDEX_LIMIT);
+        Self {
+            key: [seed as u32, (seed >> 32) as u32],
+            counter: [
+                (stream as u32) << 24,
+                row as u32,
+                step as u32,
+                ((row >> 32) as u32 & 0xffff) | ((step >> 32) as u32) << 16,
+            ],
+        }
+    }
+
+    /// The key, and the counter of block `block`, which is below 2²⁴.
+    #[inline(always)]
+    pub(super) fn block(&self, block: u32) -> ([u32; 4], [u32; 2]) {
+        debug_assert!(block < 1 << 24);
+        let [c0, c1, c2, c3] = self.counter;
+        ([c0 | block, c1, c2, c3], self.key)
+    }
+}
+
+/// Two words of a block to two numbers, of their two columns.
+trait Pair: Copy {
+    fn apply<S: Simd>(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2];
+}
+
+#[derive(Clone, Copy)]
+struct Uniform;
+
+impl Pair for Uniform {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        let high = simd.splat_u32s(0xffff_ff00);
+        [
+            fraction(simd, simd.and_u32s(words[0], high), 0.0),
+            fraction(simd, simd.and_u32s(words[1], high), 0.0),
+        ]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Normal;
+
+impl Pair for Normal {
+    /// Box-Muller: a point on the plane whose squared radius is exponential and whose angle is
+    /// uniform has two independent normal coordinates.
+    ///
+    /// The small end of `u` decides the tail, and a float is finest there. An odd word is
+    /// `2k + 1`, so that `u` is the midpoint `(k + ½)·2⁻³¹` and neither 0 nor above 1.
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        let u = fraction(simd, simd.or_u32s(words[0], simd.splat_u32s(1)), 0.0);
+        let radius = simd.sqrt_f32s(simd.mul_f32s(log(simd, u), simd.splat_f32s(-2.0)));
+        let (sine, cosine) = sincos_turns(simd, words[1]);
+        [simd.mul_f32s(radius, cosine), simd.mul_f32s(radius, sine)]
+    }
+}
+
+/// Overwrites `out[c]` with the uniform number of column `c`: a multiple of 2⁻²⁴ in [0, 1).
+#[inline(always)]
+pub(crate) fn fill_uniform_row<S: Simd>(simd: S, out: &mut [f32], key: RowKey) {
+    fill_row(simd, out, key, Uniform);
+}
+
+/// Overwrites `out[c]` with the normal number of column `c`, within [`NORMAL_ERROR`].
+#[inline(always)]
+pub(crate) fn fill_normal_row<S: Simd>(simd: S, out: &mut [f32], key: RowKey) {
+    fill_row(simd, out, key, Normal);
+}
+
+#[inline(always)]
+fn fill_row<S: Simd, P: Pair>(simd: S, out: &mut [f32], key: RowKey, pair: P) {
+    debug_assert!(out.len() <= COLUMN_LIMIT);
+    let keys = schedule(key.key);
+    let (whole, tail) = out.as_chunks_mut::<GROUP>();
+    let mut block = 0;
+    for group in whole {
+        fill_group(simd, group, block, &key.counter, &keys, pair, 2);
+        block += LANES as u32;
+    }
+    if !tail.is_empty() {
+        // Latent rows are mostly short: what nobody reads is not computed.
+        let pairs = tail.len().div_ceil(2 * LANES);
+        let mut group = [0.0; GROUP];
+        fill_group(simd, &mut group, block, &key.counter, &keys, pair, pairs);
+        tail.copy_from_slice(&group[..tail.len()]);
+    }
+}
+
+/// The first `pairs` halves of one group: those of words (0, 1), and of words (2, 3).
+#[inline(always)]
+fn fill_group<S: Simd, P: Pair>(
+    simd: S,
+    out: &mut [f32; GROUP],
+    first_block: u32,
+    counter: &[u32; 4],
+    keys: &[[u32; 2]; 10],
+    pair: P,
+    pairs: usize,
+) {
+    const INDEX: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    let vectors = LANES / S::F32_LANES;
+    let out = S::as_mut_simd_f32s(out).0;
+    let &[c0, c1, c2, c3] = counter;
+    for (v, &index) in S::as_simd_u32s(&INDEX).0.iter().enumerate() {
+        let words = philox4x32_lanes(
+            simd,
+            [
+                simd.add_u32s(index, simd.splat_u32s(c0 | first_block)),
+                simd.splat_u32s(c1),
+                simd.splat_u32s(c2),
+                simd.splat_u32s(c3),
+            ],
+            keys,
+        );
+        for half in 0..pairs {
+            let numbers = pair.apply(simd, [words[2 * half], words[2 * half + 1]]);
+            out[2 * half * vectors + v] = numbers[0];
+            out[(2 * half + 1) * vectors + v] = numbers[1];
+        }
+    }
+}
+
+/// Natural logarithm of a normal, positive number.
+#[inline(always)]
+fn log<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let bits =
+        simd.add_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x3f80_0000 - 0x3f35_04f3));
+    let exponent = simd.wrapping_dyn_shr_u32s(bits, simd.splat_u32s(23));
+    let e = simd.transmute_f32s_u32s(simd.or_u32s(exponent, simd.splat_u32s(0x4b00_0000)));
+    let e = simd.sub_f32s(e, simd.splat_f32s(8_388_608.0 + 127.0));
+    let mantissa = simd.and_u32s(bits, simd.splat_u32s(0x007f_ffff));
+    let mantissa = simd.add_u32s(mantissa, simd.splat_u32s(0x3f35_04f3));
+    let f = simd.sub_f32s(simd.transmute_f32s_u32s(mantissa), simd.splat_f32s(1.0));
+    let mut p = simd.splat_f32s(7.037_683_6e-2);
+    for c in [
+        -1.151_461e-1,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_7e-1,
+        2.000_071_5e-1,
+        -2.499_999_4e-1,
+        3.333_333e-1,
+    ] {
+        p = simd.mul_add_f32s(p, f, simd.splat_f32s(c));
+    }
+    let f2 = simd.mul_f32s(f, f);
+    let low = simd.mul_f32s(e, simd.splat_f32s(-2.121_944_4e-4));
+    let p = simd.mul_add_f32s(simd.mul_f32s(f, p), f2, low);
+    let p = simd.mul_add_f32s(f2, simd.splat_f32s(-0.5), p);
+    simd.mul_add_f32s(e, simd.splat_f32s(0.693_359_4), simd.add_f32s(f, p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::philox::philox4x32;
+    use super::*;
+    use crate::random::Generator;
+    use crate::simd::InstructionSet;
+    use ndarray::Array2;
+    use pulp::WithSimd;
+
+    struct Row<'a> {
+        out: &'a mut [f32],
+        key: RowKey,
+        normal: bool,
+    }
+
+    impl WithSimd for Row<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            if self.normal {
+                fill_normal_row(simd, self.out, self.key);
+            } else {
+                fill_uniform_row(simd, self.out, self.key);
+            }
+        }
+    }
+
+    fn row(set: InstructionSet, n: usize, key: RowKey, normal: bool) -> Vec<f32> {
+        let mut out = vec![f32::NAN; n];
+        set.dispatch(Row { out: &mut out, key, normal });
+        out
+    }
+
+    /// The mapping of the module's documentation, one number at a time.
+    fn words(seed: u64, stream: Stream, step: u64, row: u64, column: usize) -> ([u32; 4], usize) {
+        let block = (column / 64 * 16 + column % 16) as u32;
+        let counter = [
+            block + stream as u32 * (1 << 24),
+            (row % (1 << 32)) as u32,
+            (step % (1 << 32)) as u32,
+            ((row >> 32) + ((step >> 32) << 16)) as u32,
+        ];
+        (philox4x32(counter, [seed as u32, (seed >> 32) as u32]), column / 16 % 4)
+    }
+
+    fn uniform(words: ([u32; 4], usize)) -> f32 {
+        (f64::from(words.0[words.1] >> 8) / f64::from(1 << 24)) as f32
+    }
+
+    fn normal((words, word): ([u32; 4], usize)) -> f64 {
+        let u = f64::from((f64::from(words[word & 2] | 1) / 4_294_967_296.0) as f32);
+        let angle = std::f64::consts::TAU * (f64::from(words[word | 1]) / 4_294_967_296.0);
+        let radius = (-2.0 * u.ln()).sqrt();
+        if word.is_multiple_of(2) { radius * angle.cos() } else { radius * angle.sin() }
+    }
+
+    /// Seeds, steps and rows that use every bit of their fields.
+    const PLACES: [(u64, Stream, u64, u64); 5] = [
+        (0, Stream::Initialise, 0, 0),
+        (1, Stream::Noise, 1, 2),
+        (0x0123_4567_89ab_cdef, Stream::Prior, 0xffff_ffff, 0x1_0000_0000),
+        (u64::MAX, Stream::Evaluate, (1 << 48) - 1, (1 << 48) - 1),
+        (42, Stream::Shuffle, 0x1234_5678_9abc, 0xcba9_8765_4321),
+    ];
+
+    #[test]
+    fn every_instruction_set_follows_the_mapping() {
+        for (seed, stream, step, index) in PLACES {
+            let key = RowKey::new(seed, stream, step, index);
+            let twin: Vec<f32> =
+                (0..1000).map(|c| uniform(words(seed, stream, step, index, c))).collect();
+            let normals = row(InstructionSet::SCALAR, 1000, key, true);
+            for (column, &found) in normals.iter().enumerate() {
+                let exact = normal(words(seed, stream, step, index, column));
+                let error = (f64::from(found) - exact).abs();
+                assert!(error < f64::from(NORMAL_ERROR), "column {column}: {found} {exact}");
+            }
+            for set in InstructionSet::available() {
+                for n in (0..=131).chain([1000]) {
+                    assert_eq!(row(set, n, key, false), twin[..n], "{set}, n={n}");
+                    let found = row(set, n, key, true);
+                    let same = found.iter().zip(&normals).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{set}, n={n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_of_normal_numbers_is_within_its_bound() {
+        let n = 1 << 20;
+        let (seed, stream, step, index) = (5, Stream::Noise, 6, 7);
+        let found = row(InstructionSet::detect(), n, RowKey::new(seed, stream, step, index), true);
+        let mut worst = 0.0_f64;
+        for (column, &found) in found.iter().enumerate() {
+            let exact = normal(words(seed, stream, step, index, column));
+            worst = worst.max((f64::from(found) - exact).abs());
+        }
+        println!("normal numbers: worst error {worst:e}");
+        assert!(worst < f64::from(NORMAL_ERROR), "{worst:e}");
+    }
+
+    /// The extremes of the first word, where the radius is largest and where `u` rounds to 1.
+    #[test]
+    fn the_ends_of_the_radius() {
+        struct Ends<'a>(&'a [u32; LANES], &'a mut [f32; LANES]);
+        impl WithSimd for Ends<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let out = S::as_mut_simd_f32s(self.1).0;
+                for (out, &word) in out.iter_mut().zip(S::as_simd_u32s(self.0).0) {
+                    [*out, _] = Normal.apply(simd, [word, simd.splat_u32s(0)]);
+                }
+            }
+        }
+        let mut first = [1 << 31; LANES];
+        first[..4].copy_from_slice(&[0, 1, 2, !0]);
+        for set in InstructionSet::available() {
+            let mut out = [f32::NAN; LANES];
+            set.dispatch(Ends(&first, &mut out));
+            let longest = (64.0 * std::f64::consts::LN_2).sqrt();
+            assert!((f64::from(out[0]) - longest).abs() < 1e-6 && longest < 6.67, "{set}: {out:?}");
+            assert_eq!(out[0], out[1], "{set}");
+            assert!(out[2] < out[1], "{set}");
+            assert_eq!(out[3], 0.0, "{set}");
+        }
+    }
+
+    #[test]
+    fn the_first_numbers_stay_what_they_are() {
+        // From a Python program written after the module's documentation.
+        let expected = [
+            (0, 12_993_127, -0.329_805_956),
+            (1, 471_292, 2.281_103_1),
+            (17, 1_464_083, 1.393_256_42),
+            (34, 11_982_100, -0.693_860_798),
+            (51, 10_461_383, -0.418_738_858),
+            (64, 1_958_958, -0.031_026_219),
+            (100, 14_620_060, 0.117_658_384),
+            (783, 11_719_428, -0.835_436_446),
+        ];
+        let key = RowKey::new(0x0123_4567_89ab_cdef, Stream::Noise, 77, 0x5_0000_0003);
+        for set in InstructionSet::available() {
+            let uniforms = row(set, 784, key, false);
+            let normals = row(set, 784, key, true);
+            for (column, uniform, normal) in expected {
+                assert_eq!(uniforms[column] * 16_777_216.0, uniform as f32, "{set}, {column}");
+                let error = (f64::from(normals[column]) - normal).abs();
+                assert!(error < f64::from(NORMAL_ERROR), "{set}, {column}: {}", normals[column]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_may_be_drawn_in_any_order_and_in_parts() {
+        let generator = Generator::new(9);
+        let set = InstructionSet::detect();
+        let mut all = Array2::from_elem((10, 77), f32::NAN);
+        generator.normal(set, all.view_mut(), Stream::Noise, 3, 100).unwrap();
+        for first in (0..10).rev() {
+            let rows = (10 - first).min(3);
+            let mut part = Array2::from_elem((rows, 77), f32::NAN);
+            generator.normal(set, part.view_mut(), Stream::Noise, 3, 100 + first as u64).unwrap();
+            assert_eq!(part, all.slice(ndarray::s![first..first + rows, ..]));
+        }
+    }
+
+    #[test]
+    fn bad_arguments_say_what_would_be_right() {
+        let generator = Generator::new(1);
+        let set = InstructionSet::detect();
+        let mut out = Array2::from_elem((4, 6), f32::NAN);
+        let errors = [
+            (
+                generator.normal(set, out.view_mut(), Stream::Noise, 1 << 48, 0),
+                "`step`: expected below 2^48, found 281474976710656",
+            ),
+            (
+                generator.uniform(set, out.view_mut(), Stream::Noise, 0, (1 << 48) - 3),
+                "`first_row`: expected the last row below 2^48, found 281474976710653 and 4 rows",
+            ),
+            (
+                generator.uniform(set, out.view_mut(), Stream::Noise, 0, u64::MAX),
+                "`first_row`: expected the last row below 2^48, found 18446744073709551615 and 4 rows",
+            ),
+            (
+                generator.normal(set, out.view_mut().reversed_axes(), Stream::Noise, 0, 0),
+                "`out`: rows must be contiguous (column stride 1, rows not overlapping), \
+                 found strides [1, 6]; pass `.as_standard_layout()` of it",
+            ),
+            (
+                generator.permutation(1 << 48, &mut []),
+                "`epoch`: expected below 2^48, found 281474976710656",
+            ),
+        ];
+        for (result, message) in errors {
+            assert_eq!(result.unwrap_err().to_string(), message);
+        }
+        assert!(out.iter().all(|v| v.is_nan()), "a refused call leaves `out` alone");
+        generator.normal(set, out.view_mut(), Stream::Noise, 0, (1 << 48) - 4).unwrap();
+        assert!(out.iter().all(|v| v.is_finite()));
+        // One column is contiguous whatever its stride; no rows and no columns are fine.
+        generator.normal(set, out.slice_mut(ndarray::s![.., 2..3]), Stream::Noise, 0, 0).unwrap();
+        for shape in [(0, 5), (5, 0)] {
+            let mut empty = Array2::zeros(shape);
+            generator.normal(set, empty.view_mut(), Stream::Noise, 0, 0).unwrap();
+        }
+    }
+}
