@@ -59,23 +59,27 @@ pub(super) fn schedule(key: [u32; 2]) -> [[u32; 2]; ROUNDS] {
     keys
 }
 
-/// [`philox4x32`] of as many counters as a register has lanes.
+/// [`philox4x32`] of the counters in the lanes of `R` registers.
+///
+/// A round waits for the one before it: with two registers in step the multipliers always have
+/// something to do.
 #[inline(always)]
-pub(super) fn philox4x32_lanes<S: Simd>(
+pub(super) fn philox4x32_lanes<S: Simd, const R: usize>(
     simd: S,
-    counter: [S::u32s; 4],
+    mut counters: [[S::u32s; 4]; R],
     keys: &[[u32; 2]; ROUNDS],
-) -> [S::u32s; 4] {
-    let [mut c0, mut c1, mut c2, mut c3] = counter;
+) -> [[S::u32s; 4]; R] {
     for &[k0, k1] in keys {
-        let (low_a, high_a) = simd.widening_mul_u32s(c0, simd.splat_u32s(A));
-        let (low_b, high_b) = simd.widening_mul_u32s(c2, simd.splat_u32s(B));
-        c0 = simd.xor_u32s(simd.xor_u32s(high_b, c1), simd.splat_u32s(k0));
-        c2 = simd.xor_u32s(simd.xor_u32s(high_a, c3), simd.splat_u32s(k1));
-        c1 = low_b;
-        c3 = low_a;
+        for [c0, c1, c2, c3] in &mut counters {
+            let (low_a, high_a) = simd.widening_mul_u32s(*c0, simd.splat_u32s(A));
+            let (low_b, high_b) = simd.widening_mul_u32s(*c2, simd.splat_u32s(B));
+            *c0 = simd.xor_u32s(simd.xor_u32s(high_b, *c1), simd.splat_u32s(k0));
+            *c2 = simd.xor_u32s(simd.xor_u32s(high_a, *c3), simd.splat_u32s(k1));
+            *c1 = low_b;
+            *c3 = low_a;
+        }
     }
-    [c0, c1, c2, c3]
+    counters
 }
 
 #[cfg(test)]
