@@ -2,11 +2,11 @@
 #![deny(missing_docs, unsafe_code)]
 
 pub mod error;
+pub mod math;
 pub mod random;
 pub mod simd;
 
 mod compute;
-mod math;
 
 pub use compute::Compute;
 pub use error::{Error, Result};

@@ -1,0 +1,119 @@
+//! `eˣ` and `eˣ − 1`.
+//!
+//! # Method
+//! 1. `x = n·ln 2 + r` with `n` whole and `|r| ≤ ½ ln 2`. `n` is `x·log₂e` rounded by adding and
+//!    subtracting 1.5·2²³; the sum's lowest bits hold `n` as an integer, and shifted into the
+//!    exponent they are `2ⁿ`.
+//! 2. `ln 2` is split in two floats (Cody and Waite). `x − n·HI` is exact: both terms are
+//!    multiples of 2⁻²⁵ or coarser and the difference is below ½.
+//! 3. `eʳ = 1 + r + r²·h(r)`, `h` a minimax polynomial of degree 4 (relative error of the sum
+//!    2⁻²⁸·²).
+//! 4. `eˣ = 2ⁿ·eʳ`, in two multiplications: the first is exact, the second rounds once where the
+//!    result is subnormal and overflows where it should.
+//!
+//! `2ⁿ` multiplies `eʳ`, it is not added into its exponent: a NaN stays a NaN for free.
+
+use super::polynomial::horner;
+use pulp::Simd;
+
+pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
+/// `ln 2` rounded to f32.
+pub(super) const LN_2_HI: f32 = std::f32::consts::LN_2;
+/// `ln 2 − LN_2_HI`.
+#[allow(clippy::excessive_precision, reason = "the digits of the exact constant")]
+pub(super) const LN_2_LO: f32 = -1.904_654_323_148_236e-9;
+/// 1.5·2²³: a float of this size has whole steps, so adding it rounds to a whole number.
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// Bits below the exponent.
+pub(super) const MANTISSA: u32 = 23;
+
+/// `h` of `eʳ = 1 + r + r²·h(r)`, least relative error of `eʳ` on ±½ ln 2.
+pub(super) const EXP_TAIL: [f32; 5] =
+    [0.499_999_94, 0.166_665_21, 0.041_668_29, 0.008_368_704, 0.001_381_893_9];
+/// The same of degree 5, least relative error of `eʳ − 1` (2⁻³¹).
+const EXPM1_TAIL: [f32; 6] =
+    [0.5, 0.166_666_66, 0.041_666_493, 0.008_333_543, 0.001_393_236_5, 0.000_197_643_28];
+
+/// `2^(k + n)` where the lowest bits of `t` hold `n` and `k` + 127.
+#[inline(always)]
+pub(super) fn power_of_two<S: Simd>(simd: S, t: S::f32s) -> S::f32s {
+    let bits = simd.transmute_u32s_f32s(t);
+    let shifted = simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(MANTISSA));
+    simd.transmute_f32s_u32s(shifted)
+}
+
+/// `eˣ`, error at most [`EXP_MAX_ULP`](super::EXP_MAX_ULP).
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // Beyond these every result is ∞ or 0. The comparisons are false for NaN, which stays.
+    let (low, high) = (simd.splat_f32s(-104.0), simd.splat_f32s(89.0));
+    let x = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
+    let x = simd.select_f32s(simd.greater_than_f32s(x, high), high, x);
+
+    // Scale by 2^(n−1)·2, or by 2^(n+64)·2⁻⁶⁴ where 2^(n−1) would be subnormal.
+    let tiny = simd.less_than_f32s(x, simd.splat_f32s(-86.0));
+    let round = simd.select_f32s(
+        tiny,
+        simd.splat_f32s(ROUND + 127.0 + 64.0),
+        simd.splat_f32s(ROUND + 127.0 - 1.0),
+    );
+    let rest = simd.select_f32s(
+        tiny,
+        simd.splat_f32s(1.0 / (1_u64 << 63) as f32 / 2.0),
+        simd.splat_f32s(2.0),
+    );
+
+    let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
+    let n = simd.sub_f32s(t, round);
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), x);
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_LO), r);
+
+    let one = simd.splat_f32s(1.0);
+    let p = horner(simd, r, EXP_TAIL);
+    let p = simd.mul_add_f32s(p, r, one);
+    let p = simd.mul_add_f32s(p, r, one);
+    simd.mul_f32s(simd.mul_f32s(p, power_of_two(simd, t)), rest)
+}
+
+/// `eˣ − 1`, error at most [`EXPM1_MAX_ULP`](super::EXPM1_MAX_ULP).
+///
+/// With `s = 2ⁿ`, `a = x − n·HI` (exact) and `u = r²·h(r) − n·LO` the result is
+/// `(s − 1) + s·a + s·u`. The first two are added without loss (the sum and its rounding
+/// error), so that one rounding counts; everything is halved so that `n = 128` fits.
+#[inline(always)]
+pub(crate) fn expm1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // e^(−18) is below a quarter of an ulp of 1.
+    let (low, high) = (simd.splat_f32s(-18.0), simd.splat_f32s(89.0));
+    let v = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
+    let v = simd.select_f32s(simd.greater_than_f32s(v, high), high, v);
+
+    let round = simd.splat_f32s(ROUND + 127.0 - 1.0);
+    let t = simd.mul_add_f32s(v, simd.splat_f32s(LOG2_E), round);
+    let n = simd.sub_f32s(t, round);
+    let a = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), v);
+    let minus_lo = simd.splat_f32s(-LN_2_LO);
+    let r = simd.mul_add_f32s(n, minus_lo, a);
+
+    let h = horner(simd, r, EXPM1_TAIL);
+    let u = simd.mul_add_f32s(n, minus_lo, simd.mul_f32s(h, simd.mul_f32s(r, r)));
+
+    // Knuth's two-sum of s/2 and −½: both matter where they differ by 2²⁴.
+    let half_s = power_of_two(simd, t);
+    let minus_half = simd.splat_f32s(-0.5);
+    let base = simd.add_f32s(half_s, minus_half);
+    let rounded = simd.sub_f32s(base, half_s);
+    let lost = simd.add_f32s(
+        simd.sub_f32s(half_s, simd.sub_f32s(base, rounded)),
+        simd.sub_f32s(minus_half, rounded),
+    );
+    // |base| ≥ |s·a/2|: the difference is exact, so is the product's remainder.
+    let sum = simd.mul_add_f32s(half_s, a, base);
+    let lost = simd.add_f32s(lost, simd.mul_add_f32s(half_s, a, simd.sub_f32s(base, sum)));
+    let half = simd.add_f32s(sum, simd.mul_add_f32s(half_s, u, lost));
+    let y = simd.add_f32s(half, half);
+
+    // x itself where x²/2 is below a quarter of an ulp: keeps −0 and subnormals, which halving
+    // would lose.
+    let small = simd.less_than_f32s(simd.abs_f32s(x), simd.splat_f32s(f32::EPSILON / 4.0));
+    simd.select_f32s(small, x, y)
+}

@@ -1,0 +1,47 @@
+//! The hyperbolic tangent.
+//!
+//! # Method
+//! With `a = |x|`; the sign of `x` is put back at the end, so the function is odd to the bit.
+//!
+//! 1. `a ≥ 0.55`: `tanh a = 1 − 2/(1 + e^(2a))`. The quotient is at most ½, so its error counts
+//!    half or less, and the exponential needs no split constant: with `f = 2a·log₂e − n` it is
+//!    `2ⁿ·2ᶠ`, `2ᶠ` a minimax polynomial of degree 5.
+//! 2. `a < 0.55`: `tanh a = a + a³·T(a²)`, `T` a minimax polynomial of degree 3 (relative error
+//!    of the sum 2⁻²⁴·⁷).
+
+use super::exp::{LOG2_E, ROUND, power_of_two};
+use super::polynomial::horner;
+use pulp::Simd;
+
+/// Where the exponential takes over from the odd polynomial.
+const SPLIT: f32 = 0.55;
+/// `T` of `tanh a = a + a³·T(a²)`, least relative error on [0, 0.55].
+const TANH_TAIL: [f32; 4] = [-0.333_329_47, 0.133_207_25, -0.052_671_555, 0.016_436_795];
+#[allow(clippy::approx_constant, reason = "fitted coefficients, not the constants they are near")]
+/// `2ᶠ`, least relative error on ±½, exact at 0.
+const EXP2: [f32; 6] = [1.0, 0.693_147, 0.240_222_45, 0.055_507_11, 0.009_671_394, 0.001_326_974_1];
+
+/// `tanh x`, error at most [`TANH_MAX_ULP`](super::TANH_MAX_ULP).
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let a = simd.abs_f32s(x);
+    let one = simd.splat_f32s(1.0);
+
+    let square = simd.mul_f32s(a, a);
+    let cube = simd.mul_f32s(a, square);
+    let near = simd.mul_add_f32s(cube, horner(simd, square, TANH_TAIL), a);
+
+    // From 10 on the result is 1. The comparison is false for NaN, which stays.
+    let limit = simd.splat_f32s(10.0);
+    let v = simd.select_f32s(simd.greater_than_f32s(a, limit), limit, a);
+    let factor = simd.splat_f32s(2.0 * LOG2_E);
+    let round = simd.splat_f32s(ROUND + 127.0);
+    let t = simd.mul_add_f32s(v, factor, round);
+    let n = simd.sub_f32s(t, round);
+    let f = simd.mul_add_f32s(v, factor, simd.neg_f32s(n));
+    let denominator = simd.mul_add_f32s(horner(simd, f, EXP2), power_of_two(simd, t), one);
+    let far = simd.sub_f32s(one, simd.div_f32s(simd.splat_f32s(2.0), denominator));
+
+    let y = simd.select_f32s(simd.less_than_f32s(a, simd.splat_f32s(SPLIT)), near, far);
+    simd.or_f32s(y, simd.and_f32s(x, simd.splat_f32s(-0.0)))
+}

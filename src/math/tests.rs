@@ -1,0 +1,317 @@
+//! Every function against the f64 functions of the standard library.
+
+use super::*;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// One function: its slices, its twin in f64, its bound.
+struct Case {
+    name: &'static str,
+    run: fn(InstructionSet, &mut [f32], &[f32]) -> Result<()>,
+    twin: fn(f64) -> f64,
+    bound: f64,
+}
+
+fn cases() -> [Case; 7] {
+    let case = |name, run, twin, bound| Case { name, run, twin, bound };
+    [
+        case("exp", exp, f64::exp, EXP_MAX_ULP),
+        case("expm1", expm1, f64::exp_m1, EXPM1_MAX_ULP),
+        case("log", log, f64::ln, LOG_MAX_ULP),
+        case("log1p", log1p, f64::ln_1p, LOG1P_MAX_ULP),
+        case("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), SIGMOID_MAX_ULP),
+        case("softplus", softplus, |x| (-x.abs()).exp().ln_1p() + x.max(0.0), SOFTPLUS_MAX_ULP),
+        case("tanh", tanh, f64::tanh, TANH_MAX_ULP),
+    ]
+}
+
+/// The error of `found` in units of the last place of `exact`: the spacing of f32 in the binade
+/// of the exact value, 2⁻¹⁴⁹ for subnormals and 0. ∞ counts as 2¹²⁸, where the next float
+/// would be. What cannot be excused by rounding is an infinite error: NaN for a number, a number
+/// for NaN, a finite value where the exact one rounds to ∞, the wrong sign of an exact zero.
+fn ulp_error(found: f32, exact: f64) -> f64 {
+    if found.is_nan() || exact.is_nan() {
+        return if found.is_nan() == exact.is_nan() { 0.0 } else { f64::INFINITY };
+    }
+    let nearest = exact as f32;
+    if nearest.is_infinite() || exact == 0.0 {
+        return if found.to_bits() == nearest.to_bits() { 0.0 } else { f64::INFINITY };
+    }
+    let value = match found {
+        f32::INFINITY => 2.0_f64.powi(128),
+        f32::NEG_INFINITY => -2.0_f64.powi(128),
+        _ => f64::from(found),
+    };
+    let exponent = (exact.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    (value - exact).abs() / f64::from_bits(((exponent.max(-126) - 23 + 1023) as u64) << 52)
+}
+
+/// Some two million inputs: every sign and exponent with thousands of mantissas each, the
+/// neighbourhood of every threshold of every function, and all special values.
+fn inputs() -> Vec<f32> {
+    let mut x: Vec<f32> = (0..1_u32 << 21)
+        .map(|i| f32::from_bits((i << 11) | (i.wrapping_mul(0x9e37_79b9) >> 21)))
+        .collect();
+    let thresholds = [
+        0.0,
+        f32::MIN_POSITIVE,
+        f32::MAX,
+        f32::INFINITY, // the format's own
+        f32::EPSILON,
+        f32::EPSILON / 2.0,
+        f32::EPSILON / 4.0,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.5,
+        2.0,
+        3.0, // where k changes in the logarithms
+        10.0,
+        18.0,
+        86.0,
+        89.0,
+        104.0,
+        105.0, // clamps
+        17.328_68,
+        88.722_84,
+        87.336_54,
+        103.278_93,
+        103.972_08, // e^x: 1 ulp, overflow, underflow
+        9.010_914,
+        0.55, // tanh
+        16.635_532,
+        15.942_385, // 1 + e^−x rounds to 1
+    ];
+    let halves = (-302..=260).map(|n| n as f32 * (0.5 * std::f32::consts::LN_2));
+    for t in thresholds.into_iter().chain(halves) {
+        for sign in [0, 1 << 31] {
+            x.extend((-16..=16).map(|d| f32::from_bits(t.to_bits().wrapping_add_signed(d) ^ sign)));
+        }
+    }
+    x
+}
+
+/// Bits, with all NaN as one.
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| if v.is_nan() { f32::NAN } else { *v }.to_bits()).collect()
+}
+
+fn apply(case: &Case, set: InstructionSet, x: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; x.len()];
+    (case.run)(set, &mut out, x).unwrap();
+    out
+}
+
+#[test]
+fn errors_stay_below_the_bounds() {
+    let x = inputs();
+    for case in cases() {
+        let found = apply(&case, InstructionSet::detect(), &x);
+        for (&x, &y) in x.iter().zip(&found) {
+            let exact = (case.twin)(f64::from(x));
+            let error = ulp_error(y, exact);
+            assert!(
+                error <= case.bound,
+                "{}({x:e} = {:#010x}) = {y:e}, exactly {exact:e}: {error} ULP",
+                case.name,
+                x.to_bits(),
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_instruction_set() {
+    let x = inputs();
+    for case in cases() {
+        let expected = bits(&apply(&case, InstructionSet::SCALAR, &x));
+        for set in InstructionSet::available() {
+            let found = bits(&apply(&case, set, &x));
+            let differs = (0..x.len()).find(|&i| found[i] != expected[i]);
+            assert_eq!(differs.map(|i| x[i]), None, "{} on {set}", case.name);
+        }
+    }
+}
+
+#[test]
+fn special_values() {
+    const INF: f32 = f32::INFINITY;
+    let tiny = f32::from_bits(1);
+    let x = [0.0, -0.0, INF, -INF, f32::NAN, -1.0, -2.0, tiny, -tiny];
+    let pole = f32::NAN;
+    let e = std::f32::consts::E;
+    let table: [(&str, [f32; 9]); 7] = [
+        ("exp", [1.0, 1.0, INF, 0.0, f32::NAN, 1.0 / e, 1.0 / (e * e), 1.0, 1.0]),
+        ("expm1", [0.0, -0.0, INF, -1.0, f32::NAN, -0.632_120_55, -0.864_664_7, tiny, -tiny]),
+        ("log", [-INF, -INF, INF, pole, f32::NAN, pole, pole, -103.278_93, pole]),
+        ("log1p", [0.0, -0.0, INF, pole, f32::NAN, -INF, pole, tiny, -tiny]),
+        ("sigmoid", [0.5, 0.5, 1.0, 0.0, f32::NAN, 0.268_941_43, 0.119_202_92, 0.5, 0.5]),
+        (
+            "softplus",
+            [
+                std::f32::consts::LN_2,
+                std::f32::consts::LN_2,
+                INF,
+                0.0,
+                f32::NAN,
+                0.313_261_7,
+                0.126_928_02,
+                std::f32::consts::LN_2,
+                std::f32::consts::LN_2,
+            ],
+        ),
+        ("tanh", [0.0, -0.0, 1.0, -1.0, f32::NAN, -0.761_594_2, -0.964_027_6, tiny, -tiny]),
+    ];
+    for (case, (name, expected)) in cases().iter().zip(table) {
+        assert_eq!(case.name, name);
+        for set in InstructionSet::available() {
+            let found = apply(case, set, &x);
+            for i in 0..x.len() {
+                let (y, want) = (found[i], expected[i]);
+                let exact = want == 0.0 || want.is_infinite() || want.abs() == tiny;
+                let right = if want.is_nan() {
+                    y.is_nan()
+                } else if exact {
+                    y.to_bits() == want.to_bits()
+                } else {
+                    (y - want).abs() <= 2.0 * f32::EPSILON * want.abs()
+                };
+                assert!(right, "{name}({:e}) = {y:e}, not {want:e}, on {set}", x[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_length_and_alignment() {
+    let x: Vec<f32> = (0..96).map(|i| (i as f32 - 40.0) * 0.37).collect();
+    for case in cases() {
+        let expected = bits(&apply(&case, InstructionSet::SCALAR, &x));
+        for set in InstructionSet::available() {
+            for length in 0..=67 {
+                for shift in 0..16 {
+                    let mut out = vec![f32::MAX; x.len()];
+                    let range = shift..shift + length;
+                    out[range.clone()].fill(f32::NAN);
+                    (case.run)(set, &mut out[range.clone()], &x[range.clone()]).unwrap();
+                    assert_eq!(bits(&out[range.clone()]), expected[range.clone()], "{}", case.name);
+                    out.drain(range);
+                    assert!(out.iter().all(|&v| v == f32::MAX), "{} wrote outside", case.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lengths_that_differ_are_an_error() {
+    for case in cases() {
+        let mut out = [7.0; 3];
+        let message = (case.run)(InstructionSet::detect(), &mut out, &[0.0; 4]).unwrap_err();
+        assert_eq!(message.to_string(), "`out`: expected shape [1, 4], found [1, 3]");
+        assert_eq!(out, [7.0; 3]);
+    }
+}
+
+#[test]
+fn tanh_is_odd_to_the_bit() {
+    let x = inputs();
+    let negated: Vec<f32> = x.iter().map(|x| -x).collect();
+    let case = &cases()[6];
+    let set = InstructionSet::detect();
+    let odd: Vec<f32> = apply(case, set, &negated).iter().map(|y| -y).collect();
+    assert_eq!(bits(&apply(case, set, &x)), bits(&odd));
+}
+
+#[test]
+fn a_sigmoid_and_its_mirror_image_sum_to_one() {
+    let x = inputs();
+    let negated: Vec<f32> = x.iter().map(|x| -x).collect();
+    let case = &cases()[4];
+    let set = InstructionSet::detect();
+    for (y, mirror) in apply(case, set, &x).iter().zip(apply(case, set, &negated)) {
+        let sum = f64::from(*y) + f64::from(mirror);
+        assert!((sum - 1.0).abs() <= 1.2e-7 || y.is_nan() && mirror.is_nan(), "{y} {mirror}");
+    }
+}
+
+/// `softplus_sigmoid` on slices.
+struct Shared<'a> {
+    log: &'a mut [f32],
+    sigmoid: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl WithSimd for Shared<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (log, _) = S::as_mut_simd_f32s(self.log);
+        let (sigmoid, _) = S::as_mut_simd_f32s(self.sigmoid);
+        let (x, _) = S::as_simd_f32s(self.x);
+        for i in 0..x.len() {
+            (log[i], sigmoid[i]) = sigmoid::softplus_sigmoid(simd, x[i]);
+        }
+    }
+}
+
+#[test]
+fn the_shared_exponential_gives_the_bits_of_both() {
+    let mut x = inputs();
+    x.truncate(x.len() / 16 * 16);
+    for set in InstructionSet::available() {
+        let (mut log, mut sigma) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+        set.dispatch(Shared { log: &mut log, sigmoid: &mut sigma, x: &x });
+        assert_eq!(bits(&sigma), bits(&apply(&cases()[4], set, &x)));
+        for (log, x) in log.iter_mut().zip(&x) {
+            *log += if *x > 0.0 { *x } else { 0.0 };
+        }
+        assert_eq!(bits(&log), bits(&apply(&cases()[5], set, &x)));
+    }
+}
+
+/// All 2³² inputs of every function: the worst error, and the bits of the two widest instruction
+/// sets against each other. Minutes; `cargo test --lib math -- --ignored --nocapture`.
+#[test]
+#[ignore = "all 2³² inputs of seven functions take minutes"]
+fn exhaustive() {
+    const CHUNK: u32 = 1 << 18;
+    let sets = InstructionSet::available();
+    let sets = &sets[sets.len() - 2..];
+    for case in cases() {
+        let next = AtomicU32::new(0);
+        let sweep = || {
+            let mut worst = (0.0, 0.0_f32, 0.0_f32);
+            loop {
+                let chunk = next.fetch_add(1, Ordering::Relaxed);
+                if chunk > u32::MAX / CHUNK {
+                    return worst;
+                }
+                let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(chunk * CHUNK + i)).collect();
+                let found = apply(&case, sets[1], &x);
+                assert_eq!(bits(&found), bits(&apply(&case, sets[0], &x)), "{}", case.name);
+                for (&x, &y) in x.iter().zip(&found) {
+                    let error = ulp_error(y, (case.twin)(f64::from(x)));
+                    if error > worst.0 {
+                        worst = (error, x, y);
+                    }
+                }
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let worst = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(sweep)).collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap())
+                .fold((0.0, 0.0, 0.0), |a, b| if a.0 >= b.0 { a } else { b })
+        });
+        let (error, x, y) = worst;
+        println!(
+            "{:9} {error:.4} ULP at {x:e} ({:#010x}), which gave {y:e} ({sets:?})",
+            case.name,
+            x.to_bits(),
+        );
+        assert!(error <= case.bound, "{} is {error} ULP off at {x:e}", case.name);
+    }
+}
