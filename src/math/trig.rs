@@ -13,6 +13,7 @@
 //!    that of the cosine bit 31 ⊕ bit 30.
 
 use super::fixed_point::fraction;
+use super::polynomial::horner;
 use pulp::Simd;
 
 /// Bound of the absolute error of [`sincos_turns`], of either result. Over all 2³² angles the
@@ -52,9 +53,9 @@ pub(crate) fn sincos_turns<S: Simd>(simd: S, n: S::u32s) -> (S::f32s, S::f32s) {
     let r = fraction(simd, distance, 0.125);
 
     let square = simd.mul_f32s(r, r);
-    let p = horner(simd, square, &SINE);
+    let p = horner(simd, square, SINE);
     let sine = simd.mul_add_f32s(r, simd.splat_f32s(TURN), simd.mul_f32s(r, p));
-    let q = horner(simd, square, &COSINE);
+    let q = horner(simd, square, COSINE);
     let cosine = simd.mul_add_f32s(square, q, simd.splat_f32s(1.0));
 
     // Bit 30 alone is the float 2.0 or 0.0.
@@ -67,15 +68,6 @@ pub(crate) fn sincos_turns<S: Simd>(simd: S, n: S::u32s) -> (S::f32s, S::f32s) {
         flip(simd, simd.select_f32s(even, sine, cosine), sine_sign),
         flip(simd, simd.select_f32s(even, cosine, sine), cosine_sign),
     )
-}
-
-#[inline(always)]
-fn horner<S: Simd>(simd: S, x: S::f32s, coefficients: &[f32; 4]) -> S::f32s {
-    let mut sum = simd.splat_f32s(coefficients[3]);
-    for &coefficient in coefficients[..3].iter().rev() {
-        sum = simd.mul_add_f32s(sum, x, simd.splat_f32s(coefficient));
-    }
-    sum
 }
 
 #[inline(always)]

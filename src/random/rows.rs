@@ -3,6 +3,7 @@
 use super::philox::{philox4x32_lanes, schedule};
 use super::{COLUMN_LIMIT, INDEX_LIMIT, Stream};
 use crate::math::fixed_point::fraction;
+use crate::math::log::log;
 use crate::math::trig::sincos_turns;
 use crate::simd::LANES;
 use pulp::Simd;
@@ -177,37 +178,6 @@ fn fill_registers<S: Simd, P: Pair, const R: usize>(
             out[at + vectors] = numbers[1];
         }
     }
-}
-
-/// Natural logarithm of a normal, positive number.
-#[inline(always)]
-fn log<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let bits =
-        simd.add_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x3f80_0000 - 0x3f35_04f3));
-    let exponent = simd.wrapping_dyn_shr_u32s(bits, simd.splat_u32s(23));
-    let e = simd.transmute_f32s_u32s(simd.or_u32s(exponent, simd.splat_u32s(0x4b00_0000)));
-    let e = simd.sub_f32s(e, simd.splat_f32s(8_388_608.0 + 127.0));
-    let mantissa = simd.and_u32s(bits, simd.splat_u32s(0x007f_ffff));
-    let mantissa = simd.add_u32s(mantissa, simd.splat_u32s(0x3f35_04f3));
-    let f = simd.sub_f32s(simd.transmute_f32s_u32s(mantissa), simd.splat_f32s(1.0));
-    let mut p = simd.splat_f32s(7.037_683_6e-2);
-    for c in [
-        -1.151_461e-1,
-        1.167_699_9e-1,
-        -1.242_014_1e-1,
-        1.424_932_3e-1,
-        -1.666_805_7e-1,
-        2.000_071_5e-1,
-        -2.499_999_4e-1,
-        3.333_333e-1,
-    ] {
-        p = simd.mul_add_f32s(p, f, simd.splat_f32s(c));
-    }
-    let f2 = simd.mul_f32s(f, f);
-    let low = simd.mul_f32s(e, simd.splat_f32s(-2.121_944_4e-4));
-    let p = simd.mul_add_f32s(simd.mul_f32s(f, p), f2, low);
-    let p = simd.mul_add_f32s(f2, simd.splat_f32s(-0.5), p);
-    simd.mul_add_f32s(e, simd.splat_f32s(0.693_359_4), simd.add_f32s(f, p))
 }
 
 #[cfg(test)]
