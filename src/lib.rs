@@ -2,6 +2,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 pub mod error;
+pub mod loss;
 pub mod math;
 pub mod random;
 pub mod simd;

@@ -1,0 +1,91 @@
+//! The losses of a variational autoencoder, each with its gradients from the same pass.
+//!
+//! A variational autoencoder minimises the negative evidence lower bound,
+//!
+//! ```text
+//! loss = −E_q[ln p(x|z)] + β·KL(q(z|x) ‖ p(z))
+//!          reconstruction     divergence
+//! ```
+//!
+//! The reconstruction asks that the decoder give the data back; the divergence asks that the
+//! posterior N(μ, e^v) stay near the prior N(0, 1). For a logit or prediction `l` or `x`, a
+//! target `t`, a mean `μ` and a log-variance `v`:
+//!
+//! | module | value of an element | gradient |
+//! |---|---|---|
+//! | [`bernoulli`] | `max(l,0) − l·t + ln(1+e^{−\|l\|})` | `σ(l) − t` |
+//! | [`probabilities`] | `−[t·max(ln x,−100) + (1−t)·max(ln(1−x),−100)]` | `(x−t)/max(x(1−x), 1e−12)` |
+//! | [`squared_error`] | `(x−t)²` | `2(x−t)` |
+//! | [`kl`] | `½(μ² + expm1(v) − v)` | `μ`, `½·expm1(v)` |
+//! | [`elbo`] | the first and the last, fused | all three |
+//!
+//! Every module has `forward`, and `forward_backward` which overwrites the gradients and returns
+//! the same value to the last bit. Values are in nats and in f64; arrays are f32 and row-major,
+//! their rows contiguous but not necessarily adjacent, so a view of some columns of a wider array
+//! will do.
+//!
+//! # Reductions
+//! [`Reduction`] says how elements become one number, and is one for both terms: a mean over D
+//! pixels with a mean over Z latents multiplies the effective β by D/Z against sums over both.
+//!
+//! # Precision
+//! Elements are computed in f32 to a few ULP (each module says how many), rows are summed as
+//! [`simd`](crate::simd) describes, and the total is within 1e-6 relative of the exact value of the
+//! same f32 inputs, for any number of elements. No bit depends on the number of threads or on
+//! the instruction set.
+//!
+//! # Threads and memory
+//! Nothing is allocated. Rows are shared out over the threads of [`Compute`](crate::Compute) in
+//! pieces of 64; up to 64 rows stay on the calling thread. With several threads, a loop of short
+//! calls is best put into [`Compute::install`](crate::Compute::install) as a whole.
+//!
+//! # Example
+//! The kernels alone, with buffers of your own and no model:
+//!
+//! ```
+//! use elbo::{Compute, loss};
+//! use ndarray::Array2;
+//!
+//! let (b, d, z) = (128, 784, 20);
+//! let logits = Array2::<f32>::zeros((b, d)); // from your decoder
+//! let targets = Array2::<f32>::from_elem((b, d), 0.25);
+//! let (mu, logvar) = (Array2::<f32>::ones((b, z)), Array2::<f32>::zeros((b, z)));
+//! let mut dlogits = Array2::<f32>::zeros((b, d));
+//! let (mut dmu, mut dlogvar) = (Array2::<f32>::zeros((b, z)), Array2::<f32>::zeros((b, z)));
+//!
+//! let result = loss::elbo::forward_backward(
+//!     &Compute::serial(),
+//!     loss::elbo::Gradients {
+//!         dlogits: dlogits.view_mut(), dmu: dmu.view_mut(), dlogvar: dlogvar.view_mut(),
+//!     },
+//!     loss::elbo::Inputs {
+//!         logits: logits.view(), targets: targets.view(), mu: mu.view(), logvar: logvar.view(),
+//!     },
+//!     4.0, // β
+//!     loss::Reduction::BatchMean,
+//! )?;
+//! assert!((result.reconstruction - 784.0 * std::f64::consts::LN_2).abs() < 1e-4);
+//! assert_eq!(result.kl, 20.0 * 0.5);
+//! assert_eq!(result.loss, result.reconstruction + 4.0 * result.kl);
+//! assert_eq!(dlogits[[0, 0]], 0.25 / 128.0); // (σ(0) − t)/B
+//! assert_eq!(dmu[[0, 0]], 4.0 / 128.0); // β·μ/B
+//! # Ok::<(), elbo::Error>(())
+//! ```
+
+pub mod bernoulli;
+pub mod elbo;
+pub mod kl;
+pub mod probabilities;
+pub mod squared_error;
+
+pub(crate) mod batch;
+mod reduction;
+pub(crate) mod term;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod reference;
+
+pub use elbo::Elbo;
+pub use reduction::Reduction;

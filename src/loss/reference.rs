@@ -1,0 +1,82 @@
+//! Plain f64 twins of the losses: the formulas of the modules, an element at a time.
+
+/// `[logit, target]` → loss, `[dlogit]`.
+pub(crate) fn bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
+    let softplus = (-l.abs()).exp().ln_1p();
+    // max(l,0) − l·t and σ(l) − t, arranged so that they do not cancel at a saturated logit.
+    let wrong = if l > 0.0 { 1.0 - t } else { t };
+    let linear = if wrong == 0.0 { 0.0 } else { l.abs() * wrong };
+    let away = (-l.abs()).exp() / (1.0 + (-l.abs()).exp());
+    let gradient = if l > 0.0 { wrong - away } else { away - wrong };
+    (linear + softplus, [gradient])
+}
+
+/// `[probability, target]` → loss, `[dprobability]`.
+pub(crate) fn bernoulli_probability([x, t]: [f64; 2]) -> (f64, [f64; 1]) {
+    let (log_x, log_1_x) = (x.ln().max(-100.0), (-x).ln_1p().max(-100.0));
+    (-(t * log_x + (1.0 - t) * log_1_x), [(x - t) / (x * (1.0 - x)).max(1e-12)])
+}
+
+/// `[prediction, target]` → loss, `[dprediction]`.
+pub(crate) fn squared_error([x, t]: [f64; 2]) -> (f64, [f64; 1]) {
+    ((x - t) * (x - t), [2.0 * (x - t)])
+}
+
+/// `[mu, logvar]` → divergence, `[dmu, dlogvar]`.
+pub(crate) fn standard_normal_kl([mu, v]: [f64; 2]) -> (f64, [f64; 2]) {
+    let spread = if v.abs() < 1e-2 {
+        // expm1(v) − v cancels in f64 too: seven terms of its series reach 1e-18.
+        let mut series = 0.0;
+        for n in (2..9).rev() {
+            series = 1.0 / f64::from(n) * (series * v + 1.0);
+        }
+        v * v * series
+    } else {
+        v.exp_m1() - v
+    };
+    (0.5 * (mu * mu + spread), [mu, 0.5 * v.exp_m1()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_values_of_the_kl() {
+        for (mu, sigma, kl) in
+            [(0.0, 1.0, 0.0), (1.5, 1.0, 1.125), (0.0, 2.0, 0.80685), (0.0, 0.1, 1.80759)]
+        {
+            let found = standard_normal_kl([mu, 2.0 * f64::ln(sigma)]).0;
+            assert!((found - kl).abs() < 5e-6, "KL({mu}, {sigma}) = {found}, not {kl}");
+        }
+    }
+
+    #[test]
+    fn published_forms_of_the_kl_agree() {
+        for i in -400..=400 {
+            for mu in [0.0, 0.3, -2.5] {
+                let v = f64::from(i) / 50.0;
+                let other = -0.5 * (1.0 + v - v.exp() - mu * mu);
+                let found = standard_normal_kl([mu, v]).0;
+                // The other form subtracts numbers of the size of its largest term.
+                let size = 1.0 + v.abs() + v.exp() + mu * mu;
+                assert!((found - other).abs() <= 2.0 * f64::EPSILON * size, "{mu} {v}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_loss_from_logits_is_that_from_probabilities() {
+        for i in -60..=60 {
+            for t in [0.0, 0.25, 1.0] {
+                let l = f64::from(i) / 5.0;
+                let x = 1.0 / (1.0 + (-l).exp());
+                let (value, [dlogit]) = bernoulli([l, t]);
+                let (other, [dx]) = bernoulli_probability([x, t]);
+                assert!((value - other).abs() <= 1e-9 * value, "{l} {t}: {value} {other}");
+                // dl = dx·σ'(l)
+                assert!((dlogit - dx * x * (1.0 - x)).abs() <= 1e-10, "{l} {t}");
+            }
+        }
+    }
+}
