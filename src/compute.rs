@@ -58,6 +58,11 @@ impl Compute {
         Self::new(InstructionSet::detect(), threads)
     }
 
+    /// The same instruction set on the calling thread alone.
+    pub(crate) fn serialised(&self) -> Self {
+        Self { simd: self.simd, pool: None }
+    }
+
     /// The instruction set.
     #[must_use]
     pub fn simd(&self) -> InstructionSet {

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// An array whose shape does not fit the others or the model.
-    #[error("`{argument}`: expected shape {expected}, found {found}")]
+    #[error("`{argument}`: expected {expected}, found {found}")]
     Shape {
         /// The argument, by its name in the function's signature.
         argument: &'static str,
-        /// The shape that would fit, as `[rows, columns]`.
+        /// What would fit, such as `shape [2, 784]` (rows, columns) or `length 784`.
         expected: String,
-        /// The shape that was given.
+        /// The shape or length that was given.
         found: String,
     },
 
@@ -133,9 +133,21 @@ fn at_step(step: Option<u64>) -> String {
 }
 
 impl Error {
+    /// The same error, met at this training step.
+    pub(crate) fn at(mut self, now: u64) -> Self {
+        if let Self::NotFiniteData { step, .. } | Self::NotFiniteLoss { step, .. } = &mut self {
+            *step = Some(now);
+        }
+        self
+    }
+
     /// A shape that is not the expected one.
     pub(crate) fn shape(argument: &'static str, expected: [usize; 2], found: &[usize]) -> Self {
-        Self::Shape { argument, expected: format!("{expected:?}"), found: format!("{found:?}") }
+        Self::Shape {
+            argument,
+            expected: format!("shape {expected:?}"),
+            found: format!("{found:?}"),
+        }
     }
 
     /// A setting outside its domain.
@@ -146,6 +158,27 @@ impl Error {
     ) -> Self {
         Self::Config { setting, expected, found: found.to_string() }
     }
+}
+
+/// Fails unless an array has the expected shape.
+pub(crate) fn expect_shape(
+    argument: &'static str,
+    expected: [usize; 2],
+    found: &[usize],
+) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(Error::shape(argument, expected, found)) }
+}
+
+/// Fails unless a slice has the expected length.
+pub(crate) fn expect_length(argument: &'static str, expected: usize, found: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        argument,
+        expected: format!("length {expected}"),
+        found: format!("length {found}"),
+    })
 }
 
 #[cfg(test)]

@@ -37,18 +37,18 @@
 //! leaves `dx` transposed; the two transpositions move some hundredth of the data that a second,
 //! transposed copy of the weights would cost at large batches, and keep no state.
 
-pub(crate) mod panels;
+mod panels;
 #[allow(unsafe_code)] // the register tile reads through pointers
 mod tile;
 mod transpose;
 
 use crate::compute::Compute;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_shape};
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::Unary;
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
-pub use panels::Panels;
-pub(crate) use panels::{PanelLayout, padded};
+pub(crate) use panels::{Panel, padded};
+pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
 pub(crate) use tile::{GradientSource, Sink, weight_gradient_rows};
 pub(crate) use transpose::transpose;
@@ -239,15 +239,15 @@ pub fn weight_gradient(
     struct Task<'a> {
         sink: Overwrite<'a>,
         rows: std::ops::Range<usize>,
-        panel: panels::Panel,
-        source: [GradientSource<'a>; 1],
+        panel: Panel,
+        source: GradientSource<'a>,
     }
     impl WithSimd for Task<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let Self { mut sink, rows, panel, source } = self;
-            weight_gradient_rows(simd, &mut sink, &source, panel, rows);
+            weight_gradient_rows(simd, &mut sink, std::iter::once(source), panel, rows);
         }
     }
 
@@ -280,7 +280,7 @@ pub fn weight_gradient(
             sink: Overwrite(chunk),
             rows: 0..panel_rows,
             panel: *panel,
-            source: [source],
+            source,
         });
     });
     Ok(())
@@ -300,15 +300,6 @@ fn split_rows(y: RowsMut<'_>) -> Vec<RowsMut<'_>> {
             stride,
         })
         .collect()
-}
-
-/// Fails unless `found` is `expected`.
-pub(crate) fn expect_shape(
-    argument: &'static str,
-    expected: [usize; 2],
-    found: &[usize],
-) -> Result<()> {
-    if found == expected { Ok(()) } else { Err(Error::shape(argument, expected, found)) }
 }
 
 /// An output's memory, which must be one block of rows.

@@ -1,6 +1,6 @@
 //! Weights of a dense layer in the order in which the register tile reads them.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, expect_length};
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use ndarray::{Array1, Array2, ArrayView2};
@@ -168,9 +168,7 @@ impl Panels {
     /// [`Error::Shape`] if the bias does not have N elements.
     pub fn pack(weight: ArrayView2<'_, f32>, bias: &[f32]) -> Result<Self> {
         let (outputs, inputs) = weight.dim();
-        if bias.len() != outputs {
-            return Err(Error::shape("bias", [1, outputs], &[1, bias.len()]));
-        }
+        expect_length("bias", outputs, bias.len())?;
         let mut panels = Self::zeros(inputs, outputs);
         panels.layout.pack(&mut panels.data, 0, weight, bias);
         Ok(panels)

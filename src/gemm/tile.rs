@@ -305,21 +305,21 @@ pub(crate) trait Sink {
 /// Rows `rows` of one panel of the weight gradient (row 0 is the bias), each element summed
 /// over all sources in order and given to the sink.
 #[inline(always)]
-pub(crate) fn weight_gradient_rows<S: Simd, K: Sink>(
+pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
     simd: S,
     sink: &mut K,
-    sources: &[GradientSource<'_>],
+    sources: impl Iterator<Item = GradientSource<'s>> + Clone,
     panel: Panel,
     rows: std::ops::Range<usize>,
 ) {
-    struct Job<'a, K> {
+    struct Job<'a, K, I> {
         sink: &'a mut K,
-        sources: &'a [GradientSource<'a>],
+        sources: I,
         panel: Panel,
         in_panel: usize,
         first_row: usize,
     }
-    impl<K: Sink> Job<'_, K> {
+    impl<K: Sink, I> Job<'_, K, I> {
         #[inline(always)]
         fn put<S: Simd, const ROWS: usize, const VECTORS: usize>(
             &mut self,
@@ -337,13 +337,15 @@ pub(crate) fn weight_gradient_rows<S: Simd, K: Sink>(
     }
 
     /// The weights: the scalars are inputs, the first of them row 1 of the panel.
-    struct Weights<'a, K>(Job<'a, K>);
-    impl<S: Simd, K: Sink> TileJob<S> for Weights<'_, K> {
+    struct Weights<'a, K, I>(Job<'a, K, I>);
+    impl<'s, S: Simd, K: Sink, I: Iterator<Item = GradientSource<'s>> + Clone> TileJob<S>
+        for Weights<'_, K, I>
+    {
         #[inline(always)]
         fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
             let job = &mut self.0;
             let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for source in job.sources {
+            for source in job.sources.clone() {
                 let steps = source.x.rows;
                 if steps == 0 {
                     continue;
@@ -368,15 +370,17 @@ pub(crate) fn weight_gradient_rows<S: Simd, K: Sink>(
     }
 
     /// The bias: its input is always one.
-    struct Bias<'a, K>(Job<'a, K>);
-    impl<S: Simd, K: Sink> TileJob<S> for Bias<'_, K> {
+    struct Bias<'a, K, I>(Job<'a, K, I>);
+    impl<'s, S: Simd, K: Sink, I: Iterator<Item = GradientSource<'s>> + Clone> TileJob<S>
+        for Bias<'_, K, I>
+    {
         #[inline(always)]
         fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
             static ONE: f32 = 1.0;
             debug_assert_eq!(ROWS, 1);
             let job = &mut self.0;
             let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for source in job.sources {
+            for source in job.sources.clone() {
                 let steps = source.dy.rows;
                 if steps == 0 {
                     continue;
@@ -404,9 +408,11 @@ pub(crate) fn weight_gradient_rows<S: Simd, K: Sink>(
     let mut in_panel = 0;
     while in_panel < panel.width {
         if rows.start == 0 {
+            let sources = sources.clone();
             let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
             cover_strip(simd, strip, 0..1, &mut Bias(job));
         }
+        let sources = sources.clone();
         let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
         cover_strip(simd, strip, weights.clone(), &mut Weights(job));
         in_panel += strip;

@@ -160,7 +160,10 @@ fn unzip<A, const N: usize>(pairs: [(A, A); N]) -> ([A; N], [A; N]) {
 
 /// Names the first element of a row that the term does not accept, if there is one.
 #[cold]
-fn reject<T: Term<I, G>, const I: usize, const G: usize>(data: &[f32], row: usize) -> Result<()> {
+pub(crate) fn reject<T: Term<I, G>, const I: usize, const G: usize>(
+    data: &[f32],
+    row: usize,
+) -> Result<()> {
     let Some(range) = T::ACCEPTS else { return Ok(()) };
     match data.iter().copied().enumerate().find(|&(_, value)| !range.contains(value)) {
         None => Ok(()),

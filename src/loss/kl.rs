@@ -32,10 +32,13 @@
 use super::Reduction;
 use super::batch::TermRows;
 use super::term::{Range, Term, ValueOf, row};
+use crate::error::expect_length;
 use crate::math::exp::expm1;
+use crate::simd::InstructionSet;
+use crate::simd::lanes::{Lanewise, zip};
 use crate::{Compute, Result};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// The term: inputs μ and v, gradients with respect to both.
 #[derive(Clone, Copy)]
@@ -93,6 +96,38 @@ pub(crate) fn kl_row<S: Simd>(
     scale: f32,
 ) -> f64 {
     row(simd, StandardNormalKl, [dmu, dlogvar], [mu, logvar], scale).sum
+}
+
+/// The divergence of each latent dimension of a row: `out[j] = KL(N(mu[j], exp(logvar[j])) ‖ N(0, 1))`,
+/// overwritten, each within the bounds of the [module](self).
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
+pub fn per_dimension(
+    simd: InstructionSet,
+    out: &mut [f32],
+    mu: &[f32],
+    logvar: &[f32],
+) -> Result<()> {
+    struct Op<'a>(&'a mut [f32], [&'a [f32]; 2]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            zip(simd, [self.0], self.1, ValueOf(StandardNormalKl));
+        }
+    }
+    expect_length("mu", out.len(), mu.len())?;
+    expect_length("logvar", out.len(), logvar.len())?;
+    simd.dispatch(Op(out, [mu, logvar]));
+    Ok(())
+}
+
+impl Lanewise<1, 2> for ValueOf<StandardNormalKl, 2> {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, _: [S::f32s; 1], inputs: [S::f32s; 2]) -> [S::f32s; 1] {
+        [self.0.lane(simd, inputs).0]
+    }
 }
 
 /// The value of [`kl_row`], to the same bits, without the gradients.

@@ -18,6 +18,7 @@
 ///
 /// `Sum` and `BatchMean` differ in the size of the gradient alone, by a factor of `B`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// The sum over everything; 0 for no rows.
     Sum,

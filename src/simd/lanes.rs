@@ -96,3 +96,49 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
         simd.partial_store_f32s(out_tail, value);
     }
 }
+
+/// An element-wise function of `IN` inputs that reads and replaces `OUT` outputs, generic over
+/// the register.
+pub(crate) trait Lanewise<const OUT: usize, const IN: usize>: Copy {
+    /// The new outputs, from the old ones and the inputs.
+    fn apply<S: Simd>(self, simd: S, old: [S::f32s; OUT], x: [S::f32s; IN]) -> [S::f32s; OUT];
+}
+
+/// `out[i] = f(out[i], x[i])` on several slices of one length. An `f` that does not look at the
+/// old outputs costs no load of them.
+#[inline(always)]
+pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
+    simd: S,
+    out: [&mut [f32]; OUT],
+    x: [&[f32]; IN],
+    f: impl Lanewise<OUT, IN>,
+) {
+    let len = out[0].len();
+    let zero = simd.splat_f32s(0.0);
+    let mut out = out.map(|slice| S::as_mut_simd_f32s(&mut slice[..len]));
+    let x = x.map(|slice| S::as_simd_f32s(&slice[..len]));
+    for i in 0..len / S::F32_LANES {
+        let (mut old, mut inputs) = ([zero; OUT], [zero; IN]);
+        for (old, (head, _)) in old.iter_mut().zip(&out) {
+            *old = head[i];
+        }
+        for (input, (head, _)) in inputs.iter_mut().zip(&x) {
+            *input = head[i];
+        }
+        for ((head, _), new) in out.iter_mut().zip(f.apply(simd, old, inputs)) {
+            head[i] = new;
+        }
+    }
+    if !len.is_multiple_of(S::F32_LANES) {
+        let (mut old, mut inputs) = ([zero; OUT], [zero; IN]);
+        for (old, (_, tail)) in old.iter_mut().zip(&out) {
+            *old = simd.partial_load_f32s(tail);
+        }
+        for (input, (_, tail)) in inputs.iter_mut().zip(&x) {
+            *input = simd.partial_load_f32s(tail);
+        }
+        for ((_, tail), new) in out.iter_mut().zip(f.apply(simd, old, inputs)) {
+            simd.partial_store_f32s(tail, new);
+        }
+    }
+}

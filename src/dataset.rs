@@ -1,0 +1,98 @@
+//! Where the rows of a batch come from.
+
+use ndarray::{ArrayBase, Data, Ix2};
+
+/// Rows of numbers that can be read in any order, from any thread.
+///
+/// Implemented for two-dimensional ndarrays and views of `f32`, taken as they are, and of `u8`,
+/// each scaled by 1/255 (one correctly rounded division) as it is read: a data set of bytes
+/// stays bytes in memory.
+pub trait Dataset: Sync {
+    /// The number of rows.
+    fn row_count(&self) -> usize;
+
+    /// D, the width of a row.
+    fn features(&self) -> usize;
+
+    /// Overwrites `out`, of length D, with row `row`.
+    fn read_row(&self, row: usize, out: &mut [f32]);
+}
+
+/// A number that a [`Dataset`] in memory can be made of. Sealed: `f32` and `u8`.
+pub trait Element: Copy + Sync + sealed::Sealed {
+    /// The number as a kernel sees it.
+    fn to_f32(self) -> f32;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for u8 {}
+}
+
+/// As it is.
+impl Element for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+/// Divided by 255: 0 is 0 and 255 is 1.
+impl Element for u8 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from(self) / 255.0
+    }
+}
+
+impl<S> Dataset for ArrayBase<S, Ix2>
+where
+    S: Data + Sync,
+    S::Elem: Element,
+{
+    fn row_count(&self) -> usize {
+        self.nrows()
+    }
+
+    fn features(&self) -> usize {
+        self.ncols()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        let row = self.row(row);
+        assert_eq!(row.len(), out.len());
+        match row.to_slice() {
+            Some(row) => {
+                for (out, value) in out.iter_mut().zip(row) {
+                    *out = value.to_f32();
+                }
+            }
+            None => {
+                for (out, value) in out.iter_mut().zip(row) {
+                    *out = value.to_f32();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    #[test]
+    fn bytes_are_scaled_and_any_layout_is_read() {
+        let bytes = array![[0_u8, 51, 255], [255, 102, 0]];
+        let mut out = [f32::NAN; 3];
+        bytes.read_row(1, &mut out);
+        assert_eq!(out, [1.0, 0.4, 0.0]);
+        let mut column = [f32::NAN; 2];
+        bytes.t().read_row(1, &mut column);
+        assert_eq!(column, [0.2, 0.4]);
+        let floats = Array2::from_shape_fn((2, 2), |(r, c)| (10 * r + c) as f32);
+        Dataset::read_row(&floats.view(), 1, &mut column);
+        assert_eq!(column, [10.0, 11.0]);
+    }
+}

@@ -1,0 +1,198 @@
+//! Reparameterisation: `z = μ + σ·ε` with `σ = e^{v/2}`, `v = logvar`, ε from N(0, 1).
+//!
+//! Writing the sample as a function of the noise lets the gradient through to μ and v
+//! (Kingma & Welling 2014, §2.4):
+//!
+//! ```text
+//! ∂z/∂μ = 1                       dμ += dz
+//! ∂z/∂v = ½·e^{v/2}·ε = ½·σε      dv += ½·dz·σε
+//! ```
+//!
+//! The forward pass leaves `σε` behind, so the backward pass needs no exponential.
+//!
+//! Error: `σε` is within 2 ULP ([`exp`](mod@crate::math) is within one, the halving of v is exact,
+//! the product rounds once); z rounds once more. `e^{v/2}` overflows for v > 177.4; then z is
+//! ±∞, or NaN where ε = 0.
+
+use crate::error::{Result, expect_length};
+use crate::math::exp::exp;
+use crate::simd::InstructionSet;
+use crate::simd::lanes::{Lanewise, zip};
+use pulp::{Simd, WithSimd};
+
+#[derive(Clone, Copy)]
+struct Sample;
+
+impl Lanewise<2, 3> for Sample {
+    #[inline(always)]
+    fn apply<S: Simd>(
+        self,
+        simd: S,
+        _: [S::f32s; 2],
+        [mu, logvar, epsilon]: [S::f32s; 3],
+    ) -> [S::f32s; 2] {
+        let sigma = exp(simd, simd.mul_f32s(simd.splat_f32s(0.5), logvar));
+        let sigma_epsilon = simd.mul_f32s(sigma, epsilon);
+        [simd.add_f32s(mu, sigma_epsilon), sigma_epsilon]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Gradient;
+
+impl Lanewise<2, 2> for Gradient {
+    #[inline(always)]
+    fn apply<S: Simd>(
+        self,
+        simd: S,
+        [dmu, dlogvar]: [S::f32s; 2],
+        [dz, sigma_epsilon]: [S::f32s; 2],
+    ) -> [S::f32s; 2] {
+        let half = simd.mul_f32s(simd.splat_f32s(0.5), dz);
+        [simd.add_f32s(dmu, dz), simd.mul_add_f32s(half, sigma_epsilon, dlogvar)]
+    }
+}
+
+/// Overwrites `z` and `σε`, all slices of one length.
+#[inline(always)]
+pub(crate) fn forward_row<S: Simd>(
+    simd: S,
+    z: &mut [f32],
+    sigma_epsilon: &mut [f32],
+    mu: &[f32],
+    logvar: &[f32],
+    epsilon: &[f32],
+) {
+    zip(simd, [z, sigma_epsilon], [mu, logvar, epsilon], Sample);
+}
+
+/// Accumulates onto `dmu` and `dlogvar`, all slices of one length.
+#[inline(always)]
+pub(crate) fn backward_row<S: Simd>(
+    simd: S,
+    dmu: &mut [f32],
+    dlogvar: &mut [f32],
+    dz: &[f32],
+    sigma_epsilon: &[f32],
+) {
+    zip(simd, [dmu, dlogvar], [dz, sigma_epsilon], Gradient);
+}
+
+/// Overwrites `z` with `mu + e^{logvar/2}·epsilon` and `sigma_epsilon` with the second term.
+///
+/// ```
+/// use elbo::{layers::reparameterise, simd::InstructionSet};
+///
+/// let simd = InstructionSet::detect();
+/// let (mut z, mut sigma_epsilon) = ([f32::NAN; 2], [f32::NAN; 2]);
+/// let logvar = [0.0, 2.0 * 3_f32.ln()]; // σ = 1 and 3
+/// reparameterise::forward(
+///     simd, &mut z, &mut sigma_epsilon, &[10.0, 20.0], &logvar, &[0.5, -1.0],
+/// )?;
+/// assert_eq!(z[0], 10.5);
+/// assert!((z[1] - 17.0).abs() < 1e-5);
+///
+/// // The gradient of z alone, on top of nothing else:
+/// let (mut dmu, mut dlogvar) = ([0.0; 2], [0.0; 2]);
+/// reparameterise::backward(simd, &mut dmu, &mut dlogvar, &[1.0, 1.0], &sigma_epsilon)?;
+/// assert_eq!((dmu, dlogvar[0]), ([1.0, 1.0], 0.25));
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Shape`] if the lengths differ.
+pub fn forward(
+    simd: InstructionSet,
+    z: &mut [f32],
+    sigma_epsilon: &mut [f32],
+    mu: &[f32],
+    logvar: &[f32],
+    epsilon: &[f32],
+) -> Result<()> {
+    struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 3]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            zip(simd, self.0, self.1, Sample);
+        }
+    }
+    expect_length("sigma_epsilon", z.len(), sigma_epsilon.len())?;
+    expect_length("mu", z.len(), mu.len())?;
+    expect_length("logvar", z.len(), logvar.len())?;
+    expect_length("epsilon", z.len(), epsilon.len())?;
+    simd.dispatch(Op([z, sigma_epsilon], [mu, logvar, epsilon]));
+    Ok(())
+}
+
+/// Accumulates `dz` onto `dmu` and `½·dz·σε` onto `dlogvar`; `sigma_epsilon` is what
+/// [`forward`] left. Accumulates because the KL divergence has its own gradient in both.
+///
+/// # Errors
+/// [`Error::Shape`] if the lengths differ.
+pub fn backward(
+    simd: InstructionSet,
+    dmu: &mut [f32],
+    dlogvar: &mut [f32],
+    dz: &[f32],
+    sigma_epsilon: &[f32],
+) -> Result<()> {
+    struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 2]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            zip(simd, self.0, self.1, Gradient);
+        }
+    }
+    expect_length("dlogvar", dmu.len(), dlogvar.len())?;
+    expect_length("dz", dmu.len(), dz.len())?;
+    expect_length("sigma_epsilon", dmu.len(), sigma_epsilon.len())?;
+    simd.dispatch(Op([dmu, dlogvar], [dz, sigma_epsilon]));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backward_pass_is_the_derivative() {
+        let (mu, logvar, epsilon) = (0.3_f64, -0.7_f64, 1.2_f64);
+        let z = |mu: f64, logvar: f64| mu + (logvar / 2.0).exp() * epsilon;
+        let h = 1e-6;
+        let dlogvar_exact = (z(mu, logvar + h) - z(mu, logvar - h)) / (2.0 * h);
+        for simd in InstructionSet::available() {
+            let (mut sample, mut sigma_epsilon) = ([f32::NAN], [f32::NAN]);
+            let args = [mu as f32, logvar as f32, epsilon as f32];
+            forward(simd, &mut sample, &mut sigma_epsilon, &args[..1], &args[1..2], &args[2..])
+                .unwrap();
+            assert!((f64::from(sample[0]) - z(mu, logvar)).abs() < 2e-7);
+            // On top of what is there already.
+            let (mut dmu, mut dlogvar) = ([1.0], [2.0]);
+            backward(simd, &mut dmu, &mut dlogvar, &[3.0], &sigma_epsilon).unwrap();
+            assert_eq!(dmu[0], 4.0);
+            assert!((f64::from(dlogvar[0]) - (2.0 + 3.0 * dlogvar_exact)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn every_length_has_the_same_bits_on_every_instruction_set() {
+        for n in 0..=67 {
+            let value = |i: usize, salt: usize| ((i * 31 + salt * 17) % 97) as f32 / 31.0 - 1.5;
+            let [mu, logvar, epsilon, dz] =
+                [0, 1, 2, 3].map(|salt| (0..n).map(|i| value(i, salt)).collect::<Vec<_>>());
+            let run = |simd| {
+                let (mut z, mut se) = (vec![f32::NAN; n], vec![f32::NAN; n]);
+                forward(simd, &mut z, &mut se, &mu, &logvar, &epsilon).unwrap();
+                let (mut dmu, mut dlogvar) = (mu.clone(), logvar.clone());
+                backward(simd, &mut dmu, &mut dlogvar, &dz, &se).unwrap();
+                [z, se, dmu, dlogvar].map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+            };
+            let expected = run(InstructionSet::SCALAR);
+            for simd in InstructionSet::available() {
+                assert_eq!(run(simd), expected, "{simd}, n={n}");
+            }
+        }
+    }
+}

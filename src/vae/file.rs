@@ -1,0 +1,377 @@
+//! Model files: safetensors, with the tensors of a PyTorch module and the configuration.
+//!
+//! A file holds f32 tensors, weights `[out, in]` row-major and biases `[out]`, under the names
+//! `encoder.0.weight`, `encoder.0.bias`, …, `mu.*`, `logvar.*`, `decoder.0.*`, …, and the
+//! configuration as JSON under the metadata key `elbo`. A file without that key, such as one
+//! saved from PyTorch, is read too: the widths are those of its tensors. So is a state dict of
+//! the classic example (`fc1`, `fc21`, `fc22`, `fc3`, `fc4`).
+
+use super::{Config, Parameters, Vae};
+use crate::error::{Error, Result};
+use ndarray::{ArrayView1, ArrayView2};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The metadata key of everything that is not a tensor.
+const KEY: &str = "elbo";
+
+/// What the metadata says.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct Header<T> {
+    /// Version of this layout of a file, to be raised when an old reader would misread a new
+    /// file.
+    format: u32,
+    config: Config,
+    /// State beyond the model: what a checkpoint adds.
+    #[serde(skip_serializing_if = "Option::is_none", default = "Option::default")]
+    pub(crate) training: Option<T>,
+}
+
+const FORMAT: u32 = 1;
+
+impl Vae {
+    /// Writes the model to `path`: to a file beside it first, which then takes its name, so that
+    /// `path` never holds half a model. The same model gives the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        save::<()>(path.as_ref(), self, None, &[])
+    }
+
+    /// Reads a model from a file that [`Self::save`] wrote, from a checkpoint, or from a state
+    /// dict of PyTorch in the safetensors format: of a module with `encoder`, `mu`, `logvar` and
+    /// `decoder` as this crate names them, or of the classic example (`fc1`, `fc21`, `fc22`,
+    /// `fc3`, `fc4`).
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a whole
+    /// safetensors file of such a model.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let file = ModelFile::read(path.as_ref())?;
+        Ok(file.open::<serde::de::IgnoredAny>()?.0)
+    }
+}
+
+/// Writes a model, and the tensors of `buffers` under `prefix.` + their name.
+pub(crate) fn save<T: serde::Serialize>(
+    path: &Path,
+    vae: &Vae,
+    training: Option<T>,
+    buffers: &[(&str, &Parameters)],
+) -> Result<()> {
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (prefix, parameters) in [("", vae.parameters())].iter().chain(buffers) {
+        for name in parameters.names() {
+            let weight = parameters.weight(name).expect("a name of its own");
+            let bias = parameters.bias(name).expect("a name of its own");
+            let bytes = |values: &mut dyn Iterator<Item = &f32>| {
+                values.flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
+            };
+            tensors.push((
+                format!("{prefix}{name}.weight"),
+                weight.shape().to_vec(),
+                bytes(&mut weight.iter()),
+            ));
+            tensors.push((
+                format!("{prefix}{name}.bias"),
+                bias.shape().to_vec(),
+                bytes(&mut bias.iter()),
+            ));
+        }
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (name.as_str(), view.expect("as many bytes as the shape says"))
+    });
+    let header = Header { format: FORMAT, config: vae.config().clone(), training };
+    let header = serde_json::to_string(&header).expect("plain data");
+    // One key: a map of several would be written in an order of its own each time.
+    let metadata = [(KEY.to_owned(), header)].into_iter().collect();
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("valid tensors");
+    write_whole(path, &bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+/// Writes to a file beside `path`, then renames it: whoever looks at `path` sees the old file
+/// or the new one, never a part.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file's name")
+    })?;
+    let mut beside = std::ffi::OsString::from(".");
+    beside.push(name);
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = path.with_file_name(beside);
+    let written = fs::File::create(&beside)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // What could not be finished is not left behind; that the first error is reported
+        // matters more than whether this succeeds.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// The bytes of a model file.
+pub(crate) struct ModelFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl ModelFile {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Self { path, bytes }),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    fn error(&self, reason: impl Into<String>) -> Error {
+        Error::ModelFile { path: self.path.clone(), reason: reason.into() }
+    }
+
+    /// The model, and what the file says of its training.
+    pub(crate) fn open<T: serde::de::DeserializeOwned>(
+        &self,
+    ) -> Result<(Vae, Option<T>, Tensors<'_>)> {
+        let parse = |error: safetensors::SafeTensorError| {
+            self.error(format!("not a whole safetensors file ({error})"))
+        };
+        let (_, metadata) = SafeTensors::read_metadata(&self.bytes).map_err(parse)?;
+        let tensors = SafeTensors::deserialize(&self.bytes).map_err(parse)?;
+        let tensors = Tensors { file: self, tensors };
+        let (config, training) = match self.header::<T>(&metadata)? {
+            Some(header) => (header.config, header.training),
+            None => (tensors.infer_config()?, None),
+        };
+        let config = config.validate().map_err(|error| self.error(error.to_string()))?;
+        // The widths may claim more than the file holds: do not allocate on their word.
+        let claimed = config.parameters().saturating_mul(size_of::<f32>());
+        if claimed > self.bytes.len() {
+            return Err(self.error(format!(
+                "a model {config} has {claimed} bytes of weights, the file has {}",
+                self.bytes.len()
+            )));
+        }
+        let mut parameters = Parameters::zeros(&config);
+        tensors.fill("", &mut parameters)?;
+        Ok((Vae { config, parameters }, training, tensors))
+    }
+
+    fn header<T: serde::de::DeserializeOwned>(
+        &self,
+        metadata: &Metadata,
+    ) -> Result<Option<Header<T>>> {
+        let Some(json) = metadata.metadata().as_ref().and_then(|map| map.get(KEY)) else {
+            return Ok(None);
+        };
+        let header: Header<T> = serde_json::from_str(json)
+            .map_err(|error| self.error(format!("metadata `{KEY}`: {error}")))?;
+        if header.format != FORMAT {
+            return Err(self.error(format!(
+                "format {}, this version of elbo reads format {FORMAT}",
+                header.format
+            )));
+        }
+        Ok(Some(header))
+    }
+}
+
+/// The tensors of a model file.
+pub(crate) struct Tensors<'a> {
+    file: &'a ModelFile,
+    tensors: SafeTensors<'a>,
+}
+
+impl Tensors<'_> {
+    /// Overwrites all layers of `parameters` with the tensors under `prefix` + their name.
+    pub(crate) fn fill(&self, prefix: &str, parameters: &mut Parameters) -> Result<()> {
+        let names: Vec<String> = parameters.names().map(str::to_owned).collect();
+        let classic = prefix.is_empty() && self.is_classic();
+        for name in names {
+            let stored = if classic { classic_name(&name) } else { &name };
+            let (shape, weight) = self.tensor(&format!("{prefix}{stored}.weight"))?;
+            let (_, bias) = self.tensor(&format!("{prefix}{stored}.bias"))?;
+            let &[rows, columns] = &shape[..] else {
+                return Err(self.error(&format!("{stored}.weight"), "has two dimensions", &shape));
+            };
+            let weight = ArrayView2::from_shape((rows, columns), &weight).expect("its own shape");
+            parameters
+                .set(&name, weight, ArrayView1::from(&bias))
+                .map_err(|error| self.file.error(format!("tensor {prefix}{stored}: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// The shape and the values of a tensor.
+    fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let Ok(tensor) = self.tensors.tensor(name) else {
+            return Err(self.file.error(format!(
+                "no tensor `{name}`: not a VAE as this crate saves it, nor the classic fc1 … fc4"
+            )));
+        };
+        if tensor.dtype() != Dtype::F32 {
+            return Err(self.error(name, "is F32", tensor.dtype()));
+        }
+        let values = tensor
+            .data()
+            .chunks_exact(size_of::<f32>())
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
+            .collect();
+        Ok((tensor.shape().to_vec(), values))
+    }
+
+    fn error(&self, name: &str, expected: &str, found: impl std::fmt::Debug) -> Error {
+        self.file.error(format!("tensor `{name}`: expected one that {expected}, found {found:?}"))
+    }
+
+    fn is_classic(&self) -> bool {
+        self.tensors.tensor("fc1.weight").is_ok()
+    }
+
+    /// The widths of a model without a configuration, from the shapes of its tensors.
+    fn infer_config(&self) -> Result<Config> {
+        let shape = |name: &str| -> Result<[usize; 2]> {
+            let tensor = format!("{name}.weight");
+            let (shape, _) = self.tensor(&tensor)?;
+            <[usize; 2]>::try_from(&shape[..])
+                .map_err(|_| self.error(&tensor, "has two dimensions", &shape))
+        };
+        if self.is_classic() {
+            let ([hidden, features], [latent, _]) = (shape("fc1")?, shape("fc21")?);
+            let [decoder, _] = shape("fc3")?;
+            return Ok(Config::builder(features, latent)
+                .encoder(&[hidden])
+                .decoder(&[decoder])
+                .unchecked());
+        }
+        let layers = |part: &str| -> Result<Vec<usize>> {
+            (0..)
+                .map(|i| format!("{part}.{i}"))
+                .take_while(|name| self.tensors.tensor(&format!("{name}.weight")).is_ok())
+                .map(|name| shape(&name).map(|[outputs, _]| outputs))
+                .collect()
+        };
+        let [latent, _] = shape("mu")?;
+        let encoder = layers("encoder")?;
+        let mut decoder = layers("decoder")?;
+        let features =
+            decoder.pop().ok_or_else(|| self.file.error("no tensor `decoder.0.weight`"))?;
+        Ok(Config::builder(features, latent).encoder(&encoder).decoder(&decoder).unchecked())
+    }
+}
+
+/// The name of a layer in the classic example.
+fn classic_name(name: &str) -> &'static str {
+    match name {
+        "encoder.0" => "fc1",
+        "mu" => "fc21",
+        "logvar" => "fc22",
+        "decoder.0" => "fc3",
+        _ => "fc4",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Compute;
+    use ndarray::Array2;
+
+    fn folder(test: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("elbo-{test}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn vae() -> Vae {
+        Vae::new(Config::builder(13, 2).encoder(&[7, 5]).decoder(&[6]).build().unwrap(), 3)
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let folder = folder("round-trip");
+        let path = folder.join("model.safetensors");
+        vae().save(&path).unwrap();
+        let loaded = Vae::load(&path).unwrap();
+        assert_eq!(loaded.config(), vae().config());
+        assert_eq!(loaded.parameters()[..], vae().parameters()[..]);
+        // The same bytes again, and nothing else in the folder.
+        let bytes = fs::read(&path).unwrap();
+        loaded.save(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let folder = folder("cut");
+        let path = folder.join("model.safetensors");
+        vae().save(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for length in (0..bytes.len()).step_by(97) {
+            fs::write(&path, &bytes[..length]).unwrap();
+            let message = Vae::load(&path).unwrap_err().to_string();
+            assert!(
+                message.contains("model.safetensors: not a whole safetensors file"),
+                "{message}"
+            );
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn widths_that_the_file_cannot_hold_are_refused_before_they_are_allocated() {
+        let folder = folder("claim");
+        let path = folder.join("model.safetensors");
+        let mut huge = vae();
+        huge.config = Config::builder(16_000_000, 2).encoder(&[16_000_000]).build().unwrap();
+        save::<()>(&path, &huge, None, &[]).unwrap();
+        let message = Vae::load(&path).unwrap_err().to_string();
+        assert!(message.contains("bytes of weights, the file has"), "{message}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_state_dict_of_the_classic_example_is_loaded() {
+        let folder = folder("classic");
+        let path = folder.join("classic.safetensors");
+        let vae = Vae::new(Config::builder(6, 2).hidden(&[4]).build().unwrap(), 5);
+        let tensors: Vec<_> = vae
+            .parameters()
+            .names()
+            .flat_map(|name| {
+                let weight = vae.parameters().weight(name).unwrap();
+                let bias = vae.parameters().bias(name).unwrap();
+                let stored = classic_name(name);
+                let bytes =
+                    |v: Vec<f32>| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+                [
+                    (
+                        format!("{stored}.weight"),
+                        weight.shape().to_vec(),
+                        bytes(weight.iter().copied().collect()),
+                    ),
+                    (format!("{stored}.bias"), bias.shape().to_vec(), bytes(bias.to_vec())),
+                ]
+            })
+            .collect();
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let loaded = Vae::load(&path).unwrap();
+        let x = Array2::from_elem((3, 6), 0.25);
+        let compute = Compute::serial();
+        assert_eq!(
+            loaded.reconstruct(&compute, x.view()).unwrap(),
+            vae.reconstruct(&compute, x.view()).unwrap()
+        );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

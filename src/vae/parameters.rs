@@ -1,0 +1,274 @@
+//! All weights of a model in one flat buffer.
+//!
+//! Weights, gradients and the optimiser's moments are four buffers of one [`Layout`]: element i
+//! of each belongs to the same weight. So an optimiser is a loop over flat slices, a norm or a
+//! sum over ranks sees one vector, and a tile of the weight gradient finds its moments where it
+//! finds its weights. The layout is that of the register tile (see [`gemm`](crate::gemm)):
+//! layer after layer, each in panels. Tensors in the `[out, in]` form of PyTorch are views by
+//! name, converted as they are read or written.
+
+use super::Config;
+use crate::error::{Error, Result, expect_length, expect_shape};
+use crate::gemm::PanelLayout;
+use crate::random::{Generator, Stream};
+use crate::simd::InstructionSet;
+use crate::simd::aligned::AlignedBuffer;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
+
+/// One dense layer in the flat buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    pub(crate) panels: PanelLayout,
+    /// Where its panels start in the flat buffer: a multiple of 16.
+    pub(crate) offset: usize,
+}
+
+impl Layer {
+    pub(crate) fn range(self) -> Range<usize> {
+        self.offset..self.offset + self.panels.len()
+    }
+}
+
+/// One layer as PyTorch would name it: `encoder.0`, `mu`, `logvar`, `decoder.1`, …
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedLayer {
+    pub(crate) name: String,
+    /// The dense layer it is (a part of).
+    pub(crate) layer: usize,
+    /// The outputs of that layer that are its own: `mu` and `logvar` share one.
+    pub(crate) outputs: Range<usize>,
+}
+
+/// Where every weight of a model lies in its flat buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) names: Vec<NamedLayer>,
+    /// The layer whose outputs are μ and logvar.
+    pub(crate) heads: usize,
+    /// Elements of a flat buffer, padding included.
+    pub(crate) len: usize,
+}
+
+impl Layout {
+    pub(crate) fn new(config: &Config) -> Self {
+        let heads = config.encoder().len();
+        let (mut layers, mut names, mut len) = (Vec::new(), Vec::new(), 0);
+        for (index, (inputs, outputs)) in config.layers().enumerate() {
+            let panels = PanelLayout { inputs, outputs };
+            layers.push(Layer { panels, offset: len });
+            len += panels.len();
+            let mut name = |name: String, outputs| {
+                names.push(NamedLayer { name, layer: index, outputs });
+            };
+            if index < heads {
+                name(format!("encoder.{index}"), 0..outputs);
+            } else if index == heads {
+                name("mu".to_owned(), 0..config.latent());
+                name("logvar".to_owned(), config.latent()..outputs);
+            } else {
+                name(format!("decoder.{}", index - heads - 1), 0..outputs);
+            }
+        }
+        Self { layers, names, heads, len }
+    }
+
+    /// Floating-point operations of one training step on `rows` rows, in the products: forward,
+    /// weight gradient, and input gradient for all layers but the first.
+    pub(crate) fn step_flop(&self, rows: usize) -> usize {
+        let weights = |layer: &Layer| layer.panels.inputs * layer.panels.outputs;
+        let all: usize = self.layers.iter().map(weights).sum();
+        2 * rows * (3 * all - self.layers.first().map_or(0, weights))
+    }
+}
+
+/// A flat buffer over all weights of a model: the weights, their gradient, or a moment.
+///
+/// Dereferences to its elements in the order of the register tile, padding included (zero, and
+/// left at zero by any optimiser that leaves weights without gradient alone). Buffers of models
+/// of one shape agree in that order.
+#[derive(Clone)]
+pub struct Parameters {
+    layout: Arc<Layout>,
+    data: AlignedBuffer,
+}
+
+impl Parameters {
+    /// All zero, for a model of this shape.
+    #[must_use]
+    pub fn zeros(config: &Config) -> Self {
+        Self::of_layout(Arc::new(Layout::new(config)))
+    }
+
+    pub(crate) fn of_layout(layout: Arc<Layout>) -> Self {
+        let data = AlignedBuffer::zeros(layout.len);
+        Self { layout, data }
+    }
+
+    /// Initialised as `torch.nn.Linear` does: weights and biases uniform in ±1/√K, K the inputs
+    /// of the layer. Weight `[n, k]` of the i-th name is a function of (seed, i, n, k) alone.
+    #[must_use]
+    pub fn initialised(config: &Config, seed: u64) -> Self {
+        let mut parameters = Self::zeros(config);
+        let Self { layout, data } = &mut parameters;
+        let (generator, simd) = (Generator::new(seed), InstructionSet::detect());
+        for (index, named) in layout.names.iter().enumerate() {
+            let Layer { panels, offset } = layout.layers[named.layer];
+            let bound = 1.0 / (panels.inputs as f32).sqrt();
+            // Column 0 is the bias, column k+1 the weight from input k.
+            let mut values = Array2::zeros((named.outputs.len(), panels.inputs + 1));
+            generator
+                .uniform(simd, values.view_mut(), Stream::Initialise, index as u64, 0)
+                .expect("widths of a configuration are within the generator's limits");
+            values.mapv_inplace(|u| (2.0 * u - 1.0) * bound);
+            let (bias, weight) = values.view().split_at(Axis(1), 1);
+            let bias: Vec<f32> = bias.iter().copied().collect();
+            panels.pack(&mut data[offset..][..panels.len()], named.outputs.start, weight, &bias);
+        }
+        parameters
+    }
+
+    /// The names of the layers: `encoder.0` …, `mu`, `logvar`, `decoder.0` …. Each has a
+    /// [weight](Self::weight) and a [bias](Self::bias).
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.layout.names.iter().map(|named| named.name.as_str())
+    }
+
+    /// A copy of the weight matrix `[out, in]` of the layer of this name, if there is one.
+    #[must_use]
+    pub fn weight(&self, name: &str) -> Option<Array2<f32>> {
+        self.named(name).map(|(named, layer)| {
+            layer.panels.unpack_weight(&self.data[layer.range()], named.outputs.clone())
+        })
+    }
+
+    /// A copy of the bias `[out]` of the layer of this name, if there is one.
+    #[must_use]
+    pub fn bias(&self, name: &str) -> Option<Array1<f32>> {
+        self.named(name).map(|(named, layer)| {
+            layer.panels.unpack_bias(&self.data[layer.range()], named.outputs.clone())
+        })
+    }
+
+    /// Overwrites the layer of this name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no layer of this name, [`Error::Shape`] if its shape is
+    /// another.
+    pub fn set(
+        &mut self,
+        name: &str,
+        weight: ArrayView2<'_, f32>,
+        bias: ArrayView1<'_, f32>,
+    ) -> Result<()> {
+        let Some((named, layer)) = self.named(name) else {
+            let expected = "the name of one of the model's layers, such as `mu` or `decoder.0`";
+            return Err(Error::config("name", expected, name));
+        };
+        let outputs = named.outputs.clone();
+        expect_shape("weight", [outputs.len(), layer.panels.inputs], weight.shape())?;
+        expect_length("bias", outputs.len(), bias.len())?;
+        let bias: Vec<f32> = bias.to_vec();
+        layer.panels.pack(&mut self.data[layer.range()], outputs.start, weight, &bias);
+        Ok(())
+    }
+
+    fn named(&self, name: &str) -> Option<(&NamedLayer, Layer)> {
+        let named = self.layout.names.iter().find(|named| named.name == name)?;
+        Some((named, self.layout.layers[named.layer]))
+    }
+
+    pub(crate) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The panels of one layer.
+    #[inline]
+    pub(crate) fn layer(&self, index: usize) -> (&[f32], PanelLayout) {
+        let layer = self.layout.layers[index];
+        (&self.data[layer.range()], layer.panels)
+    }
+}
+
+impl Deref for Parameters {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+impl DerefMut for Parameters {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::builder(37, 3).hidden(&[29, 17]).build().unwrap()
+    }
+
+    #[test]
+    fn names_and_shapes_are_those_of_a_torch_module() {
+        let parameters = Parameters::initialised(&config(), 1);
+        let shapes: Vec<_> = parameters
+            .names()
+            .map(|name| (name.to_owned(), parameters.weight(name).unwrap().dim()))
+            .collect();
+        let expected = [
+            ("encoder.0", (29, 37)),
+            ("encoder.1", (17, 29)),
+            ("mu", (3, 17)),
+            ("logvar", (3, 17)),
+            ("decoder.0", (17, 3)),
+            ("decoder.1", (29, 17)),
+            ("decoder.2", (37, 29)),
+        ];
+        assert_eq!(shapes.len(), expected.len());
+        for ((name, shape), (expected_name, expected_shape)) in shapes.iter().zip(expected) {
+            assert_eq!((name.as_str(), *shape), (expected_name, expected_shape));
+        }
+        assert!(parameters.weight("encoder.2").is_none());
+    }
+
+    #[test]
+    fn initial_weights_fill_the_interval_of_torch_and_differ_everywhere() {
+        let parameters = Parameters::initialised(&config(), 1);
+        let weight = parameters.weight("encoder.0").unwrap();
+        let bound = 1.0 / 37_f32.sqrt();
+        assert!(weight.iter().all(|w| w.abs() <= bound));
+        let largest = weight.iter().fold(0.0_f32, |a, w| a.max(w.abs()));
+        assert!(largest > 0.99 * bound, "{largest} of {bound}");
+        let mean: f32 = weight.mean().unwrap();
+        assert!(mean.abs() < 0.02, "{mean}");
+        // Another seed, another layer of the same shape, another row: other numbers.
+        assert_ne!(Parameters::initialised(&config(), 2).weight("encoder.0").unwrap(), weight);
+        assert_ne!(parameters.weight("mu"), parameters.weight("logvar"));
+        assert_ne!(weight.row(0), weight.row(1));
+    }
+
+    #[test]
+    fn what_is_set_is_read_back_and_nothing_else_changes() {
+        let mut parameters = Parameters::initialised(&config(), 1);
+        let before = parameters.clone();
+        let weight = Array2::from_shape_fn((3, 17), |(n, k)| (n * 17 + k) as f32);
+        let bias = Array1::from(vec![1.0, 2.0, 3.0]);
+        parameters.set("logvar", weight.view(), bias.view()).unwrap();
+        for name in before.names() {
+            if name == "logvar" {
+                assert_eq!(parameters.weight(name).unwrap(), weight);
+                assert_eq!(parameters.bias(name).unwrap(), bias);
+            } else {
+                assert_eq!(parameters.weight(name), before.weight(name));
+                assert_eq!(parameters.bias(name), before.bias(name));
+            }
+        }
+        let wrong = parameters.set("mu", weight.t(), bias.view()).unwrap_err().to_string();
+        assert_eq!(wrong, "`weight`: expected shape [3, 17], found [17, 3]");
+    }
+}
