@@ -1,0 +1,93 @@
+//! What each epoch of a training run came to, as a table.
+
+use crate::failure::Failure;
+use serde::Serialize;
+use std::io::Write;
+
+/// One epoch. Losses in nats per example; `loss` is `reconstruction + beta · kl`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean over the epoch's batches, each as it was before its own update.
+    pub train_loss: f64,
+    pub train_reconstruction: f64,
+    pub train_kl: f64,
+    /// After the epoch.
+    pub test_loss: f64,
+    pub test_reconstruction: f64,
+    pub test_kl: f64,
+    /// Weight of the KL divergence.
+    pub beta: f64,
+    /// Training images over training time, the test not counted.
+    pub images_per_second: f64,
+}
+
+/// Writes the epochs as CSV, a header first.
+pub fn write_csv(epochs: &[Epoch], file: &mut impl Write) -> Result<(), csv::Error> {
+    let mut table = csv::Writer::from_writer(file);
+    for epoch in epochs {
+        table.serialize(epoch)?;
+    }
+    table.flush()?;
+    Ok(())
+}
+
+/// `1,234,567`.
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A loss that is no number fails the run instead of entering the table.
+pub fn finite(epoch: &Epoch) -> Result<(), Failure> {
+    if epoch.train_loss.is_finite() && epoch.test_loss.is_finite() {
+        return Ok(());
+    }
+    Err(Failure::Run(format!(
+        "epoch {}: the loss is {} in training and {} in the test; try a smaller --lr",
+        epoch.epoch, epoch.train_loss, epoch.test_loss
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_have_their_names() {
+        let epoch = Epoch {
+            epoch: 1,
+            train_loss: 3.5,
+            train_reconstruction: 2.5,
+            train_kl: 1.0,
+            test_loss: 3.25,
+            test_reconstruction: 2.25,
+            test_kl: 1.0,
+            beta: 1.0,
+            images_per_second: 1000.0,
+        };
+        let mut file = Vec::new();
+        write_csv(&[epoch], &mut file).unwrap();
+        assert_eq!(
+            String::from_utf8(file).unwrap(),
+            "epoch,train_loss,train_reconstruction,train_kl,test_loss,test_reconstruction,\
+             test_kl,beta,images_per_second\n1,3.5,2.5,1.0,3.25,2.25,1.0,1.0,1000.0\n"
+        );
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        let cases = [(0.0, "0"), (999.4, "999"), (1000.0, "1,000"), (1234567.0, "1,234,567")];
+        for (value, text) in cases {
+            assert_eq!(thousands(value), text);
+        }
+    }
+}

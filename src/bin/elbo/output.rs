@@ -1,0 +1,216 @@
+//! Files that appear whole or not at all.
+//!
+//! A file is written under a temporary name in its own folder and renamed when it is complete;
+//! if anything fails before, the temporary file is removed and an older file of the final name
+//! is left as it was.
+
+use crate::failure::{Failure, Result};
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes `path` by `write`, whole or not at all.
+pub fn write_file<E: Display>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::result::Result<(), E>,
+) -> Result<()> {
+    let mut staged = Staged::default();
+    staged.add(path, write)?;
+    staged.commit()
+}
+
+/// Files that are written and wait to be renamed, all of them together.
+#[derive(Default)]
+pub struct Staged {
+    /// Temporary and final name.
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// Writes the contents of `path` beside it.
+    pub fn add<E: Display>(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&mut BufWriter<File>) -> std::result::Result<(), E>,
+    ) -> Result<()> {
+        let temporary = temporary_name(path)?;
+        let file = File::create_new(&temporary).map_err(|error| cannot_write(path, &error))?;
+        self.files.push((temporary, path.to_owned()));
+        let mut file = BufWriter::new(file);
+        write(&mut file).map_err(|error| cannot_write(path, &error))?;
+        let file = file.into_inner().map_err(|error| cannot_write(path, error.error()))?;
+        // On the disk before the name points to it: a power cut must not leave an empty file.
+        file.sync_all().map_err(|error| cannot_write(path, &error))
+    }
+
+    /// Gives every file its name.
+    pub fn commit(mut self) -> Result<()> {
+        while let Some((temporary, path)) = self.files.pop() {
+            if let Err(error) = fs::rename(&temporary, &path) {
+                self.files.push((temporary, path.clone()));
+                return Err(cannot_write(&path, &error));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.files {
+            // It can only be gone already, and a failure is on its way to the user as it is.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+/// A folder for results: made if it is not there, and taken away again if nothing came of it.
+pub struct Folder {
+    path: PathBuf,
+    /// The folders that were made for it, innermost first.
+    made: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Makes the folder and finds out whether files can be written there, before hours are spent
+    /// on what is to be written.
+    pub fn prepare(path: &Path) -> Result<Self> {
+        let cannot = |error: io::Error| {
+            Failure::Run(format!(
+                "{}: cannot write there: {error}; --out must be a folder that can be written",
+                path.display()
+            ))
+        };
+        let made = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
+        let folder = Self { path: path.to_owned(), made: made.map(Path::to_owned).collect() };
+        fs::create_dir_all(path).map_err(cannot)?;
+        let probe = temporary_name(&path.join("probe"))?;
+        File::create_new(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot)?;
+        Ok(folder)
+    }
+
+    /// The path of a file in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        for folder in &self.made {
+            // Fails, rightly, where there is something in it.
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Writes a line to standard output. A reader that has gone away (`| head`) is no failure.
+pub fn say(line: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
+    Failure::Run(format!("{}: cannot write: {error}", path.display()))
+}
+
+/// A hidden name in the same folder, so that renaming never crosses file systems.
+fn temporary_name(path: &Path) -> Result<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return Err(Failure::Usage(format!("{}: expected the name of a file", path.display())));
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(hidden))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of its own for one test, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("elbo-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_failure_midway_leaves_the_older_file_and_nothing_else() {
+        let scratch = Scratch::new("midway");
+        let path = scratch.0.join("a.txt");
+        write_file(&path, |file| file.write_all(b"old")).unwrap();
+        let error = write_file(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("the disk is full"))
+        })
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{}: cannot write: the disk is full", path.display())
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(scratch.names(), ["a.txt"]);
+    }
+
+    #[test]
+    fn staged_files_appear_together() {
+        let scratch = Scratch::new("together");
+        let mut staged = Staged::default();
+        staged.add(&scratch.0.join("a"), |file| file.write_all(b"1")).unwrap();
+        staged.add(&scratch.0.join("b"), |file| file.write_all(b"2")).unwrap();
+        assert!(scratch.names().iter().all(|name| name.ends_with(".tmp")));
+        staged.commit().unwrap();
+        let mut names = scratch.names();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_folder_that_stays_empty_goes_away() {
+        let scratch = Scratch::new("empty");
+        let folder = Folder::prepare(&scratch.0.join("x/y")).unwrap();
+        assert!(folder.join("").exists());
+        drop(folder);
+        assert!(scratch.names().is_empty());
+
+        let folder = Folder::prepare(&scratch.0.join("x/y")).unwrap();
+        write_file(&folder.join("a"), |file| file.write_all(b"1")).unwrap();
+        drop(folder);
+        assert!(scratch.0.join("x/y/a").exists());
+    }
+
+    #[test]
+    fn a_folder_below_a_file_cannot_be() {
+        let scratch = Scratch::new("below");
+        let file = scratch.0.join("file");
+        fs::write(&file, "").unwrap();
+        let message = Folder::prepare(&file.join("out")).err().unwrap().to_string();
+        assert!(message.contains("file/out: cannot write there"), "{message}");
+        assert_eq!(scratch.names(), ["file"]);
+    }
+}
