@@ -2,10 +2,12 @@
 
 use crate::failure::{Failure, Result};
 use crate::{idx, npy};
+use elbo::Dataset;
 use flate2::read::MultiGzDecoder;
 use ndarray::{Array2, Axis, Slice};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 
 /// Examples as rows, with what is known about where they come from.
@@ -116,13 +118,23 @@ impl Data {
         self.rows.len_of(Axis(1))
     }
 
-    /// The first `count` rows (all, if there are fewer) as `f32`, bytes divided by 255.
-    pub fn first(&self, count: usize) -> Array2<f32> {
-        let rows = Slice::from(..count.min(self.len()));
+    /// Some of the rows, as training and evaluation read them.
+    pub fn part(&self, rows: Range<usize>) -> Box<dyn Dataset + '_> {
+        let rows = Slice::from(rows);
         match &self.rows {
-            Rows::U8(bytes) => bytes.slice_axis(Axis(0), rows).mapv(|byte| f32::from(byte) / 255.0),
-            Rows::F32(numbers) => numbers.slice_axis(Axis(0), rows).to_owned(),
+            Rows::U8(bytes) => Box::new(bytes.slice_axis(Axis(0), rows)),
+            Rows::F32(numbers) => Box::new(numbers.slice_axis(Axis(0), rows)),
         }
+    }
+
+    /// Some of the rows as numbers from 0 to 1.
+    pub fn numbers(&self, rows: Range<usize>) -> Array2<f32> {
+        let part = self.part(rows);
+        let mut numbers = Array2::zeros((part.rows(), part.features()));
+        for (i, mut row) in numbers.rows_mut().into_iter().enumerate() {
+            part.read(i, row.as_slice_mut().expect("a fresh array"));
+        }
+        numbers
     }
 
     /// That the rows are as wide as the model's input.
@@ -244,7 +256,7 @@ mod tests {
         assert_eq!((train.len(), test.len(), train.width()), (5000, 1000, 784));
         assert_eq!((train.image, test.image), (Some([28, 28]), Some([28, 28])));
         // MNIST's mean grey value is 0.1307.
-        let mean = train.first(5000).mean().unwrap();
+        let mean = train.numbers(0..5000).mean().unwrap();
         assert!((mean - 0.13).abs() < 0.005, "{mean}");
     }
 
@@ -256,7 +268,7 @@ mod tests {
         floats.write_npy(&mut npy).unwrap();
         for file in [IDX.to_vec(), gzip(&IDX), npy.clone(), gzip(&npy)] {
             let data = Data::parse("x", &file[..]).unwrap();
-            assert_eq!(data.first(9), floats);
+            assert_eq!(data.numbers(0..1), floats);
         }
         assert_eq!(Data::parse("x", &IDX[..]).unwrap().rows, Rows::U8(bytes));
     }

@@ -1,6 +1,5 @@
 //! What each epoch of a training run came to, as a table.
 
-use crate::failure::Failure;
 use serde::Serialize;
 use std::io::Write;
 
@@ -44,17 +43,6 @@ pub fn thousands(value: f64) -> String {
         grouped.push(digit);
     }
     grouped
-}
-
-/// A loss that is no number fails the run instead of entering the table.
-pub fn finite(epoch: &Epoch) -> Result<(), Failure> {
-    if epoch.train_loss.is_finite() && epoch.test_loss.is_finite() {
-        return Ok(());
-    }
-    Err(Failure::Run(format!(
-        "epoch {}: the loss is {} in training and {} in the test; try a smaller --lr",
-        epoch.epoch, epoch.train_loss, epoch.test_loss
-    )))
 }
 
 #[cfg(test)]

@@ -1,13 +1,41 @@
-//! The command-line tool.
+//! The command-line tool `elbo`: trains variational autoencoders and uses them.
 #![forbid(unsafe_code)]
 
+mod args;
 mod chart;
 mod data;
+mod eval;
 mod failure;
+mod generate;
 mod history;
 mod idx;
+mod model;
 mod npy;
 mod output;
 mod pictures;
+mod train;
 
-fn main() {}
+use args::Command;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run() -> failure::Result<()> {
+    let Some(cli) = args::parse()? else { return Ok(()) };
+    let compute = cli.machine.compute()?;
+    match &cli.command {
+        Command::Train(args) => train::run(args, &compute),
+        Command::Eval(args) => eval::run(args, &compute),
+        Command::Sample(args) => generate::sample(args, &compute),
+        Command::Reconstruct(args) => generate::reconstruct(args, &compute),
+        Command::Encode(args) => generate::encode(args, &compute),
+    }
+}

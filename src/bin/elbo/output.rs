@@ -44,6 +44,21 @@ impl Staged {
         file.sync_all().map_err(|error| cannot_write(path, &error))
     }
 
+    /// As [`Self::add`], by a function that makes the file itself, under the name it is told.
+    pub fn add_by_name(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&Path) -> elbo::Result<()>,
+    ) -> Result<()> {
+        let temporary = temporary_name(path)?;
+        self.files.push((temporary.clone(), path.to_owned()));
+        write(&temporary).map_err(|error| match error {
+            // Under the name that means something to the user.
+            elbo::Error::Io { source, .. } => cannot_write(path, &source),
+            error => error.into(),
+        })
+    }
+
     /// Gives every file its name.
     pub fn commit(mut self) -> Result<()> {
         while let Some((temporary, path)) = self.files.pop() {
@@ -116,6 +131,13 @@ pub fn say(line: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes one line of JSON to standard output.
+pub fn say_json(value: &impl serde::Serialize) -> Result<()> {
+    let line = serde_json::to_string(value);
+    say(&line
+        .map_err(|error| Failure::Run(format!("a path or number that JSON lacks: {error}")))?)
 }
 
 fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
