@@ -26,7 +26,7 @@ pub struct Cli {
 #[command(next_help_heading = "Machine")]
 pub struct Machine {
     /// Threads to compute on [default: as many as the process may use]
-    #[arg(long, global = true, value_name = "N", value_parser = count(65_535))]
+    #[arg(long, global = true, value_name = "N", value_parser = count(4096))]
     threads: Option<usize>,
 
     /// Instruction set: auto (the widest there is), scalar, v3 (AVX2 and FMA), v4 (AVX-512),

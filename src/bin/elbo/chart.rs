@@ -21,13 +21,13 @@ const GRID: RGBColor = RGBColor(225, 225, 225);
 const TRAIN: RGBColor = RGBColor(230, 159, 0);
 const TEST: RGBColor = RGBColor(0, 114, 178);
 
-/// A term of the loss: its title, its value in training and its value in the test.
-type Term = (&'static str, fn(&Epoch) -> f64, fn(&Epoch) -> f64);
+/// A term of the loss: its value in training and its value in the test.
+type Term = [fn(&Epoch) -> f64; 2];
 
 const TERMS: [Term; 3] = [
-    ("Loss (negative ELBO)", |e| e.train_loss, |e| e.test_loss),
-    ("Reconstruction", |e| e.train_reconstruction, |e| e.test_reconstruction),
-    ("KL divergence", |e| e.train_kl, |e| e.test_kl),
+    [|e| e.train_loss, |e| e.test_loss],
+    [|e| e.train_reconstruction, |e| e.test_reconstruction],
+    [|e| e.train_kl, |e| e.test_kl],
 ];
 
 /// Draws the three terms side by side, training and test in each, and writes them as PNG.
@@ -53,10 +53,18 @@ fn draw(epochs: &[Epoch]) -> Result<RgbImage, Box<dyn std::error::Error>> {
     let mut image = RgbImage::new(size.0, size.1);
     let canvas = BitMapBackend::with_buffer(&mut image, size).into_drawing_area();
     canvas.fill(&WHITE)?;
-    for (panel, term) in canvas.split_evenly((1, TERMS.len())).iter().zip(TERMS) {
-        draw_panel(panel, epochs, term).map_err(|error| error.to_string())?;
+    let elbo = epochs.iter().all(|epoch| epoch.beta == 1.0);
+    let titles = [
+        if elbo { "Loss (negative ELBO)" } else { "Loss (reconstruction + β × KL)" },
+        "Reconstruction",
+        "KL divergence",
+    ];
+    let panels = canvas.split_evenly((1, TERMS.len()));
+    for ((panel, title), term) in panels.iter().zip(titles).zip(TERMS) {
+        draw_panel(panel, epochs, title, term).map_err(|error| error.to_string())?;
     }
     canvas.present()?;
+    drop(panels);
     drop(canvas);
     Ok(image::imageops::resize(&image, SIZE.0, SIZE.1, FilterType::Triangle))
 }
@@ -64,7 +72,8 @@ fn draw(epochs: &[Epoch]) -> Result<RgbImage, Box<dyn std::error::Error>> {
 fn draw_panel<'a>(
     panel: &DrawingArea<BitMapBackend<'a>, Shift>,
     epochs: &[Epoch],
-    (title, train, test): Term,
+    title: &str,
+    [train, test]: Term,
 ) -> Result<(), Box<dyn std::error::Error + 'a>> {
     let values = value_range(epochs, train, test);
     let last = epochs.last().map_or(1, |epoch| epoch.epoch);
@@ -87,6 +96,7 @@ fn draw_panel<'a>(
         .y_desc("nats per example")
         .x_labels(last.min(10) + 1)
         .y_labels(7)
+        .set_all_tick_mark_size(10)
         .y_label_formatter(&|y| shortest(*y))
         .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x}") } else { String::new() })
         .draw()?;

@@ -130,9 +130,9 @@ impl Data {
     /// Some of the rows as numbers from 0 to 1.
     pub fn numbers(&self, rows: Range<usize>) -> Array2<f32> {
         let part = self.part(rows);
-        let mut numbers = Array2::zeros((part.rows(), part.features()));
+        let mut numbers = Array2::zeros((part.row_count(), part.features()));
         for (i, mut row) in numbers.rows_mut().into_iter().enumerate() {
-            part.read(i, row.as_slice_mut().expect("a fresh array"));
+            part.read_row(i, row.as_slice_mut().expect("a fresh array"));
         }
         numbers
     }

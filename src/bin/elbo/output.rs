@@ -136,8 +136,7 @@ pub fn say(line: &str) -> Result<()> {
 /// Writes one line of JSON to standard output.
 pub fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let line = serde_json::to_string(value);
-    say(&line
-        .map_err(|error| Failure::Run(format!("a path or number that JSON lacks: {error}")))?)
+    say(&line.map_err(|error| Failure::Run(format!("cannot write JSON: {error}")))?)
 }
 
 fn cannot_write(path: &Path, error: &dyn Display) -> Failure {

@@ -122,7 +122,7 @@ impl<'a> Training<'a> {
     fn run(mut self, args: &args::Train, sets: &Sets) -> Result<Outcome> {
         let train = sets.data.part(sets.train.clone());
         let test = sets.test_data().part(sets.test.clone());
-        let steps = train.rows().div_ceil(args.batch) * args.epochs;
+        let steps = train.row_count().div_ceil(args.batch) * args.epochs;
         let bar = progress_bar(steps as u64, args.quiet);
         let mut epochs: Vec<Epoch> = Vec::new();
         let mut training_time = Duration::ZERO;
@@ -156,7 +156,7 @@ impl<'a> Training<'a> {
             epochs.push(epoch);
         }
         bar.finish_and_clear();
-        let images = train.rows() * args.epochs;
+        let images = train.row_count() * args.epochs;
         let images_per_second = rate(images, training_time);
         Ok(Outcome { vae: self.trainer.into_vae(), epochs, images_per_second })
     }
@@ -219,7 +219,7 @@ fn write(
 
 /// The last line of `--json`.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     epochs: usize,
     train_loss: f64,
     test_loss: f64,
@@ -227,7 +227,7 @@ struct Report<'a> {
     test_kl: f64,
     images_per_second: f64,
     seconds: f64,
-    model: &'a Path,
+    model: String,
 }
 
 fn report(outcome: &Outcome, model: &Path, args: &args::Train, time: Duration) -> Result<()> {
@@ -241,7 +241,7 @@ fn report(outcome: &Outcome, model: &Path, args: &args::Train, time: Duration) -
             test_kl: last.test_kl,
             images_per_second: outcome.images_per_second,
             seconds: time.as_secs_f64(),
-            model,
+            model: model.display().to_string(),
         };
         return crate::output::say_json(&report);
     }

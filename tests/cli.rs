@@ -1,0 +1,537 @@
+//! The tool as a user meets it: what it writes, what it says, and how it fails.
+#![cfg(feature = "cli")]
+
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, arr2};
+use ndarray_npy::{read_npy, write_npy};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder of its own for one test, where the tool is run; removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("elbo-cli-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// With `train.idx` and `test.idx` of 6×5 images, and a model trained on them.
+    fn with_model(name: &str) -> Self {
+        let scratch = Self::new(name);
+        write_idx(&scratch.path("train.idx"), &images(150, 1));
+        write_idx(&scratch.path("test.idx"), &images(40, 2));
+        scratch.succeeds(&format!("{TRAIN} --quiet --out model"));
+        scratch
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_elbo"));
+        command.args(line.split_whitespace()).current_dir(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// Standard output of a run that must succeed without a word on standard error.
+    fn succeeds(&self, line: &str) -> String {
+        let output = self.run(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.is_empty(), "elbo {line}\n{stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The message of a run that must fail with this exit code, one line on standard error,
+    /// nothing on standard output, and the folder as it was.
+    fn fails(&self, code: i32, line: &str) -> String {
+        let before = self.names();
+        let output = self.run(line);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "elbo {line}\n{stderr}");
+        assert_eq!(stderr.matches('\n').count(), 1, "elbo {line}\n{stderr}");
+        assert_eq!(self.names(), before, "elbo {line} left something behind");
+        let message = stderr.strip_prefix("error: ").unwrap_or_else(|| panic!("{stderr}"));
+        message.trim_end().to_owned()
+    }
+
+    /// Everything in the folder and in the folders of it, sorted.
+    fn names(&self) -> Vec<PathBuf> {
+        fn collect(folder: &Path, names: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    collect(&path, names);
+                }
+                names.push(path);
+            }
+        }
+        let mut names = Vec::new();
+        collect(&self.0, &mut names);
+        names.sort();
+        names
+    }
+
+    fn names_in(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const TRAIN: &str = "train --data train.idx --test test.idx --hidden 16,9 --latent 3 --epochs 2 \
+                     --batch 32";
+
+/// Bars that wander with the row: something that a model can learn.
+fn images(count: usize, seed: usize) -> Array3<u8> {
+    Array3::from_shape_fn((count, 6, 5), |(i, y, x)| {
+        let bar = (i * 7 + seed) % 6;
+        if y == bar || x == bar { 255 - (i % 50) as u8 } else { (i % 3) as u8 }
+    })
+}
+
+fn write_idx(path: &Path, images: &Array3<u8>) {
+    let mut file = vec![0, 0, 8, 3];
+    file.extend(images.shape().iter().flat_map(|&n| (n as u32).to_be_bytes()));
+    file.extend(images.iter());
+    fs::write(path, file).unwrap();
+}
+
+fn last_line(stdout: &str) -> Value {
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+fn read_array(path: &Path) -> Array2<f32> {
+    read_npy(path).unwrap()
+}
+
+#[test]
+fn training_leaves_all_its_files_and_says_where() {
+    let scratch = Scratch::new("train");
+    write_idx(&scratch.path("train.idx"), &images(150, 1));
+    write_idx(&scratch.path("test.idx"), &images(40, 2));
+    let stdout = scratch.succeeds(&format!("{TRAIN} --out model"));
+    let lines: Vec<_> = stdout.lines().collect();
+    assert_eq!(lines.len(), 5, "{stdout}");
+    assert!(lines[0].starts_with("30-16-9-3-9-16-30 (") && lines[0].contains("150 rows to train"));
+    assert!(lines[1].starts_with("epoch 1/2: loss ") && lines[2].starts_with("epoch 2/2: loss "));
+    assert!(lines[3].starts_with("test ELBO: -"));
+    assert!(lines[4].starts_with("in model: model.safetensors, history.csv"));
+    assert_eq!(
+        scratch.names_in("model"),
+        ["history.csv", "loss.png", "model.safetensors", "reconstructions.png", "samples.png"]
+    );
+
+    let history = fs::read_to_string(scratch.path("model/history.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = history.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(
+        rows[0].join(" "),
+        "epoch train_loss train_reconstruction train_kl test_loss test_reconstruction test_kl \
+         beta images_per_second"
+    );
+    assert_eq!(rows.len(), 3);
+    let second: Vec<f64> = rows[2].iter().map(|cell| cell.parse().unwrap()).collect();
+    assert_eq!((second[0], second[7]), (2.0, 1.0));
+    assert!((second[1] - second[2] - second[3]).abs() < 1e-9 * second[1]);
+    assert!((second[4] - second[5] - second[6]).abs() < 1e-9 * second[4]);
+
+    // 8 × 8 images of 6×5, nine times as large, 2 pixels between them and around.
+    let samples = image::open(scratch.path("model/samples.png")).unwrap();
+    assert_eq!((samples.width(), samples.height()), (8 * (5 * 8 + 2) + 2, 8 * (6 * 8 + 2) + 2));
+    for name in ["reconstructions.png", "loss.png"] {
+        image::open(scratch.path("model").join(name)).unwrap();
+    }
+}
+
+#[test]
+fn json_is_one_object_that_agrees_with_history_and_evaluation() {
+    let scratch = Scratch::new("json");
+    write_idx(&scratch.path("train.idx"), &images(150, 1));
+    write_idx(&scratch.path("test.idx"), &images(40, 2));
+    let stdout = scratch.succeeds(&format!("{TRAIN} --json --out model"));
+    assert_eq!(stdout.lines().count(), 4);
+    let quiet = scratch.succeeds(&format!("{TRAIN} --json --quiet --out model"));
+    assert_eq!(quiet.lines().count(), 1);
+
+    let report = last_line(&stdout);
+    let keys = [
+        "epochs",
+        "train_loss",
+        "test_loss",
+        "test_reconstruction",
+        "test_kl",
+        "images_per_second",
+        "seconds",
+        "model",
+    ];
+    assert_eq!(report.as_object().unwrap().len(), keys.len());
+    assert!(keys.iter().all(|key| !report[key].is_null()), "{report}");
+    assert_eq!(report["epochs"], 2);
+    assert_eq!(report["model"], "model/model.safetensors");
+    for key in ["train_loss", "test_loss", "test_reconstruction", "test_kl"] {
+        assert_eq!(report[key], last_line(&quiet)[key], "{key}");
+    }
+    let history = fs::read_to_string(scratch.path("model/history.csv")).unwrap();
+    let cells: Vec<&str> = history.lines().last().unwrap().split(',').collect();
+    assert_eq!(cells[4].parse::<f64>().unwrap(), report["test_loss"].as_f64().unwrap());
+
+    let eval = "eval --model model/model.safetensors --data test.idx";
+    let evaluation = last_line(&scratch.succeeds(&format!("{eval} --json")));
+    assert_eq!(evaluation["loss"], report["test_loss"]);
+    assert_eq!(evaluation["reconstruction"], report["test_reconstruction"]);
+    assert_eq!(evaluation["kl"], report["test_kl"]);
+    assert_eq!(evaluation["rows"], 40);
+    let per_dimension = evaluation["kl_per_dimension"].as_array().unwrap();
+    let sum: f64 = per_dimension.iter().map(|kl| kl.as_f64().unwrap()).sum();
+    let kl = evaluation["kl"].as_f64().unwrap();
+    assert_eq!(per_dimension.len(), 3);
+    assert!((sum - kl).abs() < 1e-5 * kl, "{sum} {kl}");
+    assert!(evaluation["active_units"].as_u64().unwrap() <= 3);
+
+    let text = scratch.succeeds(eval);
+    assert!(text.starts_with("40 rows") && text.contains("active units"), "{text}");
+    let weighed = last_line(&scratch.succeeds(&format!("{eval} --json --beta 3")));
+    let expected = evaluation["reconstruction"].as_f64().unwrap() + 3.0 * kl;
+    assert!((weighed["loss"].as_f64().unwrap() - expected).abs() < 1e-9 * expected);
+    let other_seed = last_line(&scratch.succeeds(&format!("{eval} --json --seed 2")));
+    assert_ne!(other_seed["reconstruction"], evaluation["reconstruction"]);
+    assert_eq!(other_seed["kl"], evaluation["kl"]);
+}
+
+#[test]
+fn the_embedded_sample_needs_no_file() {
+    let scratch = Scratch::new("sample");
+    let stdout =
+        scratch.succeeds("train --epochs 1 --hidden 8 --latent 2 --batch 64 --json --quiet");
+    assert_eq!(last_line(&stdout)["model"], "elbo-out/model.safetensors");
+    // Between a model that knows nothing (784 ln 2) and the best there is.
+    let loss = last_line(&stdout)["test_loss"].as_f64().unwrap();
+    assert!((80.0..543.5).contains(&loss), "{loss}");
+    let samples = image::open(scratch.path("elbo-out/samples.png")).unwrap();
+    assert_eq!((samples.width(), samples.height()), (8 * 58 + 2, 8 * 58 + 2));
+}
+
+#[test]
+fn neither_threads_nor_instruction_set_changes_a_bit() {
+    let scratch = Scratch::with_model("bits");
+    let model = fs::read(scratch.path("model/model.safetensors")).unwrap();
+    let mut ways: Vec<String> = [1, 2, 5].iter().map(|n| format!("--threads {n}")).collect();
+    ways.extend(elbo::simd::InstructionSet::available().iter().map(|s| format!("--simd {s}")));
+    let files = ["s.npy", "s.png", "r.npy", "r.png", "e.npy"];
+    let mut first: Option<(String, Vec<Vec<u8>>)> = None;
+    for way in &ways {
+        scratch.succeeds(&format!("{TRAIN} --quiet {way} --out again"));
+        assert!(fs::read(scratch.path("again/model.safetensors")).unwrap() == model, "{way}");
+
+        let with = "--model model/model.safetensors";
+        let on = format!("{with} --data test.idx");
+        let evaluation = scratch.succeeds(&format!("{way} eval {on} --json"));
+        scratch.succeeds(&format!("sample {with} --count 20 {way} --out s.npy"));
+        scratch.succeeds(&format!("sample {with} --count 20 {way} --out s.png"));
+        scratch.succeeds(&format!("reconstruct {on} {way} --out r.npy"));
+        scratch.succeeds(&format!("reconstruct {on} {way} --out r.png"));
+        scratch.succeeds(&format!("encode {on} {way} --out e.npy"));
+        let contents = files.iter().map(|name| fs::read(scratch.path(name)).unwrap()).collect();
+        let this = (evaluation, contents);
+        match &first {
+            None => first = Some(this),
+            Some(first) => assert!(*first == this, "{way}"),
+        }
+    }
+}
+
+#[test]
+fn samples_reconstructions_and_codes_have_their_shapes() {
+    let scratch = Scratch::with_model("shapes");
+    let with = "--model model/model.safetensors";
+    let in_unit = |a: &Array2<f32>| a.iter().all(|p| (0.0..=1.0).contains(p));
+
+    scratch.succeeds(&format!("sample {with} --out s.npy"));
+    let samples = read_array(&scratch.path("s.npy"));
+    assert!(samples.dim() == (64, 30) && in_unit(&samples));
+    // Sample i is a function of the seed and of i.
+    scratch.succeeds(&format!("sample {with} --count 5 --out few.npy"));
+    let few = read_array(&scratch.path("few.npy"));
+    assert_eq!(few, samples.select(Axis(0), &[0, 1, 2, 3, 4]));
+    scratch.succeeds(&format!("sample {with} --count 5 --seed 2 --out other.npy"));
+    assert_ne!(read_array(&scratch.path("other.npy")), few);
+
+    scratch.succeeds(&format!("reconstruct {with} --data test.idx --out r.npy"));
+    let reconstructions = read_array(&scratch.path("r.npy"));
+    assert!(reconstructions.dim() == (40, 30) && in_unit(&reconstructions));
+    scratch.succeeds(&format!("encode {with} --data test.idx --out e.npy"));
+    let codes = read_array(&scratch.path("e.npy"));
+    assert_eq!(codes.dim(), (40, 6));
+    let vae = elbo::vae::Vae::load(scratch.path("model/model.safetensors")).unwrap();
+    let (mu, _): (ArrayView2<f32>, _) = codes.view().split_at(Axis(1), 3);
+    assert_eq!(vae.decode(&elbo::Compute::serial(), mu).unwrap(), reconstructions);
+
+    // 4 columns; the sides of --shape are height and width.
+    scratch.succeeds(&format!("sample {with} --count 16 --shape 3x10 --out s.png"));
+    let picture = image::open(scratch.path("s.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (4 * 52 + 2, 4 * 17 + 2));
+    scratch.succeeds(&format!("reconstruct {with} --data test.idx --count 3 --out R.PNG"));
+    let picture = image::open(scratch.path("R.PNG")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (3 * 42 + 2, 2 * 50 + 2));
+}
+
+#[test]
+fn the_same_data_in_any_format_train_the_same_model() {
+    use std::io::Write;
+    let scratch = Scratch::with_model("formats");
+    let bytes = images(150, 1);
+    let idx = fs::read(scratch.path("train.idx")).unwrap();
+    let file = fs::File::create(scratch.path("named.anyhow")).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+    gzip.write_all(&idx).unwrap();
+    gzip.finish().unwrap();
+    write_npy(scratch.path("u8.npy"), &bytes).unwrap();
+    write_npy(scratch.path("f32.npy"), &bytes.mapv(|b| f32::from(b) / 255.0)).unwrap();
+    write_npy(scratch.path("f64.npy"), &bytes.mapv(|b| f64::from(b) / 255.0)).unwrap();
+    let fortran = bytes.t().as_standard_layout().reversed_axes().mapv(|b| f32::from(b) / 255.0);
+    assert!(!fortran.is_standard_layout());
+    write_npy(scratch.path("fortran.npy"), &fortran).unwrap();
+
+    let model = fs::read(scratch.path("model/model.safetensors")).unwrap();
+    for name in ["named.anyhow", "u8.npy", "f32.npy", "f64.npy", "fortran.npy"] {
+        let line = TRAIN.replace("train.idx", name);
+        scratch.succeeds(&format!("{line} --quiet --out other"));
+        assert!(fs::read(scratch.path("other/model.safetensors")).unwrap() == model, "{name}");
+    }
+}
+
+#[test]
+fn without_a_test_file_a_tenth_is_held_out() {
+    let scratch = Scratch::with_model("tenth");
+    let train = "train --data train.idx --hidden 8 --latent 2 --epochs 1 --out held";
+    let stdout = scratch.succeeds(train);
+    assert!(stdout.contains("135 rows to train on, 15 to test"), "{stdout}");
+    let model = fs::read(scratch.path("held/model.safetensors")).unwrap();
+    scratch.succeeds(train);
+    assert!(fs::read(scratch.path("held/model.safetensors")).unwrap() == model);
+    scratch.succeeds(&format!("{train} --seed 2"));
+    assert!(fs::read(scratch.path("held/model.safetensors")).unwrap() != model);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_names_the_option() {
+    let scratch = Scratch::with_model("usage");
+    let model = "--model model/model.safetensors";
+    let cases = [
+        ("", "expected a command"),
+        ("trian", "'trian'"),
+        ("train --latent 0", "'--latent <Z>': expected a whole number from 1"),
+        ("train --latent -3", "'-3'"),
+        ("train --latent 2.5", "'--latent <Z>': expected a whole number"),
+        ("train --batch 0", "'--batch <ROWS>': expected a whole number from 1"),
+        ("train --epochs 0", "'--epochs <N>': expected a whole number from 1"),
+        ("train --hidden 16,0", "'--hidden <WIDTHS>': expected widths from 1"),
+        ("train --hidden 16,,8", "'--hidden <WIDTHS>': expected widths from 1"),
+        ("train --lr NaN", "'--lr <RATE>': expected a number above 0"),
+        ("train --lr -0.1", "'--lr <RATE>': expected a number above 0"),
+        ("train --lr 0", "'--lr <RATE>': expected a number above 0"),
+        ("train --lr inf", "'--lr <RATE>': expected a number above 0"),
+        ("train --beta -1", "'--beta <WEIGHT>': expected a number, 0 or more"),
+        ("train --beta NaN", "'--beta <WEIGHT>': expected a number, 0 or more"),
+        ("train --seed x", "'--seed <SEED>'"),
+        ("train --threads 0", "'--threads <N>': expected a whole number from 1"),
+        ("train --simd v9", "this machine has scalar"),
+        ("train --test test.idx", "required arguments were not provided: --data <FILE>"),
+        ("train --data train.idx --shape 7x7", "--shape 7x7: expected height × width to be 30"),
+        ("train --shape 7", "'--shape <HxW>': expected height and width"),
+        ("train --colour red", "unexpected argument '--colour'"),
+        ("eval", "--model <FILE> --data <FILE>"),
+        (&format!("eval {model}"), "not provided: --data <FILE>"),
+        (&format!("sample {model} --out x.jpg"), "expected a name that ends in .png or .npy"),
+        (&format!("sample {model} --out x"), "expected a name that ends in .png or .npy"),
+        (&format!("sample {model} --count 0 --out x.png"), "'--count <N>': expected a whole"),
+        (&format!("sample {model} --count 10001 --out x.png"), "expected at most 10000"),
+        (&format!("encode {model} --data test.idx --out x.png"), "a name that ends in .npy"),
+    ];
+    for (line, part) in cases {
+        let message = scratch.fails(2, line);
+        assert!(message.contains(part), "elbo {line}: {message}");
+    }
+}
+
+#[test]
+fn bad_data_are_exit_code_1_and_name_the_file() {
+    let scratch = Scratch::with_model("data");
+    let write = |name: &str, bytes: &[u8]| fs::write(scratch.path(name), bytes).unwrap();
+    let idx = fs::read(scratch.path("train.idx")).unwrap();
+    write("empty.idx", b"");
+    write("cut.idx", &idx[..1000]);
+    write("stub.idx", &idx[..9]);
+    write("long.idx", &[&idx[..], b"more"].concat());
+    let mut oversized = idx.clone();
+    oversized[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+    write("oversized.idx", &oversized);
+    let mut impossible = vec![0, 0, 8, 4];
+    impossible.extend([0xff; 16]);
+    write("impossible.idx", &impossible);
+    write("text.idx", b"five numbers: 1 2 3 4 5");
+    write("labels.idx", &[0, 0, 8, 1, 0, 0, 0, 2, 7, 2]);
+    write("floats.idx", &[0, 0, 13, 3, 0, 0, 0, 1]);
+    write("cut.gz", &[0x1f, 0x8b, 8, 0, 0, 0]);
+    write_idx(&scratch.path("wide.idx"), &Array3::zeros((20, 7, 5)));
+    write_idx(&scratch.path("none.idx"), &Array3::zeros((0, 6, 5)));
+    write_idx(&scratch.path("one.idx"), &Array3::zeros((1, 6, 5)));
+    write_npy(scratch.path("integers.npy"), &arr2(&[[1_i64, 2]])).unwrap();
+    write_npy(scratch.path("flat.npy"), &Array1::<f32>::zeros(30)).unwrap();
+    let mut npy = fs::read(scratch.path("integers.npy")).unwrap();
+    npy.truncate(70);
+    write("cut.npy", &npy);
+    let mut rows = Array2::from_elem((4, 30), 0.5_f32);
+    rows[[2, 7]] = 1.25;
+    write_npy(scratch.path("bright.npy"), &rows).unwrap();
+    rows[[2, 7]] = f32::NAN;
+    write_npy(scratch.path("nan.npy"), &rows).unwrap();
+
+    let expected = "expected IDX images (plain or .gz) or a .npy array";
+    let cases = [
+        ("missing.idx", "cannot read: No such file or directory"),
+        ("model", "cannot read: is a folder"),
+        ("empty.idx", "the file is empty"),
+        ("cut.idx", "truncated: its header promises 150×6×5 bytes, the file holds 984"),
+        ("stub.idx", "truncated: the file ends within the IDX header"),
+        ("long.idx", "longer than the 150×6×5 bytes that its header promises"),
+        ("oversized.idx", "truncated: its header promises 4294967295×6×5 bytes"),
+        ("impossible.idx", "more than can be addressed"),
+        ("text.idx", expected),
+        ("labels.idx", "expected images, which have at least 2 (is this a file of labels?)"),
+        ("floats.idx", "32-bit floats); expected unsigned bytes"),
+        ("cut.gz", "truncated gzip file"),
+        ("none.idx", "no data: its shape is [0, 6, 5]"),
+        ("integers.npy", "dtype <i8; expected float32, float64 or uint8"),
+        ("flat.npy", "an array of shape [30]; expected at least 2 dimensions"),
+        ("cut.npy", "damaged .npy header: the file ends within it"),
+        ("bright.npy", "row 2, column 7: 1.25; expected numbers in [0, 1]"),
+        ("nan.npy", "row 2, column 7: NaN; expected numbers in [0, 1]"),
+    ];
+    let model = "--model model/model.safetensors";
+    for (name, part) in cases {
+        for line in [
+            format!("train --data {name} --out new"),
+            format!("train --data train.idx --test {name} --out new"),
+            format!("eval {model} --data {name}"),
+            format!("reconstruct {model} --data {name} --out new.png"),
+            format!("encode {model} --data {name} --out new.npy"),
+        ] {
+            let message = scratch.fails(1, &line);
+            assert!(message.starts_with(&format!("{name}: ")), "elbo {line}: {message}");
+            assert!(message.contains(part), "elbo {line}: {message}");
+        }
+    }
+
+    let message = scratch.fails(1, "train --data one.idx --out new");
+    assert!(message.contains("one.idx: a single row") && message.contains("--test"), "{message}");
+    for line in [
+        "train --data train.idx --test wide.idx --out new".to_owned(),
+        format!("eval {model} --data wide.idx"),
+        format!("reconstruct {model} --data wide.idx --out new.npy"),
+        format!("encode {model} --data wide.idx --out new.npy"),
+    ] {
+        let message = scratch.fails(1, &line);
+        assert!(message.starts_with("wide.idx: rows of 35 elements; expected 30"), "{message}");
+    }
+}
+
+#[test]
+fn a_damaged_model_is_an_error_that_names_it() {
+    let scratch = Scratch::with_model("model");
+    let whole = fs::read(scratch.path("model/model.safetensors")).unwrap();
+    for end in (0..whole.len()).step_by(97) {
+        fs::write(scratch.path("cut.safetensors"), &whole[..end]).unwrap();
+        let message = scratch.fails(1, "sample --model cut.safetensors --out new.png");
+        assert!(message.starts_with("cut.safetensors: "), "{end}: {message}");
+        assert!(message.contains("expected a model.safetensors"), "{end}: {message}");
+    }
+    let message = scratch.fails(1, "eval --model none.safetensors --data test.idx");
+    assert!(message.starts_with("none.safetensors: cannot read: No such file"), "{message}");
+    let message = scratch.fails(1, "eval --model test.idx --data test.idx");
+    assert!(message.starts_with("test.idx: "), "{message}");
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_that_names_it() {
+    let scratch = Scratch::with_model("unwritable");
+    let model = "--model model/model.safetensors";
+    // A file where a folder would have to be: in the way of root too.
+    let message = scratch.fails(1, &format!("{TRAIN} --out test.idx/out"));
+    assert!(message.starts_with("test.idx/out: cannot write there: "), "{message}");
+    assert!(message.contains("--out must be a folder"), "{message}");
+    for line in [
+        format!("sample {model} --out test.idx/s.png"),
+        format!("sample {model} --out missing/s.npy"),
+        format!("reconstruct {model} --data test.idx --out missing/s.png"),
+        format!("encode {model} --data test.idx --out missing/s.npy"),
+    ] {
+        let message = scratch.fails(1, &line);
+        assert!(message.contains(": cannot write: "), "{message}");
+    }
+    fs::create_dir(scratch.path("taken.png")).unwrap();
+    let message = scratch.fails(1, &format!("sample {model} --out taken.png"));
+    assert!(message.starts_with("taken.png: cannot write: "), "{message}");
+}
+
+#[test]
+fn a_run_that_diverges_says_where_and_leaves_older_results_alone() {
+    let scratch = Scratch::with_model("diverges");
+    let model = fs::read(scratch.path("model/model.safetensors")).unwrap();
+    for out in ["model", "new/deep"] {
+        let line = format!("{TRAIN} --quiet --lr 1e30 --out {out}");
+        let message = scratch.fails(1, &line);
+        assert!(message.contains("at step ") && message.contains("learning rate"), "{message}");
+    }
+    assert!(fs::read(scratch.path("model/model.safetensors")).unwrap() == model);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error_and_a_closed_pipe_is_not() {
+    let scratch = Scratch::with_model("stdout");
+    let line = "eval --model model/model.safetensors --data test.idx";
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = scratch.command(line).stdout(full).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with("error: standard output: No space left"), "{stderr}");
+
+    let mut child =
+        scratch.command(&format!("{TRAIN} --out model")).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn help_says_every_default() {
+    let scratch = Scratch::new("help");
+    let general = scratch.succeeds("--help");
+    for command in ["train", "eval", "sample", "reconstruct", "encode"] {
+        assert!(general.contains(command), "{general}");
+        let help = scratch.succeeds(&format!("{command} --help"));
+        assert!(help.contains(&format!("elbo {command} ")), "{help}");
+        assert!(help.contains("--threads <N>") && help.contains("[default: auto]"), "{help}");
+    }
+    let help = scratch.succeeds("train --help");
+    for default in ["400", "20", "10", "128", "0.001", "1", "elbo-out"] {
+        assert!(help.contains(&format!("[default: {default}]")), "{default}\n{help}");
+    }
+    assert_eq!(scratch.succeeds("--version").trim(), concat!("elbo ", env!("CARGO_PKG_VERSION")));
+}
