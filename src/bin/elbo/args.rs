@@ -141,7 +141,7 @@ pub struct Train {
     pub out: PathBuf,
 
     /// End with one line of JSON: epochs, train_loss, test_loss, test_reconstruction, test_kl (nats
-    /// per example), images_per_second (in training), seconds (training and tests), model (its path)
+    /// per example), images_per_second (in training), seconds (of the whole run), model (its path)
     #[arg(long)]
     pub json: bool,
 
@@ -225,7 +225,8 @@ pub struct Encode {
 /// A trained model.
 #[derive(Debug, Args)]
 pub struct Model {
-    /// The model: a model.safetensors that `elbo train` wrote
+    /// The model: a model.safetensors that `elbo train` wrote, or a PyTorch state dict in that
+    /// format
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
 }
@@ -245,7 +246,7 @@ pub struct Input {
 /// How rows are shown as images.
 #[derive(Debug, Args)]
 pub struct Shape {
-    /// Height and width of an image in pictures, such as 28x28 [default: as in the data, else the
+    /// Height and width in pixels of an image in pictures, such as 28x28 [default: as in the data, else the
     /// most nearly square]
     #[arg(long, value_name = "HxW")]
     shape: Option<HeightWidth>,

@@ -1,8 +1,7 @@
 //! `loss.png`: how the loss and its two terms went from epoch to epoch.
 
 use crate::history::Epoch;
-use image::imageops::FilterType;
-use image::{ImageFormat, RgbImage};
+use image::{ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
@@ -66,7 +65,24 @@ fn draw(epochs: &[Epoch]) -> Result<RgbImage, Box<dyn std::error::Error>> {
     canvas.present()?;
     drop(panels);
     drop(canvas);
-    Ok(image::imageops::resize(&image, SIZE.0, SIZE.1, FilterType::Triangle))
+    Ok(reduced(&image))
+}
+
+/// Each pixel the mean of the square that stands for it. (`image`'s own resampling would take
+/// four floats a pixel on the way: more memory than training.)
+fn reduced(image: &RgbImage) -> RgbImage {
+    RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| {
+        let mut sums = [0_u32; 3];
+        for dy in 0..OVERSAMPLING {
+            for dx in 0..OVERSAMPLING {
+                let Rgb(colour) = image.get_pixel(x * OVERSAMPLING + dx, y * OVERSAMPLING + dy);
+                for (sum, part) in sums.iter_mut().zip(colour) {
+                    *sum += u32::from(*part);
+                }
+            }
+        }
+        Rgb(sums.map(|sum| (sum / OVERSAMPLING.pow(2)) as u8))
+    })
 }
 
 fn draw_panel<'a>(
