@@ -17,7 +17,7 @@ pub struct Epoch {
     pub test_reconstruction: f64,
     pub test_kl: f64,
     /// Weight of the KL divergence.
-    pub beta: f64,
+    pub beta: f32,
     /// Training images over training time, the test not counted.
     pub images_per_second: f64,
 }
@@ -59,7 +59,7 @@ mod tests {
             test_loss: 3.25,
             test_reconstruction: 2.25,
             test_kl: 1.0,
-            beta: 1.0,
+            beta: 0.1,
             images_per_second: 1000.0,
         };
         let mut file = Vec::new();
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(file).unwrap(),
             "epoch,train_loss,train_reconstruction,train_kl,test_loss,test_reconstruction,\
-             test_kl,beta,images_per_second\n1,3.5,2.5,1.0,3.25,2.25,1.0,1.0,1000.0\n"
+             test_kl,beta,images_per_second\n1,3.5,2.5,1.0,3.25,2.25,1.0,0.1,1000.0\n"
         );
     }
 

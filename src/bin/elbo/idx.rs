@@ -203,4 +203,22 @@ mod tests {
         assert!(message(&header(8, &[0, u32::MAX, u32::MAX, u32::MAX])).contains("addressed"));
         assert!(message(&header(8, &[1; 255])[..300]).contains("within the IDX header"));
     }
+
+    #[test]
+    fn no_byte_of_the_header_can_do_harm() {
+        let mut file = header(8, &[2, 1, 3]);
+        file.extend([1, 2, 3, 4, 5, 6]);
+        for place in 0..file.len() {
+            for byte in 0..=u8::MAX {
+                let mut damaged = file.clone();
+                damaged[place] = byte;
+                let read = read(&damaged[..]);
+                if place < 16 && byte != file[place] {
+                    assert!(read.is_err(), "byte {place} = {byte}");
+                } else {
+                    assert_eq!(read.unwrap().bytes, damaged[16..]);
+                }
+            }
+        }
+    }
 }

@@ -450,4 +450,22 @@ mod tests {
             assert_eq!(Header::parse(text), Err(reason), "{text}");
         }
     }
+
+    #[test]
+    fn no_byte_of_the_header_can_do_harm() {
+        let file = written(&Array2::from_elem((3, 4), 0.5_f32));
+        for place in 0..file.len() - 3 * 4 * 4 {
+            for byte in 0..=u8::MAX {
+                let mut damaged = file.clone();
+                damaged[place] = byte;
+                if let Ok(npy) = read(&damaged[..]) {
+                    let elements = match npy.rows {
+                        Rows::U8(rows) => rows.len(),
+                        Rows::F32(rows) => rows.len(),
+                    };
+                    assert_eq!(elements, 12, "byte {place} = {byte}");
+                }
+            }
+        }
+    }
 }

@@ -59,8 +59,9 @@ impl Staged {
         })
     }
 
-    /// Gives every file its name.
+    /// Gives every file its name, in the order they were added.
     pub fn commit(mut self) -> Result<()> {
+        self.files.reverse();
         while let Some((temporary, path)) = self.files.pop() {
             if let Err(error) = fs::rename(&temporary, &path) {
                 self.files.push((temporary, path.clone()));

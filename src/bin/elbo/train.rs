@@ -113,7 +113,6 @@ impl<'a> Training<'a> {
             objective,
             adam: Adam { learning_rate: args.lr, ..Adam::default() },
             seed: args.seed,
-            ..Options::default()
         };
         let trainer = Trainer::new(Vae::new(config, args.seed), options, compute.clone())?;
         Ok(Self { trainer, objective, compute })
@@ -147,7 +146,7 @@ impl<'a> Training<'a> {
                 test_loss: tested.loss,
                 test_reconstruction: tested.reconstruction,
                 test_kl: tested.kl,
-                beta: f64::from(args.beta),
+                beta: args.beta,
                 images_per_second: rate(trained.rows, time),
             };
             if !args.quiet {
