@@ -82,7 +82,10 @@ impl Unary for Identity {
     }
 }
 
-/// `y = f(x·Wᵀ + b)` on the rows given: the body of a task.
+/// `y = f(x·Wᵀ + b)` on the rows given: a part of a task.
+///
+/// A function of its own on the instruction set of its caller: large, and called from several
+/// places, it is not to be copied into each.
 #[inline(always)]
 pub(crate) fn product_rows<S: Simd, F: Unary>(
     simd: S,
@@ -92,11 +95,21 @@ pub(crate) fn product_rows<S: Simd, F: Unary>(
     layout: PanelLayout,
     activation: F,
 ) {
-    tile::product(simd, y, x, panels, layout, activation);
+    struct Op<'a, 'b, F>(&'a mut RowsMut<'b>, Rows<'a>, &'a [f32], PanelLayout, F);
+    impl<F: Unary> WithSimd for Op<'_, '_, F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(y, x, panels, layout, activation) = self;
+            tile::product(simd, y, x, panels, layout, activation);
+        }
+    }
+    simd.vectorize(Op(y, x, panels, layout, activation));
 }
 
-/// `dxᵀ = Wᵀ·dyᵀ` for `lanes` rows of the batch: the body of a task. `dyt` is `[N, lanes]`,
-/// `dxt` is `[K, lanes]` and is overwritten; `lanes` is a multiple of 16.
+/// `dxᵀ = Wᵀ·dyᵀ` for `lanes` rows of the batch: a part of a task, and a function of its own as
+/// [`product_rows`]. `dyt` is `[N, lanes]`, `dxt` is `[K, lanes]` and is overwritten; `lanes` is a
+/// multiple of 16.
 #[inline(always)]
 pub(crate) fn input_gradient_rows<S: Simd>(
     simd: S,
@@ -106,7 +119,16 @@ pub(crate) fn input_gradient_rows<S: Simd>(
     panels: &[f32],
     layout: PanelLayout,
 ) {
-    tile::input_gradient(simd, dxt, dyt, lanes, panels, layout);
+    struct Op<'a>(&'a mut [f32], &'a [f32], usize, &'a [f32], PanelLayout);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(dxt, dyt, lanes, panels, layout) = self;
+            tile::input_gradient(simd, dxt, dyt, lanes, panels, layout);
+        }
+    }
+    simd.vectorize(Op(dxt, dyt, lanes, panels, layout));
 }
 
 /// Rows of the batch that one task of the public functions takes.

@@ -82,7 +82,8 @@ trait TileJob<S: Simd> {
     fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize);
 }
 
-/// Covers `rows` rows with tiles of a strip `VECTORS` wide, tallest first.
+/// Covers `rows` rows with tiles of a strip `VECTORS` wide: as many of `TALL` rows as fit, then
+/// lower ones.
 #[inline(always)]
 fn cover<S: Simd, J: TileJob<S>, const TALL: usize, const VECTORS: usize>(
     simd: S,
@@ -94,32 +95,38 @@ fn cover<S: Simd, J: TileJob<S>, const TALL: usize, const VECTORS: usize>(
         job.tile::<TALL, VECTORS>(simd, row);
         row += TALL;
     }
-    // At most TALL − 1 ≤ 15 rows are left.
-    if TALL > 8 && row + 8 <= end {
-        job.tile::<8, VECTORS>(simd, row);
-        row += 8;
+    if const { TALL > 4 } {
+        while row + 4 <= end {
+            job.tile::<4, VECTORS>(simd, row);
+            row += 4;
+        }
     }
-    if row + 4 <= end {
-        job.tile::<4, VECTORS>(simd, row);
-        row += 4;
-    }
-    if row + 2 <= end {
+    if const { TALL > 2 } && row + 2 <= end {
         job.tile::<2, VECTORS>(simd, row);
         row += 2;
     }
-    if row < end {
+    while row < end {
         job.tile::<1, VECTORS>(simd, row);
+        row += 1;
     }
 }
 
-/// How wide a strip this instruction set takes of `width` columns: all of it with 16 lanes,
-/// which fits three vectors; 16 columns with fewer.
+/// How wide a strip this instruction set takes of `width` columns: all of it with AVX-512, three
+/// vectors at most; 16 columns with others.
 #[inline(always)]
 const fn strip_width<S: Simd>(width: usize) -> usize {
-    if S::F32_LANES == LANES { width } else { LANES }
+    if is_wide::<S>() { width } else { LANES }
 }
 
-/// Chooses the tile for a strip.
+/// Registers of 16 lanes, and 32 of them: AVX-512.
+#[inline(always)]
+const fn is_wide<S: Simd>() -> bool {
+    S::F32_LANES == LANES && S::REGISTER_COUNT == 32
+}
+
+/// Chooses the tile for a strip. The choice is made where the code is generated: each
+/// instruction set has only its own tiles. The scalar twins, whose "registers" are arrays in
+/// memory, have low ones: they are slow at any height, and quick to compile.
 #[inline(always)]
 fn cover_strip<S: Simd, J: TileJob<S>>(
     simd: S,
@@ -127,12 +134,40 @@ fn cover_strip<S: Simd, J: TileJob<S>>(
     rows: std::ops::Range<usize>,
     job: &mut J,
 ) {
-    match (S::F32_LANES, strip / S::F32_LANES) {
-        (16, 3) => cover::<S, J, 8, 3>(simd, rows, job),
-        (16, 2) => cover::<S, J, 12, 2>(simd, rows, job),
-        (16, _) => cover::<S, J, 16, 1>(simd, rows, job),
-        (8, _) => cover::<S, J, 6, 2>(simd, rows, job),
-        (_, _) => cover::<S, J, 4, 4>(simd, rows, job),
+    if const { is_wide::<S>() } {
+        match strip / LANES {
+            3 => cover::<S, J, 8, 3>(simd, rows, job),
+            2 => cover::<S, J, 12, 2>(simd, rows, job),
+            _ => cover::<S, J, 16, 1>(simd, rows, job),
+        }
+    } else if const { S::F32_LANES == 16 } {
+        cover::<S, J, 2, 1>(simd, rows, job);
+    } else if const { S::F32_LANES == 8 && S::REGISTER_COUNT == 16 } {
+        cover::<S, J, 6, 2>(simd, rows, job);
+    } else if const { S::F32_LANES == 8 } {
+        cover::<S, J, 2, 2>(simd, rows, job);
+    } else if const { S::REGISTER_COUNT == 32 } {
+        cover::<S, J, 4, 4>(simd, rows, job);
+    } else {
+        cover::<S, J, 2, 4>(simd, rows, job);
+    }
+}
+
+/// The one row of a bias over a strip.
+#[inline(always)]
+fn bias_strip<S: Simd, J: TileJob<S>>(simd: S, strip: usize, job: &mut J) {
+    if const { is_wide::<S>() } {
+        match strip / LANES {
+            3 => job.tile::<1, 3>(simd, 0),
+            2 => job.tile::<1, 2>(simd, 0),
+            _ => job.tile::<1, 1>(simd, 0),
+        }
+    } else if const { S::F32_LANES == 16 } {
+        job.tile::<1, 1>(simd, 0);
+    } else if const { S::F32_LANES == 8 } {
+        job.tile::<1, 2>(simd, 0);
+    } else {
+        job.tile::<1, 4>(simd, 0);
     }
 }
 
@@ -410,7 +445,7 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
         if rows.start == 0 {
             let sources = sources.clone();
             let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
-            cover_strip(simd, strip, 0..1, &mut Bias(job));
+            bias_strip(simd, strip, &mut Bias(job));
         }
         let sources = sources.clone();
         let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
