@@ -1,0 +1,74 @@
+//! Steps of a warm trainer make no heap allocation.
+
+use elbo::Compute;
+use elbo::simd::InstructionSet;
+use elbo::train::{Options, Trainer};
+use elbo::vae::{Config, Vae};
+use ndarray::Array2;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what the whole process allocates, all threads together.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test, so that no other runs beside it and is counted with it.
+#[test]
+fn warm_steps_do_not_allocate() {
+    // Large enough for the threads to share; the last batch of an epoch is short.
+    let data = Array2::from_shape_fn((400, 196), |(r, c)| ((r * c) % 256) as u8);
+    for threads in [1, 2, 5] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        let config = Config::builder(196, 8).hidden(&[120]).build().unwrap();
+        let options = Options { batch: 96, ..Options::default() };
+        let mut trainer = Trainer::new(Vae::new(config, 1), options, compute.clone()).unwrap();
+        let mut counted = Vec::with_capacity(200);
+        compute.install(|| {
+            // The first epoch warms the workspace, and the pool's own queues on every thread.
+            for _ in 0..20 {
+                while trainer.step(&data).unwrap().is_some() {}
+            }
+            for _ in 0..20 {
+                loop {
+                    let before = ALLOCATIONS.load(Ordering::Relaxed);
+                    let step = trainer.step(&data).unwrap();
+                    counted.push(ALLOCATIONS.load(Ordering::Relaxed) - before);
+                    if step.is_none() {
+                        break;
+                    }
+                }
+            }
+        });
+        assert_eq!(counted.len(), 20 * 6);
+        assert!(counted.iter().all(|&n| n == 0), "{threads} threads: {counted:?}");
+    }
+    // Called from outside the pool, one thread allocates as little.
+    let mut trainer = Trainer::new(
+        Vae::new(Config::builder(196, 8).hidden(&[120]).build().unwrap(), 1),
+        Options::default(),
+        Compute::serial(),
+    )
+    .unwrap();
+    trainer.step(&data).unwrap();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    trainer.step(&data).unwrap();
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+}

@@ -1,0 +1,181 @@
+//! The bits contract, on whole training runs: the same model file on any number of threads and
+//! any instruction set.
+#![cfg(feature = "safetensors")]
+
+use elbo::simd::InstructionSet;
+use elbo::train::{Options, Trainer};
+use elbo::vae::{Config, Vae};
+use elbo::{Compute, Dataset};
+use ndarray::{Array2, s};
+use std::fs;
+use std::path::PathBuf;
+
+/// Grey values with structure in rows and columns, so that there is something to learn.
+fn bytes(rows: usize, columns: usize) -> Array2<u8> {
+    Array2::from_shape_fn((rows, columns), |(r, c)| {
+        let phase = (r * 7 + c * (1 + r % 3)) % 17;
+        if phase < 6 { 255 - (phase * 40) as u8 } else { ((r * c) % 5) as u8 }
+    })
+}
+
+/// The model file, byte for byte, after `steps` steps.
+fn train(
+    config: &Config,
+    data: &dyn Dataset,
+    batch: usize,
+    steps: u64,
+    compute: Compute,
+) -> Vec<u8> {
+    let options = Options { batch, seed: 7, ..Options::default() };
+    let what = format!("{}-{}", compute.simd(), compute.threads());
+    let mut trainer = Trainer::new(Vae::new(config.clone(), 3), options, compute).unwrap();
+    while trainer.steps() < steps {
+        trainer.step(data).unwrap();
+    }
+    file(trainer.vae(), &what)
+}
+
+fn file(vae: &Vae, what: &str) -> Vec<u8> {
+    let path = temporary(what);
+    vae.save(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    bytes
+}
+
+fn temporary(what: &str) -> PathBuf {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test").replace("::", "-");
+    std::env::temp_dir().join(format!("elbo-bits-{test}-{what}-{}", std::process::id()))
+}
+
+/// All sets on one thread, and the widest on two and five.
+fn everywhere() -> Vec<Compute> {
+    let best = InstructionSet::detect();
+    let sets = InstructionSet::available().into_iter().map(|set| (set, 1));
+    let threads = [(best, 2), (best, 5), (InstructionSet::SCALAR, 2)];
+    sets.chain(threads).map(|(set, threads)| Compute::new(set, threads).unwrap()).collect()
+}
+
+fn assert_one_file(config: &Config, data: &dyn Dataset, batch: usize, steps: u64) {
+    let expected = train(config, data, batch, steps, Compute::serial());
+    for compute in everywhere() {
+        let what = format!("{config}, batch {batch}: {} on {}", compute.simd(), compute.threads());
+        assert!(train(config, data, batch, steps, compute) == expected, "{what}");
+    }
+}
+
+#[test]
+fn two_hundred_steps_give_one_file_whatever_runs_them() {
+    // 150 rows in batches of 64: the last batch has 22. Enough work for the threads to share.
+    let config = Config::builder(100, 5).hidden(&[72]).build().unwrap();
+    assert_one_file(&config, &bytes(150, 100), 64, 200);
+}
+
+#[test]
+fn odd_widths_and_batches_divisible_by_nothing() {
+    let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
+    assert_one_file(&config, &bytes(101, 37), 23, 200);
+    // Different depths on each side, and widths of one.
+    let config = Config::builder(19, 1).encoder(&[33, 17]).decoder(&[1, 50, 3]).build().unwrap();
+    assert_one_file(&config, &bytes(31, 19), 7, 40);
+    // No hidden layer at all, and batches of one row.
+    let config = Config::builder(5, 2).hidden(&[]).build().unwrap();
+    assert_one_file(&config, &bytes(9, 5), 1, 40);
+}
+
+#[test]
+fn threads_share_a_step_that_is_large_enough() {
+    // Above the work from which a step is given to several threads.
+    let config = Config::builder(300, 10).hidden(&[120, 60]).build().unwrap();
+    let data = bytes(333, 300);
+    let expected = train(&config, &data, 130, 12, Compute::serial());
+    for threads in [2, 3, 5, 8] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        assert!(train(&config, &data, 130, 12, compute) == expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn bytes_and_the_same_numbers_as_floats_train_alike() {
+    let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
+    let grey = bytes(64, 37);
+    let floats = grey.mapv(|value| f32::from(value) / 255.0);
+    let serial = Compute::serial;
+    assert!(train(&config, &grey, 16, 20, serial()) == train(&config, &floats, 16, 20, serial()));
+}
+
+#[test]
+fn the_update_split_off_gives_the_bits_of_the_fused_one() {
+    let config = Config::builder(37, 3).hidden(&[29, 17]).build().unwrap();
+    let x = bytes(48, 37).mapv(|value| f32::from(value) / 255.0);
+    let noise = Array2::from_shape_fn((48, 3), |(r, c)| ((r * 5 + c * 3) % 11) as f32 / 5.0 - 1.0);
+    for compute in everywhere() {
+        let vae = Vae::new(config.clone(), 1);
+        let mut fused = Trainer::new(vae.clone(), Options::default(), compute.clone()).unwrap();
+        let mut split = Trainer::new(vae, Options::default(), compute).unwrap();
+        for i in 0..10 {
+            let rows = s![4 * i.., ..];
+            let step = fused.step_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
+            let loss = split.gradient_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
+            split.apply_gradient().unwrap();
+            assert_eq!(step.loss.to_bits(), loss.loss.to_bits());
+        }
+        assert!(fused.vae().parameters()[..] == split.vae().parameters()[..]);
+    }
+}
+
+#[test]
+fn a_resumed_run_goes_on_to_the_same_bits() {
+    let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
+    let data = bytes(101, 37);
+    let options = Options { batch: 23, seed: 7, ..Options::default() };
+    let compute = Compute::serial();
+    let mut whole = Trainer::new(Vae::new(config, 3), options, compute.clone()).unwrap();
+    // Interrupted within an epoch, at its end, and before the first step.
+    for interrupted_after in [0, 3, 5, 12] {
+        while whole.steps() < interrupted_after {
+            whole.step(&data).unwrap();
+        }
+        let path = temporary("checkpoint");
+        whole.save_checkpoint(&path).unwrap();
+        let mut resumed = Trainer::resume(&path, compute.clone()).unwrap();
+        assert_eq!(resumed.steps(), interrupted_after);
+        let mut twin = Trainer::resume(&path, compute.clone()).unwrap();
+        fs::remove_file(&path).unwrap();
+        for _ in 0..15 {
+            assert_eq!(resumed.step(&data).unwrap(), twin.step(&data).unwrap());
+        }
+        let mut on = Vec::new();
+        let mut reference = Trainer::new(
+            Vae::new(whole.vae().config().clone(), 3),
+            whole.options().clone(),
+            compute.clone(),
+        )
+        .unwrap();
+        while reference.steps() < resumed.steps() {
+            reference.step(&data).unwrap();
+        }
+        on.push(file(reference.vae(), "reference"));
+        on.push(file(resumed.vae(), "resumed"));
+        assert!(on[0] == on[1], "interrupted after {interrupted_after}");
+    }
+}
+
+#[test]
+fn evaluation_and_inference_have_the_same_bits_everywhere() {
+    let config = Config::builder(100, 5).hidden(&[72]).build().unwrap();
+    let vae = Vae::new(config, 3);
+    let data = bytes(1100, 100);
+    let x = data.mapv(|value| f32::from(value) / 255.0);
+    let run = |compute: &Compute| {
+        let evaluation = vae.evaluate(compute, &data, &Default::default(), 5).unwrap();
+        let code = vae.encode(compute, x.view()).unwrap();
+        let pixels = vae.reconstruct(compute, x.slice(s![..77, ..])).unwrap();
+        (evaluation, code, pixels, vae.sample(compute, 70, 9).unwrap())
+    };
+    let expected = run(&Compute::serial());
+    for compute in everywhere() {
+        assert!(run(&compute) == expected, "{} on {}", compute.simd(), compute.threads());
+    }
+}
