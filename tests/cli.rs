@@ -189,7 +189,8 @@ fn json_is_one_object_that_agrees_with_history_and_evaluation() {
     }
     let history = fs::read_to_string(scratch.path("model/history.csv")).unwrap();
     let cells: Vec<&str> = history.lines().last().unwrap().split(',').collect();
-    assert_eq!(cells[4].parse::<f64>().unwrap(), report["test_loss"].as_f64().unwrap());
+    // As text: both are written to the shortest digits, and reading JSON may lose the last bit.
+    assert!(quiet.contains(&format!("\"test_loss\":{},", cells[4])), "{quiet}{history}");
 
     let eval = "eval --model model/model.safetensors --data test.idx";
     let evaluation = last_line(&scratch.succeeds(&format!("{eval} --json")));
