@@ -131,34 +131,28 @@ fn a_resumed_run_goes_on_to_the_same_bits() {
     let data = bytes(101, 37);
     let options = Options { batch: 23, seed: 7, ..Options::default() };
     let compute = Compute::serial();
-    let mut whole = Trainer::new(Vae::new(config, 3), options, compute.clone()).unwrap();
-    // Interrupted within an epoch, at its end, and before the first step.
+    let start =
+        || Trainer::new(Vae::new(config.clone(), 3), options.clone(), compute.clone()).unwrap();
+    let mut whole = start();
+    while whole.steps() < 20 {
+        whole.step(&data).unwrap();
+    }
+    // Interrupted before the first step, within an epoch, at its end, and within a later one.
     for interrupted_after in [0, 3, 5, 12] {
-        while whole.steps() < interrupted_after {
-            whole.step(&data).unwrap();
+        let mut first_part = start();
+        while first_part.steps() < interrupted_after {
+            first_part.step(&data).unwrap();
         }
         let path = temporary("checkpoint");
-        whole.save_checkpoint(&path).unwrap();
+        first_part.save_checkpoint(&path).unwrap();
         let mut resumed = Trainer::resume(&path, compute.clone()).unwrap();
-        assert_eq!(resumed.steps(), interrupted_after);
-        let mut twin = Trainer::resume(&path, compute.clone()).unwrap();
         fs::remove_file(&path).unwrap();
-        for _ in 0..15 {
-            assert_eq!(resumed.step(&data).unwrap(), twin.step(&data).unwrap());
+        assert_eq!(resumed.steps(), interrupted_after);
+        while resumed.steps() < 20 {
+            resumed.step(&data).unwrap();
         }
-        let mut on = Vec::new();
-        let mut reference = Trainer::new(
-            Vae::new(whole.vae().config().clone(), 3),
-            whole.options().clone(),
-            compute.clone(),
-        )
-        .unwrap();
-        while reference.steps() < resumed.steps() {
-            reference.step(&data).unwrap();
-        }
-        on.push(file(reference.vae(), "reference"));
-        on.push(file(resumed.vae(), "resumed"));
-        assert!(on[0] == on[1], "interrupted after {interrupted_after}");
+        let same = file(resumed.vae(), "resumed") == file(whole.vae(), "whole");
+        assert!(same, "interrupted after {interrupted_after}");
     }
 }
 
