@@ -18,7 +18,7 @@ pub(crate) mod lanes;
 pub(crate) mod sum;
 
 use crate::error::Error;
-use pulp::{Scalar128b, Scalar256b, Scalar512b, WithSimd};
+use pulp::{Scalar128b, WithSimd};
 use std::fmt;
 use std::str::FromStr;
 
@@ -45,8 +45,10 @@ pub struct InstructionSet(Token);
 #[derive(Clone, Copy)]
 enum Token {
     Scalar4(Scalar128b),
-    Scalar8(Scalar256b),
-    Scalar16(Scalar512b),
+    #[cfg(feature = "twins")]
+    Scalar8(pulp::Scalar256b),
+    #[cfg(feature = "twins")]
+    Scalar16(pulp::Scalar512b),
     #[cfg(target_arch = "x86_64")]
     V3(pulp::x86::V3),
     #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
@@ -58,10 +60,13 @@ enum Token {
 impl InstructionSet {
     /// Portable code, four lanes at a time.
     pub const SCALAR: Self = Self(Token::Scalar4(Scalar128b));
-    /// Portable code in arrays of eight: the twin of a 256-bit register, for tests.
-    pub const SCALAR_8: Self = Self(Token::Scalar8(Scalar256b));
+    /// Portable code in arrays of eight: the twin of a 256-bit register. For tests of the bits
+    /// contract on machines without one; slower than [`Self::SCALAR`].
+    #[cfg(feature = "twins")]
+    pub const SCALAR_8: Self = Self(Token::Scalar8(pulp::Scalar256b));
     /// Portable code in arrays of sixteen: the twin of a 512-bit register, for tests.
-    pub const SCALAR_16: Self = Self(Token::Scalar16(Scalar512b));
+    #[cfg(feature = "twins")]
+    pub const SCALAR_16: Self = Self(Token::Scalar16(pulp::Scalar512b));
 
     /// The widest instruction set that this machine has.
     #[must_use]
@@ -73,7 +78,9 @@ impl InstructionSet {
     #[must_use]
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "nothing is pushed where there is nothing to detect")]
-        let mut sets = vec![Self::SCALAR, Self::SCALAR_8, Self::SCALAR_16];
+        let mut sets = vec![Self::SCALAR];
+        #[cfg(feature = "twins")]
+        sets.extend([Self::SCALAR_8, Self::SCALAR_16]);
         #[cfg(target_arch = "x86_64")]
         sets.extend(pulp::x86::V3::try_new().map(|token| Self(Token::V3(token))));
         #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
@@ -83,13 +90,15 @@ impl InstructionSet {
         sets
     }
 
-    /// Its name, as [`FromStr`] reads it: `scalar`, `scalar8`, `scalar16`, `v3` (AVX2 and FMA),
-    /// `v4` (AVX-512 F, BW, CD, DQ, VL) or `neon`.
+    /// Its name, as [`FromStr`] reads it: `scalar`, `v3` (AVX2 and FMA), `v4` (AVX-512 F, BW, CD,
+    /// DQ, VL) or `neon`; with the feature `twins` also `scalar8` and `scalar16`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
             Token::Scalar4(_) => "scalar",
+            #[cfg(feature = "twins")]
             Token::Scalar8(_) => "scalar8",
+            #[cfg(feature = "twins")]
             Token::Scalar16(_) => "scalar16",
             #[cfg(target_arch = "x86_64")]
             Token::V3(_) => "v3",
@@ -124,7 +133,9 @@ impl InstructionSet {
         use pulp::Simd as _;
         match self.0 {
             Token::Scalar4(token) => token.vectorize(op),
+            #[cfg(feature = "twins")]
             Token::Scalar8(token) => token.vectorize(op),
+            #[cfg(feature = "twins")]
             Token::Scalar16(token) => token.vectorize(op),
             #[cfg(target_arch = "x86_64")]
             Token::V3(token) => pulp::Simd::vectorize(token, op),

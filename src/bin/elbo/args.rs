@@ -30,7 +30,7 @@ pub struct Machine {
     threads: Option<usize>,
 
     /// Instruction set: auto (the widest there is), scalar, v3 (AVX2 and FMA), v4 (AVX-512),
-    /// neon; scalar8 and scalar16 are portable twins of wider registers
+    /// neon
     #[arg(long, global = true, value_name = "SET", default_value = "auto", value_parser = simd())]
     simd: InstructionSet,
 }
