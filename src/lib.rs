@@ -1,4 +1,65 @@
 //! Hand-written SIMD kernels for MLP variational autoencoders.
+//!
+//! The crate computes the **evidence lower bound** of a VAE whose encoder and decoder are chains
+//! of dense layers, its gradient, and everything around it: forward and backward passes derived
+//! by hand, no autodiff, no framework.
+//!
+//! ```
+//! use elbo::{Compute, train::{Options, Trainer}, vae::{Config, Vae}};
+//! use ndarray::Array2;
+//!
+//! let x = Array2::from_shape_fn((256, 64), |(r, c)| f32::from(u8::from((r + c) % 8 < 3)));
+//! let vae = Vae::new(Config::builder(64, 4).hidden(&[32]).build()?, 1);
+//! let mut trainer = Trainer::new(vae, Options::default(), Compute::parallel()?)?;
+//! let epoch = trainer.epoch(&x, |step| println!("{}", step.loss))?;
+//! assert!((epoch.loss - (epoch.reconstruction + epoch.kl)).abs() < 1e-9);
+//! # Ok::<(), elbo::Error>(())
+//! ```
+//!
+//! # Where things are
+//! | | |
+//! |---|---|
+//! | [`vae`], [`train`] | the model and its training |
+//! | [`loss`], [`layers`], [`optim`] | the kernels, usable alone on your own arrays |
+//! | [`gemm`], [`math`], [`random`] | what they are made of |
+//! | [`simd`], [`Compute`] | the instruction set and the threads, as values to pass down |
+//!
+//! # Dimensions
+//! One letter each, in all documentation:
+//!
+//! | letter | what |
+//! |---|---|
+//! | B | rows of a batch |
+//! | D | features: the width of a row of data |
+//! | H | units of a hidden layer |
+//! | Z | latent dimensions |
+//! | K, N | inputs and outputs of a dense layer; K is the inner dimension of its product |
+//! | M | rows of a product |
+//!
+//! Matrices are row-major; weights are `[N, K]` as in PyTorch wherever they are shown. Losses are in
+//! nats.
+//!
+//! # Reproducibility
+//! Results do not depend on the instruction set or the number of threads, to the last bit:
+//!
+//! - an element of a product is one chain of fused multiply-adds in ascending order ([`gemm`]);
+//! - sums run over 16 canonical lanes, which are joined by one fixed tree ([`simd`]);
+//! - vector functions use only operations that every target rounds alike ([`math`]);
+//! - random numbers are a function of where they are used ([`random`]);
+//! - weight gradients are split over weights, never over partial sums of the batch.
+//!
+//! So one seed gives one model, on one thread or 64, on scalar code, AVX2, AVX-512 or NEON. The
+//! price: a processor without fused multiply-add emulates it, some hundred times slower.
+//!
+//! # Errors
+//! Public functions check their arguments once and return [`Error`], which says what was
+//! expected and what was found. NaN in gives NaN out, or an error that names where it came from;
+//! nothing is clamped silently.
+//!
+//! # Features
+//! `avx512` (default) adds the AVX-512 kernels; `safetensors` adds model files and checkpoints;
+//! `cli` adds the tool `elbo`; `twins` adds portable twins of wide registers for tests.
+
 #![deny(missing_docs, unsafe_code)]
 
 pub mod error;
@@ -18,3 +79,8 @@ mod dataset;
 pub use compute::Compute;
 pub use dataset::{Dataset, Element};
 pub use error::{Error, Result};
+
+/// The examples of the README, as doctests.
+#[cfg(all(doctest, feature = "safetensors"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
