@@ -63,8 +63,7 @@ impl Dimensions {
         for i in 0..block.rows {
             let (mu, logvar) = block.heads.row(i).split_at(latent);
             kl::per_dimension(compute.simd(), &mut self.terms, mu, logvar)?;
-            for j in 0..latent {
-                let mean = f64::from(mu[j]);
+            for (j, mean) in mu.iter().copied().map(f64::from).enumerate() {
                 self.kl[j] += f64::from(self.terms[j]);
                 self.mu[j] += mean;
                 self.mu_squared[j] += mean * mean;
