@@ -24,6 +24,10 @@ pub struct Config {
 /// Widths beyond this are refused: a layer of this size squared no longer fits any machine.
 const MAX_WIDTH: usize = 1 << 24;
 
+/// More weights than this (8 GiB of them, and as much for each of Adam's moments) are refused: a
+/// slip of the keyboard, not a model.
+const MAX_PARAMETERS: usize = 1 << 31;
+
 /// Builds a [`Config`].
 #[derive(Clone, Debug)]
 pub struct ConfigBuilder(Config);
@@ -93,6 +97,11 @@ impl Config {
                 return Err(Error::config(setting, expected, format!("{wrong} in {widths:?}")));
             }
         }
+        if self.parameters() > MAX_PARAMETERS {
+            let expected = "widths that make at most 2147483648 weights";
+            let found = format!("{} for {self}", self.parameters());
+            return Err(Error::config("encoder", expected, found));
+        }
         Ok(self)
     }
 }
@@ -129,7 +138,7 @@ impl ConfigBuilder {
     /// The configuration.
     ///
     /// # Errors
-    /// [`Error::Config`] for a width of 0 or above 2²⁴.
+    /// [`Error::Config`] for a width of 0 or above 2²⁴, or more than 2³¹ weights.
     pub fn build(self) -> Result<Config> {
         self.0.validate()
     }
@@ -166,6 +175,7 @@ mod tests {
             (Config::builder(5, 0), "latent"),
             (Config::builder(5, 2).hidden(&[4, 0]), "encoder"),
             (Config::builder(5, 2).decoder(&[usize::MAX]), "decoder"),
+            (Config::builder(5, 2).hidden(&[1_000_000, 1_000_000]), "encoder"),
         ] {
             let message = builder.build().unwrap_err().to_string();
             assert!(message.starts_with(&format!("`{setting}`: expected")), "{message}");

@@ -330,7 +330,7 @@ mod tests {
         let folder = folder("claim");
         let path = folder.join("model.safetensors");
         let mut huge = vae();
-        huge.config = Config::builder(16_000_000, 2).encoder(&[16_000_000]).build().unwrap();
+        huge.config = Config::builder(1_000_000, 2).hidden(&[1_000]).build().unwrap();
         save::<()>(&path, &huge, None, &[]).unwrap();
         let message = Vae::load(&path).unwrap_err().to_string();
         assert!(message.contains("bytes of weights, the file has"), "{message}");

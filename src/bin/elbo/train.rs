@@ -3,7 +3,7 @@
 use crate::args;
 use crate::chart;
 use crate::data::Data;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::history::{self, Epoch, thousands};
 use crate::output::{Folder, Staged, say};
 use crate::pictures;
@@ -30,7 +30,10 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     let sets = Sets::read(args)?;
     let features = sets.data.width();
     let shape = args.shape.of(features, sets.data.image)?;
-    let config = Config::builder(features, args.latent).hidden(&args.hidden.0).build()?;
+    let config = Config::builder(features, args.latent)
+        .hidden(&args.hidden.0)
+        .build()
+        .map_err(|error| Failure::Usage(format!("--hidden and --latent: {error}")))?;
     let folder = Folder::prepare(&args.out)?;
 
     let training = Training::new(args, config, compute)?;

@@ -1,0 +1,149 @@
+//! What a user of the library is told when something is wrong, and what is left untouched.
+
+use elbo::optim::Adam;
+use elbo::train::{Options, Trainer};
+use elbo::vae::{Config, Objective, Vae};
+use elbo::{Compute, Error};
+use ndarray::Array2;
+
+fn vae() -> Vae {
+    Vae::new(Config::builder(6, 2).hidden(&[5]).build().unwrap(), 1)
+}
+
+fn trainer(options: Options) -> Trainer {
+    Trainer::new(vae(), options, Compute::serial()).unwrap()
+}
+
+fn data() -> Array2<f32> {
+    Array2::from_shape_fn((40, 6), |(r, c)| ((r + c) % 5) as f32 / 4.0)
+}
+
+/// Trains to the first error.
+fn first_error(trainer: &mut Trainer, data: &Array2<f32>) -> Error {
+    loop {
+        if let Err(error) = trainer.step(data) {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn a_pixel_outside_the_unit_interval_is_named_by_its_place_in_the_data() {
+    for (value, shown) in [(1.5, "1.5"), (-0.25, "-0.25")] {
+        let mut data = data();
+        data[[17, 4]] = value;
+        let message = first_error(&mut trainer(Options::default()), &data).to_string();
+        let expected = format!("row 17, column 4: {shown} is outside [0, 1]");
+        assert!(message.starts_with(&expected), "{message}");
+        let message =
+            vae().evaluate(&Compute::serial(), &data, &Objective::default(), 1).unwrap_err();
+        assert!(message.to_string().starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn nan_in_the_data_is_named_with_its_step_and_changes_nothing() {
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut data = data();
+        data[[23, 1]] = value;
+        let mut trainer = trainer(Options { batch: 8, ..Options::default() });
+        let error = first_error(&mut trainer, &data);
+        let before = trainer.vae().parameters().to_vec();
+        let steps = trainer.steps();
+        let expected = format!("row 23, column 1: {value} in the data, at step {}", steps + 1);
+        assert_eq!(error.to_string(), expected);
+        // The same batch comes next, and the weights are those before it.
+        assert_eq!(trainer.step(&data).unwrap_err().to_string(), expected);
+        assert!(trainer.vae().parameters()[..] == before[..]);
+        // With the value mended, training goes on.
+        data[[23, 1]] = 0.5;
+        assert_eq!(trainer.step(&data).unwrap().unwrap().step, steps + 1);
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weights() {
+    let adam = Adam { learning_rate: 1e30, ..Adam::default() };
+    let mut trainer = trainer(Options { batch: 8, adam, ..Options::default() });
+    let mut before = trainer.vae().parameters().to_vec();
+    let error = loop {
+        match trainer.step(&data()) {
+            Ok(_) => before = trainer.vae().parameters().to_vec(),
+            Err(error) => break error,
+        }
+    };
+    assert!(before.iter().all(|w| !w.is_nan()));
+    assert!(trainer.vae().parameters()[..] == before[..]);
+    let next = trainer.steps() + 1;
+    match &error {
+        Error::NotFiniteLoss { step, row, .. } => {
+            assert_eq!(*step, Some(next));
+            assert!(*row < 40);
+        }
+        other => panic!("{other}"),
+    }
+    let message = error.to_string();
+    assert!(message.contains(&format!("at step {next}")), "{message}");
+    assert!(message.contains("the weights were left as they were"), "{message}");
+}
+
+#[test]
+fn shapes_that_do_not_fit_the_model_are_named() {
+    let compute = Compute::serial();
+    let wide = Array2::<f32>::zeros((3, 7));
+    let cases = [
+        (
+            vae().encode(&compute, wide.view()).unwrap_err(),
+            "`x`: expected shape [3, 6], found [3, 7]",
+        ),
+        (
+            vae().decode(&compute, wide.view()).unwrap_err(),
+            "`z`: expected shape [3, 2], found [3, 7]",
+        ),
+        (
+            trainer(Options::default()).step(&wide).unwrap_err(),
+            "`data`: expected shape [3, 6], found [3, 7]",
+        ),
+        (
+            vae()
+                .evaluate(&compute, &Array2::<f32>::zeros((0, 6)), &Objective::default(), 1)
+                .unwrap_err(),
+            "`data`: expected at least one row, found 0",
+        ),
+    ];
+    for (error, message) in cases {
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn options_outside_their_domain_are_refused_before_the_first_step() {
+    let adam = |learning_rate| Adam { learning_rate, ..Adam::default() };
+    let objective = |beta| Objective { beta, ..Objective::default() };
+    let cases = [
+        (Options { batch: 0, ..Options::default() }, "`batch`: expected at least 1, found 0"),
+        (
+            Options { adam: adam(f64::NAN), ..Options::default() },
+            "`learning_rate`: expected a finite number, 0 or more, found NaN",
+        ),
+        (
+            Options { adam: adam(-1.0), ..Options::default() },
+            "`learning_rate`: expected a finite number, 0 or more, found -1",
+        ),
+        (
+            Options { objective: objective(f32::INFINITY), ..Options::default() },
+            "`beta`: expected a finite number, 0 or more, found inf",
+        ),
+    ];
+    for (options, message) in cases {
+        let error = Trainer::new(vae(), options, Compute::serial()).err().unwrap();
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn inference_on_no_rows_gives_no_rows() {
+    let compute = Compute::serial();
+    assert_eq!(vae().encode(&compute, Array2::zeros((0, 6)).view()).unwrap().mu.dim(), (0, 2));
+    assert_eq!(vae().sample(&compute, 0, 1).unwrap().dim(), (0, 6));
+}
