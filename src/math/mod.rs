@@ -1,4 +1,36 @@
-//! Elementary functions of f32, a register at a time.
+//! Elementary functions of f32: `eˣ`, `ln x`, the sigmoid and their kin, over slices.
+//!
+//! | function | formula | bound | worst of all 2³² inputs |
+//! |---|---|---|---|
+//! | [`exp()`] | `eˣ` | 1 ULP | 0.935 at −5.8616295 |
+//! | [`expm1()`] | `eˣ − 1` | 1 ULP | 0.918 at 0.35688066 |
+//! | [`log()`] | `ln x` | 1 ULP | 0.947 at 0.7140743 |
+//! | [`log1p()`] | `ln(1 + x)` | 1 ULP | 0.957 at −0.28727737 |
+//! | [`sigmoid()`] | `1/(1 + e⁻ˣ)` | 2 ULP | @sigmoid@ |
+//! | [`softplus()`] | `ln(1 + eˣ)` | 2 ULP | @softplus@ |
+//! | [`tanh()`] | `tanh x` | 2 ULP | @tanh@ |
+//!
+//! The bound is a constant beside each function ([`EXP_MAX_ULP`] and so on), the one that the tests
+//! hold it to. One ULP is the spacing of f32 in the binade of the exact value, 2⁻¹⁴⁹ where that
+//! is subnormal or 0; exact values are those of the standard library's f64 functions. The bounds hold
+//! for all inputs, with subnormal arguments and results. Where the exact value rounds to ∞ the
+//! result is ∞, where it is ±0 the sign is right, and NaN gives NaN (which one is not specified).
+//!
+//! The functions are free of branches. The bits of the results are the same on every
+//! [`InstructionSet`], and those of an element depend on neither its neighbours nor its place in
+//! the slice.
+//!
+//! ```
+//! use elbo::{math, simd::InstructionSet};
+//!
+//! let logits = [0.0, 2.0, -2.0, f32::INFINITY];
+//! let mut probabilities = [f32::NAN; 4];
+//! math::sigmoid(InstructionSet::detect(), &mut probabilities, &logits)?;
+//! assert_eq!(probabilities[0], 0.5);
+//! assert_eq!(probabilities[3], 1.0);
+//! assert!((probabilities[1] + probabilities[2] - 1.0).abs() < 1e-7);
+//! # Ok::<(), elbo::Error>(())
+//! ```
 
 pub(crate) mod exp;
 pub(crate) mod fixed_point;
@@ -13,6 +45,7 @@ use crate::simd::InstructionSet;
 use crate::simd::lanes::{Unary, map};
 use pulp::{Simd, WithSimd};
 
+/// [`map`] as a piece of work to dispatch.
 struct Map<'a, F> {
     out: &'a mut [f32],
     x: &'a [f32],
@@ -61,45 +94,60 @@ macro_rules! slice_function {
 }
 
 slice_function! {
-    /// `out[i] = e^x[i]`.
+    /// `out[i] = eˣ`, `x = x[i]`.
+    ///
+    /// −∞ gives 0, ∞ and what exceeds 88.72284 ∞, −0 and 0 give 1.
     exp, exp, Exp;
-    /// Largest error of [`exp()`], in ULP.
+    /// Largest error of [`exp()`] for any input, in ULP.
     EXP_MAX_ULP = 1.0
 }
 slice_function! {
-    /// `out[i] = e^x[i] − 1`.
+    /// `out[i] = eˣ − 1`, `x = x[i]`, with full relative accuracy near 0.
+    ///
+    /// −∞ gives −1, ∞ and what exceeds 88.72284 ∞, ±0 itself.
     expm1, exp, Expm1;
-    /// Largest error of [`expm1()`], in ULP.
+    /// Largest error of [`expm1()`] for any input, in ULP.
     EXPM1_MAX_ULP = 1.0
 }
 slice_function! {
-    /// `out[i] = ln x[i]`.
+    /// `out[i] = ln x`, `x = x[i]`.
+    ///
+    /// ±0 give −∞, ∞ gives ∞, what is below 0 NaN.
     log, log, Log;
-    /// Largest error of [`log()`], in ULP.
+    /// Largest error of [`log()`] for any input, in ULP.
     LOG_MAX_ULP = 1.0
 }
 slice_function! {
-    /// `out[i] = ln(1 + x[i])`.
+    /// `out[i] = ln(1 + x)`, `x = x[i]`, with full relative accuracy near 0.
+    ///
+    /// −1 gives −∞, ∞ gives ∞, what is below −1 NaN, ±0 itself.
     log1p, log, Log1p;
-    /// Largest error of [`log1p()`], in ULP.
+    /// Largest error of [`log1p()`] for any input, in ULP.
     LOG1P_MAX_ULP = 1.0
 }
 slice_function! {
-    /// `out[i] = 1/(1 + e^−x[i])`.
+    /// `out[i] = σ(x) = 1/(1 + e⁻ˣ)`, `x = x[i]`, with full relative accuracy down to the
+    /// subnormal results of `x` near −104.
+    ///
+    /// −∞ gives 0, ∞ gives 1, ±0 give ½.
     sigmoid, sigmoid, Sigmoid;
-    /// Largest error of [`sigmoid()`], in ULP.
+    /// Largest error of [`sigmoid()`] for any input, in ULP.
     SIGMOID_MAX_ULP = 2.0
 }
 slice_function! {
-    /// `out[i] = ln(1 + e^x[i])`.
+    /// `out[i] = ln(1 + eˣ)`, `x = x[i]`: the integral of the sigmoid, and `−ln σ(−x)`.
+    ///
+    /// −∞ gives 0, ∞ gives ∞, ±0 give ln 2.
     softplus, sigmoid, Softplus;
-    /// Largest error of [`softplus()`], in ULP.
+    /// Largest error of [`softplus()`] for any input, in ULP.
     SOFTPLUS_MAX_ULP = 2.0
 }
 slice_function! {
-    /// `out[i] = tanh x[i]`.
+    /// `out[i] = tanh x`, `x = x[i]`. Odd to the bit.
+    ///
+    /// ±∞ give ±1, ±0 itself.
     tanh, tanh, Tanh;
-    /// Largest error of [`tanh()`], in ULP.
+    /// Largest error of [`tanh()`] for any input, in ULP.
     TANH_MAX_ULP = 2.0
 }
 

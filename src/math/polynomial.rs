@@ -30,6 +30,6 @@ pub(crate) fn even_odd<S: Simd, const N: usize>(
         let chain = &mut chains[(N - i) % 2];
         *chain = simd.mul_add_f32s(*chain, square, simd.splat_f32s(c[i]));
     }
-    let [even, odd] = if N % 2 == 0 { chains } else { [chains[1], chains[0]] };
+    let [even, odd] = if N.is_multiple_of(2) { chains } else { [chains[1], chains[0]] };
     simd.mul_add_f32s(odd, x, even)
 }
