@@ -52,12 +52,14 @@ impl<S: Simd> Exponential<S> {
         let round = simd.splat_f32s(ROUND + 127.0 + LIFT);
         let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
         let n = simd.sub_f32s(t, round);
-        let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), x);
-        let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_LO), r);
+        let a = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), x);
+        let b = simd.mul_f32s(n, simd.splat_f32s(-LN_2_LO));
+        let r = simd.add_f32s(a, b);
         let square = simd.mul_f32s(r, r);
         let h = even_odd(simd, r, square, EXP_TAIL);
         Self {
-            w: simd.mul_add_f32s(h, square, r),
+            // a, not r: the rounding of r would take the sigmoid to 2.05 ULP.
+            w: simd.add_f32s(a, simd.mul_add_f32s(h, square, b)),
             scale: power_of_two(simd, t),
             vanished: simd.less_than_f32s(x, simd.splat_f32s(-105.0)),
         }
