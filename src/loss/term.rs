@@ -5,7 +5,7 @@
 //! short last group, the sum, the scaling and the check of the data, is [`row`], once for all.
 
 use crate::simd::LANES;
-use crate::simd::lanes::{F32x16, groups, groups_mut, padded};
+use crate::simd::lanes::{F32x16, groups, groups_mut};
 use crate::simd::sum::LaneSum;
 use pulp::Simd;
 
@@ -17,7 +17,41 @@ pub(crate) trait Term<const I: usize, const G: usize>: Copy + Send + Sync {
     const ACCEPTS: Option<Range>;
 
     /// The value (in nats) and the gradients of one register of elements.
+    ///
+    /// It need not heed inputs that are NaN or infinite, so long as its value is NaN wherever value
+    /// or gradients are wrong: [`Self::mend`] puts them right.
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; G]);
+
+    /// Whether [`Self::lane`] is better run in two parts, each over a tile of groups.
+    ///
+    /// An out-of-order core runs ahead by some 100 to 150 vector operations. A lane function
+    /// that is a long chain of them keeps it waiting; two loops over chains of half the length
+    /// overlap twice as many elements.
+    const SPLIT: bool = false;
+
+    /// The first part: what is handed over to the second.
+    #[inline(always)]
+    fn first<S: Simd>(self, _: S, inputs: [S::f32s; I]) -> S::f32s {
+        inputs[0]
+    }
+
+    /// The second part: `second(inputs, first(inputs))` has the bits of `lane(inputs)`.
+    #[inline(always)]
+    fn second<S: Simd>(self, simd: S, inputs: [S::f32s; I], _: S::f32s) -> (S::f32s, [S::f32s; G]) {
+        self.lane(simd, inputs)
+    }
+
+    /// What [`Self::lane`] should have been, from what it is. Only rows whose sum is NaN come
+    /// here, and pay for the care.
+    #[inline(always)]
+    fn mend<S: Simd>(
+        self,
+        _: S,
+        _: [S::f32s; I],
+        lane: (S::f32s, [S::f32s; G]),
+    ) -> (S::f32s, [S::f32s; G]) {
+        lane
+    }
 }
 
 /// A term without its gradients, which the compiler then leaves out: the value is computed by
@@ -31,6 +65,33 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, 0> for ValueOf<T, G>
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; 0]) {
         (self.0.lane(simd, inputs).0, [])
+    }
+
+    const SPLIT: bool = T::SPLIT;
+
+    #[inline(always)]
+    fn first<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> S::f32s {
+        self.0.first(simd, inputs)
+    }
+
+    #[inline(always)]
+    fn second<S: Simd>(
+        self,
+        simd: S,
+        inputs: [S::f32s; I],
+        first: S::f32s,
+    ) -> (S::f32s, [S::f32s; 0]) {
+        (self.0.second(simd, inputs, first).0, [])
+    }
+
+    #[inline(always)]
+    fn mend<S: Simd>(
+        self,
+        simd: S,
+        inputs: [S::f32s; I],
+        _: (S::f32s, [S::f32s; 0]),
+    ) -> (S::f32s, [S::f32s; 0]) {
+        (self.0.mend(simd, inputs, self.0.lane(simd, inputs)).0, [])
     }
 }
 
@@ -82,6 +143,35 @@ pub(crate) struct RowLoss {
 pub(crate) fn row<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
+    mut gradients: [&mut [f32]; G],
+    inputs: [&[f32]; I],
+    scale: f32,
+) -> RowLoss {
+    let outputs = gradients.each_mut().map(|slice| &mut **slice);
+    let loss = pass(simd, term, outputs, inputs, scale);
+    if loss.sum.is_nan() {
+        return pass(simd, Mended(term), gradients, inputs, scale);
+    }
+    loss
+}
+
+/// A term by its careful way.
+#[derive(Clone, Copy)]
+struct Mended<T>(T);
+
+impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, G> for Mended<T> {
+    const ACCEPTS: Option<Range> = T::ACCEPTS;
+
+    #[inline(always)]
+    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; G]) {
+        self.0.mend(simd, inputs, self.0.lane(simd, inputs))
+    }
+}
+
+#[inline(always)]
+fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
+    simd: S,
+    term: T,
     gradients: [&mut [f32]; G],
     inputs: [&[f32]; I],
     scale: f32,
@@ -96,34 +186,43 @@ pub(crate) fn row<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     let mut sum = LaneSum::new(simd);
     let mut largest = simd.splat_u32s(0);
 
-    for g in 0..whole {
-        let mut group = [F32x16::splat(simd, 0.0); I];
-        for i in 0..I {
-            group[i] = F32x16::load(simd, &inputs[i].0[g]);
+    let mut firsts = Tile([[0.0; LANES]; TILE]);
+    let mut start = 0;
+    while start < whole {
+        let tile = start..whole.min(start + TILE);
+        if T::SPLIT {
+            for (g, first) in tile.clone().zip(&mut firsts.0) {
+                let group = load(simd, &inputs, g);
+                let mut out = F32x16::splat(simd, 0.0);
+                for v in 0..F32x16::<S>::VECTORS {
+                    out.0[v] = term.first(simd, group.map(|input| input.0[v]));
+                }
+                out.store(first);
+            }
         }
-        let (terms, dgroup) = lanes(simd, term, group, scale, &mut largest);
-        sum.add(simd, terms);
-        for i in 0..G {
-            dgroup[i].store(&mut gradients[i].0[g]);
+        for (g, first) in tile.clone().zip(&firsts.0) {
+            let group = load(simd, &inputs, g);
+            let first = T::SPLIT.then(|| F32x16::load(simd, first));
+            let (terms, dgroup) = lanes(simd, term, group, first, scale, &mut largest);
+            sum.add(simd, terms);
+            for i in 0..G {
+                dgroup[i].store(&mut gradients[i].0[g]);
+            }
         }
+        start = tile.end;
     }
 
     let rest = columns % LANES;
     if rest > 0 {
         let mut group = [F32x16::splat(simd, 0.0); I];
         for i in 0..I {
-            group[i] = F32x16::load(simd, &padded(inputs[i].1, 0.0));
+            group[i] = F32x16::load_tail(simd, inputs[i].1);
         }
-        let (terms, dgroup) = lanes(simd, term, group, scale, &mut largest);
+        let (terms, dgroup) = lanes(simd, term, group, None, scale, &mut largest);
         // The loss of the padding is not zero in general (softplus(0) = ln 2).
-        let mut masked = [0.0; LANES];
-        terms.store(&mut masked);
-        masked[rest..].fill(0.0);
-        sum.add(simd, F32x16::load(simd, &masked));
+        sum.add(simd, terms.first(simd, rest));
         for i in 0..G {
-            let mut dtail = [0.0; LANES];
-            dgroup[i].store(&mut dtail);
-            gradients[i].1.copy_from_slice(&dtail[..rest]);
+            dgroup[i].store_tail(simd, gradients[i].1);
         }
     }
 
@@ -135,12 +234,34 @@ pub(crate) fn row<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     RowLoss { sum: sum.total(simd), accepted }
 }
 
+/// Groups between the two parts of a split lane function.
+const TILE: usize = 16;
+
+/// What the first part hands over, on cache lines.
+#[repr(align(64))]
+struct Tile([[f32; LANES]; TILE]);
+
+/// Group `g` of every input.
+#[inline(always)]
+fn load<S: Simd, const I: usize>(
+    simd: S,
+    inputs: &[(&[[f32; LANES]], &[f32]); I],
+    g: usize,
+) -> [F32x16<S>; I] {
+    let mut group = [F32x16::splat(simd, 0.0); I];
+    for i in 0..I {
+        group[i] = F32x16::load(simd, &inputs[i].0[g]);
+    }
+    group
+}
+
 /// One group of 16: the terms, the scaled gradients, and the largest data bits so far.
 #[inline(always)]
 fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
     group: [F32x16<S>; I],
+    first: Option<F32x16<S>>,
     scale: S::f32s,
     largest: &mut S::u32s,
 ) -> (F32x16<S>, [F32x16<S>; G]) {
@@ -151,7 +272,10 @@ fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         for i in 0..I {
             inputs[i] = group[i].0[v];
         }
-        let (value, gradients) = term.lane(simd, inputs);
+        let (value, gradients) = match first {
+            Some(first) => term.second(simd, inputs, first.0[v]),
+            None => term.lane(simd, inputs),
+        };
         terms.0[v] = value;
         for i in 0..G {
             dgroup[i].0[v] = simd.mul_f32s(gradients[i], scale);

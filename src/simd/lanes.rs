@@ -35,6 +35,47 @@ impl<S: Simd> F32x16<S> {
         vectors[..Self::VECTORS].copy_from_slice(&self.0[..Self::VECTORS]);
     }
 
+    /// The last, short group of a slice (fewer than 16 elements), filled up with zeros.
+    #[inline(always)]
+    pub(crate) fn load_tail(simd: S, from: &[f32]) -> Self {
+        let mut out = Self::splat(simd, 0.0);
+        let (vectors, rest) = S::as_simd_f32s(from);
+        for v in 0..Self::VECTORS {
+            if let Some(&whole) = vectors.get(v) {
+                out.0[v] = whole;
+            } else if v == vectors.len() {
+                out.0[v] = simd.partial_load_f32s(rest);
+            }
+        }
+        out
+    }
+
+    /// The first elements of the group into the last, short one of a slice.
+    #[inline(always)]
+    pub(crate) fn store_tail(self, simd: S, to: &mut [f32]) {
+        let (vectors, rest) = S::as_mut_simd_f32s(to);
+        for v in 0..Self::VECTORS {
+            if let Some(whole) = vectors.get_mut(v) {
+                *whole = self.0[v];
+            } else if v == vectors.len() {
+                simd.partial_store_f32s(rest, self.0[v]);
+            }
+        }
+    }
+
+    /// The first `count` elements of the group, and zeros after them.
+    #[inline(always)]
+    pub(crate) fn first(self, simd: S, count: usize) -> Self {
+        const NUMBERS: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let mut out = self;
+        let (numbers, _) = S::as_simd_u32s(&NUMBERS);
+        for v in 0..Self::VECTORS {
+            let kept = simd.less_than_u32s(numbers[v], simd.splat_u32s(count as u32));
+            out.0[v] = simd.select_f32s(kept, self.0[v], simd.splat_f32s(0.0));
+        }
+        out
+    }
+
     #[inline(always)]
     pub(crate) fn add(self, simd: S, other: Self) -> Self {
         let mut out = self;

@@ -68,21 +68,29 @@ impl<S: Simd> LaneSum<S> {
         let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
         self.high.store(&mut high);
         self.low.store(&mut low);
-        let mut lanes = [0.0; LANES];
-        for i in 0..LANES {
-            // Once `high` is infinite the two-sum's error term is NaN: `high` says it all.
+        let total = tree(std::array::from_fn(|i| f64::from(high[i]) + f64::from(low[i])));
+        if total.is_finite() {
+            return total;
+        }
+        // Once `high` is infinite the two-sum's error term is NaN: `high` says it all.
+        tree(std::array::from_fn(|i| {
             let low = if high[i].is_finite() { low[i] } else { 0.0 };
-            lanes[i] = f64::from(high[i]) + f64::from(low);
-        }
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] += lanes[i + width];
-            }
-            width /= 2;
-        }
-        lanes[0]
+            f64::from(high[i]) + f64::from(low)
+        }))
     }
+}
+
+/// The sum of the lanes, halves onto halves.
+#[inline(always)]
+fn tree(mut lanes: [f64; LANES]) -> f64 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// Rows that one leaf of [`sum_rows`] adds in row order.
