@@ -245,7 +245,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
         reduction: Reduction,
     ) -> (f64, [Array2<f32>; G]) {
         let named = inputs.views().map(|view| ("input", view));
-        let forward = TermRows::new(ValueOf(self.term), [], named.clone(), weight, reduction)
+        let forward = TermRows::new(ValueOf(self.term), [], named, weight, reduction)
             .and_then(|rows| rows.reduced(compute))
             .unwrap();
         let mut outputs = Arrays::<G>::new(inputs.shape, 3, 1);

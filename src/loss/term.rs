@@ -181,7 +181,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     debug_assert!(gradients.iter().all(|slice| slice.len() == columns));
     let whole = columns / LANES;
     let inputs = inputs.map(groups);
-    let mut gradients = gradients.map(groups_mut);
+    let gradients = gradients.map(groups_mut);
     let scale = simd.splat_f32s(scale);
     let mut sum = LaneSum::new(simd);
     let mut largest = simd.splat_u32s(0);

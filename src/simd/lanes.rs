@@ -23,9 +23,7 @@ impl<S: Simd> F32x16<S> {
     pub(crate) fn load(simd: S, from: &[f32; LANES]) -> Self {
         let mut out = Self::splat(simd, 0.0);
         let (vectors, _) = S::as_simd_f32s(from);
-        for v in 0..Self::VECTORS {
-            out.0[v] = vectors[v];
-        }
+        out.0[..Self::VECTORS].copy_from_slice(&vectors[..Self::VECTORS]);
         out
     }
 
@@ -36,6 +34,9 @@ impl<S: Simd> F32x16<S> {
     }
 
     /// The last, short group of a slice (fewer than 16 elements), filled up with zeros.
+    ///
+    /// A tail goes through the same code as a whole group: what the zeros give is not stored, and
+    /// [`Self::first`] takes it out of sums.
     #[inline(always)]
     pub(crate) fn load_tail(simd: S, from: &[f32]) -> Self {
         let mut out = Self::splat(simd, 0.0);
@@ -69,8 +70,8 @@ impl<S: Simd> F32x16<S> {
         const NUMBERS: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         let mut out = self;
         let (numbers, _) = S::as_simd_u32s(&NUMBERS);
-        for v in 0..Self::VECTORS {
-            let kept = simd.less_than_u32s(numbers[v], simd.splat_u32s(count as u32));
+        for (v, &number) in numbers.iter().enumerate() {
+            let kept = simd.less_than_u32s(number, simd.splat_u32s(count as u32));
             out.0[v] = simd.select_f32s(kept, self.0[v], simd.splat_f32s(0.0));
         }
         out
@@ -105,17 +106,6 @@ pub(crate) fn groups(slice: &[f32]) -> (&[[f32; LANES]], &[f32]) {
 #[inline(always)]
 pub(crate) fn groups_mut(slice: &mut [f32]) -> (&mut [[f32; LANES]], &mut [f32]) {
     slice.as_chunks_mut::<LANES>()
-}
-
-/// The last, short group of a slice, filled up with `fill`.
-///
-/// A tail goes through the same code as a whole group, on a copy: what `fill` gives is thrown
-/// away (or masked, where it would be summed), so a kernel has one body and no special cases.
-#[inline(always)]
-pub(crate) fn padded(tail: &[f32], fill: f32) -> [f32; LANES] {
-    let mut group = [fill; LANES];
-    group[..tail.len()].copy_from_slice(tail);
-    group
 }
 
 /// An element-wise function of one argument, generic over the register.

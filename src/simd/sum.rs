@@ -120,7 +120,7 @@ pub(crate) fn is_leaf(n: usize) -> bool {
 mod tests {
     use super::*;
     use crate::simd::InstructionSet;
-    use crate::simd::lanes::{groups, padded};
+    use crate::simd::lanes::groups;
     use pulp::WithSimd;
 
     struct Sum<'a>(&'a [f32]);
@@ -134,7 +134,7 @@ mod tests {
             for group in head {
                 sum.add(simd, F32x16::load(simd, group));
             }
-            sum.add(simd, F32x16::load(simd, &padded(tail, 0.0)));
+            sum.add(simd, F32x16::load_tail(simd, tail));
             sum.total(simd)
         }
     }
