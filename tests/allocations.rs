@@ -1,6 +1,7 @@
-//! Steps of a warm trainer make no heap allocation.
+//! Steps of a warm trainer make no heap allocation, and loss kernels never do.
 
 use elbo::Compute;
+use elbo::loss::{self, Reduction};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, Vae};
@@ -71,4 +72,47 @@ fn warm_steps_do_not_allocate() {
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     trainer.step(&data).unwrap();
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    loss_kernels_do_not_allocate();
+}
+
+/// The fused objective into the caller's buffers, on every number of threads.
+fn loss_kernels_do_not_allocate() {
+    let (rows, columns, latent) = (300, 50, 4);
+    let logits = Array2::<f32>::from_elem((rows, columns), 0.5);
+    let targets = Array2::<f32>::from_elem((rows, columns), 0.25);
+    let (mu, logvar) = (Array2::<f32>::ones((rows, latent)), Array2::<f32>::zeros((rows, latent)));
+    let mut dlogits = Array2::<f32>::zeros((rows, columns));
+    let (mut dmu, mut dlogvar) = (mu.clone(), mu.clone());
+    for threads in [1, 2, 5] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        let mut run = || {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            loss::elbo::forward_backward(
+                &compute,
+                loss::elbo::Gradients {
+                    dlogits: dlogits.view_mut(),
+                    dmu: dmu.view_mut(),
+                    dlogvar: dlogvar.view_mut(),
+                },
+                loss::elbo::Inputs {
+                    logits: logits.view(),
+                    targets: targets.view(),
+                    mu: mu.view(),
+                    logvar: logvar.view(),
+                },
+                1.0,
+                Reduction::BatchMean,
+            )
+            .unwrap();
+            ALLOCATIONS.load(Ordering::Relaxed) - before
+        };
+        compute.install(|| {
+            // The pool's own queues grow at first.
+            for _ in 0..2000 {
+                run();
+            }
+            let counted: usize = (0..20).map(|_| run()).sum();
+            assert_eq!(counted, 0, "{threads} threads");
+        });
+    }
 }
