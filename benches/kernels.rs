@@ -1,0 +1,380 @@
+//! The kernels beside what else a program could call: ndarray's `dot` (matrixmultiply) and plain
+//! scalar loops. Every result is checked before it is timed.
+//!
+//! ```text
+//! cargo bench --bench kernels                       everything, a minute or two
+//! cargo bench --bench kernels -- --quick product    a first look at the products
+//! cargo bench --bench kernels -- --test             the checks alone
+//! ```
+//! Products and mathematics run on one thread; criterion's "elements" are floating-point
+//! operations for products and elements for all else.
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group};
+use elbo::gemm::{Panels, input_gradient, product, weight_gradient};
+use elbo::loss::Reduction;
+use elbo::loss::elbo::{Gradients, Inputs, forward_backward};
+use elbo::random::{Generator, NORMAL_ERROR, Stream, philox4x32};
+use elbo::simd::InstructionSet;
+use elbo::train::{Options, Trainer};
+use elbo::vae::{Config, Vae};
+use elbo::{Compute, math};
+use ndarray::{Array2, Axis, linalg::general_mat_mul};
+use std::hint::black_box;
+use std::time::Duration;
+
+/// Rows of a batch.
+const BATCH: usize = 128;
+
+/// Numbers in ±1 that use all their digits, a function of place and salt.
+fn matrix(rows: usize, columns: usize, salt: u64) -> Array2<f32> {
+    let mut out = Array2::zeros((rows, columns));
+    Generator::new(salt)
+        .uniform(InstructionSet::detect(), out.view_mut(), Stream::Noise, 0, 0)
+        .unwrap();
+    out.mapv_into(|u| 2.0 * u - 1.0)
+}
+
+fn group<'c>(
+    criterion: &'c mut Criterion,
+    name: &str,
+    work: usize,
+) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group
+        .throughput(Throughput::Elements(work as u64))
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800));
+    group
+}
+
+/// Fails unless a product is another one up to what two chains of `length` terms, each at most 1
+/// in size, may differ by in the worst of roundings.
+fn assert_close(found: &Array2<f32>, expected: &Array2<f32>, length: usize, who: &str) {
+    let bound = length as f32 * f32::EPSILON * length as f32;
+    for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= bound, "{who}, element {at}: {f} instead of {e}");
+    }
+}
+
+/// `out[i, j] = start[j] + Σ_l a(i, l)·b(j, l)`: what one writes without thinking of registers.
+fn scalar_product(
+    out: &mut Array2<f32>,
+    length: usize,
+    start: impl Fn(usize) -> f32,
+    a: impl Fn(usize, usize) -> f32,
+    b: impl Fn(usize, usize) -> f32,
+) {
+    for ((i, j), out) in out.indexed_iter_mut() {
+        *out = (0..length).fold(start(j), |sum, l| sum + a(i, l) * b(j, l));
+    }
+}
+
+/// The three products of each layer of 784-400-20, batch 128, on one thread.
+fn products(criterion: &mut Criterion) {
+    let compute = Compute::serial();
+    for (k, n) in [(784, 400), (400, 40), (20, 400), (400, 784)] {
+        let (x, weight, dy) = (matrix(BATCH, k, 1), matrix(n, k, 2), matrix(BATCH, n, 3));
+        let bias: Vec<f32> = matrix(1, n, 4).iter().copied().collect();
+        let bias_row = Array2::from_shape_vec((1, n), bias.clone()).unwrap();
+        let panels = Panels::pack(weight.view(), &bias).unwrap();
+        let shape = format!("{k}-{n}");
+        let flop = 2 * BATCH * k * n;
+
+        let mut y = Array2::zeros((BATCH, n));
+        let mut y_dot = Array2::zeros((BATCH, n));
+        let mut y_scalar = Array2::zeros((BATCH, n));
+        let elbo =
+            |y: &mut Array2<f32>| product(&compute, y.view_mut(), x.view(), &panels).unwrap();
+        let dot = |y: &mut Array2<f32>| {
+            y.assign(&bias_row);
+            general_mat_mul(1.0, &x, &weight.t(), 1.0, y);
+        };
+        let scalar = |y: &mut Array2<f32>| {
+            scalar_product(y, k, |n| bias[n], |b, k| x[[b, k]], |n, k| weight[[n, k]]);
+        };
+        elbo(&mut y);
+        dot(&mut y_dot);
+        scalar(&mut y_scalar);
+        let oracle = Array2::from_shape_fn((BATCH, n), |(b, n)| {
+            (0..k).fold(bias[n], |sum, k| x[[b, k]].mul_add(weight[[n, k]], sum))
+        });
+        assert_eq!(y, oracle, "product {shape}");
+        assert_close(&y_dot, &oracle, k, "ndarray");
+        assert_close(&y_scalar, &oracle, k, "scalar loop");
+        let mut benches = group(criterion, "product", flop);
+        benches.bench_function(BenchmarkId::new("elbo", &shape), |b| b.iter(|| elbo(&mut y)));
+        benches.bench_function(BenchmarkId::new("ndarray", &shape), |b| b.iter(|| dot(&mut y_dot)));
+        benches.bench_function(BenchmarkId::new("scalar loop", &shape), |b| {
+            b.iter(|| scalar(&mut y_scalar));
+        });
+        benches.finish();
+
+        let mut dx = Array2::zeros((BATCH, k));
+        let mut dx_dot = Array2::zeros((BATCH, k));
+        let mut dx_scalar = Array2::zeros((BATCH, k));
+        let elbo = |dx: &mut Array2<f32>| {
+            input_gradient(&compute, dx.view_mut(), dy.view(), &panels).unwrap();
+        };
+        let dot = |dx: &mut Array2<f32>| general_mat_mul(1.0, &dy, &weight, 0.0, dx);
+        let scalar = |dx: &mut Array2<f32>| {
+            scalar_product(dx, n, |_| 0.0, |b, n| dy[[b, n]], |k, n| weight[[n, k]]);
+        };
+        elbo(&mut dx);
+        dot(&mut dx_dot);
+        scalar(&mut dx_scalar);
+        let oracle = Array2::from_shape_fn((BATCH, k), |(b, k)| {
+            (0..n).fold(0.0, |sum, n| dy[[b, n]].mul_add(weight[[n, k]], sum))
+        });
+        assert_eq!(dx, oracle, "input gradient {shape}");
+        assert_close(&dx_dot, &oracle, n, "ndarray");
+        assert_close(&dx_scalar, &oracle, n, "scalar loop");
+        let mut benches = group(criterion, "input gradient", flop);
+        benches.bench_function(BenchmarkId::new("elbo", &shape), |b| b.iter(|| elbo(&mut dx)));
+        benches
+            .bench_function(BenchmarkId::new("ndarray", &shape), |b| b.iter(|| dot(&mut dx_dot)));
+        benches.bench_function(BenchmarkId::new("scalar loop", &shape), |b| {
+            b.iter(|| scalar(&mut dx_scalar));
+        });
+        benches.finish();
+
+        let mut dpanels = Panels::zeros(k, n);
+        let mut dweight_dot = Array2::zeros((n, k));
+        let mut dweight_scalar = Array2::zeros((n, k));
+        let mut dbias = dy.sum_axis(Axis(0));
+        let elbo = |dpanels: &mut Panels| {
+            weight_gradient(&compute, dpanels, x.view(), dy.view()).unwrap();
+        };
+        // The gradient of the bias is part of the product on panels, so it is part of the others.
+        let mut dot = |dweight: &mut Array2<f32>| {
+            general_mat_mul(1.0, &dy.t(), &x, 0.0, dweight);
+            dbias.assign(&dy.sum_axis(Axis(0)));
+        };
+        let scalar = |dweight: &mut Array2<f32>| {
+            scalar_product(dweight, BATCH, |_| 0.0, |n, b| dy[[b, n]], |k, b| x[[b, k]]);
+            black_box(dy.sum_axis(Axis(0)));
+        };
+        elbo(&mut dpanels);
+        dot(&mut dweight_dot);
+        scalar(&mut dweight_scalar);
+        let oracle = Array2::from_shape_fn((n, k), |(n, k)| {
+            (0..BATCH).fold(0.0, |sum, b| x[[b, k]].mul_add(dy[[b, n]], sum))
+        });
+        assert_eq!(dpanels.weight(), oracle, "weight gradient {shape}");
+        assert_close(&dweight_dot, &oracle, BATCH, "ndarray");
+        assert_close(&dweight_scalar, &oracle, BATCH, "scalar loop");
+        let mut benches = group(criterion, "weight gradient", flop);
+        benches.bench_function(BenchmarkId::new("elbo", &shape), |b| b.iter(|| elbo(&mut dpanels)));
+        benches.bench_function(BenchmarkId::new("ndarray", &shape), |b| {
+            b.iter(|| dot(&mut dweight_dot));
+        });
+        benches.bench_function(BenchmarkId::new("scalar loop", &shape), |b| {
+            b.iter(|| scalar(&mut dweight_scalar));
+        });
+        benches.finish();
+    }
+}
+
+/// The objective as a plain loop has it; returns the sum of losses.
+fn scalar_objective(
+    [dlogits, dmu, dlogvar]: [&mut Array2<f32>; 3],
+    [logits, targets, mu, logvar]: [&Array2<f32>; 4],
+) -> f64 {
+    let scale = 1.0 / logits.nrows() as f32;
+    let mut sum = 0.0_f64;
+    for ((d, &l), &t) in dlogits.iter_mut().zip(logits).zip(targets) {
+        sum += f64::from(l.max(0.0) - l * t + (-l.abs()).exp().ln_1p());
+        *d = (1.0 / (1.0 + (-l).exp()) - t) * scale;
+    }
+    for (((dm, dv), &m), &v) in dmu.iter_mut().zip(dlogvar).zip(mu).zip(logvar) {
+        sum += f64::from(0.5 * (m * m + v.exp_m1() - v));
+        *dm = m * scale;
+        *dv = 0.5 * v.exp_m1() * scale;
+    }
+    sum * f64::from(scale)
+}
+
+/// Binary cross-entropy from logits and KL with all gradients, 784 features and 20 latents.
+fn loss(criterion: &mut Criterion) {
+    for rows in [128, 1024] {
+        let (d, z) = (784, 20);
+        let logits = matrix(rows, d, 1).mapv_into(|l| 6.0 * l);
+        let targets = matrix(rows, d, 2).mapv_into(|t| t.max(0.0));
+        let (mu, logvar) = (matrix(rows, z, 3), matrix(rows, z, 4));
+        let buffers = || [(rows, d), (rows, z), (rows, z)].map(Array2::<f32>::zeros);
+        let fused = |compute: &Compute, gradients: &mut [Array2<f32>; 3]| {
+            let [dlogits, dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
+            let inputs = Inputs {
+                logits: logits.view(),
+                targets: targets.view(),
+                mu: mu.view(),
+                logvar: logvar.view(),
+            };
+            let gradients = Gradients { dlogits, dmu, dlogvar };
+            forward_backward(compute, gradients, inputs, 1.0, Reduction::BatchMean).unwrap().loss
+        };
+        let scalar = |gradients: &mut [Array2<f32>; 3]| {
+            scalar_objective(gradients.each_mut(), [&logits, &targets, &mu, &logvar])
+        };
+        let serial = Compute::serial();
+        let parallel = Compute::parallel().unwrap();
+
+        let (mut found, mut expected) = (buffers(), buffers());
+        let (value, reference) = (fused(&serial, &mut found), scalar(&mut expected));
+        assert!((value - reference).abs() <= 1e-6 * reference, "{value} instead of {reference}");
+        for (found, expected) in found.iter().zip(&expected) {
+            for (f, e) in found.iter().zip(expected) {
+                assert!((f - e).abs() <= 1e-6 / rows as f32, "{f} instead of {e}");
+            }
+        }
+        let mut on_threads = buffers();
+        assert_eq!(fused(&parallel, &mut on_threads), value);
+        assert_eq!(on_threads, found);
+
+        let mut benches = group(criterion, "loss and gradients", rows * d);
+        benches.bench_function(BenchmarkId::new("elbo", rows), |b| {
+            b.iter(|| fused(&serial, &mut found));
+        });
+        let name = format!("elbo, {} threads", parallel.threads());
+        benches.bench_function(BenchmarkId::new(name, rows), |b| {
+            parallel.install(|| b.iter(|| fused(&parallel, &mut on_threads)));
+        });
+        benches.bench_function(BenchmarkId::new("scalar loop", rows), |b| {
+            b.iter(|| scalar(&mut expected));
+        });
+        benches.finish();
+    }
+}
+
+type Slices = fn(InstructionSet, &mut [f32], &[f32]) -> elbo::Result<()>;
+
+/// Elementary functions beside the standard library's, on 4,096 elements.
+fn mathematics(criterion: &mut Criterion) {
+    let x: Vec<f32> = matrix(1, 4096, 1).iter().map(|x| 8.0 * x).collect();
+    let positive: Vec<f32> = x.iter().map(|x| x.abs() + 1e-3).collect();
+    let simd = InstructionSet::detect();
+    let functions: [(&str, Slices, f64, &[f32], fn(f64) -> f64, fn(f32) -> f32); 7] = [
+        ("exp", math::exp, math::EXP_MAX_ULP, &x, f64::exp, f32::exp),
+        ("expm1", math::expm1, math::EXPM1_MAX_ULP, &x, f64::exp_m1, f32::exp_m1),
+        ("log", math::log, math::LOG_MAX_ULP, &positive, f64::ln, f32::ln),
+        ("log1p", math::log1p, math::LOG1P_MAX_ULP, &positive, f64::ln_1p, f32::ln_1p),
+        (
+            "sigmoid",
+            math::sigmoid,
+            math::SIGMOID_MAX_ULP,
+            &x,
+            |x| 1.0 / (1.0 + (-x).exp()),
+            |x| 1.0 / (1.0 + (-x).exp()),
+        ),
+        (
+            "softplus",
+            math::softplus,
+            math::SOFTPLUS_MAX_ULP,
+            &x,
+            |x| x.exp().ln_1p(),
+            |x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        ),
+        ("tanh", math::tanh, math::TANH_MAX_ULP, &x, f64::tanh, f32::tanh),
+    ];
+    for (name, function, bound, x, exact, scalar) in functions {
+        let mut out = vec![0.0; x.len()];
+        function(simd, &mut out, x).unwrap();
+        for (&x, &found) in x.iter().zip(&out) {
+            let exact = exact(f64::from(x));
+            // An ULP is at most this much, at a number's lower end of its binade.
+            let ulp = f64::from(f32::EPSILON) * exact.abs();
+            assert!((f64::from(found) - exact).abs() <= bound * ulp, "{name}({x}) = {found}");
+        }
+        let mut benches = group(criterion, name, x.len());
+        benches.bench_function("elbo", |b| b.iter(|| function(simd, &mut out, black_box(x))));
+        benches.bench_function("scalar loop", |b| {
+            b.iter(|| {
+                for (out, &x) in out.iter_mut().zip(black_box(x)) {
+                    *out = scalar(x);
+                }
+            });
+        });
+        benches.finish();
+    }
+}
+
+/// Normal numbers of a batch of 20 latents, beside a plain Box-Muller transform of the same words.
+fn noise(criterion: &mut Criterion) {
+    let columns = 20;
+    let (seed, step) = (7_u64, 3_u64);
+    let draw = |out: &mut Array2<f32>| {
+        let simd = InstructionSet::detect();
+        Generator::new(seed).normal(simd, out.view_mut(), Stream::Noise, step, 0).unwrap();
+    };
+    let scalar = |out: &mut Array2<f32>| {
+        let row_major = out.as_slice_mut().expect("standard layout");
+        for (row, out) in row_major.chunks_exact_mut(columns).enumerate() {
+            for block in 0..16 {
+                let counter =
+                    [block as u32 | (Stream::Noise as u32) << 24, row as u32, step as u32, 0];
+                let words = philox4x32(counter, [seed as u32, 0]);
+                for pair in 0..2 {
+                    let u = (words[2 * pair] | 1) as f32 * 2.0_f32.powi(-32);
+                    let turns = words[2 * pair + 1] as f32 * 2.0_f32.powi(-32);
+                    let radius = (-2.0 * u.ln()).sqrt();
+                    let (sin, cos) = (std::f32::consts::TAU * turns).sin_cos();
+                    for (column, value) in [(32 * pair + block, cos), (32 * pair + 16 + block, sin)]
+                    {
+                        if let Some(out) = out.get_mut(column) {
+                            *out = radius * value;
+                        }
+                    }
+                }
+            }
+        }
+    };
+    let mut out = Array2::zeros((BATCH, columns));
+    let mut plain = Array2::zeros((BATCH, columns));
+    draw(&mut out);
+    scalar(&mut plain);
+    for (found, expected) in out.iter().zip(&plain) {
+        // The plain angle is rounded to f32 twice, by 8e-7 together; the radius is below 6.67.
+        let bound = NORMAL_ERROR + 6.67 * 1e-6;
+        assert!((found - expected).abs() <= bound, "{found} instead of {expected}");
+    }
+    let mut benches = group(criterion, "noise", BATCH * columns);
+    benches.bench_function("elbo", |b| b.iter(|| draw(&mut out)));
+    benches.bench_function("scalar loop", |b| b.iter(|| scalar(&mut plain)));
+    benches.finish();
+}
+
+/// A training step of 784-400-20, batch 128: gathering, noise, forward, loss, backward, Adam.
+fn training_step(criterion: &mut Criterion) {
+    let data = matrix(16 * BATCH, 784, 5).mapv_into(|x| x.max(0.0));
+    let trainer = |compute: Compute| {
+        let config = Config::builder(784, 20).hidden(&[400]).build().unwrap();
+        let options = Options { batch: BATCH, ..Options::default() };
+        Trainer::new(Vae::new(config, 1), options, compute).unwrap()
+    };
+    let mut serial = trainer(Compute::serial());
+    let compute = Compute::parallel().unwrap();
+    let mut parallel = trainer(compute.clone());
+    let mut losses = Vec::new();
+    for _ in 0..8 {
+        let step = serial.step(&data).unwrap().expect("the epoch has 16 steps");
+        assert_eq!(parallel.step(&data).unwrap(), Some(step));
+        losses.push(step.loss);
+    }
+    assert!(losses[7] < losses[0], "training does not help: {losses:?}");
+    assert!(serial.vae().parameters()[..] == parallel.vae().parameters()[..]);
+
+    let mut benches = group(criterion, "training step", BATCH);
+    benches.bench_function("elbo", |b| b.iter(|| serial.step(&data).unwrap()));
+    benches.bench_function(format!("elbo, {} threads", compute.threads()), |b| {
+        compute.install(|| b.iter(|| parallel.step(&data).unwrap()));
+    });
+    benches.finish();
+}
+
+criterion_group!(benches, products, loss, mathematics, noise, training_step);
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -1,0 +1,93 @@
+//! The tool's reader of IDX files against a parser of a few lines, whole and in small pieces.
+
+#![no_main]
+
+use elbo_fuzz::{Meter, measured};
+use libfuzzer_sys::fuzz_target;
+use std::io::{self, Read};
+
+#[path = "../../src/bin/elbo/idx.rs"]
+mod idx;
+
+#[global_allocator]
+static METER: Meter = Meter;
+
+/// The format as its definition has it: the shape and the elements, or what is wrong.
+fn parse(bytes: &[u8]) -> Result<(Vec<usize>, &[u8]), &'static str> {
+    let (&[zero_0, zero_1, element_type, rank], rest) =
+        bytes.split_first_chunk().ok_or("header")?;
+    if [zero_0, zero_1] != [0, 0] {
+        return Err("magic");
+    }
+    if element_type != 8 {
+        return Err("type");
+    }
+    if rank < 2 {
+        return Err("rank");
+    }
+    let (header, elements) = rest.split_at_checked(4 * usize::from(rank)).ok_or("header")?;
+    let shape: Vec<u32> =
+        header.as_chunks().0.iter().map(|&word| u32::from_be_bytes(word)).collect();
+    // f64 is exact far beyond what can be addressed, and has no overflow to trip over.
+    let claimed: f64 = shape.iter().map(|&n| f64::from(n.max(1))).product();
+    if claimed >= 2.0_f64.powi(63) {
+        return Err("large");
+    }
+    let size: u64 = shape.iter().map(|&n| u64::from(n)).product();
+    match (elements.len() as u64).cmp(&size) {
+        std::cmp::Ordering::Less => Err("truncated"),
+        std::cmp::Ordering::Equal => Ok((shape.iter().map(|&n| n as usize).collect(), elements)),
+        std::cmp::Ordering::Greater => Err("trailing"),
+    }
+}
+
+fn word(error: &idx::IdxError) -> &'static str {
+    use idx::IdxError::*;
+    match error {
+        Magic => "magic",
+        ElementType(_) => "type",
+        Rank(_) => "rank",
+        TooLarge(_) => "large",
+        HeaderEnds => "header",
+        Truncated { .. } => "truncated",
+        Trailing(_) => "trailing",
+        CutOff => "a compressed stream that was cut off",
+        Io(_) => "an error of the stream",
+    }
+}
+
+/// A stream that gives a few bytes at a time and is interrupted in between.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    calls: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.calls += 1;
+        if self.calls.is_multiple_of(4) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let length = buffer.len().min(self.calls % 4);
+        self.rest.read(&mut buffer[..length])
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let expected = parse(bytes);
+    let (whole, peak) = measured(|| idx::read(bytes));
+    // The shape, and a buffer that doubles as it grows; whatever the header claims.
+    assert!(peak <= 4 * bytes.len() + 16_384, "{peak} bytes for {} of input", bytes.len());
+    for found in [whole, idx::read(Pieces { rest: bytes, calls: 0 })] {
+        match (&found, &expected) {
+            (Ok(found), Ok((shape, elements))) => {
+                assert_eq!((&found.shape, &found.bytes[..]), (shape, *elements));
+            }
+            (Err(error), Err(expected)) => {
+                assert_eq!(word(error), *expected);
+                assert!(!error.to_string().is_empty());
+            }
+            _ => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+});

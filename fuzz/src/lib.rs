@@ -1,0 +1,200 @@
+//! What the fuzz targets share: numbers from a fuzzer's bytes, comparison of bits, and a meter
+//! of memory.
+
+use elbo::{Compute, simd::InstructionSet};
+use ndarray::Array2;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Where a kernel may run: every instruction set on the calling thread, then the widest on two
+/// threads.
+pub static COMPUTES: LazyLock<Vec<Compute>> = LazyLock::new(|| {
+    let serial = InstructionSet::available().into_iter().map(|simd| (simd, 1));
+    serial
+        .chain([(InstructionSet::detect(), 2)])
+        .map(|(simd, threads)| Compute::new(simd, threads).expect("two threads"))
+        .collect()
+});
+
+/// A fuzzer's bytes, read as sizes and numbers.
+///
+/// The bytes are followed by a generator that they seed, so that a few of them make a large
+/// matrix: the fuzzer decides shapes and kinds, and single numbers only as far as it likes.
+pub struct Input<'a> {
+    bytes: &'a [u8],
+    state: u64,
+}
+
+/// How the numbers of a matrix are distributed.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Sixteenths from −8 to 8.
+    Sixteenths,
+    /// From −1 to 1, all digits in use.
+    Unit,
+    /// As `Unit`, times 2⁻¹³⁵: subnormal.
+    Subnormal,
+    /// Any 32 bits.
+    Bits,
+    /// Mostly `Unit`, some zeros, infinities, extremes and any bits.
+    Mixed,
+}
+
+const SPECIAL: [f32; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::NAN,
+    f32::MAX,
+    f32::MIN,
+    f32::MIN_POSITIVE,
+    1e-45,
+    -1e-45,
+    88.75,
+    -104.0,
+    1.9e19,
+    0.5,
+];
+
+impl<'a> Input<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        // FNV-1a.
+        let state = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self { bytes, state }
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        if let Some((&first, rest)) = self.bytes.split_first() {
+            self.bytes = rest;
+            return first;
+        }
+        // Knuth's linear congruential generator.
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.state >> 56) as u8
+    }
+
+    /// From 0 to `max`, which is at most 255.
+    pub fn size(&mut self, max: usize) -> usize {
+        usize::from(self.byte()) % (max + 1)
+    }
+
+    pub fn flag(&mut self) -> bool {
+        self.byte() & 1 == 1
+    }
+
+    /// Any 32 bits.
+    pub fn bits(&mut self) -> f32 {
+        f32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+
+    fn unit(&mut self) -> f32 {
+        let word = i32::from_le_bytes([0, self.byte(), self.byte(), self.byte()]) >> 8;
+        word as f32 / 8_388_608.0
+    }
+
+    fn number(&mut self, kind: Kind) -> f32 {
+        match kind {
+            Kind::Sixteenths => f32::from(self.byte() as i8) / 16.0,
+            Kind::Unit => self.unit(),
+            Kind::Subnormal => self.unit() * 2.0_f32.powi(-120) * 2.0_f32.powi(-15),
+            Kind::Bits => self.bits(),
+            Kind::Mixed => match self.byte() {
+                0..224 => self.unit(),
+                224..248 => SPECIAL[self.size(SPECIAL.len() - 1)],
+                248.. => self.bits(),
+            },
+        }
+    }
+
+    /// A matrix of numbers of a kind that the input chooses.
+    pub fn matrix(&mut self, rows: usize, columns: usize) -> Array2<f32> {
+        let kind = match self.byte() % 8 {
+            0 | 1 => Kind::Sixteenths,
+            2 | 3 => Kind::Unit,
+            4 => Kind::Subnormal,
+            5 => Kind::Bits,
+            _ => Kind::Mixed,
+        };
+        Array2::from_shape_simple_fn((rows, columns), || self.number(kind))
+    }
+
+    /// A matrix of numbers from 0 to 1, or, if the input chooses so, of which some may lie
+    /// anywhere.
+    pub fn targets(&mut self, rows: usize, columns: usize) -> Array2<f32> {
+        let wild = self.byte() < 48;
+        Array2::from_shape_simple_fn((rows, columns), || match self.byte() {
+            253.. if wild => self.number(Kind::Mixed),
+            0..=7 => -0.0,
+            8..=15 => f32::from_bits(u32::from(self.byte())),
+            byte => f32::from(byte - 15) / 240.0,
+        })
+    }
+}
+
+/// The same number to the last bit, or NaN both: the payload of a NaN is the processor's own.
+pub fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}
+
+/// Fails unless two matrices hold the same bits.
+pub fn assert_same(found: &Array2<f32>, expected: &Array2<f32>, what: &str, compute: &Compute) {
+    assert_eq!(found.dim(), expected.dim(), "{what}");
+    for ((at, &f), &e) in found.indexed_iter().zip(expected) {
+        assert!(same(f, e), "{what}{at:?}: {f:e} instead of {e:e} ({compute:?})");
+    }
+}
+
+/// The system's allocator, with a count of what is allocated and of its peak.
+pub struct Meter;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn grow(size: usize) {
+    let live = LIVE.fetch_add(size, Relaxed) + size;
+    PEAK.fetch_max(live, Relaxed);
+}
+
+// SAFETY: every call goes to `System` as it came; the counters touch no memory of the caller's.
+unsafe impl GlobalAlloc for Meter {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller's contract is the one of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        grow(new_size);
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, new_size) }
+    }
+}
+
+/// What `work` returns, and the most that was allocated at once beyond what was there before.
+///
+/// Counts the whole process: for targets of one thread whose global allocator is [`Meter`].
+pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = work();
+    (result, PEAK.load(Relaxed) - before)
+}
