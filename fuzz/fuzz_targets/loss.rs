@@ -22,7 +22,7 @@ fn bernoulli(l: f64, t: f64) -> (f64, f64) {
     let wrong = if l > 0.0 { 1.0 - t } else { t };
     let linear = if wrong == 0.0 { 0.0 } else { l.abs() * wrong };
     let gradient = wrong - away / (1.0 + away);
-    (linear + away.ln_1p(), if l > 0.0 { -gradient } else { gradient })
+    (linear + away.ln_1p(), if l > 0.0 { gradient } else { -gradient })
 }
 
 /// KL(N(mu, e^v) ‖ N(0, 1)) of one dimension and its gradient with respect to v.

@@ -83,8 +83,9 @@ fuzz_target!(|bytes: &[u8]| {
     // A step from whatever state that was succeeds or is refused; refused, it changes nothing.
     let data = Array2::from_elem((3, vae.config().features()), 0.5_f32);
     for _ in 0..3 {
+        let before = resumed.vae().clone();
         if resumed.step(&data).is_err() {
-            assert_same_weights(resumed.vae(), &vae);
+            assert_same_weights(resumed.vae(), &before);
             break;
         }
     }

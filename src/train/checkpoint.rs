@@ -8,6 +8,7 @@ use super::trainer::Progress;
 use super::{Options, Trainer};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
+use crate::random::INDEX_LIMIT;
 use crate::vae::Vae;
 use crate::vae::file::{self, ModelFile};
 use std::path::Path;
@@ -67,10 +68,64 @@ impl Trainer {
                 reason: "a model without the state of its training: not a checkpoint".to_owned(),
             });
         };
+        // Half the steps that random numbers can tell apart: no run has done as many, and one
+        // that goes on from there will not do the other half.
+        if progress.step.max(progress.epoch) >= INDEX_LIMIT / 2 {
+            return Err(Error::ModelFile {
+                path: path.to_owned(),
+                reason: format!(
+                    "a checkpoint after {} steps and {} epochs; expected fewer than 2^47",
+                    progress.step, progress.epoch
+                ),
+            });
+        }
         let mut trainer = Self::new(vae, options, compute)?;
         tensors.fill(FIRST, &mut trainer.first_moment)?;
         tensors.fill(SECOND, &mut trainer.second_moment)?;
         trainer.progress = progress;
         Ok(trainer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::Adam;
+    use crate::vae::Config;
+
+    fn trainer(learning_rate: f64) -> Trainer {
+        let vae = Vae::new(Config::builder(3, 1).hidden(&[]).build().unwrap(), 1);
+        let adam = Adam { learning_rate, ..Adam::default() };
+        Trainer::new(vae, Options { adam, ..Options::default() }, Compute::serial()).unwrap()
+    }
+
+    fn resumed(trainer: &Trainer, test: &str) -> Result<Trainer> {
+        let folder = std::env::temp_dir().join(format!("elbo-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("checkpoint.safetensors");
+        trainer.save_checkpoint(&path).unwrap();
+        let resumed = Trainer::resume(&path, Compute::serial());
+        std::fs::remove_dir_all(&folder).unwrap();
+        resumed
+    }
+
+    #[test]
+    fn options_keep_their_last_bit() {
+        // The first one is read wrong by a parser of decimals that is right nearly always.
+        for rate in [0.116_315_530_687_884_03, 1e-3, 1.0 / 3.0, f64::MIN_POSITIVE, 5e-324] {
+            let trainer = trainer(rate);
+            let rate_after = resumed(&trainer, "options").unwrap().options().adam.learning_rate;
+            assert_eq!(rate_after.to_bits(), rate.to_bits());
+        }
+    }
+
+    #[test]
+    fn progress_that_no_run_can_have_made_is_refused() {
+        for (step, epoch) in [(u64::MAX, 0), (0, u64::MAX), (1 << 47, 1), (1, 1 << 47)] {
+            let mut trainer = trainer(1e-3);
+            trainer.progress = Progress { step, epoch, position: 0 };
+            let message = resumed(&trainer, "progress").err().unwrap().to_string();
+            assert!(message.contains("expected fewer than 2^47"), "{message}");
+        }
     }
 }
