@@ -247,56 +247,54 @@ fn loss(criterion: &mut Criterion) {
     }
 }
 
-type Slices = fn(InstructionSet, &mut [f32], &[f32]) -> elbo::Result<()>;
+/// One elementary function over `x` beside the standard library's.
+fn function(
+    criterion: &mut Criterion,
+    name: &str,
+    x: &[f32],
+    elbo: fn(InstructionSet, &mut [f32], &[f32]) -> elbo::Result<()>,
+    max_ulp: f64,
+    exact: fn(f64) -> f64,
+    scalar: fn(f32) -> f32,
+) {
+    let simd = InstructionSet::detect();
+    let mut out = vec![f32::NAN; x.len()];
+    elbo(simd, &mut out, x).unwrap();
+    for (&x, &found) in x.iter().zip(&out) {
+        let exact = exact(f64::from(x));
+        // An ULP is at most this much, at the lower end of a binade.
+        let ulp = f64::from(f32::EPSILON) * exact.abs();
+        assert!((f64::from(found) - exact).abs() <= max_ulp * ulp, "{name}({x}) = {found}");
+    }
+    let mut benches = group(criterion, name, x.len());
+    benches.bench_function("elbo", |b| b.iter(|| elbo(simd, &mut out, black_box(x))));
+    benches.bench_function("scalar loop", |b| {
+        b.iter(|| {
+            for (out, &x) in out.iter_mut().zip(black_box(x)) {
+                *out = scalar(x);
+            }
+        });
+    });
+    benches.finish();
+}
 
-/// Elementary functions beside the standard library's, on 4,096 elements.
+/// Elementary functions on 4,096 elements, which stay in cache.
 fn mathematics(criterion: &mut Criterion) {
+    use math::*;
+    let c = criterion;
     let x: Vec<f32> = matrix(1, 4096, 1).iter().map(|x| 8.0 * x).collect();
     let positive: Vec<f32> = x.iter().map(|x| x.abs() + 1e-3).collect();
-    let simd = InstructionSet::detect();
-    let functions: [(&str, Slices, f64, &[f32], fn(f64) -> f64, fn(f32) -> f32); 7] = [
-        ("exp", math::exp, math::EXP_MAX_ULP, &x, f64::exp, f32::exp),
-        ("expm1", math::expm1, math::EXPM1_MAX_ULP, &x, f64::exp_m1, f32::exp_m1),
-        ("log", math::log, math::LOG_MAX_ULP, &positive, f64::ln, f32::ln),
-        ("log1p", math::log1p, math::LOG1P_MAX_ULP, &positive, f64::ln_1p, f32::ln_1p),
-        (
-            "sigmoid",
-            math::sigmoid,
-            math::SIGMOID_MAX_ULP,
-            &x,
-            |x| 1.0 / (1.0 + (-x).exp()),
-            |x| 1.0 / (1.0 + (-x).exp()),
-        ),
-        (
-            "softplus",
-            math::softplus,
-            math::SOFTPLUS_MAX_ULP,
-            &x,
-            |x| x.exp().ln_1p(),
-            |x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
-        ),
-        ("tanh", math::tanh, math::TANH_MAX_ULP, &x, f64::tanh, f32::tanh),
-    ];
-    for (name, function, bound, x, exact, scalar) in functions {
-        let mut out = vec![0.0; x.len()];
-        function(simd, &mut out, x).unwrap();
-        for (&x, &found) in x.iter().zip(&out) {
-            let exact = exact(f64::from(x));
-            // An ULP is at most this much, at a number's lower end of its binade.
-            let ulp = f64::from(f32::EPSILON) * exact.abs();
-            assert!((f64::from(found) - exact).abs() <= bound * ulp, "{name}({x}) = {found}");
-        }
-        let mut benches = group(criterion, name, x.len());
-        benches.bench_function("elbo", |b| b.iter(|| function(simd, &mut out, black_box(x))));
-        benches.bench_function("scalar loop", |b| {
-            b.iter(|| {
-                for (out, &x) in out.iter_mut().zip(black_box(x)) {
-                    *out = scalar(x);
-                }
-            });
-        });
-        benches.finish();
-    }
+    function(c, "exp", &x, exp, EXP_MAX_ULP, f64::exp, f32::exp);
+    function(c, "expm1", &x, expm1, EXPM1_MAX_ULP, f64::exp_m1, f32::exp_m1);
+    function(c, "log", &positive, log, LOG_MAX_ULP, f64::ln, f32::ln);
+    function(c, "log1p", &positive, log1p, LOG1P_MAX_ULP, f64::ln_1p, f32::ln_1p);
+    let exact = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let plain = |x: f32| 1.0 / (1.0 + (-x).exp());
+    function(c, "sigmoid", &x, sigmoid, SIGMOID_MAX_ULP, exact, plain);
+    let exact = |x: f64| x.exp().ln_1p();
+    let plain = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    function(c, "softplus", &x, softplus, SOFTPLUS_MAX_ULP, exact, plain);
+    function(c, "tanh", &x, tanh, TANH_MAX_ULP, f64::tanh, f32::tanh);
 }
 
 /// Normal numbers of a batch of 20 latents, beside a plain Box-Muller transform of the same words.
