@@ -23,7 +23,7 @@
 //! element-wise and work on panels directly.
 //!
 //! # One tile
-//! All three products run the same register tile ([`tile`]): some scalars broadcast from one
+//! All three products run the same register tile (`tile`): some scalars broadcast from one
 //! matrix, some vectors loaded from the other, read in place. What differs is who gives the
 //! scalars, and along which strides.
 //!

@@ -165,7 +165,7 @@ impl Panels {
     /// From a weight matrix `[N, K]` and a bias `[N]`, as `torch.nn.Linear` keeps them.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the bias does not have N elements.
+    /// [`Error::Shape`](crate::Error::Shape) if the bias does not have N elements.
     pub fn pack(weight: ArrayView2<'_, f32>, bias: &[f32]) -> Result<Self> {
         let (outputs, inputs) = weight.dim();
         expect_length("bias", outputs, bias.len())?;

@@ -1,7 +1,7 @@
 //! The dense layer `y = x·Wᵀ + b`, with the weights in [`Panels`].
 //!
 //! Shapes: x `[B, K]`, W `[N, K]`, b `[N]`, y `[B, N]`. Every element of every result is one chain
-//! of fused multiply-adds (see [`gemm`](crate::gemm) for order and error), so the bits do not
+//! of fused multiply-adds (see [`gemm`] for order and error), so the bits do not
 //! depend on the instruction set or the number of threads.
 
 use crate::compute::Compute;

@@ -47,7 +47,7 @@ pub(crate) fn backward_row<S: Simd>(simd: S, d: &mut [f32], y: &[f32]) {
 /// Overwrites `y` with the rectified `x`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ.
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
 pub fn forward(simd: InstructionSet, y: &mut [f32], x: &[f32]) -> Result<()> {
     struct Op<'a>(&'a mut [f32], &'a [f32]);
     impl WithSimd for Op<'_> {
@@ -76,7 +76,7 @@ pub fn forward(simd: InstructionSet, y: &mut [f32], x: &[f32]) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ.
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
 pub fn backward(simd: InstructionSet, dx: &mut [f32], dy: &[f32], y: &[f32]) -> Result<()> {
     struct Op<'a>(&'a mut [f32], &'a [f32]);
     impl WithSimd for Op<'_> {

@@ -100,7 +100,7 @@ pub(crate) fn backward_row<S: Simd>(
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ.
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
 pub fn forward(
     simd: InstructionSet,
     z: &mut [f32],
@@ -129,7 +129,7 @@ pub fn forward(
 /// [`forward`] left. Accumulates because the KL divergence has its own gradient in both.
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ.
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
 pub fn backward(
     simd: InstructionSet,
     dmu: &mut [f32],

@@ -16,12 +16,12 @@
 //! 1. `w = |t − [l > 0]|`, the part of the target on the wrong side: `1−t` for a positive logit,
 //!    `t` for a negative one. Then `max(l,0) − l·t = |l|·w`, which does not cancel.
 //! 2. `e = e^{−|l|}`, from which both `ln(1+e)` and `σ(−|l|) = e/(1+e)` follow. This is a loop of
-//!    its own ([`Term::SPLIT`]).
+//!    its own (`Term::SPLIT`).
 //! 3. The loss is `|l|·w + ln(1+e)` in one fused multiply-add of terms of one sign.
 //! 4. The gradient is `w − σ(−|l|)` with the sign of l: a saturated logit on the right side keeps
 //!    the gradient's leading digits, which `1 − 1` would lose.
 //! 5. There are no cases and no masks. Where l is infinite and w = 0, `∞·0` makes the row's sum NaN,
-//!    and [`Term::mend`] computes such a row again with the limit, 0, in its place.
+//!    and `Term::mend` computes such a row again with the limit, 0, in its place.
 //!
 //! # Contract, of every function here
 //! - Targets lie anywhere in [0, 1]; −0 is 0.

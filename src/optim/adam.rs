@@ -14,7 +14,7 @@
 //! on t alone: they are computed once a step, in f64, and rounded to f32.
 //!
 //! # Method
-//! One function on registers ([`Constants::update`]) serves both the pass over flat buffers and
+//! One function on registers (`Constants::update`) serves both the pass over flat buffers and
 //! the weight-gradient tile that is updated while it is still in registers, so both give the
 //! same bits. A weight whose gradient and moments are zero stays as it is: the padding of a
 //! panel remains zero for ever.

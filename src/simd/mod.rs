@@ -9,7 +9,7 @@
 //! set: one register with AVX-512, two with AVX2, four with NEON, an array in the scalar twins.
 //! Lane functions are made of IEEE operations that every target rounds alike (fused
 //! multiply-add, add, subtract, multiply, divide, square root, compare, select, bit operations),
-//! and sums over lanes run through one fixed tree ([`sum`]). So the width of a register is a
+//! and sums over lanes run through one fixed tree (`sum`). So the width of a register is a
 //! matter of speed alone.
 
 #[allow(unsafe_code)] // two marker traits for a plain array
