@@ -1,7 +1,7 @@
 //! The logistic function `σ(x) = 1/(1 + e⁻ˣ)` and `softplus(x) = ln(1 + eˣ)`, its integral.
 //!
 //! # Method
-//! Both start from `e = e^(−|x|)` in (0, 1], which they share in [`softplus_sigmoid`].
+//! Both start from `e = e^(−|x|)` in (0, 1].
 //!
 //! 1. `|x| = −n·ln 2 − r`, `w = eʳ − 1` by the polynomial of [`exp`](super::exp).
 //! 2. `σ(x)` is `1/(1 + e)` for `x ≥ 0` and `e/(1 + e)` below, one division of a selected
@@ -106,13 +106,4 @@ pub(crate) fn softplus<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
     let positive = simd.select_f32s(simd.greater_than_f32s(x, zero), x, zero);
     simd.add_f32s(Exponential::of_minus_abs(simd, x).log1p(simd), positive)
-}
-
-/// `(ln(1 + e^(−|x|)), σ(x))`: what the Bernoulli loss from logits and its gradient need, for
-/// one exponential. The first plus `max(x, 0)` has the bits of [`softplus`], the second those of
-/// [`sigmoid`].
-#[inline(always)]
-pub(crate) fn softplus_sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
-    let exponential = Exponential::of_minus_abs(simd, x);
-    (exponential.log1p(simd), exponential.sigmoid(simd, x))
 }

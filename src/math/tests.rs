@@ -229,42 +229,6 @@ fn a_sigmoid_and_its_mirror_image_sum_to_one() {
     }
 }
 
-/// `softplus_sigmoid` on slices.
-struct Shared<'a> {
-    log: &'a mut [f32],
-    sigmoid: &'a mut [f32],
-    x: &'a [f32],
-}
-
-impl WithSimd for Shared<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (log, _) = S::as_mut_simd_f32s(self.log);
-        let (sigmoid, _) = S::as_mut_simd_f32s(self.sigmoid);
-        let (x, _) = S::as_simd_f32s(self.x);
-        for i in 0..x.len() {
-            (log[i], sigmoid[i]) = sigmoid::softplus_sigmoid(simd, x[i]);
-        }
-    }
-}
-
-#[test]
-fn the_shared_exponential_gives_the_bits_of_both() {
-    let mut x = inputs();
-    x.truncate(x.len() / 16 * 16);
-    let [.., sigmoid, softplus, _] = cases();
-    for set in InstructionSet::available() {
-        let (mut log, mut sigma) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-        set.dispatch(Shared { log: &mut log, sigmoid: &mut sigma, x: &x });
-        assert!(bits(&sigma) == bits(&apply(&sigmoid, set, &x)), "{set}");
-        for (log, &x) in log.iter_mut().zip(&x) {
-            *log += if x > 0.0 { x } else { 0.0 };
-        }
-        assert!(bits(&log) == bits(&apply(&softplus, set, &x)), "{set}");
-    }
-}
-
 /// All 2³² inputs of one function: the worst error, and the bits of the two widest instruction
 /// sets against each other.
 fn sweep(case: &Case) {
