@@ -62,9 +62,13 @@ pub enum Error {
 
     /// A loss that is NaN or ±∞.
     #[error(
-        "the {term} of row {row} is {value}{}; the weights were left as they were: \
-         try a smaller learning rate",
-        at_step(*step)
+        "the {term} of row {row} is {value}{}",
+        match step {
+            Some(step) => format!(
+                ", at step {step}; the weights were left as they were: try a smaller learning rate"
+            ),
+            None => "; the weights of this model do not make sense of this row".to_owned(),
+        }
     )]
     NotFiniteLoss {
         /// `reconstruction` or `KL divergence`.

@@ -97,6 +97,18 @@ fn threads_share_a_step_that_is_large_enough() {
 }
 
 #[test]
+fn threads_share_odd_widths_and_short_batches() {
+    // 333 rows in batches of 131: the last batch has 71, and no width is a multiple of four.
+    let config = Config::builder(301, 7).encoder(&[123, 61]).decoder(&[59, 119]).build().unwrap();
+    let data = bytes(333, 301);
+    let expected = train(&config, &data, 131, 9, Compute::serial());
+    for threads in [2, 3, 5] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        assert!(train(&config, &data, 131, 9, compute) == expected, "{threads} threads");
+    }
+}
+
+#[test]
 fn bytes_and_the_same_numbers_as_floats_train_alike() {
     let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
     let grey = bytes(64, 37);

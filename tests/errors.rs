@@ -142,6 +142,17 @@ fn options_outside_their_domain_are_refused_before_the_first_step() {
 }
 
 #[test]
+fn an_epoch_whose_steps_are_done_is_over() {
+    let mut trainer = trainer(Options { batch: 16, ..Options::default() });
+    for _ in 0..3 {
+        trainer.step(&data()).unwrap().unwrap();
+    }
+    // Three batches were all of the first epoch: this is the second, and a whole one.
+    let epoch = trainer.epoch(&data(), |_| ()).unwrap();
+    assert_eq!((epoch.epoch, epoch.rows), (2, 40));
+}
+
+#[test]
 fn inference_on_no_rows_gives_no_rows() {
     let compute = Compute::serial();
     assert_eq!(vae().encode(&compute, Array2::zeros((0, 6)).view()).unwrap().mu.dim(), (0, 2));

@@ -179,7 +179,8 @@ impl Trainer {
         Ok(Some(step))
     }
 
-    /// Does what is left of the current epoch, calling `on_step` after each step.
+    /// Does what is left of the current epoch (all of the next one, if nothing is left), calling
+    /// `on_step` after each step.
     ///
     /// Runs inside the thread pool from the first step to the last.
     ///
@@ -197,6 +198,10 @@ impl Trainer {
                 ..crate::vae::Objective::default()
             };
             let (mut rows, mut total) = (0, Sums::default());
+            // An epoch whose last batch is done already is over: this call does the next one.
+            if self.progress.position >= data.row_count() {
+                self.next_batch(data)?;
+            }
             while let Some((step, sums)) = self.next_batch(data)? {
                 rows += step.rows;
                 total.reconstruction += sums.reconstruction;

@@ -14,11 +14,32 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(try_from = "Unchecked"))]
 pub struct Config {
     features: usize,
     encoder: Vec<usize>,
     latent: usize,
     decoder: Vec<usize>,
+}
+
+/// A configuration as a file has it.
+#[cfg(feature = "safetensors")]
+#[derive(serde::Deserialize)]
+struct Unchecked {
+    features: usize,
+    encoder: Vec<usize>,
+    latent: usize,
+    decoder: Vec<usize>,
+}
+
+#[cfg(feature = "safetensors")]
+impl TryFrom<Unchecked> for Config {
+    type Error = Error;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self> {
+        let Unchecked { features, encoder, latent, decoder } = unchecked;
+        Self { features, encoder, latent, decoder }.validate()
+    }
 }
 
 /// Widths beyond this are refused: a layer of this size squared no longer fits any machine.

@@ -148,6 +148,7 @@ impl ModelFile {
             Some(header) => (header.config, header.training),
             None => (tensors.infer_config()?, None),
         };
+        let inferred = metadata.metadata().as_ref().is_none_or(|map| !map.contains_key(KEY));
         let config = config.validate().map_err(|error| self.error(error.to_string()))?;
         // The widths may claim more than the file holds: do not allocate on their word.
         let claimed = config.parameters().saturating_mul(size_of::<f32>());
@@ -159,6 +160,10 @@ impl ModelFile {
         }
         let mut parameters = Parameters::zeros(&config);
         tensors.fill("", &mut parameters)?;
+        if inferred {
+            // Layers numbered 0, 2, 4, as `nn.Sequential` does, would be a shallower model.
+            tensors.expect_no_others(&config, &parameters)?;
+        }
         Ok((Vae { config, parameters }, training, tensors))
     }
 
@@ -209,20 +214,47 @@ impl Tensors<'_> {
 
     /// The shape and the values of a tensor.
     fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let Ok(tensor) = self.tensors.tensor(name) else {
-            return Err(self.file.error(format!(
-                "no tensor `{name}`: not a VAE as this crate saves it, nor the classic fc1 … fc4"
-            )));
-        };
+        let tensor = self.view(name)?;
         if tensor.dtype() != Dtype::F32 {
             return Err(self.error(name, "is F32", tensor.dtype()));
         }
-        let values = tensor
+        let values: Vec<f32> = tensor
             .data()
             .chunks_exact(size_of::<f32>())
             .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
             .collect();
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let value = values[at];
+            return Err(self.file.error(format!("tensor `{name}`: element {at} is {value}")));
+        }
         Ok((tensor.shape().to_vec(), values))
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'_>> {
+        self.tensors.tensor(name).map_err(|_| {
+            self.file.error(format!(
+                "no tensor `{name}`: not a VAE as this crate saves it, nor the classic fc1 … fc4"
+            ))
+        })
+    }
+
+    /// Fails if there are tensors of another model: those whose name is not a part of this one.
+    fn expect_no_others(&self, config: &Config, parameters: &Parameters) -> Result<()> {
+        let classic = self.is_classic();
+        let known: Vec<&str> = parameters
+            .names()
+            .map(|name| if classic { classic_name(name) } else { name })
+            .collect();
+        for tensor in self.tensors.names() {
+            let layer = tensor.strip_suffix(".weight").or(tensor.strip_suffix(".bias"));
+            if !layer.is_some_and(|layer| known.contains(&layer)) {
+                return Err(self.file.error(format!(
+                    "tensor `{tensor}` is no part of a model {config}; its layers are {}",
+                    known.join(", ")
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn error(&self, name: &str, expected: &str, found: impl std::fmt::Debug) -> Error {
@@ -237,9 +269,9 @@ impl Tensors<'_> {
     fn infer_config(&self) -> Result<Config> {
         let shape = |name: &str| -> Result<[usize; 2]> {
             let tensor = format!("{name}.weight");
-            let (shape, _) = self.tensor(&tensor)?;
-            <[usize; 2]>::try_from(&shape[..])
-                .map_err(|_| self.error(&tensor, "has two dimensions", &shape))
+            let view = self.view(&tensor)?;
+            <[usize; 2]>::try_from(view.shape())
+                .map_err(|_| self.error(&tensor, "has two dimensions", view.shape()))
         };
         if self.is_classic() {
             let ([hidden, features], [latent, _]) = (shape("fc1")?, shape("fc21")?);
@@ -334,6 +366,49 @@ mod tests {
         save::<()>(&path, &huge, None, &[]).unwrap();
         let message = Vae::load(&path).unwrap_err().to_string();
         assert!(message.contains("bytes of weights, the file has"), "{message}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_named() {
+        let folder = folder("nan");
+        let path = folder.join("model.safetensors");
+        let mut vae = vae();
+        let mut weight = vae.parameters().weight("mu").unwrap();
+        weight[[1, 2]] = f32::NAN;
+        let bias = vae.parameters().bias("mu").unwrap();
+        vae.parameters_mut().set("mu", weight.view(), bias.view()).unwrap();
+        vae.save(&path).unwrap();
+        let message = Vae::load(&path).unwrap_err().to_string();
+        assert!(message.ends_with("tensor `mu.weight`: element 7 is NaN"), "{message}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_with_layers_of_another_model_is_refused() {
+        let folder = folder("others");
+        let path = folder.join("sequential.safetensors");
+        // As `nn.Sequential` numbers linear layers with activations between them.
+        let shapes = [
+            ("encoder.0", [4, 6]),
+            ("encoder.2", [4, 4]),
+            ("mu", [2, 4]),
+            ("logvar", [2, 4]),
+            ("decoder.0", [4, 2]),
+            ("decoder.1", [6, 4]),
+        ];
+        let zeros = [0_u8; 4 * 24];
+        let views = shapes.iter().flat_map(|&(name, [n, k])| {
+            let weight = TensorView::new(Dtype::F32, vec![n, k], &zeros[..4 * n * k]).unwrap();
+            let bias = TensorView::new(Dtype::F32, vec![n], &zeros[..4 * n]).unwrap();
+            [(format!("{name}.weight"), weight), (format!("{name}.bias"), bias)]
+        });
+        fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let message = Vae::load(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("encoder.2") && message.contains("is no part of a model"),
+            "{message}"
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -26,7 +26,7 @@ pub struct Cli {
 #[command(next_help_heading = "Machine")]
 pub struct Machine {
     /// Threads to compute on [default: as many as the process may use]
-    #[arg(long, global = true, value_name = "N", value_parser = count(4096))]
+    #[arg(long, global = true, value_name = "N", value_parser = count(4096), allow_negative_numbers = true)]
     threads: Option<usize>,
 
     /// Instruction set: auto (the widest there is), scalar, v3 (AVX2 and FMA), v4 (AVX-512),
@@ -107,19 +107,19 @@ pub struct Train {
 
     /// Widths of the encoder's hidden layers from the data inwards, in units, separated by commas;
     /// the decoder mirrors them
-    #[arg(long, value_name = "WIDTHS", default_value = "400")]
+    #[arg(long, value_name = "WIDTHS", default_value = "400", allow_negative_numbers = true)]
     pub hidden: Widths,
 
     /// Latent dimensions
-    #[arg(long, value_name = "Z", default_value_t = 20, value_parser = count(MAX_WIDTH))]
+    #[arg(long, value_name = "Z", default_value_t = 20, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
     pub latent: usize,
 
     /// Passes over the training data
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000_000), allow_negative_numbers = true)]
     pub epochs: usize,
 
     /// Rows of a batch; the last one of an epoch may be shorter
-    #[arg(long, value_name = "ROWS", default_value_t = 128, value_parser = count(MAX_WIDTH))]
+    #[arg(long, value_name = "ROWS", default_value_t = 128, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
     pub batch: usize,
 
     /// Adam's learning rate, per step
@@ -133,7 +133,8 @@ pub struct Train {
     pub beta: f32,
 
     /// Seed of the initial weights, the order of the rows, the noise and the rows held out
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
+        allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Folder for the results; made if it is not there, older results in it are replaced
@@ -164,7 +165,8 @@ pub struct Eval {
     pub beta: f32,
 
     /// Seed of the noise: one draw for each row
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
+        allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Print one line of JSON: rows, loss, reconstruction, kl, kl_per_dimension (nats per example),
@@ -179,11 +181,12 @@ pub struct Sample {
     pub model: Model,
 
     /// Samples to draw
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(MAX_WIDTH))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
     pub count: usize,
 
     /// Seed of the latent codes
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
+        allow_negative_numbers = true)]
     pub seed: u64,
 
     /// X.png for a grid of images, X.npy for an array (float32, [count, features], from 0 to 1)
@@ -200,7 +203,7 @@ pub struct Reconstruct {
     pub input: Input,
 
     /// Examples to reconstruct, from the first one on [default: 40 for a .png, all for a .npy]
-    #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH))]
+    #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
     pub count: Option<usize>,
 
     /// X.png for a picture, inputs above outputs; X.npy for the outputs as an array (float32,
@@ -335,6 +338,11 @@ fn array_name(text: &str) -> std::result::Result<PathBuf, &'static str> {
 const MAX_WIDTH: usize = 1 << 24;
 
 /// Whole numbers from 1 on.
+/// A seed: any number of 64 bits.
+fn seed(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
+}
+
 fn count(most: usize) -> impl TypedValueParser<Value = usize> {
     StringValueParser::new().try_map(move |text| match text.parse() {
         Ok(n) if (1..=most).contains(&n) => Ok(n),

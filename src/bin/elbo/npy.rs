@@ -49,6 +49,8 @@ pub enum NpyError {
     Rank(Vec<usize>),
     /// More bytes than this machine can address.
     TooLarge(Vec<usize>),
+    /// The compressed stream has no proper end.
+    CutOff,
     /// The stream ends before the last element.
     Truncated {
         /// What the header promises.
@@ -80,6 +82,7 @@ impl fmt::Display for NpyError {
             Self::TooLarge(shape) => {
                 write!(f, "its header claims shape {shape:?}, more than can be addressed")
             }
+            Self::CutOff => write!(f, "truncated: the compressed stream has no proper end"),
             Self::Truncated { shape, promised, found } => write!(
                 f,
                 "truncated: its header promises shape {shape:?}, {promised} bytes, \
@@ -156,6 +159,7 @@ fn read_rows<T: Clone, const WIDTH: usize>(
     match stream.take(1).read_to_end(&mut Vec::new()) {
         Ok(0) => {}
         Ok(_) => return Err(NpyError::Trailing(shape.to_vec())),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(NpyError::CutOff),
         Err(error) => return Err(NpyError::Io(error)),
     }
     elements.shrink_to_fit();

@@ -35,7 +35,9 @@ impl Staged {
         write: impl FnOnce(&mut BufWriter<File>) -> std::result::Result<(), E>,
     ) -> Result<()> {
         let temporary = temporary_name(path)?;
-        let file = File::create_new(&temporary).map_err(|error| cannot_write(path, &error))?;
+        // A file of this name can only be what a process of the same number left when it was
+        // killed.
+        let file = File::create(&temporary).map_err(|error| cannot_write(path, &error))?;
         self.files.push((temporary, path.to_owned()));
         let mut file = BufWriter::new(file);
         write(&mut file).map_err(|error| cannot_write(path, &error))?;
@@ -91,7 +93,9 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder and finds out whether files can be written there, before hours are spent
     /// on what is to be written.
-    pub fn prepare(path: &Path) -> Result<Self> {
+    ///
+    /// A folder that stands where one of the files `names` is to go is found out here too.
+    pub fn prepare(path: &Path, names: &[&str]) -> Result<Self> {
         let cannot = |error: io::Error| {
             Failure::Run(format!(
                 "{}: cannot write there: {error}; --out must be a folder that can be written",
@@ -102,7 +106,14 @@ impl Folder {
         let folder = Self { path: path.to_owned(), made: made.map(Path::to_owned).collect() };
         fs::create_dir_all(path).map_err(cannot)?;
         let probe = temporary_name(&path.join("probe"))?;
-        File::create_new(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot)?;
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot)?;
+        if let Some(taken) = names.iter().map(|name| path.join(name)).find(|file| file.is_dir()) {
+            return Err(Failure::Run(format!(
+                "{}: a folder stands where this file is to be written; remove it, or choose \
+                 another --out",
+                taken.display()
+            )));
+        }
         Ok(folder)
     }
 
@@ -215,12 +226,12 @@ mod tests {
     #[test]
     fn a_folder_that_stays_empty_goes_away() {
         let scratch = Scratch::new("empty");
-        let folder = Folder::prepare(&scratch.0.join("x/y")).unwrap();
+        let folder = Folder::prepare(&scratch.0.join("x/y"), &[]).unwrap();
         assert!(folder.join("").exists());
         drop(folder);
         assert!(scratch.names().is_empty());
 
-        let folder = Folder::prepare(&scratch.0.join("x/y")).unwrap();
+        let folder = Folder::prepare(&scratch.0.join("x/y"), &[]).unwrap();
         write_file(&folder.join("a"), |file| file.write_all(b"1")).unwrap();
         drop(folder);
         assert!(scratch.0.join("x/y/a").exists());
@@ -231,7 +242,7 @@ mod tests {
         let scratch = Scratch::new("below");
         let file = scratch.0.join("file");
         fs::write(&file, "").unwrap();
-        let message = Folder::prepare(&file.join("out")).err().unwrap().to_string();
+        let message = Folder::prepare(&file.join("out"), &[]).err().unwrap().to_string();
         assert!(message.contains("file/out: cannot write there"), "{message}");
         assert_eq!(scratch.names(), ["file"]);
     }

@@ -23,7 +23,8 @@ const SAMPLES: usize = 64;
 const RECONSTRUCTIONS: usize = 20;
 
 const MODEL: &str = "model.safetensors";
-const FILES: &str = "model.safetensors, history.csv, samples.png, reconstructions.png, loss.png";
+/// What a run leaves.
+const FILES: [&str; 5] = [MODEL, "history.csv", "loss.png", "samples.png", "reconstructions.png"];
 
 pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     let started = Instant::now();
@@ -34,7 +35,7 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
         .hidden(&args.hidden.0)
         .build()
         .map_err(|error| Failure::Usage(format!("--hidden and --latent: {error}")))?;
-    let folder = Folder::prepare(&args.out)?;
+    let folder = Folder::prepare(&args.out, &FILES)?;
 
     let training = Training::new(args, config, compute)?;
     if !args.quiet {
@@ -193,7 +194,7 @@ fn progress_bar(steps: u64, quiet: bool) -> ProgressBar {
     ProgressBar::new(steps).with_style(style)
 }
 
-/// All the files, or none of them.
+/// All the files: written first, the model foremost, then given their names.
 fn write(
     folder: &Folder,
     outcome: &Outcome,
@@ -211,11 +212,12 @@ fn write(
     let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);
 
     let mut files = Staged::default();
-    files.add(&folder.join("history.csv"), |f| history::write_csv(&outcome.epochs, f))?;
-    files.add(&folder.join("loss.png"), |f| chart::write_png(&outcome.epochs, f))?;
-    files.add(&folder.join("samples.png"), |f| pictures::write_png(&samples, f))?;
-    files.add(&folder.join("reconstructions.png"), |f| pictures::write_png(&reconstructions, f))?;
-    files.add_by_name(&folder.join(MODEL), |name| outcome.vae.save(name))?;
+    let [model, csv, drawn, generated, reconstructed] = FILES.map(|name| folder.join(name));
+    files.add_by_name(&model, |name| outcome.vae.save(name))?;
+    files.add(&csv, |f| history::write_csv(&outcome.epochs, f))?;
+    files.add(&generated, |f| pictures::write_png(&samples, f))?;
+    files.add(&reconstructed, |f| pictures::write_png(&reconstructions, f))?;
+    files.add(&drawn, |f| chart::write_png(&outcome.epochs, f))?;
     files.commit()
 }
 
@@ -255,5 +257,5 @@ fn report(outcome: &Outcome, model: &Path, args: &args::Train, time: Duration) -
         thousands(outcome.images_per_second),
         time.as_secs_f64(),
     ))?;
-    say(&format!("in {}: {FILES}", args.out.display()))
+    say(&format!("in {}: {}", args.out.display(), FILES.join(", ")))
 }
