@@ -249,8 +249,8 @@ pub struct Input {
 /// How rows are shown as images.
 #[derive(Debug, Args)]
 pub struct Shape {
-    /// Height and width in pixels of an image in pictures, such as 28x28 [default: as in the data, else the
-    /// most nearly square]
+    /// Height and width in pixels of an image in pictures, such as 28x28 [default: those of the data's
+    /// images where a command reads some, else the most nearly square]
     #[arg(long, value_name = "HxW")]
     shape: Option<HeightWidth>,
 }
