@@ -524,11 +524,58 @@ fn a_full_disk_behind_standard_output_is_an_error_and_a_closed_pipe_is_not() {
     assert!(child.wait().unwrap().success());
 }
 
+/// What is measured is not looked at, only how it is told.
+#[test]
+fn bench_prints_a_line_for_each_case_on_each_number_of_threads() {
+    let scratch = Scratch::new("bench");
+    let line = "bench --filter 20-400 --repetitions 1 --threads 2 --json";
+    let lines: Vec<Value> =
+        scratch.succeeds(line).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    let keys = [
+        "case",
+        "shape",
+        "batch",
+        "threads",
+        "simd",
+        "value",
+        "unit",
+        "limit",
+        "limit_unit",
+        "fraction",
+        "median",
+        "milliseconds",
+    ];
+    for (i, line) in lines.iter().enumerate() {
+        assert_eq!(line.as_object().unwrap().len(), keys.len());
+        assert!(keys.iter().all(|key| !line[key].is_null()), "{line}");
+        let number = |key: &str| line[key].as_f64().unwrap();
+        let which = ["forward", "input gradient", "weight gradient"][i / 2];
+        assert_eq!(line["case"], "product");
+        assert_eq!(line["shape"], format!("20-400 {which}"));
+        assert_eq!((number("batch"), number("threads")), (128.0, [1.0, 2.0][i % 2]));
+        assert_eq!(number("fraction"), number("value") / number("limit"));
+        let flop = 2.0 * 128.0 * 20.0 * 400.0;
+        let rate = flop / (1e6 * number("milliseconds"));
+        assert!((number("value") / rate - 1.0).abs() < 1e-9, "{line}");
+        assert_eq!(number("median"), number("value"));
+    }
+
+    let table = scratch.succeeds("bench --filter math/exp --repetitions 2 --simd scalar");
+    assert!(table.contains("Instruction set scalar") && table.contains("exp 4096"), "{table}");
+    assert_eq!(table.lines().count(), 5, "{table}"); // exp and expm1, below two lines and a blank one
+    let message = scratch.fails(2, "bench --filter nonsense");
+    for name in ["nonsense", "train_step/784-400-20/128", "math/tanh 4096", "infer/784-400-20/1"] {
+        assert!(message.contains(name), "{message}");
+    }
+    assert_eq!(message.matches("noise/20/128").count(), 1, "{message}");
+}
+
 #[test]
 fn help_says_every_default() {
     let scratch = Scratch::new("help");
     let general = scratch.succeeds("--help");
-    for command in ["train", "eval", "sample", "reconstruct", "encode"] {
+    for command in ["train", "eval", "sample", "reconstruct", "encode", "bench"] {
         assert!(general.contains(command), "{general}");
         let help = scratch.succeeds(&format!("{command} --help"));
         assert!(help.contains(&format!("elbo {command} ")), "{help}");

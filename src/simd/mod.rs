@@ -125,13 +125,39 @@ impl InstructionSet {
         self.dispatch(Lanes)
     }
 
-    /// Runs `op` compiled for this instruction set.
+    /// Runs `op` compiled for this instruction set: the way in for a kernel of one's own.
     ///
     /// Called once for a piece of work of a task's size, never for a row: the call itself is a
     /// barrier to inlining. `op` must be a struct whose `with_simd` is `#[inline(always)]`;
-    /// closures do not reliably take over the target's features.
+    /// closures do not reliably take over the target's features. The traits are those of pulp 0.22.
+    ///
+    /// ```
+    /// use elbo::simd::InstructionSet;
+    /// use pulp::{Simd, WithSimd};
+    ///
+    /// struct Halve<'a>(&'a mut [f32]);
+    ///
+    /// impl WithSimd for Halve<'_> {
+    ///     type Output = ();
+    ///     #[inline(always)]
+    ///     fn with_simd<S: Simd>(self, simd: S) {
+    ///         let (vectors, rest) = S::as_mut_simd_f32s(self.0);
+    ///         let half = simd.splat_f32s(0.5);
+    ///         for vector in vectors {
+    ///             *vector = simd.mul_f32s(half, *vector);
+    ///         }
+    ///         for x in rest {
+    ///             *x *= 0.5;
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut x = [1.0; 37];
+    /// InstructionSet::detect().dispatch(Halve(&mut x));
+    /// assert_eq!(x, [0.5; 37]);
+    /// ```
     #[inline]
-    pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+    pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         use pulp::Simd as _;
         match self.0 {
             Token::Scalar4(token) => token.vectorize(op),

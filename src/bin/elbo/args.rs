@@ -91,6 +91,23 @@ Example:
   elbo encode --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --out codes.npy
   python3 -c \"import numpy as np; mu, logvar = np.split(np.load('codes.npy'), 2, axis=1)\"")]
     Encode(Encode),
+
+    /// Measure the kernels on this machine, each beside what the machine can do at most
+    #[command(after_help = "\
+A case is measured on one thread and on --threads, and beside it its limit: the rate of fused \
+multiply-adds that the processor reaches on those threads (peak), or the memory's triad a = b + s*c \
+on arrays of the same length. `fraction` is value / limit. A share means something on a machine that \
+does nothing else.
+
+Cases: peak, triad, train_step (gathering rows, noise, loss, backward, Adam), loss (BCE + KL with \
+gradients), product (of one layer: forward, input gradient, weight gradient), math, noise (normal \
+numbers), infer (encode to the mean, decode, sigmoid).
+
+Examples:
+  elbo bench
+  elbo bench --filter train_step/784-400-20/128 --threads 2
+  elbo bench --json --simd v3 > v3.jsonl")]
+    Bench(Bench),
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +240,22 @@ pub struct Encode {
     /// X.npy, the array to write
     #[arg(long, value_name = "FILE", value_parser = array_name)]
     pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Only the cases whose name, case/shape/batch, contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<String>,
+
+    /// Repetitions of a case, of some 30 ms or one call each; the best and the median are shown
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = count(1000), allow_negative_numbers = true)]
+    pub repetitions: usize,
+
+    /// Print one line of JSON for each case: case, shape, batch, threads, simd, value (the best), unit,
+    /// limit, limit_unit, fraction, median, milliseconds (a call, in the best repetition), gigabytes_per_second (of the triad)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A trained model.
@@ -380,7 +413,7 @@ pub fn parse() -> Result<Option<Cli>> {
             Ok(None)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::Usage(
-            "expected a command: train, eval, sample, reconstruct or encode; \
+            "expected a command: train, eval, sample, reconstruct, encode or bench; \
                 `elbo --help` says more"
                 .to_owned(),
         )),

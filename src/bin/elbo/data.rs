@@ -127,6 +127,21 @@ impl Data {
         }
     }
 
+    /// The first rows, as training reads them.
+    pub fn into_first(self, rows: usize) -> Box<dyn Dataset> {
+        let first = Slice::from(..rows);
+        match self.rows {
+            Rows::U8(mut bytes) => {
+                bytes.slice_axis_inplace(Axis(0), first);
+                Box::new(bytes)
+            }
+            Rows::F32(mut numbers) => {
+                numbers.slice_axis_inplace(Axis(0), first);
+                Box::new(numbers)
+            }
+        }
+    }
+
     /// Some of the rows as numbers from 0 to 1.
     pub fn numbers(&self, rows: Range<usize>) -> Array2<f32> {
         let part = self.part(rows);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod chart;
 mod data;
 mod eval;
@@ -39,5 +40,6 @@ fn run() -> failure::Result<()> {
         Command::Sample(args) => generate::sample(args, &compute),
         Command::Reconstruct(args) => generate::reconstruct(args, &compute),
         Command::Encode(args) => generate::encode(args, &compute),
+        Command::Bench(args) => bench::run(args, &compute),
     }
 }

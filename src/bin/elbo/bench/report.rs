@@ -1,0 +1,134 @@
+//! A measurement, as a line of JSON or of a table.
+
+use crate::failure::Result;
+use crate::output::{say, say_json};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct Record {
+    pub case: &'static str,
+    pub shape: String,
+    /// Rows, where the case has some.
+    pub batch: Option<usize>,
+    pub threads: usize,
+    pub simd: &'static str,
+    /// Of the best repetition.
+    pub value: f64,
+    pub unit: &'static str,
+    pub limit: Option<f64>,
+    pub limit_unit: Option<&'static str>,
+    /// `value / limit`.
+    pub fraction: Option<f64>,
+    /// Of all repetitions, in `unit`.
+    pub median: f64,
+    /// A call in the best repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
+    /// What the case moves, where memory is what it measures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gigabytes_per_second: Option<f64>,
+}
+
+/// How records are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Form {
+    Json,
+    Table,
+}
+
+impl Form {
+    pub fn header(self) -> Result<()> {
+        match self {
+            Self::Json => Ok(()),
+            Self::Table => say(&line(
+                [
+                    "case",
+                    "shape",
+                    "batch",
+                    "threads",
+                    "best",
+                    "median",
+                    "",
+                    "share",
+                    "of",
+                    "",
+                    "time of a call",
+                ]
+                .map(str::to_owned),
+            )),
+        }
+    }
+
+    pub fn record(self, record: &Record) -> Result<()> {
+        match self {
+            Self::Json => say_json(record),
+            Self::Table => say(&line(record.columns())),
+        }
+    }
+}
+
+impl Record {
+    fn columns(&self) -> [String; 11] {
+        let mut call = self.milliseconds.map(time).unwrap_or_default();
+        if let Some(rate) = self.gigabytes_per_second {
+            call.push_str(&format!(", {} GB/s", digits(rate)));
+        }
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+        [
+            self.case.to_owned(),
+            self.shape.clone(),
+            or_dash(self.batch.map(|batch| batch.to_string())),
+            self.threads.to_string(),
+            digits(self.value),
+            digits(self.median),
+            self.unit.to_owned(),
+            or_dash(self.fraction.map(|fraction| format!("{:.1} %", 100.0 * fraction))),
+            or_dash(self.limit.map(digits)),
+            self.limit_unit.unwrap_or_default().to_owned(),
+            call,
+        ]
+    }
+}
+
+/// With the columns that hold numbers aligned at their right ends.
+fn line(columns: [String; 11]) -> String {
+    let [case, shape, batch, threads, best, median, unit, share, limit, limit_unit, call] = columns;
+    let line = format!(
+        "{case:<10}  {shape:<23}  {batch:>5}  {threads:>7}  {best:>8}  {median:>8}  {unit:<10}  \
+         {share:>7}  {limit:>8}  {limit_unit:<22}  {call}"
+    );
+    line.trim_end().to_owned()
+}
+
+/// Four digits, or all before the point.
+fn digits(value: f64) -> String {
+    let decimals = match value {
+        v if v >= 1000.0 => 0,
+        v if v >= 100.0 => 1,
+        v if v >= 10.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+fn time(milliseconds: f64) -> String {
+    if milliseconds < 1.0 {
+        format!("{} µs", digits(1e3 * milliseconds))
+    } else {
+        format!("{} ms", digits(milliseconds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_four_digits() {
+        assert_eq!(
+            [1234.5, 123.45, 12.345, 0.01234].map(digits),
+            ["1234", "123.5", "12.35", "0.012"]
+        );
+        assert_eq!([0.0123, 1.5].map(time), ["12.30 µs", "1.500 ms"]);
+    }
+}

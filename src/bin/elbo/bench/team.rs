@@ -1,0 +1,59 @@
+//! Threads that start each round together: for limits that all cores reach at once.
+
+use super::clock::Timing;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+/// Runs `work` on every share at once, each on a thread of its own, `rounds` times, and returns the
+/// seconds of a round: from the first start to the last end.
+///
+/// One more round at first is not counted.
+pub fn time<T: Send>(shares: &mut [T], rounds: usize, work: impl Fn(&mut T) + Sync) -> Timing {
+    let line = StartingLine { arrived: AtomicUsize::new(0), threads: shares.len() };
+    let run = |share: &mut T| -> Vec<[Instant; 2]> {
+        let round = |index| {
+            line.wait(index);
+            let start = Instant::now();
+            work(share);
+            [start, Instant::now()]
+        };
+        (0..=rounds).map(round).skip(1).collect()
+    };
+    let (mine, others) = shares.split_first_mut().expect("at least one share");
+    let spans: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = others.iter_mut().map(|share| scope.spawn(|| run(share))).collect();
+        let mut spans = vec![run(mine)];
+        spans.extend(others.into_iter().map(|other| other.join().expect("work does not panic")));
+        spans
+    });
+    let seconds = (0..rounds).map(|round| {
+        let start = spans.iter().map(|span| span[round][0]).min();
+        let end = spans.iter().map(|span| span[round][1]).max();
+        let (start, end) = start.zip(end).expect("at least one share");
+        (end - start).as_secs_f64()
+    });
+    Timing::of(seconds.collect())
+}
+
+/// Where the threads wait for the last of them. They spin: to be woken takes tens of microseconds,
+/// and each another number of them.
+struct StartingLine {
+    arrived: AtomicUsize,
+    threads: usize,
+}
+
+impl StartingLine {
+    fn wait(&self, round: usize) {
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        let mut spins = 0_u32;
+        while self.arrived.load(Ordering::Acquire) < (round + 1) * self.threads {
+            spins += 1;
+            if spins.is_multiple_of(1024) {
+                // There may be more threads than cores.
+                thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
