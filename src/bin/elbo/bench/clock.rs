@@ -39,7 +39,7 @@ impl Clock {
     /// What a repetition lasts at least.
     const REPETITION: Duration = Duration::from_millis(30);
     /// No case takes much longer than this, however slow a call is.
-    const CASE: Duration = Duration::from_secs(3);
+    const CASE: Duration = Duration::from_secs(1);
 
     /// Times `call`, repeated until a repetition is long enough to be measured.
     ///

@@ -65,14 +65,15 @@ impl WithSimd for Triad<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let s = simd.splat_f32s(0.5);
+        // Not fused: where fused multiply-add is emulated, it would be the limit.
         let (a, a_rest) = S::as_mut_simd_f32s(self.a);
         let (b, b_rest) = S::as_simd_f32s(self.b);
         let (c, c_rest) = S::as_simd_f32s(self.c);
         for ((a, &b), &c) in a.iter_mut().zip(b).zip(c) {
-            *a = simd.mul_add_f32s(s, c, b);
+            *a = simd.add_f32s(b, simd.mul_f32s(s, c));
         }
         for ((a, &b), &c) in a_rest.iter_mut().zip(b_rest).zip(c_rest) {
-            *a = 0.5_f32.mul_add(c, b);
+            *a = b + 0.5 * c;
         }
     }
 }

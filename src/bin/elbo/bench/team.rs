@@ -57,3 +57,18 @@ impl StartingLine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_share_is_worked_on_in_every_round() {
+        for threads in [1, 2, 5] {
+            let mut shares = vec![0; threads];
+            let timing = time(&mut shares, 3, |share| *share += 1);
+            assert_eq!(shares, vec![4; threads]);
+            assert!(timing.best <= timing.median);
+        }
+    }
+}

@@ -14,6 +14,10 @@ use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, Vae};
 use elbo::{Compute, Dataset};
 
+/// Of made-up data: whole batches of every size, and of each so many that they do not stay in the
+/// innermost cache.
+const ROWS: usize = 8192;
+
 #[derive(Clone, Copy)]
 struct Model {
     features: usize,
@@ -59,8 +63,6 @@ impl Model {
     }
 
     fn data(self) -> Result<Box<dyn Dataset>> {
-        // Sixteen batches, or what a processor's cache does not hold.
-        let rows = (16 * self.batch).clamp(2048, 8192);
         Ok(match self {
             Self { digits: true, .. } => {
                 let images = Data::sample()?.0;
@@ -68,10 +70,10 @@ impl Model {
                 images.into_first(whole_batches)
             }
             Self { features: 784, .. } => {
-                let bytes = uniform(rows, 784, 1)?.mapv(|u| 1 + (255.0 * u) as u8);
+                let bytes = uniform(ROWS, 784, 1)?.mapv(|u| 1 + (255.0 * u) as u8);
                 Box::new(bytes)
             }
-            Self { features, .. } => Box::new(uniform(rows, features, 1)?),
+            Self { features, .. } => Box::new(uniform(ROWS, features, 1)?),
         })
     }
 
@@ -80,8 +82,8 @@ impl Model {
         let config = Config::builder(self.features, self.latent).hidden(&[self.hidden]).build()?;
         let options = Options { batch: self.batch, ..Options::default() };
         let mut trainer = Trainer::new(Vae::new(config, 1), options, compute.clone())?;
-        let first = trainer.epoch(&*data, |_| ())?;
-        check(first.loss.is_finite(), "train_step")?;
+        let first = trainer.step(&*data)?;
+        check(first.is_some_and(|step| step.loss.is_finite()), "train_step")?;
         compute.install(|| {
             clock.time(|| {
                 // `None` at the end of an epoch: the next call begins another.
