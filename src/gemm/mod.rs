@@ -41,6 +41,8 @@ mod panels;
 #[allow(unsafe_code)] // the register tile reads through pointers
 mod tile;
 mod transpose;
+#[allow(unsafe_code)] // as `tile`
+mod weight_gradient;
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_shape};
@@ -50,8 +52,8 @@ use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
-pub(crate) use tile::{GradientSource, Sink, weight_gradient_rows};
 pub(crate) use transpose::transpose;
+pub(crate) use weight_gradient::{GradientSource, Sink, weight_gradient_rows};
 
 /// A matrix in memory whose rows are contiguous: `stride` elements from one row to the next.
 #[derive(Clone, Copy)]
@@ -203,17 +205,23 @@ pub fn input_gradient(
     dy: ArrayView2<'_, f32>,
     panels: &Panels,
 ) -> Result<()> {
-    struct Task<'a> {
-        dxt: &'a mut [f32],
-        dyt: &'a [f32],
+    struct Task<'a, 'b> {
+        dx: &'a mut RowsMut<'b>,
+        dy: Rows<'a>,
         panels: &'a Panels,
     }
-    impl WithSimd for Task<'_> {
+    impl WithSimd for Task<'_, '_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self { dxt, dyt, panels } = self;
-            input_gradient_rows(simd, dxt, dyt, TASK_ROWS, panels, panels.layout());
+            let Self { dx, dy, panels } = self;
+            let layout = panels.layout();
+            let PanelLayout { inputs, outputs } = layout;
+            let mut dyt = AlignedBuffer::zeros(outputs * TASK_ROWS);
+            let mut dxt = AlignedBuffer::zeros(inputs * TASK_ROWS);
+            transpose(simd, &mut dyt, TASK_ROWS, dy.data, dy.stride, dx.rows, outputs);
+            input_gradient_rows(simd, &mut dxt, &dyt, TASK_ROWS, panels, layout);
+            transpose(simd, dx.data, dx.stride, &dxt, TASK_ROWS, inputs, dx.rows);
         }
     }
 
@@ -225,12 +233,9 @@ pub fn input_gradient(
     let dy = rows(&dy);
     let mut tasks = split_rows(rows_mut("dx", &mut dx)?);
     compute.for_each_mut(&mut tasks, |index, dx| {
-        let mut dyt = AlignedBuffer::zeros(outputs * TASK_ROWS);
-        let mut dxt = AlignedBuffer::zeros(inputs * TASK_ROWS);
         let first = index * TASK_ROWS;
-        transpose(&mut dyt, TASK_ROWS, &dy.data[first * dy.stride..], dy.stride, dx.rows, outputs);
-        compute.simd().dispatch(Task { dxt: &mut dxt, dyt: &dyt, panels });
-        transpose(dx.data, dx.stride, &dxt, TASK_ROWS, inputs, dx.rows);
+        let dy = Rows { data: &dy.data[first * dy.stride..], rows: dx.rows, stride: dy.stride };
+        compute.simd().dispatch(Task { dx, dy, panels });
     });
     Ok(())
 }

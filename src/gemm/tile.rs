@@ -25,19 +25,39 @@ const MAX_WIDTH: usize = 3 * LANES;
 
 /// Scalars of one matrix and vectors of another, as the tile walks over them.
 #[derive(Clone, Copy)]
-struct Walk {
+pub(super) struct Walk {
     /// The scalar of the tile's first row at the first step.
-    scalars: *const f32,
+    pub(super) scalars: *const f32,
     /// From one row of the tile to the next.
-    row_stride: usize,
+    pub(super) row_stride: usize,
     /// From one step to the next.
-    scalar_step: usize,
+    pub(super) scalar_step: usize,
     /// The first vector at the first step.
-    vectors: *const f32,
+    pub(super) vectors: *const f32,
     /// From one step to the next; the vectors of one step are contiguous.
-    vector_step: usize,
+    pub(super) vector_step: usize,
     /// Length of the walk.
-    steps: usize,
+    pub(super) steps: usize,
+}
+
+/// Elements of the largest tile there is.
+pub(super) const MAX_TILE: usize = 24 * LANES;
+
+/// Something to be done now and then on a walk, beside the products.
+pub(super) trait Aside<S: Simd> {
+    /// Called every [`ASIDE_STEPS`] steps.
+    fn pause(&mut self, simd: S);
+}
+
+/// Steps from one pause to the next.
+const ASIDE_STEPS: usize = 8;
+
+/// Nothing: the walk goes through in one piece.
+pub(super) struct Nothing;
+
+impl<S: Simd> Aside<S> for Nothing {
+    #[inline(always)]
+    fn pause(&mut self, _: S) {}
 }
 
 /// `tile[i][j] += scalars[i]·vectors[j]` at each step of the walk, fused, in order.
@@ -47,37 +67,44 @@ struct Walk {
 /// `i·row_stride + s·scalar_step` and the `VECTORS`·lanes elements from `s·vector_step` on must
 /// be readable from the two pointers.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     tile: &mut [[S::f32s; VECTORS]; ROWS],
     walk: Walk,
+    mut aside: impl Aside<S>,
 ) {
-    let Walk { mut scalars, row_stride, scalar_step, mut vectors, vector_step, steps } = walk;
+    let Walk { mut scalars, row_stride, scalar_step, mut vectors, vector_step, mut steps } = walk;
     // The accumulators live in a local for the length of the loop: written through the
     // reference they would be stored at every step.
     let mut local = *tile;
-    for _ in 0..steps {
-        let mut loaded = [simd.splat_f32s(0.0); VECTORS];
-        for (j, vector) in loaded.iter_mut().enumerate() {
-            // SAFETY: by this function's contract.
-            *vector = unsafe { vectors.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned() };
-        }
-        for (i, row) in local.iter_mut().enumerate() {
-            // SAFETY: by this function's contract.
-            let scalar = simd.splat_f32s(unsafe { *scalars.add(i * row_stride) });
-            for (accumulator, &vector) in row.iter_mut().zip(&loaded) {
-                *accumulator = simd.mul_add_f32s(scalar, vector, *accumulator);
+    while steps > 0 {
+        aside.pause(simd);
+        let stretch = steps.min(ASIDE_STEPS);
+        steps -= stretch;
+        for _ in 0..stretch {
+            let mut loaded = [simd.splat_f32s(0.0); VECTORS];
+            for (j, vector) in loaded.iter_mut().enumerate() {
+                let vector_at = vectors.wrapping_add(j * S::F32_LANES).cast::<S::f32s>();
+                // SAFETY: by this function's contract.
+                *vector = unsafe { vector_at.read_unaligned() };
             }
+            for (i, row) in local.iter_mut().enumerate() {
+                // SAFETY: by this function's contract.
+                let scalar = simd.splat_f32s(unsafe { *scalars.wrapping_add(i * row_stride) });
+                for (accumulator, &vector) in row.iter_mut().zip(&loaded) {
+                    *accumulator = simd.mul_add_f32s(scalar, vector, *accumulator);
+                }
+            }
+            // The step behind the last one may lie outside: advance without claiming otherwise.
+            scalars = scalars.wrapping_add(scalar_step);
+            vectors = vectors.wrapping_add(vector_step);
         }
-        // The step behind the last one may lie outside: advance without claiming otherwise.
-        scalars = scalars.wrapping_add(scalar_step);
-        vectors = vectors.wrapping_add(vector_step);
     }
     *tile = local;
 }
 
 /// Something that is done with tiles of one strip of vectors, for any number of rows in it.
-trait TileJob<S: Simd> {
+pub(super) trait TileJob<S: Simd> {
     /// Rows `row .. row + ROWS` of the job's matrix, all vectors of its strip.
     fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize);
 }
@@ -114,7 +141,7 @@ fn cover<S: Simd, J: TileJob<S>, const TALL: usize, const VECTORS: usize>(
 /// How wide a strip this instruction set takes of `width` columns: all of it with AVX-512, three
 /// vectors at most; 16 columns with others.
 #[inline(always)]
-const fn strip_width<S: Simd>(width: usize) -> usize {
+pub(super) const fn strip_width<S: Simd>(width: usize) -> usize {
     if is_wide::<S>() { width } else { LANES }
 }
 
@@ -128,7 +155,7 @@ const fn is_wide<S: Simd>() -> bool {
 /// instruction set has only its own tiles. The scalar twins, whose "registers" are arrays in
 /// memory, have low ones: they are slow at any height, and quick to compile.
 #[inline(always)]
-fn cover_strip<S: Simd, J: TileJob<S>>(
+pub(super) fn cover_strip<S: Simd, J: TileJob<S>>(
     simd: S,
     strip: usize,
     rows: std::ops::Range<usize>,
@@ -155,7 +182,7 @@ fn cover_strip<S: Simd, J: TileJob<S>>(
 
 /// The one row of a bias over a strip.
 #[inline(always)]
-fn bias_strip<S: Simd, J: TileJob<S>>(simd: S, strip: usize, job: &mut J) {
+pub(super) fn bias_strip<S: Simd, J: TileJob<S>>(simd: S, strip: usize, job: &mut J) {
     if const { is_wide::<S>() } {
         match strip / LANES {
             3 => job.tile::<1, 3>(simd, 0),
@@ -215,7 +242,7 @@ pub(super) fn product<S: Simd, F: Unary>(
                     steps: self.inputs,
                 };
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk) };
+                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
             }
             let columns = width.min(self.y.columns - self.column);
             for (i, accumulators) in tile.iter().enumerate() {
@@ -296,7 +323,7 @@ pub(super) fn input_gradient<S: Simd>(
                     steps: outputs,
                 };
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk) };
+                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
             }
             for (i, accumulators) in tile.iter().enumerate() {
                 let at = (input + i) * self.lanes + self.lane;
@@ -319,137 +346,5 @@ pub(super) fn input_gradient<S: Simd>(
         let mut job = Job { dxt: &mut *dxt, dyt, lanes, lane, panels, layout };
         cover_strip(simd, strip, 0..layout.inputs, &mut job);
         lane += strip;
-    }
-}
-
-/// Rows of the batch that take part in a weight gradient: the inputs of a layer and the
-/// gradient of its outputs, whose stride leaves room for whole registers.
-#[derive(Clone, Copy)]
-pub(crate) struct GradientSource<'a> {
-    pub(crate) x: Rows<'a>,
-    pub(crate) dy: Rows<'a>,
-}
-
-/// What is done with an element of the weight gradient while it is in a register.
-pub(crate) trait Sink {
-    /// Takes the gradient of the elements from `at` on, counted from the first row of the range
-    /// given to [`weight_gradient_rows`].
-    fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s);
-}
-
-/// Rows `rows` of one panel of the weight gradient (row 0 is the bias), each element summed
-/// over all sources in order and given to the sink.
-#[inline(always)]
-pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
-    simd: S,
-    sink: &mut K,
-    sources: impl Iterator<Item = GradientSource<'s>> + Clone,
-    panel: Panel,
-    rows: std::ops::Range<usize>,
-) {
-    struct Job<'a, K, I> {
-        sink: &'a mut K,
-        sources: I,
-        panel: Panel,
-        in_panel: usize,
-        first_row: usize,
-    }
-    impl<K: Sink, I> Job<'_, K, I> {
-        #[inline(always)]
-        fn put<S: Simd, const ROWS: usize, const VECTORS: usize>(
-            &mut self,
-            simd: S,
-            tile: &[[S::f32s; VECTORS]; ROWS],
-            row: usize,
-        ) {
-            for (i, gradients) in tile.iter().enumerate() {
-                let at = (row + i - self.first_row) * self.panel.width + self.in_panel;
-                for (j, &gradient) in gradients.iter().enumerate() {
-                    self.sink.put(simd, at + j * S::F32_LANES, gradient);
-                }
-            }
-        }
-    }
-
-    /// The weights: the scalars are inputs, the first of them row 1 of the panel.
-    struct Weights<'a, K, I>(Job<'a, K, I>);
-    impl<'s, S: Simd, K: Sink, I: Iterator<Item = GradientSource<'s>> + Clone> TileJob<S>
-        for Weights<'_, K, I>
-    {
-        #[inline(always)]
-        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
-            let job = &mut self.0;
-            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for source in job.sources.clone() {
-                let steps = source.x.rows;
-                if steps == 0 {
-                    continue;
-                }
-                let x = &source.x.data[row - 1..];
-                let dy = &source.dy.data[job.panel.start + job.in_panel..];
-                assert!((steps - 1) * source.x.stride + ROWS <= x.len());
-                assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
-                let walk = Walk {
-                    scalars: x.as_ptr(),
-                    row_stride: 1,
-                    scalar_step: source.x.stride,
-                    vectors: dy.as_ptr(),
-                    vector_step: source.dy.stride,
-                    steps,
-                };
-                // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk) };
-            }
-            job.put(simd, &tile, row);
-        }
-    }
-
-    /// The bias: its input is always one.
-    struct Bias<'a, K, I>(Job<'a, K, I>);
-    impl<'s, S: Simd, K: Sink, I: Iterator<Item = GradientSource<'s>> + Clone> TileJob<S>
-        for Bias<'_, K, I>
-    {
-        #[inline(always)]
-        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
-            static ONE: f32 = 1.0;
-            debug_assert_eq!(ROWS, 1);
-            let job = &mut self.0;
-            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for source in job.sources.clone() {
-                let steps = source.dy.rows;
-                if steps == 0 {
-                    continue;
-                }
-                let dy = &source.dy.data[job.panel.start + job.in_panel..];
-                assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
-                let walk = Walk {
-                    scalars: &raw const ONE,
-                    row_stride: 0,
-                    scalar_step: 0,
-                    vectors: dy.as_ptr(),
-                    vector_step: source.dy.stride,
-                    steps,
-                };
-                // SAFETY: the scalar is always `ONE`; the assertion bounds the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk) };
-            }
-            job.put(simd, &tile, row);
-        }
-    }
-
-    let strip = strip_width::<S>(panel.width);
-    let first_row = rows.start;
-    let weights = rows.start.max(1)..rows.end;
-    let mut in_panel = 0;
-    while in_panel < panel.width {
-        if rows.start == 0 {
-            let sources = sources.clone();
-            let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
-            bias_strip(simd, strip, &mut Bias(job));
-        }
-        let sources = sources.clone();
-        let job = Job { sink: &mut *sink, sources, panel, in_panel, first_row };
-        cover_strip(simd, strip, weights.clone(), &mut Weights(job));
-        in_panel += strip;
     }
 }

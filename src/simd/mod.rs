@@ -15,6 +15,8 @@
 #[allow(unsafe_code)] // two marker traits for a plain array
 pub(crate) mod aligned;
 pub(crate) mod lanes;
+#[allow(unsafe_code)] // one instruction that reads nothing
+pub(crate) mod prefetch;
 pub(crate) mod sum;
 
 use crate::error::Error;
@@ -24,6 +26,19 @@ use std::str::FromStr;
 
 /// Canonical lanes: the number of consecutive elements that every kernel treats as one group.
 pub const LANES: usize = 16;
+
+/// The token of AVX2, where kernels on `S` may use it: for shuffles, which pulp's generic
+/// interface does not have. Known when the kernel is compiled.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn avx2<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V3> {
+    let simd = &simd as &dyn std::any::Any;
+    #[cfg(feature = "avx512")]
+    if let Some(&v4) = simd.downcast_ref::<pulp::x86::V4>() {
+        return Some(*v4);
+    }
+    simd.downcast_ref().copied()
+}
 
 /// An instruction set that this machine can run, as a value to pass down.
 ///

@@ -27,9 +27,9 @@ use crate::loss::kl::StandardNormalKl;
 use crate::loss::term::{RowLoss, ValueOf, row};
 use crate::math::sigmoid::sigmoid;
 use crate::random::{RowKey, Stream, fill_normal_row};
-use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::{Lanewise, zip};
+use crate::simd::{InstructionSet, LANES};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
 
@@ -44,7 +44,9 @@ pub(crate) struct Activation {
 
 impl Activation {
     fn zeros(rows: usize, columns: usize) -> Self {
-        let stride = padded(columns);
+        // Rows an odd number of cache lines apart fall into different sets of the cache: a
+        // column of 64 rows then has room in it.
+        let stride = (padded(columns) / LANES | 1) * LANES;
         Self { data: AlignedBuffer::zeros(rows * stride), columns, stride }
     }
 
@@ -476,13 +478,13 @@ impl Block {
         let dyt = &mut dyt[..layout.outputs * lanes];
         let dxt = &mut dxt[..layout.inputs * lanes];
         let dy = &self.doutputs[layer];
-        transpose(dyt, lanes, &dy.data, dy.stride, self.rows, layout.outputs);
+        transpose(simd, dyt, lanes, &dy.data, dy.stride, self.rows, layout.outputs);
         input_gradient_rows(simd, dxt, dyt, lanes, panels, layout);
         let dx = if layer == self.heads_layer + 1 {
             &mut self.epsilon
         } else {
             &mut self.doutputs[layer - 1]
         };
-        transpose(&mut dx.data, dx.stride, dxt, lanes, layout.inputs, self.rows);
+        transpose(simd, &mut dx.data, dx.stride, dxt, lanes, layout.inputs, self.rows);
     }
 }

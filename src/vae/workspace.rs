@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::gemm::{Panel, Sink, weight_gradient_rows};
 use crate::optim::adam;
 use crate::simd::InstructionSet;
+use crate::simd::prefetch::prefetch;
 use crate::simd::sum::sum_rows;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -286,6 +287,13 @@ pub(crate) struct UpdateWithAdam<'a> {
 }
 
 impl Sink for UpdateWithAdam<'_> {
+    #[inline(always)]
+    fn expect(&self, at: usize, len: usize) {
+        prefetch(&self.weights[at..at + len]);
+        prefetch(&self.first[at..at + len]);
+        prefetch(&self.second[at..at + len]);
+    }
+
     #[inline(always)]
     fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s) {
         let w = &mut register_mut::<S>(self.weights, at)[0];

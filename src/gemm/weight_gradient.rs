@@ -1,0 +1,257 @@
+//! The weight gradient, `dW = dyᵀ·x`, and what becomes of it.
+//!
+//! A tile is summed over the whole batch in registers and then given to a [`Sink`], which stores
+//! it or updates weights with it. An update needs some thirty operations an element, a division
+//! and a root among them, and memory that is not in the first-level cache: done at once it would
+//! keep the multipliers waiting. So a finished tile is set down in a buffer, and its rows go to
+//! the sink one by one in the pauses of the next tile's walk, where the processor's
+//! out-of-order window mixes them with products that do not depend on them. What the sink will
+//! want of memory is asked for a whole tile earlier.
+
+use super::Rows;
+use super::panels::Panel;
+use super::tile::{Aside, MAX_TILE, Nothing, TileJob, Walk};
+use super::tile::{accumulate, bias_strip, cover_strip, strip_width};
+use pulp::Simd;
+use std::ops::Range;
+
+/// Rows of the batch that take part in a weight gradient: the inputs of a layer and the
+/// gradient of its outputs, whose stride leaves room for whole registers.
+#[derive(Clone, Copy)]
+pub(crate) struct GradientSource<'a> {
+    pub(crate) x: Rows<'a>,
+    pub(crate) dy: Rows<'a>,
+}
+
+/// What is done with the elements of the weight gradient, a register at a time.
+pub(crate) trait Sink {
+    /// Takes the gradient of the elements from `at` on, counted from the first row of the range
+    /// given to [`weight_gradient_rows`].
+    fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s);
+
+    /// Takes note that `len` elements from `at` on will be put before long.
+    #[inline(always)]
+    fn expect(&self, at: usize, len: usize) {
+        let _ = (at, len);
+    }
+}
+
+/// Rows of tiles on their way to the sink.
+struct Deferred<'a, K> {
+    sink: &'a mut K,
+    /// Rows of the finished tile, one after the other, and where they go.
+    done: Gradients,
+    leaving: Section,
+    /// Rows of the tile under way that the sink has not been told of.
+    coming: Section,
+}
+
+/// The elements of one tile, on cache lines.
+#[repr(align(64))]
+struct Gradients([f32; MAX_TILE]);
+
+/// Some rows of a strip.
+#[derive(Clone, Copy, Default)]
+struct Section {
+    rows: usize,
+    /// The first element of the first row.
+    at: usize,
+    /// From one row to the next.
+    stride: usize,
+}
+
+impl Section {
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        if self.rows == 0 {
+            return None;
+        }
+        let at = self.at;
+        self.at += self.stride;
+        self.rows -= 1;
+        Some(at)
+    }
+}
+
+impl<'a, K: Sink> Deferred<'a, K> {
+    fn new(sink: &'a mut K) -> Self {
+        let nothing = Section::default();
+        let done = Gradients([0.0; MAX_TILE]);
+        Self { sink, done, leaving: nothing, coming: nothing }
+    }
+
+    /// Gives the next row of the finished tile, `width` elements, to the sink. Rows leave from the
+    /// last one of the buffer, so that the number of those left says where the next one lies.
+    #[inline(always)]
+    fn send<S: Simd>(&mut self, simd: S, width: usize) {
+        if let Some(at) = self.leaving.next() {
+            let from = &self.done.0[self.leaving.rows * width..][..width];
+            let (from, _) = S::as_simd_f32s(from);
+            for (j, &gradient) in from.iter().enumerate() {
+                self.sink.put(simd, at + j * S::F32_LANES, gradient);
+            }
+        }
+    }
+
+    /// Sends what is left of the finished tile.
+    #[inline(always)]
+    fn flush<S: Simd>(&mut self, simd: S, width: usize) {
+        while self.leaving.rows > 0 {
+            self.send(simd, width);
+        }
+    }
+
+    /// Takes over a tile that is finished.
+    #[inline(always)]
+    fn set_down<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        tile: &[[S::f32s; VECTORS]; ROWS],
+        section: Section,
+    ) {
+        let width = VECTORS * S::F32_LANES;
+        self.flush(simd, width);
+        for (i, gradients) in tile.iter().enumerate() {
+            let at = (ROWS - 1 - i) * width;
+            let (to, _) = S::as_mut_simd_f32s(&mut self.done.0[at..at + width]);
+            to.copy_from_slice(gradients);
+        }
+        self.leaving = section;
+    }
+}
+
+/// [`Deferred`] on a walk in a strip of `VECTORS` vectors.
+struct Rest<'a, 'b, K, const VECTORS: usize>(&'a mut Deferred<'b, K>);
+
+impl<S: Simd, K: Sink, const VECTORS: usize> Aside<S> for Rest<'_, '_, K, VECTORS> {
+    #[inline(always)]
+    fn pause(&mut self, simd: S) {
+        self.0.send(simd, VECTORS * S::F32_LANES);
+        if let Some(at) = self.0.coming.next() {
+            self.0.sink.expect(at, VECTORS * S::F32_LANES);
+        }
+    }
+}
+
+/// One strip of a panel's rows.
+struct Strip<'a, 'b, K, I> {
+    deferred: &'a mut Deferred<'b, K>,
+    sources: I,
+    panel: Panel,
+    in_panel: usize,
+    first_row: usize,
+}
+
+impl<K: Sink, I> Strip<'_, '_, K, I> {
+    #[inline(always)]
+    fn section(&self, row: usize, rows: usize) -> Section {
+        let stride = self.panel.width;
+        Section { rows, at: (row - self.first_row) * stride + self.in_panel, stride }
+    }
+}
+
+/// The weights: the scalars are inputs, the first of them row 1 of the panel.
+struct Weights<'a, 'b, K, I>(Strip<'a, 'b, K, I>);
+
+impl<'s, S, K, I> TileJob<S> for Weights<'_, '_, K, I>
+where
+    S: Simd,
+    K: Sink,
+    I: Iterator<Item = GradientSource<'s>> + Clone,
+{
+    #[inline(always)]
+    fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
+        let section = self.0.section(row, ROWS);
+        let Strip { deferred, sources, panel, in_panel, .. } = &mut self.0;
+        deferred.coming = section;
+        let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        for source in sources.clone() {
+            let steps = source.x.rows;
+            if steps == 0 {
+                continue;
+            }
+            let x = &source.x.data[row - 1..];
+            let dy = &source.dy.data[panel.start + *in_panel..];
+            assert!((steps - 1) * source.x.stride + ROWS <= x.len());
+            assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
+            let walk = Walk {
+                scalars: x.as_ptr(),
+                row_stride: 1,
+                scalar_step: source.x.stride,
+                vectors: dy.as_ptr(),
+                vector_step: source.dy.stride,
+                steps,
+            };
+            // SAFETY: the two assertions bound the last scalar and the last vector read.
+            unsafe { accumulate(simd, &mut tile, walk, Rest::<K, VECTORS>(deferred)) };
+        }
+        deferred.set_down(simd, &tile, section);
+    }
+}
+
+/// The bias: its input is always one.
+struct Bias<'a, 'b, K, I>(Strip<'a, 'b, K, I>);
+
+impl<'s, S, K, I> TileJob<S> for Bias<'_, '_, K, I>
+where
+    S: Simd,
+    K: Sink,
+    I: Iterator<Item = GradientSource<'s>> + Clone,
+{
+    #[inline(always)]
+    fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
+        static ONE: f32 = 1.0;
+        debug_assert_eq!(ROWS, 1);
+        let section = self.0.section(row, ROWS);
+        let Strip { deferred, sources, panel, in_panel, .. } = &mut self.0;
+        let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        for source in sources.clone() {
+            let steps = source.dy.rows;
+            if steps == 0 {
+                continue;
+            }
+            let dy = &source.dy.data[panel.start + *in_panel..];
+            assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
+            let walk = Walk {
+                scalars: &raw const ONE,
+                row_stride: 0,
+                scalar_step: 0,
+                vectors: dy.as_ptr(),
+                vector_step: source.dy.stride,
+                steps,
+            };
+            // SAFETY: the scalar is always `ONE`; the assertion bounds the last vector read.
+            unsafe { accumulate(simd, &mut tile, walk, Nothing) };
+        }
+        deferred.set_down(simd, &tile, section);
+    }
+}
+
+/// Rows `rows` of one panel of the weight gradient (row 0 is the bias), each element summed
+/// over all sources in order and given to the sink.
+#[inline(always)]
+pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
+    simd: S,
+    sink: &mut K,
+    sources: impl Iterator<Item = GradientSource<'s>> + Clone,
+    panel: Panel,
+    rows: Range<usize>,
+) {
+    let mut deferred = Deferred::new(sink);
+    let strip = strip_width::<S>(panel.width);
+    let first_row = rows.start;
+    let weights = rows.start.max(1)..rows.end;
+    let mut in_panel = 0;
+    while in_panel < panel.width {
+        if rows.start == 0 {
+            let (deferred, sources) = (&mut deferred, sources.clone());
+            let part = Strip { deferred, sources, panel, in_panel, first_row };
+            bias_strip(simd, strip, &mut Bias(part));
+        }
+        let (part, sources) = (&mut deferred, sources.clone());
+        let part = Strip { deferred: part, sources, panel, in_panel, first_row };
+        cover_strip(simd, strip, weights.clone(), &mut Weights(part));
+        deferred.flush(simd, strip);
+        in_panel += strip;
+    }
+}
