@@ -37,11 +37,16 @@
 //! leaves `dx` transposed; the two transpositions move some hundredth of the data that a second,
 //! transposed copy of the weights would cost at large batches, and keep no state.
 
+// The register tile reads through pointers; each of the three products bounds what it reads.
+#[allow(unsafe_code)]
+mod input_gradient;
 mod panels;
-#[allow(unsafe_code)] // the register tile reads through pointers
+#[allow(unsafe_code)]
+mod product;
+#[allow(unsafe_code)]
 mod tile;
 mod transpose;
-#[allow(unsafe_code)] // as `tile`
+#[allow(unsafe_code)]
 mod weight_gradient;
 
 use crate::compute::Compute;
@@ -53,7 +58,8 @@ pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
 pub(crate) use transpose::transpose;
-pub(crate) use weight_gradient::{GradientSource, Sink, weight_gradient_rows};
+use weight_gradient::STRETCH_ROWS;
+pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
 
 /// A matrix in memory whose rows are contiguous: `stride` elements from one row to the next.
 #[derive(Clone, Copy)]
@@ -103,7 +109,7 @@ pub(crate) fn product_rows<S: Simd, F: Unary>(
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let Self(y, x, panels, layout, activation) = self;
-            tile::product(simd, y, x, panels, layout, activation);
+            product::product(simd, y, x, panels, layout, activation);
         }
     }
     simd.vectorize(Op(y, x, panels, layout, activation));
@@ -127,7 +133,7 @@ pub(crate) fn input_gradient_rows<S: Simd>(
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let Self(dxt, dyt, lanes, panels, layout) = self;
-            tile::input_gradient(simd, dxt, dyt, lanes, panels, layout);
+            input_gradient::input_gradient(simd, dxt, dyt, lanes, panels, layout);
         }
     }
     simd.vectorize(Op(dxt, dyt, lanes, panels, layout));
@@ -245,7 +251,7 @@ pub fn input_gradient(
 ///
 /// Each element is one chain of fused multiply-adds over the rows of the batch, ascending, from
 /// 0: the work is split over output tiles, never over partial sums of the batch.
-/// Allocates a copy of `dy` whose rows are padded to whole registers.
+/// Allocates a copy of the last columns of `dy` where they do not fill whole registers.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit.
@@ -274,7 +280,7 @@ pub fn weight_gradient(
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let Self { mut sink, rows, panel, source } = self;
-            weight_gradient_rows(simd, &mut sink, std::iter::once(source), panel, rows);
+            weight_gradient_rows(simd, &mut sink, source.stretches(STRETCH_ROWS), panel, rows);
         }
     }
 
@@ -284,30 +290,39 @@ pub fn weight_gradient(
     expect_shape("dy", [batch, layout.outputs], dy.shape())?;
     let x = x.as_standard_layout();
     let x = rows(&x);
-    let dy_stride = padded(layout.outputs);
-    let mut dy_padded = AlignedBuffer::zeros(batch * dy_stride);
-    for (to, from) in dy_padded.chunks_exact_mut(dy_stride.max(1)).zip(dy.rows()) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = from;
+    let dy = dy.as_standard_layout();
+    // The last panel alone may read beyond a row's end: it gets a copy with room.
+    let last = layout.panels().last().filter(|panel| panel.outputs < panel.width);
+    let mut copy = AlignedBuffer::default();
+    if let Some(Panel { start, width, .. }) = last {
+        copy = AlignedBuffer::zeros(batch * width);
+        for (to, from) in copy.chunks_exact_mut(width).zip(dy.rows()) {
+            for (to, &from) in to.iter_mut().zip(from.iter().skip(start)) {
+                *to = from;
+            }
         }
     }
-    let source =
-        GradientSource { x, dy: Rows { data: &dy_padded, rows: batch, stride: dy_stride } };
+    let dy = rows(&dy);
 
-    let panel_rows = layout.inputs + 1;
     let mut tasks = Vec::new();
     let mut rest: &mut [f32] = &mut dpanels[..];
-    for panel in layout.panels() {
-        let (chunk, tail) = rest.split_at_mut(panel_rows * panel.width);
-        rest = tail;
-        tasks.push((panel, chunk));
+    for mut panel in layout.panels() {
+        let mut dy = dy;
+        if panel.outputs < panel.width {
+            (dy.data, dy.stride, panel.start) = (&copy[..], panel.width, 0);
+        }
+        for rows in panel_pieces(layout.inputs) {
+            let (chunk, tail) = rest.split_at_mut(rows.len() * panel.width);
+            rest = tail;
+            tasks.push((panel, rows, GradientSource { x, dy }, chunk));
+        }
     }
-    compute.for_each_mut(&mut tasks, |_, (panel, chunk)| {
+    compute.for_each_mut(&mut tasks, |_, (panel, rows, source, chunk)| {
         compute.simd().dispatch(Task {
             sink: Overwrite(chunk),
-            rows: 0..panel_rows,
+            rows: rows.clone(),
             panel: *panel,
-            source,
+            source: *source,
         });
     });
     Ok(())

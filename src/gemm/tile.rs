@@ -1,4 +1,4 @@
-//! The register tile, and the loops around it.
+//! The register tile, and how a matrix is covered with tiles.
 //!
 //! A tile is `ROWS` × `VECTORS` accumulators that stay in registers for the whole of the inner
 //! dimension: no blocking over it, so each accumulator is one chain. At each step the tile loads
@@ -14,14 +14,11 @@
 //!
 //! With AVX2, 4 × 3 and 2 × 6 spill and fall to half the speed.
 
-use super::panels::{Panel, PanelLayout};
-use super::{Rows, RowsMut};
 use crate::simd::LANES;
-use crate::simd::lanes::Unary;
 use pulp::Simd;
 
-/// A panel is at most this wide.
-const MAX_WIDTH: usize = 3 * LANES;
+/// A panel, and a strip of it, is at most this wide.
+pub(super) const MAX_WIDTH: usize = 3 * LANES;
 
 /// Scalars of one matrix and vectors of another, as the tile walks over them.
 #[derive(Clone, Copy)]
@@ -195,156 +192,5 @@ pub(super) fn bias_strip<S: Simd, J: TileJob<S>>(simd: S, strip: usize, job: &mu
         job.tile::<1, 2>(simd, 0);
     } else {
         job.tile::<1, 4>(simd, 0);
-    }
-}
-
-/// `y = f(x·Wᵀ + b)`: for each panel, for each of its strips, for each tile of rows.
-#[inline(always)]
-pub(super) fn product<S: Simd, F: Unary>(
-    simd: S,
-    y: &mut RowsMut<'_>,
-    x: Rows<'_>,
-    panels: &[f32],
-    layout: PanelLayout,
-    activation: F,
-) {
-    struct Job<'a, 'b, F> {
-        y: &'a mut RowsMut<'b>,
-        x: Rows<'a>,
-        inputs: usize,
-        panel: &'a [f32],
-        width: usize,
-        /// First column of the strip, in the panel and in y.
-        in_panel: usize,
-        column: usize,
-        activation: F,
-    }
-    impl<S: Simd, F: Unary> TileJob<S> for Job<'_, '_, F> {
-        #[inline(always)]
-        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
-            let width = VECTORS * S::F32_LANES;
-            let (bias, _) = S::as_simd_f32s(&self.panel[self.in_panel..self.in_panel + width]);
-            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for accumulators in &mut tile {
-                accumulators.copy_from_slice(bias);
-            }
-            if self.inputs > 0 {
-                let x = &self.x.data[row * self.x.stride..];
-                let weights = &self.panel[self.width + self.in_panel..];
-                assert!((ROWS - 1) * self.x.stride + self.inputs <= x.len());
-                assert!((self.inputs - 1) * self.width + width <= weights.len());
-                let walk = Walk {
-                    scalars: x.as_ptr(),
-                    row_stride: self.x.stride,
-                    scalar_step: 1,
-                    vectors: weights.as_ptr(),
-                    vector_step: self.width,
-                    steps: self.inputs,
-                };
-                // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
-            }
-            let columns = width.min(self.y.columns - self.column);
-            for (i, accumulators) in tile.iter().enumerate() {
-                let at = (row + i) * self.y.stride + self.column;
-                let y = &mut self.y.data[at..at + columns];
-                if columns == width {
-                    let (y, _) = S::as_mut_simd_f32s(y);
-                    for (y, &accumulator) in y.iter_mut().zip(accumulators) {
-                        *y = self.activation.apply(simd, accumulator);
-                    }
-                } else {
-                    let mut whole = [0.0; MAX_WIDTH];
-                    let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
-                    for (vector, &accumulator) in vectors.iter_mut().zip(accumulators) {
-                        *vector = self.activation.apply(simd, accumulator);
-                    }
-                    y.copy_from_slice(&whole[..columns]);
-                }
-            }
-        }
-    }
-
-    debug_assert_eq!(panels.len(), layout.len());
-    let rows = y.rows;
-    debug_assert!(rows <= x.rows);
-    for index in 0..layout.panel_count() {
-        let Panel { start, width, offset, .. } = layout.panel(index);
-        let panel = &panels[offset..offset + (layout.inputs + 1) * width];
-        let strip = strip_width::<S>(width);
-        let mut in_panel = 0;
-        while in_panel < width && start + in_panel < y.columns {
-            let column = start + in_panel;
-            let inputs = layout.inputs;
-            let mut job = Job { y: &mut *y, x, inputs, panel, width, in_panel, column, activation };
-            cover_strip(simd, strip, 0..rows, &mut job);
-            in_panel += strip;
-        }
-    }
-}
-
-/// `dxᵀ = Wᵀ·dyᵀ`: for each strip of rows of the batch, for each tile of inputs. The chain runs
-/// through the panels from left to right, so it is over all outputs in ascending order.
-#[inline(always)]
-pub(super) fn input_gradient<S: Simd>(
-    simd: S,
-    dxt: &mut [f32],
-    dyt: &[f32],
-    lanes: usize,
-    panels: &[f32],
-    layout: PanelLayout,
-) {
-    struct Job<'a> {
-        dxt: &'a mut [f32],
-        dyt: &'a [f32],
-        lanes: usize,
-        /// First row of the batch in the strip.
-        lane: usize,
-        panels: &'a [f32],
-        layout: PanelLayout,
-    }
-    impl<S: Simd> TileJob<S> for Job<'_> {
-        #[inline(always)]
-        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, input: usize) {
-            let strip = VECTORS * S::F32_LANES;
-            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for index in 0..self.layout.panel_count() {
-                let Panel { start, width, outputs, offset } = self.layout.panel(index);
-                let weights = &self.panels[offset + (input + 1) * width..];
-                let dyt = &self.dyt[start * self.lanes + self.lane..];
-                assert!((ROWS - 1) * width + outputs <= weights.len());
-                assert!((outputs - 1) * self.lanes + strip <= dyt.len());
-                let walk = Walk {
-                    scalars: weights.as_ptr(),
-                    row_stride: width,
-                    scalar_step: 1,
-                    vectors: dyt.as_ptr(),
-                    vector_step: self.lanes,
-                    steps: outputs,
-                };
-                // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
-            }
-            for (i, accumulators) in tile.iter().enumerate() {
-                let at = (input + i) * self.lanes + self.lane;
-                let (dxt, _) = S::as_mut_simd_f32s(&mut self.dxt[at..at + strip]);
-                dxt.copy_from_slice(accumulators);
-            }
-        }
-    }
-
-    debug_assert!(lanes.is_multiple_of(LANES));
-    let mut lane = 0;
-    while lane < lanes {
-        // Whole registers of rows, cut like the outputs: no strip of one vector but a lone one.
-        let strip = match (lanes - lane) / LANES {
-            _ if strip_width::<S>(MAX_WIDTH) == LANES => LANES,
-            1 => LANES,
-            2 | 4 => 2 * LANES,
-            _ => 3 * LANES,
-        };
-        let mut job = Job { dxt: &mut *dxt, dyt, lanes, lane, panels, layout };
-        cover_strip(simd, strip, 0..layout.inputs, &mut job);
-        lane += strip;
     }
 }

@@ -7,10 +7,13 @@
 //! the sink one by one in the pauses of the next tile's walk, where the processor's
 //! out-of-order window mixes them with products that do not depend on them. What the sink will
 //! want of memory is asked for a whole tile earlier.
+//!
+//! A large batch is taken in stretches, so that the rows of `dy` that all tiles of a strip read
+//! stay in the first-level cache. From one stretch to the next the chains wait in a buffer.
 
 use super::Rows;
 use super::panels::Panel;
-use super::tile::{Aside, MAX_TILE, Nothing, TileJob, Walk};
+use super::tile::{Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
 use super::tile::{accumulate, bias_strip, cover_strip, strip_width};
 use pulp::Simd;
 use std::ops::Range;
@@ -22,6 +25,38 @@ pub(crate) struct GradientSource<'a> {
     pub(crate) x: Rows<'a>,
     pub(crate) dy: Rows<'a>,
 }
+
+impl<'a> GradientSource<'a> {
+    /// The same rows, at most `length` at a time.
+    pub(super) fn stretches(self, length: usize) -> impl Iterator<Item = Self> + Clone {
+        let part = move |Rows { data, rows, stride }: Rows<'a>, first: usize| Rows {
+            data: &data[first * stride..],
+            rows: length.min(rows - first),
+            stride,
+        };
+        (0..self.x.rows)
+            .step_by(length)
+            .map(move |first| Self { x: part(self.x, first), dy: part(self.dy, first) })
+    }
+}
+
+/// Inputs of a piece of the weight gradient at most: a multiple of the height of every tile.
+const PIECE_INPUTS: usize = 96;
+
+/// Pieces of at most [`PIECE_INPUTS`] inputs of a panel's K+1 rows; the bias, row 0, goes with the
+/// first inputs.
+pub(crate) fn panel_pieces(inputs: usize) -> impl Iterator<Item = Range<usize>> {
+    let bias_alone = (inputs == 0).then_some(0..1);
+    let pieces = (0..inputs).step_by(PIECE_INPUTS).map(move |first| {
+        let start = if first == 0 { 0 } else { first + 1 };
+        start..inputs.min(first + PIECE_INPUTS) + 1
+    });
+    bias_alone.into_iter().chain(pieces)
+}
+
+/// Rows of the batch in a stretch, unless a source has more: 48 columns of them are half of the
+/// first-level cache.
+pub(crate) const STRETCH_ROWS: usize = 128;
 
 /// What is done with the elements of the weight gradient, a register at a time.
 pub(crate) trait Sink {
@@ -44,6 +79,19 @@ struct Deferred<'a, K> {
     leaving: Section,
     /// Rows of the tile under way that the sink has not been told of.
     coming: Section,
+}
+
+/// Chains that wait for the next stretch, on cache lines: those of a piece, with its bias.
+#[repr(align(64))]
+struct Waiting([f32; (PIECE_INPUTS + 1) * MAX_WIDTH]);
+
+/// Where chains come from and where they go at the ends of a stretch.
+#[derive(Clone, Copy)]
+struct Stretch {
+    /// They start from zero.
+    first: bool,
+    /// They go to the sink.
+    last: bool,
 }
 
 /// The elements of one tile, on cache lines.
@@ -136,6 +184,8 @@ impl<S: Simd, K: Sink, const VECTORS: usize> Aside<S> for Rest<'_, '_, K, VECTOR
 /// One strip of a panel's rows.
 struct Strip<'a, 'b, K, I> {
     deferred: &'a mut Deferred<'b, K>,
+    waiting: &'a mut Waiting,
+    stretch: Stretch,
     sources: I,
     panel: Panel,
     in_panel: usize,
@@ -147,6 +197,43 @@ impl<K: Sink, I> Strip<'_, '_, K, I> {
     fn section(&self, row: usize, rows: usize) -> Section {
         let stride = self.panel.width;
         Section { rows, at: (row - self.first_row) * stride + self.in_panel, stride }
+    }
+
+    /// The chains of a tile as they were left.
+    #[inline(always)]
+    fn take_up<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &self,
+        simd: S,
+        section: Section,
+    ) -> [[S::f32s; VECTORS]; ROWS] {
+        let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        if !self.stretch.first {
+            for (i, chains) in tile.iter_mut().enumerate() {
+                let at = section.at + i * section.stride;
+                let (from, _) = S::as_simd_f32s(&self.waiting.0[at..at + VECTORS * S::F32_LANES]);
+                chains.copy_from_slice(from);
+            }
+        }
+        tile
+    }
+
+    /// Sets a tile down: for the sink, or for the next stretch.
+    #[inline(always)]
+    fn set_down<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        tile: &[[S::f32s; VECTORS]; ROWS],
+        section: Section,
+    ) {
+        if self.stretch.last {
+            self.deferred.set_down(simd, tile, section);
+            return;
+        }
+        for (i, chains) in tile.iter().enumerate() {
+            let at = section.at + i * section.stride;
+            let (to, _) = S::as_mut_simd_f32s(&mut self.waiting.0[at..at + VECTORS * S::F32_LANES]);
+            to.copy_from_slice(chains);
+        }
     }
 }
 
@@ -162,9 +249,11 @@ where
     #[inline(always)]
     fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
         let section = self.0.section(row, ROWS);
-        let Strip { deferred, sources, panel, in_panel, .. } = &mut self.0;
-        deferred.coming = section;
-        let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        let mut tile = self.0.take_up::<S, ROWS, VECTORS>(simd, section);
+        let Strip { deferred, sources, panel, in_panel, stretch, .. } = &mut self.0;
+        if stretch.last {
+            deferred.coming = section;
+        }
         for source in sources.clone() {
             let steps = source.x.rows;
             if steps == 0 {
@@ -185,7 +274,7 @@ where
             // SAFETY: the two assertions bound the last scalar and the last vector read.
             unsafe { accumulate(simd, &mut tile, walk, Rest::<K, VECTORS>(deferred)) };
         }
-        deferred.set_down(simd, &tile, section);
+        self.0.set_down(simd, &tile, section);
     }
 }
 
@@ -203,8 +292,8 @@ where
         static ONE: f32 = 1.0;
         debug_assert_eq!(ROWS, 1);
         let section = self.0.section(row, ROWS);
-        let Strip { deferred, sources, panel, in_panel, .. } = &mut self.0;
-        let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        let mut tile = self.0.take_up::<S, ROWS, VECTORS>(simd, section);
+        let Strip { sources, panel, in_panel, .. } = &mut self.0;
         for source in sources.clone() {
             let steps = source.dy.rows;
             if steps == 0 {
@@ -223,7 +312,7 @@ where
             // SAFETY: the scalar is always `ONE`; the assertion bounds the last vector read.
             unsafe { accumulate(simd, &mut tile, walk, Nothing) };
         }
-        deferred.set_down(simd, &tile, section);
+        self.0.set_down(simd, &tile, section);
     }
 }
 
@@ -237,21 +326,43 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
     panel: Panel,
     rows: Range<usize>,
 ) {
+    debug_assert!(rows.len() <= PIECE_INPUTS + 1);
     let mut deferred = Deferred::new(sink);
+    let mut waiting = Waiting([0.0; _]);
     let strip = strip_width::<S>(panel.width);
     let first_row = rows.start;
     let weights = rows.start.max(1)..rows.end;
-    let mut in_panel = 0;
-    while in_panel < panel.width {
-        if rows.start == 0 {
-            let (deferred, sources) = (&mut deferred, sources.clone());
-            let part = Strip { deferred, sources, panel, in_panel, first_row };
-            bias_strip(simd, strip, &mut Bias(part));
+    let mut rest = sources;
+    let mut stretch = Stretch { first: true, last: false };
+    while !stretch.last {
+        let (stretch_sources, mut count, mut length) = (rest.clone(), 0, 0);
+        while length < STRETCH_ROWS
+            && let Some(source) = rest.next()
+        {
+            count += 1;
+            length += source.x.rows;
         }
-        let (part, sources) = (&mut deferred, sources.clone());
-        let part = Strip { deferred: part, sources, panel, in_panel, first_row };
-        cover_strip(simd, strip, weights.clone(), &mut Weights(part));
-        deferred.flush(simd, strip);
-        in_panel += strip;
+        stretch.last = rest.clone().next().is_none();
+        let mut in_panel = 0;
+        while in_panel < panel.width {
+            let mut part = Strip {
+                deferred: &mut deferred,
+                waiting: &mut waiting,
+                stretch,
+                sources: stretch_sources.clone().take(count),
+                panel,
+                in_panel,
+                first_row,
+            };
+            if rows.start == 0 {
+                let mut bias = Bias(part);
+                bias_strip(simd, strip, &mut bias);
+                part = bias.0;
+            }
+            cover_strip(simd, strip, weights.clone(), &mut Weights(part));
+            deferred.flush(simd, strip);
+            in_panel += strip;
+        }
+        stretch.first = false;
     }
 }

@@ -14,7 +14,7 @@ use super::block::{Batch, Block, Scales};
 use super::parameters::{Layout, Parameters};
 use crate::compute::Compute;
 use crate::error::Result;
-use crate::gemm::{Panel, Sink, weight_gradient_rows};
+use crate::gemm::{Panel, Sink, panel_pieces, weight_gradient_rows};
 use crate::optim::adam;
 use crate::simd::InstructionSet;
 use crate::simd::prefetch::prefetch;
@@ -26,9 +26,6 @@ use std::sync::Arc;
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
 const BLOCK_ROWS: usize = 64;
-
-/// Inputs of a piece of the weight gradient at most: a multiple of the height of every tile.
-const PIECE_INPUTS: usize = 96;
 
 /// Products below this much work (floating-point operations a step) are done by the calling
 /// thread alone: waking another one costs some microseconds.
@@ -75,16 +72,10 @@ impl Workspace {
         let mut pieces = Vec::new();
         for (index, layer) in layout.layers.iter().enumerate() {
             for panel in layer.panels.panels() {
-                let end = layer.panels.inputs + 1;
-                let mut first = 0;
-                while first < end {
-                    // The bias goes with the first inputs.
-                    let inputs = if first == 0 { PIECE_INPUTS + 1 } else { PIECE_INPUTS };
-                    let rows = first..(first + inputs).min(end);
-                    let start = layer.offset + panel.offset + first * panel.width;
-                    first = rows.end;
-                    pieces.push(Piece { layer: index, panel, rows, start });
-                }
+                pieces.extend(panel_pieces(layer.panels.inputs).map(|rows| {
+                    let start = layer.offset + panel.offset + rows.start * panel.width;
+                    Piece { layer: index, panel, rows, start }
+                }));
             }
         }
         Self {

@@ -1,0 +1,92 @@
+//! The forward product, `y = f(x·Wᵀ + b)`.
+
+use super::panels::{Panel, PanelLayout};
+use super::tile::{MAX_WIDTH, Nothing, TileJob, Walk, accumulate, cover_strip, strip_width};
+use super::{Rows, RowsMut};
+use crate::simd::lanes::Unary;
+use pulp::Simd;
+
+/// `y = f(x·Wᵀ + b)`: for each panel, for each of its strips, for each tile of rows.
+#[inline(always)]
+pub(super) fn product<S: Simd, F: Unary>(
+    simd: S,
+    y: &mut RowsMut<'_>,
+    x: Rows<'_>,
+    panels: &[f32],
+    layout: PanelLayout,
+    activation: F,
+) {
+    struct Job<'a, 'b, F> {
+        y: &'a mut RowsMut<'b>,
+        x: Rows<'a>,
+        inputs: usize,
+        panel: &'a [f32],
+        width: usize,
+        /// First column of the strip, in the panel and in y.
+        in_panel: usize,
+        column: usize,
+        activation: F,
+    }
+    impl<S: Simd, F: Unary> TileJob<S> for Job<'_, '_, F> {
+        #[inline(always)]
+        fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
+            let width = VECTORS * S::F32_LANES;
+            let (bias, _) = S::as_simd_f32s(&self.panel[self.in_panel..self.in_panel + width]);
+            let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            for accumulators in &mut tile {
+                accumulators.copy_from_slice(bias);
+            }
+            if self.inputs > 0 {
+                let x = &self.x.data[row * self.x.stride..];
+                let weights = &self.panel[self.width + self.in_panel..];
+                assert!((ROWS - 1) * self.x.stride + self.inputs <= x.len());
+                assert!((self.inputs - 1) * self.width + width <= weights.len());
+                let walk = Walk {
+                    scalars: x.as_ptr(),
+                    row_stride: self.x.stride,
+                    scalar_step: 1,
+                    vectors: weights.as_ptr(),
+                    vector_step: self.width,
+                    steps: self.inputs,
+                };
+                // SAFETY: the two assertions bound the last scalar and the last vector read.
+                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
+            }
+            let columns = width.min(self.y.columns - self.column);
+            for (i, accumulators) in tile.iter().enumerate() {
+                let at = (row + i) * self.y.stride + self.column;
+                let y = &mut self.y.data[at..at + columns];
+                if columns == width {
+                    let (y, _) = S::as_mut_simd_f32s(y);
+                    for (y, &accumulator) in y.iter_mut().zip(accumulators) {
+                        *y = self.activation.apply(simd, accumulator);
+                    }
+                } else {
+                    let mut whole = [0.0; MAX_WIDTH];
+                    let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
+                    for (vector, &accumulator) in vectors.iter_mut().zip(accumulators) {
+                        *vector = self.activation.apply(simd, accumulator);
+                    }
+                    y.copy_from_slice(&whole[..columns]);
+                }
+            }
+        }
+    }
+
+    debug_assert_eq!(panels.len(), layout.len());
+    let rows = y.rows;
+    debug_assert!(rows <= x.rows);
+    for index in 0..layout.panel_count() {
+        let Panel { start, width, offset, .. } = layout.panel(index);
+        let panel = &panels[offset..offset + (layout.inputs + 1) * width];
+        let strip = strip_width::<S>(width);
+        let mut in_panel = 0;
+        while in_panel < width && start + in_panel < y.columns {
+            let column = start + in_panel;
+            let inputs = layout.inputs;
+            let mut job = Job { y: &mut *y, x, inputs, panel, width, in_panel, column, activation };
+            cover_strip(simd, strip, 0..rows, &mut job);
+            in_panel += strip;
+        }
+    }
+}
