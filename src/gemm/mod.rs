@@ -345,7 +345,7 @@ fn split_rows(y: RowsMut<'_>) -> Vec<RowsMut<'_>> {
 }
 
 /// An output's memory, which must be one block of rows.
-fn rows_mut<'a>(
+pub(crate) fn rows_mut<'a>(
     argument: &'static str,
     view: &'a mut ArrayViewMut2<'_, f32>,
 ) -> Result<RowsMut<'a>> {
@@ -356,7 +356,7 @@ fn rows_mut<'a>(
 }
 
 /// An input's memory, copied if it is not one block of rows.
-fn rows<'a>(standard: &'a CowArray<'_, f32, Ix2>) -> Rows<'a> {
+pub(crate) fn rows<'a>(standard: &'a CowArray<'_, f32, Ix2>) -> Rows<'a> {
     let (rows, columns) = standard.dim();
     Rows { data: standard.as_slice().expect("a standard layout"), rows, stride: columns }
 }
@@ -441,6 +441,14 @@ mod tests {
         // Rows of a tile: 16, 12, 8, 6, 4, 2, 1; a task takes 32.
         for m in [0, 1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 31, 32, 33, 65] {
             check(m, 9, 50);
+        }
+        // The weight gradient takes 128 rows at a time and 96 inputs, the input gradient three
+        // panels.
+        for (m, k, n) in [(127, 3, 20), (128, 97, 20), (129, 193, 20), (400, 9, 50)] {
+            check(m, k, n);
+        }
+        for n in [143, 144, 145, 288, 301] {
+            check(9, 13, n);
         }
         // Columns: registers of 4, 8, 16; panels of 16, 32, 48.
         for n in [0, 1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 97, 112, 129] {

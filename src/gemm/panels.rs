@@ -92,6 +92,15 @@ impl PanelLayout {
         (0..self.panel_count()).map(move |index| self.panel(index))
     }
 
+    /// The layer cut in two, with about half of the outputs each: its buffer is that of the first
+    /// part, then that of the second. `None` for a layer with a single panel.
+    pub(crate) fn halves(self) -> Option<(Self, Self)> {
+        let (wide, ..) = self.widths();
+        let first = ((self.outputs + PANEL) / 2 / PANEL * PANEL).min(wide * PANEL);
+        let part = |outputs| Self { outputs, ..self };
+        (first > 0 && first < self.outputs).then(|| (part(first), part(self.outputs - first)))
+    }
+
     /// Where weight `[output, input]` lies in the buffer.
     #[must_use]
     pub fn weight_index(self, output: usize, input: usize) -> usize {
@@ -209,6 +218,24 @@ impl DerefMut for Panels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_have_the_panels_of_the_whole() {
+        for outputs in 0..=500 {
+            let layout = PanelLayout { inputs: 3, outputs };
+            let whole: Vec<_> = layout.panels().collect();
+            let Some((left, right)) = layout.halves() else {
+                assert!(whole.len() <= 1 || outputs <= 64, "{outputs}");
+                continue;
+            };
+            let moved = right.panels().map(|panel| Panel {
+                start: panel.start + left.outputs,
+                offset: panel.offset + left.len(),
+                ..panel
+            });
+            assert_eq!(left.panels().chain(moved).collect::<Vec<_>>(), whole, "{outputs}");
+        }
+    }
 
     #[test]
     fn panels_cover_every_output_once_and_are_never_thin() {

@@ -70,7 +70,7 @@ macro_rules! slice_function {
         pub const $BOUND: f64 = $bound;
 
         #[derive(Clone, Copy)]
-        struct $Op;
+        pub(crate) struct $Op;
 
         impl Unary for $Op {
             #[inline(always)]

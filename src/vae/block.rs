@@ -25,10 +25,8 @@ use crate::loss::batch::reject;
 use crate::loss::bernoulli::Bernoulli;
 use crate::loss::kl::StandardNormalKl;
 use crate::loss::term::{RowLoss, ValueOf, row};
-use crate::math::sigmoid::sigmoid;
 use crate::random::{RowKey, Stream, fill_normal_row};
 use crate::simd::aligned::AlignedBuffer;
-use crate::simd::lanes::{Lanewise, zip};
 use crate::simd::{InstructionSet, LANES};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
@@ -43,7 +41,7 @@ pub(crate) struct Activation {
 }
 
 impl Activation {
-    fn zeros(rows: usize, columns: usize) -> Self {
+    pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
         // Rows an odd number of cache lines apart fall into different sets of the cache: a
         // column of 64 rows then has room in it.
         let stride = (padded(columns) / LANES | 1) * LANES;
@@ -61,30 +59,12 @@ impl Activation {
         &mut self.data[row * self.stride..][..self.columns]
     }
 
-    fn rows(&self, rows: usize) -> Rows<'_> {
+    pub(crate) fn rows(&self, rows: usize) -> Rows<'_> {
         Rows { data: &self.data, rows, stride: self.stride }
     }
 
-    fn rows_mut(&mut self, rows: usize) -> RowsMut<'_> {
+    pub(crate) fn rows_mut(&mut self, rows: usize) -> RowsMut<'_> {
         RowsMut { data: &mut self.data, rows, columns: self.stride, stride: self.stride }
-    }
-}
-
-/// What a decoder returns.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Output {
-    Logits,
-    Probabilities,
-}
-
-/// σ, in place.
-#[derive(Clone, Copy)]
-struct Sigmoid;
-
-impl Lanewise<1, 0> for Sigmoid {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], _: [S::f32s; 0]) -> [S::f32s; 1] {
-        [sigmoid(simd, x)]
     }
 }
 
@@ -214,19 +194,6 @@ impl Block {
         }
     }
 
-    /// Takes over rows of an array.
-    pub(crate) fn gather_rows(&mut self, x: ArrayView2<'_, f32>) {
-        self.rows = x.nrows();
-        for i in 0..self.rows {
-            x.read_row(i, self.inputs[0].row_mut(i));
-        }
-    }
-
-    /// The logits after the forward pass, or what [`Self::decode`] made of them.
-    pub(crate) fn output(&self) -> &Activation {
-        self.doutputs.last().expect("a model has layers")
-    }
-
     /// What the weight gradient of a layer needs of this block.
     #[inline(always)]
     pub(crate) fn gradient_source(&self, layer: usize) -> GradientSource<'_> {
@@ -283,52 +250,6 @@ impl Block {
             }
         }
         simd.dispatch(Op(self, weights, batch));
-    }
-
-    /// μ and logvar of the rows gathered.
-    pub(crate) fn encode(&mut self, simd: InstructionSet, weights: &Parameters) {
-        struct Op<'a>(&'a mut Block, &'a Parameters);
-        impl WithSimd for Op<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                self.0.encode_rows(simd, self.1);
-            }
-        }
-        simd.dispatch(Op(self, weights));
-    }
-
-    /// The logits of latent codes, or the probabilities σ(logits) in their place.
-    pub(crate) fn decode(
-        &mut self,
-        simd: InstructionSet,
-        weights: &Parameters,
-        z: ArrayView2<'_, f32>,
-        output: Output,
-    ) {
-        struct Op<'a>(&'a mut Block, &'a Parameters, Output);
-        impl WithSimd for Op<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                let Self(block, weights, output) = self;
-                block.decode_rows(simd, weights);
-                if output == Output::Probabilities {
-                    let last = block.doutputs.len() - 1;
-                    for i in 0..block.rows {
-                        zip(simd, [block.doutputs[last].row_mut(i)], [], Sigmoid);
-                    }
-                }
-            }
-        }
-        let code = self.heads_layer + 1;
-        self.rows = z.nrows();
-        for (i, row) in z.outer_iter().enumerate() {
-            for (to, &from) in self.inputs[code].row_mut(i).iter_mut().zip(row) {
-                *to = from;
-            }
-        }
-        simd.dispatch(Op(self, weights, output));
     }
 
     /// x → μ|logvar.

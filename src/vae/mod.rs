@@ -14,23 +14,21 @@ mod config;
 mod evaluation;
 #[cfg(feature = "safetensors")]
 pub(crate) mod file;
+mod inference;
 mod objective;
 mod parameters;
 pub(crate) mod workspace;
 
 pub use config::{Config, ConfigBuilder};
 pub use evaluation::Evaluation;
+pub use inference::Inference;
 pub use objective::Objective;
 pub use parameters::Parameters;
 
 use crate::compute::Compute;
-use crate::error::{Result, expect_shape};
+use crate::error::Result;
 use crate::random::{Generator, Stream};
-use block::{Block, Output};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
-
-/// Rows that one task of an inference takes.
-const TASK_ROWS: usize = 64;
+use ndarray::{Array2, ArrayView2};
 
 /// A variational autoencoder: a configuration and its weights.
 ///
@@ -87,23 +85,22 @@ impl Vae {
         &mut self.parameters
     }
 
+    /// Memory to run the model in, for calls without allocation.
+    #[must_use]
+    pub fn inference(&self, compute: &Compute) -> Inference<'_> {
+        Inference::new(self, compute, usize::MAX)
+    }
+
     /// The posterior of each row of x `[B, D]`.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if x does not have D columns.
     pub fn encode(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Encoded> {
-        let (rows, latent) = (x.nrows(), self.config.latent());
-        expect_shape("x", [rows, self.config.features()], x.shape())?;
-        let mut heads = Array2::zeros((rows, 2 * latent));
-        self.each_task(compute, x, heads.view_mut(), |block, x, mut heads| {
-            block.gather_rows(x);
-            block.encode(compute.simd(), &self.parameters);
-            for (i, mut to) in heads.outer_iter_mut().enumerate() {
-                to.as_slice_mut().expect("contiguous rows").copy_from_slice(block.heads.row(i));
-            }
-        });
-        let (mu, logvar) = heads.view().split_at(Axis(1), latent);
-        Ok(Encoded { mu: mu.to_owned(), logvar: logvar.to_owned() })
+        let dim = (x.nrows(), self.config.latent());
+        let (mut mu, mut logvar) = (Array2::zeros(dim), Array2::zeros(dim));
+        let mut inference = Inference::new(self, compute, x.nrows());
+        inference.encode(mu.view_mut(), logvar.view_mut(), x)?;
+        Ok(Encoded { mu, logvar })
     }
 
     /// The logits `[B, D]` of latent codes z `[B, Z]`.
@@ -111,7 +108,9 @@ impl Vae {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if z does not have Z columns.
     pub fn decode_logits(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
-        self.decode_to(compute, z, Output::Logits)
+        let mut logits = Array2::zeros((z.nrows(), self.config.features()));
+        Inference::new(self, compute, z.nrows()).decode_logits(logits.view_mut(), z)?;
+        Ok(logits)
     }
 
     /// The probabilities `σ(logits)` `[B, D]` of latent codes z `[B, Z]`: the mean of the
@@ -120,24 +119,9 @@ impl Vae {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if z does not have Z columns.
     pub fn decode(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
-        self.decode_to(compute, z, Output::Probabilities)
-    }
-
-    fn decode_to(
-        &self,
-        compute: &Compute,
-        z: ArrayView2<'_, f32>,
-        output: Output,
-    ) -> Result<Array2<f32>> {
-        expect_shape("z", [z.nrows(), self.config.latent()], z.shape())?;
-        let mut out = Array2::zeros((z.nrows(), self.config.features()));
-        self.each_task(compute, z, out.view_mut(), |block, z, mut out| {
-            block.decode(compute.simd(), &self.parameters, z, output);
-            for (i, mut to) in out.outer_iter_mut().enumerate() {
-                to.as_slice_mut().expect("contiguous rows").copy_from_slice(block.output().row(i));
-            }
-        });
-        Ok(out)
+        let mut pixels = Array2::zeros((z.nrows(), self.config.features()));
+        Inference::new(self, compute, z.nrows()).decode(pixels.view_mut(), z)?;
+        Ok(pixels)
     }
 
     /// What the model makes of x `[B, D]`: `decode(μ(x))`, without noise.
@@ -145,7 +129,9 @@ impl Vae {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if x does not have D columns.
     pub fn reconstruct(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
-        self.decode(compute, self.encode(compute, x)?.mu.view())
+        let mut pixels = Array2::zeros((x.nrows(), self.config.features()));
+        Inference::new(self, compute, x.nrows()).reconstruct(pixels.view_mut(), x)?;
+        Ok(pixels)
     }
 
     /// `count` samples `[count, D]`: the probabilities of codes drawn from the prior N(0, 1).
@@ -157,32 +143,6 @@ impl Vae {
         let mut z = Array2::zeros((count, self.config.latent()));
         Generator::new(seed).normal(compute.simd(), z.view_mut(), Stream::Prior, 0, 0)?;
         self.decode(compute, z.view())
-    }
-
-    /// Runs `work` on corresponding rows of `from` and `to`, a task's worth at a time, each with
-    /// a block of its own.
-    fn each_task(
-        &self,
-        compute: &Compute,
-        from: ArrayView2<'_, f32>,
-        mut to: ArrayViewMut2<'_, f32>,
-        work: impl Fn(&mut Block, ArrayView2<'_, f32>, ArrayViewMut2<'_, f32>) + Sync,
-    ) {
-        let mut tasks: Vec<_> = from
-            .axis_chunks_iter(Axis(0), TASK_ROWS)
-            .zip(to.axis_chunks_iter_mut(Axis(0), TASK_ROWS))
-            .map(|(from, to)| (from, Some(to)))
-            .collect();
-        // One block for each thread's share of the tasks, not for each task.
-        let share = tasks.len().div_ceil(compute.threads()).max(1);
-        let mut shares: Vec<_> = tasks.chunks_mut(share).collect();
-        compute.for_each_mut(&mut shares, |_, tasks| {
-            let rows = tasks.first().map_or(0, |(from, _)| from.nrows());
-            let mut block = Block::new(self.parameters.layout(), rows);
-            for (from, to) in tasks.iter_mut() {
-                work(&mut block, *from, to.take().expect("each task runs once"));
-            }
-        });
     }
 }
 
