@@ -45,12 +45,14 @@ mod panels;
 mod product;
 #[allow(unsafe_code)]
 mod tile;
+#[allow(unsafe_code)]
 mod transpose;
 #[allow(unsafe_code)]
 mod weight_gradient;
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_shape};
+use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::Unary;
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
@@ -139,8 +141,11 @@ pub(crate) fn input_gradient_rows<S: Simd>(
     simd.vectorize(Op(dxt, dyt, lanes, panels, layout));
 }
 
-/// Rows of the batch that one task of the public functions takes.
+/// Rows of the batch that one task of the forward product takes.
 const TASK_ROWS: usize = 32;
+
+/// Rows of the batch that the input gradient transposes at a time.
+const TRANSPOSED_ROWS: usize = 64;
 
 /// Forward product: overwrites `y` (`[B, N]`) with `x·Wᵀ + b`, x `[B, K]`.
 ///
@@ -189,7 +194,7 @@ pub fn product(
     expect_shape("y", [batch, layout.outputs], y.shape())?;
     let x = x.as_standard_layout();
     let x = rows(&x);
-    let mut tasks = split_rows(rows_mut("y", &mut y)?);
+    let mut tasks = split_rows(rows_mut("y", &mut y)?, TASK_ROWS);
     compute.for_each_mut(&mut tasks, |index, y| {
         let first = index * TASK_ROWS;
         let x = Rows { data: &x.data[first * x.stride..], rows: y.rows, stride: x.stride };
@@ -201,7 +206,7 @@ pub fn product(
 /// Input gradient: overwrites `dx` (`[B, K]`) with `dy·W`, dy `[B, N]`.
 ///
 /// Each element is one chain of fused multiply-adds over n, ascending, from 0.
-/// Allocates two transposed copies of 32 rows for each task.
+/// Allocates room for transposed copies of at most 64 rows on each thread.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `dx` is not in standard layout.
@@ -223,11 +228,18 @@ pub fn input_gradient(
             let Self { dx, dy, panels } = self;
             let layout = panels.layout();
             let PanelLayout { inputs, outputs } = layout;
-            let mut dyt = AlignedBuffer::zeros(outputs * TASK_ROWS);
-            let mut dxt = AlignedBuffer::zeros(inputs * TASK_ROWS);
-            transpose(simd, &mut dyt, TASK_ROWS, dy.data, dy.stride, dx.rows, outputs);
-            input_gradient_rows(simd, &mut dxt, &dyt, TASK_ROWS, panels, layout);
-            transpose(simd, dx.data, dx.stride, &dxt, TASK_ROWS, inputs, dx.rows);
+            let lanes = padded(dx.rows.min(TRANSPOSED_ROWS));
+            let mut dyt = AlignedBuffer::zeros(outputs * lanes);
+            let mut dxt = AlignedBuffer::zeros(inputs * lanes);
+            let dx_blocks = dx.data.chunks_mut(lanes * dx.stride);
+            for (i, dx_block) in dx_blocks.enumerate() {
+                let first = i * lanes;
+                let rows = lanes.min(dy.rows - first);
+                let dy_block = &dy.data[first * dy.stride..];
+                transpose(simd, &mut dyt, lanes, dy_block, dy.stride, rows, outputs);
+                input_gradient_rows(simd, &mut dxt, &dyt, lanes, panels, layout);
+                transpose(simd, dx_block, dx.stride, &dxt, lanes, inputs, rows);
+            }
         }
     }
 
@@ -237,9 +249,11 @@ pub fn input_gradient(
     expect_shape("dx", [batch, inputs], dx.shape())?;
     let dy = dy.as_standard_layout();
     let dy = rows(&dy);
-    let mut tasks = split_rows(rows_mut("dx", &mut dx)?);
+    // Each task allocates its scratch once, so there are few.
+    let share = batch.div_ceil(compute.threads()).next_multiple_of(LANES).min(4 * TRANSPOSED_ROWS);
+    let mut tasks = split_rows(rows_mut("dx", &mut dx)?, share);
     compute.for_each_mut(&mut tasks, |index, dx| {
-        let first = index * TASK_ROWS;
+        let first = index * share;
         let dy = Rows { data: &dy.data[first * dy.stride..], rows: dx.rows, stride: dy.stride };
         compute.simd().dispatch(Task { dx, dy, panels });
     });
@@ -328,16 +342,17 @@ pub fn weight_gradient(
     Ok(())
 }
 
-fn split_rows(y: RowsMut<'_>) -> Vec<RowsMut<'_>> {
+/// Consecutive rows, `length` at a time.
+fn split_rows(y: RowsMut<'_>, length: usize) -> Vec<RowsMut<'_>> {
     let RowsMut { data, rows, columns, stride } = y;
     if rows == 0 || columns == 0 {
         return Vec::new();
     }
-    data.chunks_mut(TASK_ROWS * stride)
+    data.chunks_mut(length * stride)
         .enumerate()
         .map(|(index, data)| RowsMut {
             data,
-            rows: TASK_ROWS.min(rows - index * TASK_ROWS),
+            rows: length.min(rows - index * length),
             columns,
             stride,
         })

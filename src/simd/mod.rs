@@ -32,12 +32,18 @@ pub const LANES: usize = 16;
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn avx2<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V3> {
-    let simd = &simd as &dyn std::any::Any;
     #[cfg(feature = "avx512")]
-    if let Some(&v4) = simd.downcast_ref::<pulp::x86::V4>() {
+    if let Some(v4) = avx512(simd) {
         return Some(*v4);
     }
-    simd.downcast_ref().copied()
+    (&simd as &dyn std::any::Any).downcast_ref().copied()
+}
+
+/// The token of AVX-512, as [`avx2`].
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+#[inline(always)]
+pub(crate) fn avx512<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V4> {
+    (&simd as &dyn std::any::Any).downcast_ref().copied()
 }
 
 /// An instruction set that this machine can run, as a value to pass down.
