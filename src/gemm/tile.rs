@@ -15,6 +15,7 @@
 //! With AVX2, 4 × 3 and 2 × 6 spill and fall to half the speed.
 
 use crate::simd::LANES;
+use crate::simd::prefetch::prefetch;
 use pulp::Simd;
 
 /// A panel, and a strip of it, is at most this wide.
@@ -42,6 +43,10 @@ pub(super) const MAX_TILE: usize = 24 * LANES;
 
 /// Something to be done now and then on a walk, beside the products.
 pub(super) trait Aside<S: Simd> {
+    /// So many elements ahead of the scalars of a step lie those of a walk to come, to be asked
+    /// for; 0 for none.
+    const AHEAD: usize = 0;
+
     /// Called every [`ASIDE_STEPS`] steps.
     fn pause(&mut self, simd: S);
 }
@@ -64,11 +69,11 @@ impl<S: Simd> Aside<S> for Nothing {
 /// `i·row_stride + s·scalar_step` and the `VECTORS`·lanes elements from `s·vector_step` on must
 /// be readable from the two pointers.
 #[inline(always)]
-pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn accumulate<S: Simd, A: Aside<S>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     tile: &mut [[S::f32s; VECTORS]; ROWS],
     walk: Walk,
-    mut aside: impl Aside<S>,
+    mut aside: A,
 ) {
     let Walk { mut scalars, row_stride, scalar_step, mut vectors, vector_step, mut steps } = walk;
     // The accumulators live in a local for the length of the loop: written through the
@@ -91,6 +96,9 @@ pub(super) unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize
                 for (accumulator, &vector) in row.iter_mut().zip(&loaded) {
                     *accumulator = simd.mul_add_f32s(scalar, vector, *accumulator);
                 }
+            }
+            if A::AHEAD > 0 {
+                prefetch(scalars.wrapping_add(A::AHEAD));
             }
             // The step behind the last one may lie outside: advance without claiming otherwise.
             scalars = scalars.wrapping_add(scalar_step);

@@ -15,6 +15,7 @@ use super::Rows;
 use super::panels::Panel;
 use super::tile::{Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
 use super::tile::{accumulate, bias_strip, cover_strip, strip_width};
+use crate::simd::LANES;
 use pulp::Simd;
 use std::ops::Range;
 
@@ -172,6 +173,10 @@ impl<'a, K: Sink> Deferred<'a, K> {
 struct Rest<'a, 'b, K, const VECTORS: usize>(&'a mut Deferred<'b, K>);
 
 impl<S: Simd, K: Sink, const VECTORS: usize> Aside<S> for Rest<'_, '_, K, VECTORS> {
+    /// The next cache line of each row of x: no prefetcher of the processor sees it coming, a
+    /// row and not a line away from the last one.
+    const AHEAD: usize = LANES;
+
     #[inline(always)]
     fn pause(&mut self, simd: S) {
         self.0.send(simd, VECTORS * S::F32_LANES);

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::gemm::{Panel, Sink, panel_pieces, weight_gradient_rows};
 use crate::optim::adam;
 use crate::simd::InstructionSet;
-use crate::simd::prefetch::prefetch;
+use crate::simd::prefetch::prefetch_slice;
 use crate::simd::sum::sum_rows;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -280,9 +280,9 @@ pub(crate) struct UpdateWithAdam<'a> {
 impl Sink for UpdateWithAdam<'_> {
     #[inline(always)]
     fn expect(&self, at: usize, len: usize) {
-        prefetch(&self.weights[at..at + len]);
-        prefetch(&self.first[at..at + len]);
-        prefetch(&self.second[at..at + len]);
+        prefetch_slice(&self.weights[at..at + len]);
+        prefetch_slice(&self.first[at..at + len]);
+        prefetch_slice(&self.second[at..at + len]);
     }
 
     #[inline(always)]
