@@ -75,6 +75,14 @@ impl Compute {
         self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
+    /// Which of [`Self::threads`] is running a task of [`Self::for_each_mut`], counted from 0.
+    pub(crate) fn thread_index(&self) -> usize {
+        match &self.pool {
+            None => 0,
+            Some(pool) => pool.current_thread_index().unwrap_or(0),
+        }
+    }
+
     /// Runs `work` inside the thread pool (at once, with one thread).
     ///
     /// Every function that takes a `Compute` enters the pool by itself. Entering costs a few

@@ -17,7 +17,8 @@ use super::parameters::{Layout, Parameters};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GradientSource, Identity, Rows, RowsMut, input_gradient_rows, padded, product_rows, transpose,
+    GradientSource, Identity, PanelLayout, Rows, RowsMut, input_gradient_rows, padded,
+    product_rows, transpose,
 };
 use crate::layers::relu::{self, Relu};
 use crate::layers::reparameterise;
@@ -119,6 +120,25 @@ pub(crate) struct Scales {
     pub(crate) kl: f32,
 }
 
+/// `dyᵀ` and `dxᵀ` of the layer under way: one for each thread, whatever blocks it works on.
+pub(crate) struct Transposed {
+    dy: AlignedBuffer,
+    dx: AlignedBuffer,
+}
+
+impl Transposed {
+    /// Room for blocks of `capacity` rows.
+    pub(crate) fn new(layout: &Layout, capacity: usize) -> Self {
+        // The first layer's input gradient is not needed.
+        let widest = |width: fn(&PanelLayout) -> usize| {
+            let layers = layout.layers.iter().skip(1);
+            let widest = layers.map(|layer| width(&layer.panels)).max().unwrap_or(0);
+            AlignedBuffer::zeros(widest * padded(capacity))
+        };
+        Self { dy: widest(|layer| layer.outputs), dx: widest(|layer| layer.inputs) }
+    }
+}
+
 /// Some rows of a batch, with room for all that is computed of them.
 pub(crate) struct Block {
     /// Rows in use.
@@ -137,8 +157,6 @@ pub(crate) struct Block {
     /// ε in the forward pass, dz in the backward pass.
     epsilon: Activation,
     sigma_epsilon: Activation,
-    /// `dyᵀ` and `dxᵀ` of the layer under way.
-    transposed: [AlignedBuffer; 2],
     /// A row of logits, while its gradient takes its place.
     logits: AlignedBuffer,
     /// Nats of each row, unscaled.
@@ -155,13 +173,6 @@ impl Block {
         let inputs: Vec<_> = layout.layers.iter().map(|l| activation(l.panels.inputs)).collect();
         let doutputs: Vec<_> = layout.layers.iter().map(|l| activation(l.panels.outputs)).collect();
         let latent = layout.layers[layout.heads].panels.outputs / 2;
-        let widest = |width: fn(&Activation) -> usize, of: &[Activation]| {
-            of.iter().skip(1).map(width).max().unwrap_or(0) * padded(capacity)
-        };
-        let transposed = [
-            AlignedBuffer::zeros(widest(|a| a.columns, &doutputs)),
-            AlignedBuffer::zeros(widest(|a| a.columns, &inputs)),
-        ];
         let features = inputs[0].columns;
         Self {
             rows: 0,
@@ -172,7 +183,6 @@ impl Block {
             heads: activation(2 * latent),
             epsilon: activation(latent),
             sigma_epsilon: activation(latent),
-            transposed,
             logits: AlignedBuffer::zeros(features),
             reconstruction: vec![0.0; capacity],
             kl: vec![0.0; capacity],
@@ -211,23 +221,24 @@ impl Block {
         weights: &Parameters,
         batch: &Batch<'_>,
         scales: Scales,
+        transposed: &mut Transposed,
     ) {
-        struct Op<'a, 'b>(&'a mut Block, &'a Parameters, &'a Batch<'b>, Scales);
+        struct Op<'a, 'b>(&'a mut Block, &'a Parameters, &'a Batch<'b>, Scales, &'a mut Transposed);
         impl WithSimd for Op<'_, '_> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
-                let Self(block, weights, batch, scales) = self;
+                let Self(block, weights, batch, scales, transposed) = self;
                 block.encode_rows(simd, weights);
                 block.sample_rows(simd, batch);
                 block.decode_rows(simd, weights);
                 block.fault = block.loss_rows(simd, batch, scales).err();
                 if block.fault.is_none() {
-                    block.backward_rows(simd, weights);
+                    block.backward_rows(simd, weights, transposed);
                 }
             }
         }
-        simd.dispatch(Op(self, weights, batch, scales));
+        simd.dispatch(Op(self, weights, batch, scales, transposed));
     }
 
     /// Forward and loss of the rows gathered: leaves each row's loss, or a fault.
@@ -367,10 +378,15 @@ impl Block {
     /// From dlogits back to the gradient of every layer's output. The first layer's input is the
     /// data: its gradient is not needed.
     #[inline(always)]
-    fn backward_rows<S: Simd>(&mut self, simd: S, weights: &Parameters) {
+    fn backward_rows<S: Simd>(
+        &mut self,
+        simd: S,
+        weights: &Parameters,
+        transposed: &mut Transposed,
+    ) {
         let heads = self.heads_layer;
         for layer in (1..self.doutputs.len()).rev() {
-            self.input_gradient(simd, weights, layer);
+            self.input_gradient(simd, weights, layer, transposed);
             if layer == heads + 1 {
                 // z = μ + σε
                 let latent = self.epsilon.columns;
@@ -392,12 +408,17 @@ impl Block {
     /// Overwrites the gradient of layer `layer`'s input: dz for the layer that takes z (in
     /// ε's place), else `doutputs[layer − 1]`, not yet masked.
     #[inline(always)]
-    fn input_gradient<S: Simd>(&mut self, simd: S, weights: &Parameters, layer: usize) {
+    fn input_gradient<S: Simd>(
+        &mut self,
+        simd: S,
+        weights: &Parameters,
+        layer: usize,
+        transposed: &mut Transposed,
+    ) {
         let (panels, layout) = weights.layer(layer);
         let lanes = padded(self.rows);
-        let [dyt, dxt] = &mut self.transposed;
-        let dyt = &mut dyt[..layout.outputs * lanes];
-        let dxt = &mut dxt[..layout.inputs * lanes];
+        let dyt = &mut transposed.dy[..layout.outputs * lanes];
+        let dxt = &mut transposed.dx[..layout.inputs * lanes];
         let dy = &self.doutputs[layer];
         transpose(simd, dyt, lanes, &dy.data, dy.stride, self.rows, layout.outputs);
         input_gradient_rows(simd, dxt, dyt, lanes, panels, layout);

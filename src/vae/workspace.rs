@@ -10,7 +10,7 @@
 //! blocks depends on the number of threads; no result does, since a row's loss and gradients
 //! are its own and the weight gradient's chains run through the blocks in order.
 
-use super::block::{Batch, Block, Scales};
+use super::block::{Batch, Block, Scales, Transposed};
 use super::parameters::{Layout, Parameters};
 use crate::compute::Compute;
 use crate::error::Result;
@@ -21,7 +21,7 @@ use crate::simd::prefetch::prefetch_slice;
 use crate::simd::sum::sum_rows;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
@@ -55,6 +55,8 @@ pub(crate) struct Workspace {
     /// All the blocks there is room for; the first `used` hold the batch.
     blocks: Vec<Block>,
     used: usize,
+    /// One for each thread; nobody waits for another's.
+    transposed: Vec<Mutex<Transposed>>,
     pieces: Vec<Piece>,
     /// Each row's loss, in the order of the batch.
     reconstruction: Vec<f64>,
@@ -82,6 +84,7 @@ impl Workspace {
             layout,
             blocks: Vec::new(),
             used: 0,
+            transposed: Vec::new(),
             pieces,
             reconstruction: Vec::new(),
             kl: Vec::new(),
@@ -97,6 +100,11 @@ impl Workspace {
             let (count, size) = (count.max(self.blocks.len()), size.max(had));
             self.blocks.clear();
             self.blocks.extend((0..count).map(|_| Block::new(&self.layout, size)));
+        }
+        if self.transposed.len() < threads || had < size {
+            let transposed = || Mutex::new(Transposed::new(&self.layout, size.max(had)));
+            self.transposed.clear();
+            self.transposed.extend((0..threads).map(|_| transposed()));
         }
         if self.reconstruction.len() < rows {
             self.reconstruction.resize(rows, 0.0);
@@ -122,8 +130,8 @@ impl Workspace {
         batch: &Batch<'_>,
         scales: Scales,
     ) -> Result<Sums> {
-        self.each_block(compute, batch, |simd, block| {
-            block.forward_backward(simd, weights, batch, scales);
+        self.each_block(compute, batch, |simd, block, transposed| {
+            block.forward_backward(simd, weights, batch, scales, transposed);
         })
     }
 
@@ -134,7 +142,7 @@ impl Workspace {
         weights: &Parameters,
         batch: &Batch<'_>,
     ) -> Result<Sums> {
-        self.each_block(compute, batch, |simd, block| block.forward(simd, weights, batch))
+        self.each_block(compute, batch, |simd, block, _| block.forward(simd, weights, batch))
     }
 
     /// The blocks of the last batch, in its order.
@@ -146,7 +154,7 @@ impl Workspace {
         &mut self,
         compute: &Compute,
         batch: &Batch<'_>,
-        work: impl Fn(InstructionSet, &mut Block) + Sync,
+        work: impl Fn(InstructionSet, &mut Block, &mut Transposed) + Sync,
     ) -> Result<Sums> {
         let rows = batch.selection.len();
         let serial = compute.serialised();
@@ -156,10 +164,13 @@ impl Workspace {
         let size = block_rows(rows, threads);
         self.used = rows.div_ceil(size);
         let simd = compute.simd();
+        let transposed = &self.transposed;
         compute.for_each_mut(&mut self.blocks[..self.used], |index, block| {
             let first = index * size;
             block.gather(batch, first, size.min(rows - first));
-            work(simd, block);
+            let mut transposed =
+                transposed[compute.thread_index()].lock().unwrap_or_else(PoisonError::into_inner);
+            work(simd, block, &mut transposed);
         });
         self.collect(batch, rows)
     }
