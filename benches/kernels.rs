@@ -370,7 +370,68 @@ fn training_step(criterion: &mut Criterion) {
     benches.finish();
 }
 
-criterion_group!(benches, products, loss, mathematics, noise, training_step);
+/// `decode(μ(x))` of 784-400-20 for one row and for 64: elbo with its memory kept, ndarray's `dot`
+/// layer by layer, and plain loops.
+fn inference(criterion: &mut Criterion) {
+    let config = Config::builder(784, 20).hidden(&[400]).build().unwrap();
+    let vae = Vae::new(config, 1);
+    let relu = |y: f32| y.max(0.0);
+    let activations: [fn(f32) -> f32; 4] = [relu, |y| y, relu, |l| 1.0 / (1.0 + (-l).exp())];
+    let layers = ["encoder.0", "mu", "decoder.0", "decoder.1"].map(|name| {
+        let parameters = vae.parameters();
+        (parameters.weight(name).unwrap(), parameters.bias(name).unwrap())
+    });
+    let compute = Compute::serial();
+    let parallel = Compute::parallel().unwrap();
+    for rows in [1, 64] {
+        let x = matrix(rows, 784, 1).mapv_into(|x| x.max(0.0));
+        let dot = || {
+            let mut y = x.clone();
+            for ((weight, bias), activation) in layers.iter().zip(activations) {
+                y = (y.dot(&weight.t()) + bias).mapv_into(activation);
+            }
+            y
+        };
+        let scalar = || {
+            let mut y = x.clone();
+            for ((weight, bias), activation) in layers.iter().zip(activations) {
+                let mut out = Array2::zeros((rows, bias.len()));
+                let k = weight.ncols();
+                scalar_product(&mut out, k, |n| bias[n], |b, k| y[[b, k]], |n, k| weight[[n, k]]);
+                y = out.mapv_into(activation);
+            }
+            y
+        };
+        let mut serial = vae.inference(&compute);
+        let mut shared = vae.inference(&parallel);
+        let mut pixels = Array2::zeros((rows, 784));
+        serial.reconstruct(pixels.view_mut(), x.view()).unwrap();
+        for (who, other) in [("ndarray", dot()), ("scalar loop", scalar())] {
+            for (found, other) in pixels.iter().zip(&other) {
+                assert!((found - other).abs() < 1e-5, "{who}: {other} instead of {found}");
+            }
+        }
+        let mut again = Array2::zeros((rows, 784));
+        shared.reconstruct(again.view_mut(), x.view()).unwrap();
+        assert_eq!(pixels, again);
+
+        let mut benches = group(criterion, "inference", rows);
+        benches.bench_function(BenchmarkId::new("elbo", rows), |b| {
+            b.iter(|| serial.reconstruct(pixels.view_mut(), black_box(x.view())).unwrap());
+        });
+        let name = format!("elbo, {} threads", parallel.threads());
+        benches.bench_function(BenchmarkId::new(name, rows), |b| {
+            parallel.install(|| {
+                b.iter(|| shared.reconstruct(again.view_mut(), black_box(x.view())).unwrap());
+            });
+        });
+        benches.bench_function(BenchmarkId::new("ndarray", rows), |b| b.iter(dot));
+        benches.bench_function(BenchmarkId::new("scalar loop", rows), |b| b.iter(scalar));
+        benches.finish();
+    }
+}
+
+criterion_group!(benches, products, loss, mathematics, noise, training_step, inference);
 
 fn main() {
     benches();
