@@ -85,6 +85,14 @@ fn odd_widths_and_batches_divisible_by_nothing() {
 }
 
 #[test]
+fn batches_and_layers_that_are_taken_in_parts() {
+    // More than 128 rows, more than 96 inputs, more than 144 outputs: the chains of the weight
+    // gradient and of the input gradient are set down and taken up again.
+    let config = Config::builder(301, 5).hidden(&[150]).build().unwrap();
+    assert_one_file(&config, &bytes(300, 301), 290, 3);
+}
+
+#[test]
 fn threads_share_a_step_that_is_large_enough() {
     // Above the work from which a step is given to several threads.
     let config = Config::builder(300, 10).hidden(&[120, 60]).build().unwrap();
@@ -119,21 +127,26 @@ fn bytes_and_the_same_numbers_as_floats_train_alike() {
 
 #[test]
 fn the_update_split_off_gives_the_bits_of_the_fused_one() {
-    let config = Config::builder(37, 3).hidden(&[29, 17]).build().unwrap();
-    let x = bytes(48, 37).mapv(|value| f32::from(value) / 255.0);
-    let noise = Array2::from_shape_fn((48, 3), |(r, c)| ((r * 5 + c * 3) % 11) as f32 / 5.0 - 1.0);
-    for compute in everywhere() {
-        let vae = Vae::new(config.clone(), 1);
-        let mut fused = Trainer::new(vae.clone(), Options::default(), compute.clone()).unwrap();
-        let mut split = Trainer::new(vae, Options::default(), compute).unwrap();
-        for i in 0..10 {
-            let rows = s![4 * i.., ..];
-            let step = fused.step_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
-            let loss = split.gradient_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
-            split.apply_gradient().unwrap();
-            assert_eq!(step.loss.to_bits(), loss.loss.to_bits());
+    // The second one is large enough for threads to share and for chains to be taken up again.
+    for (features, hidden, rows, steps) in [(37, vec![29, 17], 48, 10), (301, vec![150], 300, 2)] {
+        let config = Config::builder(features, 3).hidden(&hidden).build().unwrap();
+        let x = bytes(rows, features).mapv(|value| f32::from(value) / 255.0);
+        let noise =
+            Array2::from_shape_fn((rows, 3), |(r, c)| ((r * 5 + c * 3) % 11) as f32 / 5.0 - 1.0);
+        for compute in everywhere() {
+            let what = format!("{config}: {} on {}", compute.simd(), compute.threads());
+            let vae = Vae::new(config.clone(), 1);
+            let mut fused = Trainer::new(vae.clone(), Options::default(), compute.clone()).unwrap();
+            let mut split = Trainer::new(vae, Options::default(), compute).unwrap();
+            for i in 0..steps {
+                let rows = s![4 * i.., ..];
+                let step = fused.step_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
+                let loss = split.gradient_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
+                split.apply_gradient().unwrap();
+                assert_eq!(step.loss.to_bits(), loss.loss.to_bits(), "{what}");
+            }
+            assert!(fused.vae().parameters()[..] == split.vae().parameters()[..], "{what}");
         }
-        assert!(fused.vae().parameters()[..] == split.vae().parameters()[..]);
     }
 }
 
