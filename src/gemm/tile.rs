@@ -52,7 +52,7 @@ pub(super) trait Aside<S: Simd> {
 }
 
 /// Steps from one pause to the next.
-const ASIDE_STEPS: usize = 8;
+pub(super) const ASIDE_STEPS: usize = 4;
 
 /// Nothing: the walk goes through in one piece.
 pub(super) struct Nothing;

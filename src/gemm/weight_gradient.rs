@@ -13,7 +13,7 @@
 
 use super::Rows;
 use super::panels::Panel;
-use super::tile::{Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
+use super::tile::{ASIDE_STEPS, Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
 use super::tile::{accumulate, bias_strip, cover_strip, strip_width};
 use crate::simd::LANES;
 use pulp::Simd;
@@ -78,6 +78,8 @@ struct Deferred<'a, K> {
     /// Rows of the finished tile, one after the other, and where they go.
     done: Gradients,
     leaving: Section,
+    /// How many of them leave in a pause, so that all have left at the end of the walk.
+    pace: usize,
     /// Rows of the tile under way that the sink has not been told of.
     coming: Section,
 }
@@ -126,7 +128,7 @@ impl<'a, K: Sink> Deferred<'a, K> {
     fn new(sink: &'a mut K) -> Self {
         let nothing = Section::default();
         let done = Gradients([0.0; MAX_TILE]);
-        Self { sink, done, leaving: nothing, coming: nothing }
+        Self { sink, done, leaving: nothing, pace: 1, coming: nothing }
     }
 
     /// Gives the next row of the finished tile, `width` elements, to the sink. Rows leave from the
@@ -179,7 +181,9 @@ impl<S: Simd, K: Sink, const VECTORS: usize> Aside<S> for Rest<'_, '_, K, VECTOR
 
     #[inline(always)]
     fn pause(&mut self, simd: S) {
-        self.0.send(simd, VECTORS * S::F32_LANES);
+        for _ in 0..self.0.pace {
+            self.0.send(simd, VECTORS * S::F32_LANES);
+        }
         if let Some(at) = self.0.coming.next() {
             self.0.sink.expect(at, VECTORS * S::F32_LANES);
         }
@@ -189,7 +193,8 @@ impl<S: Simd, K: Sink, const VECTORS: usize> Aside<S> for Rest<'_, '_, K, VECTOR
 /// One strip of a panel's rows.
 struct Strip<'a, 'b, K, I> {
     deferred: &'a mut Deferred<'b, K>,
-    waiting: &'a mut Waiting,
+    /// Chains between two stretches; empty if there is only one.
+    waiting: &'a mut [f32],
     stretch: Stretch,
     sources: I,
     panel: Panel,
@@ -215,7 +220,7 @@ impl<K: Sink, I> Strip<'_, '_, K, I> {
         if !self.stretch.first {
             for (i, chains) in tile.iter_mut().enumerate() {
                 let at = section.at + i * section.stride;
-                let (from, _) = S::as_simd_f32s(&self.waiting.0[at..at + VECTORS * S::F32_LANES]);
+                let (from, _) = S::as_simd_f32s(&self.waiting[at..at + VECTORS * S::F32_LANES]);
                 chains.copy_from_slice(from);
             }
         }
@@ -236,7 +241,7 @@ impl<K: Sink, I> Strip<'_, '_, K, I> {
         }
         for (i, chains) in tile.iter().enumerate() {
             let at = section.at + i * section.stride;
-            let (to, _) = S::as_mut_simd_f32s(&mut self.waiting.0[at..at + VECTORS * S::F32_LANES]);
+            let (to, _) = S::as_mut_simd_f32s(&mut self.waiting[at..at + VECTORS * S::F32_LANES]);
             to.copy_from_slice(chains);
         }
     }
@@ -259,6 +264,8 @@ where
         if stretch.last {
             deferred.coming = section;
         }
+        let steps: usize = sources.clone().map(|source| source.x.rows).sum();
+        deferred.pace = deferred.leaving.rows.div_ceil((steps / ASIDE_STEPS).max(1));
         for source in sources.clone() {
             let steps = source.x.rows;
             if steps == 0 {
@@ -333,7 +340,8 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
 ) {
     debug_assert!(rows.len() <= PIECE_INPUTS + 1);
     let mut deferred = Deferred::new(sink);
-    let mut waiting = Waiting([0.0; _]);
+    // Most batches are a single stretch, and do not pay for the buffer.
+    let mut waiting = None;
     let strip = strip_width::<S>(panel.width);
     let first_row = rows.start;
     let weights = rows.start.max(1)..rows.end;
@@ -348,11 +356,14 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
             length += source.x.rows;
         }
         stretch.last = rest.clone().next().is_none();
+        if stretch.first && !stretch.last {
+            waiting = Some(Waiting([0.0; _]));
+        }
         let mut in_panel = 0;
         while in_panel < panel.width {
             let mut part = Strip {
                 deferred: &mut deferred,
-                waiting: &mut waiting,
+                waiting: waiting.as_mut().map_or(&mut [], |waiting| &mut waiting.0),
                 stretch,
                 sources: stretch_sources.clone().take(count),
                 panel,
