@@ -47,6 +47,7 @@ mod product;
 mod tile;
 #[allow(unsafe_code)]
 mod transpose;
+mod transposed_panels;
 #[allow(unsafe_code)]
 mod weight_gradient;
 
@@ -60,6 +61,7 @@ pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
 pub(crate) use transpose::transpose;
+pub(crate) use transposed_panels::{across_layout, across_len, transpose_panels};
 use weight_gradient::STRETCH_ROWS;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
 

@@ -16,8 +16,8 @@
 
 use crate::error::{Result, expect_length};
 use crate::math::exp::exp;
-use crate::simd::InstructionSet;
-use crate::simd::lanes::{Lanewise, zip};
+use crate::simd::lanes::{F32x16, Lanewise, groups, groups_mut, zip};
+use crate::simd::{InstructionSet, LANES};
 use pulp::{Simd, WithSimd};
 
 #[derive(Clone, Copy)]
@@ -53,17 +53,37 @@ impl Lanewise<2, 2> for Gradient {
     }
 }
 
-/// Overwrites `z` and `σε`, all slices of one length.
+/// Overwrites the first `columns` elements of `z` and `σε`.
+///
+/// All slices have room for whole groups of 16: what follows the elements is read from the inputs,
+/// whatever it is, and zero in the last group of the outputs.
 #[inline(always)]
-pub(crate) fn forward_row<S: Simd>(
+pub(crate) fn forward_groups<S: Simd>(
     simd: S,
     z: &mut [f32],
     sigma_epsilon: &mut [f32],
     mu: &[f32],
     logvar: &[f32],
     epsilon: &[f32],
+    columns: usize,
 ) {
-    zip(simd, [z, sigma_epsilon], [mu, logvar, epsilon], Sample);
+    let mut outputs = [z, sigma_epsilon].map(|slice| groups_mut(slice).0);
+    let inputs = [mu, logvar, epsilon].map(|slice| groups(slice).0);
+    for (g, start) in (0..columns).step_by(LANES).enumerate() {
+        let mut loaded = [F32x16::splat(simd, 0.0); 3];
+        for (loaded, input) in loaded.iter_mut().zip(&inputs) {
+            *loaded = F32x16::load(simd, &input[g]);
+        }
+        let mut new = [F32x16::splat(simd, 0.0); 2];
+        for v in 0..F32x16::<S>::VECTORS {
+            let zero = simd.splat_f32s(0.0);
+            let [mu, logvar, epsilon] = [loaded[0].0[v], loaded[1].0[v], loaded[2].0[v]];
+            [new[0].0[v], new[1].0[v]] = Sample.apply(simd, [zero; 2], [mu, logvar, epsilon]);
+        }
+        for (output, new) in outputs.iter_mut().zip(new) {
+            new.first(simd, columns - start).store(&mut output[g]);
+        }
+    }
 }
 
 /// Accumulates onto `dmu` and `dlogvar`, all slices of one length.

@@ -80,6 +80,7 @@ pub mod squared_error;
 
 pub(crate) mod batch;
 mod reduction;
+pub(crate) mod short_rows;
 pub(crate) mod term;
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ pub(crate) fn row<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
 
 /// A term by its careful way.
 #[derive(Clone, Copy)]
-struct Mended<T>(T);
+pub(super) struct Mended<T>(pub(super) T);
 
 impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, G> for Mended<T> {
     const ACCEPTS: Option<Range> = T::ACCEPTS;
@@ -186,7 +186,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     let mut sum = LaneSum::new(simd);
     let mut largest = simd.splat_u32s(0);
 
-    let mut firsts = Tile([[0.0; LANES]; TILE]);
+    let mut firsts = Tile::ZERO;
     let mut start = 0;
     while start < whole {
         let tile = start..whole.min(start + TILE);
@@ -226,20 +226,31 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         }
     }
 
-    let accepted = T::ACCEPTS.is_none_or(|range| {
+    RowLoss { sum: sum.total(simd), accepted: accepted::<S, T, I, G>(largest) }
+}
+
+/// Whether a term accepts data whose bits are not above these.
+#[inline(always)]
+pub(super) fn accepted<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
+    largest: S::u32s,
+) -> bool {
+    T::ACCEPTS.is_none_or(|range| {
         let lanes = [largest];
         let lanes: &[u32] = pulp::bytemuck::cast_slice(&lanes);
         lanes.iter().all(|&bits| bits <= range.largest.to_bits())
-    });
-    RowLoss { sum: sum.total(simd), accepted }
+    })
 }
 
 /// Groups between the two parts of a split lane function.
-const TILE: usize = 16;
+pub(super) const TILE: usize = 16;
 
-/// What the first part hands over, on cache lines.
+/// A tile of groups, such as what the first part hands over, on cache lines.
 #[repr(align(64))]
-struct Tile([[f32; LANES]; TILE]);
+pub(super) struct Tile(pub(super) [[f32; LANES]; TILE]);
+
+impl Tile {
+    pub(super) const ZERO: Self = Self([[0.0; LANES]; TILE]);
+}
 
 /// Group `g` of every input.
 #[inline(always)]
@@ -257,7 +268,7 @@ fn load<S: Simd, const I: usize>(
 
 /// One group of 16: the terms, the scaled gradients, and the largest data bits so far.
 #[inline(always)]
-fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
+pub(super) fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
     group: [F32x16<S>; I],

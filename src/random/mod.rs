@@ -61,7 +61,7 @@ mod statistics;
 
 pub use philox::philox4x32;
 pub use rows::NORMAL_ERROR;
-pub(crate) use rows::{RowKey, fill_normal_row, fill_uniform_row};
+pub(crate) use rows::{RowKey, fill_normal_row, fill_normal_rows, fill_uniform_row};
 
 use crate::error::{Error, Result};
 use crate::simd::InstructionSet;

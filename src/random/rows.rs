@@ -6,6 +6,7 @@ use crate::math::fixed_point::fraction;
 use crate::math::log::log;
 use crate::math::trig::sincos_turns;
 use crate::simd::LANES;
+use crate::simd::lanes::F32x16;
 use pulp::Simd;
 
 /// Columns that sixteen blocks of four words serve.
@@ -98,6 +99,115 @@ pub(crate) fn fill_uniform_row<S: Simd>(simd: S, out: &mut [f32], key: RowKey) {
 #[inline(always)]
 pub(crate) fn fill_normal_row<S: Simd>(simd: S, out: &mut [f32], key: RowKey) {
     fill_row(simd, out, key, Normal);
+}
+
+/// Columns that the first pair of words serves.
+const PAIR: usize = 2 * LANES;
+
+/// Overwrites the first `columns` numbers of each of `rows` rows of `out`, `stride` apart, with
+/// those of [`fill_normal_row`]: row `i` is row `row(i)` of step `step`.
+///
+/// There is room for whole groups of 16 in each row of `out`; the rest of the last group becomes
+/// zero.
+///
+/// A row of up to 32 columns needs at most 16 blocks, and of each only the first pair of words.
+/// So registers are filled up with the blocks of several rows.
+#[inline(always)]
+pub(crate) fn fill_normal_rows<S: Simd>(
+    simd: S,
+    out: &mut [f32],
+    [rows, columns, stride]: [usize; 3],
+    (seed, stream, step): (u64, Stream, u64),
+    row: impl Fn(usize) -> u64,
+) {
+    let key = |i| RowKey::new(seed, stream, step, row(i));
+    if columns > PAIR || columns == 0 {
+        for i in 0..rows {
+            fill_normal_row(simd, &mut out[i * stride..][..columns], key(i));
+        }
+        return;
+    }
+    let schedule = schedule(RowKey::new(seed, stream, step, 0).key);
+    let lanes = PackedLanes::new(columns.min(LANES).next_power_of_two());
+    // Room for a group behind the last row.
+    let mut numbers = Packed([0.0; PAIR + LANES], [0.0; PAIR + LANES]);
+    for first in (0..rows).step_by(lanes.rows()) {
+        let count = lanes.rows().min(rows - first);
+        lanes.fill(simd, &mut numbers, &schedule, count, |i| key(first + i));
+        for i in 0..count {
+            let from = i * lanes.blocks;
+            let to = &mut out[(first + i) * stride..];
+            for (half, numbers) in [&numbers.0, &numbers.1].into_iter().enumerate() {
+                if columns > half * LANES {
+                    let group = numbers[from..].first_chunk().expect("room for a group");
+                    let group = F32x16::load(simd, group).first(simd, columns - half * LANES);
+                    let to = to[half * LANES..].first_chunk_mut();
+                    group.store(to.expect("rows end in whole groups"));
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of columns 0 to 15 and of columns 16 to 31 of some rows, on cache lines.
+#[repr(align(64))]
+struct Packed([f32; PAIR + LANES], [f32; PAIR + LANES]);
+
+/// Which block of which row a lane holds, in the registers that [`fill_normal_rows`] fills.
+#[repr(align(64))]
+struct PackedLanes {
+    row: [u32; PAIR],
+    block: [u32; PAIR],
+    /// Blocks of a row, a divisor of 16.
+    blocks: usize,
+}
+
+impl PackedLanes {
+    #[inline(always)]
+    fn new(blocks: usize) -> Self {
+        let (shift, mask) = (blocks.trailing_zeros(), blocks as u32 - 1);
+        let lanes: [u32; PAIR] = std::array::from_fn(|lane| lane as u32);
+        Self { row: lanes.map(|lane| lane >> shift), block: lanes.map(|lane| lane & mask), blocks }
+    }
+
+    fn rows(&self) -> usize {
+        PAIR / self.blocks
+    }
+
+    /// The normal numbers of the first pair of words of `count` rows' blocks.
+    #[inline(always)]
+    fn fill<S: Simd>(
+        &self,
+        simd: S,
+        numbers: &mut Packed,
+        schedule: &[[u32; 2]; 10],
+        count: usize,
+        key: impl Fn(usize) -> RowKey,
+    ) {
+        let rows = S::as_simd_u32s(&self.row).0.as_chunks::<2>().0;
+        let blocks = S::as_simd_u32s(&self.block).0.as_chunks::<2>().0;
+        let low = S::as_mut_simd_f32s(&mut numbers.0).0.as_chunks_mut::<2>().0;
+        let high = S::as_mut_simd_f32s(&mut numbers.1).0.as_chunks_mut::<2>().0;
+        for (((rows, blocks), low), high) in rows.iter().zip(blocks).zip(low).zip(high) {
+            let [c0, c1, c2, c3] = key(0).counter.map(|word| simd.splat_u32s(word));
+            let mut counters = [[c0, c1, c2, c3]; 2];
+            for (counter, &block) in counters.iter_mut().zip(blocks) {
+                counter[0] = simd.or_u32s(c0, block);
+            }
+            for i in 1..count {
+                let [_, c1, _, c3] = key(i).counter;
+                for (counter, &row) in counters.iter_mut().zip(rows) {
+                    let here = simd.equal_u32s(row, simd.splat_u32s(i as u32));
+                    counter[1] = simd.select_u32s(here, simd.splat_u32s(c1), counter[1]);
+                    counter[3] = simd.select_u32s(here, simd.splat_u32s(c3), counter[3]);
+                }
+            }
+            let words = philox4x32_lanes(simd, counters, schedule);
+            for (r, words) in words.iter().enumerate() {
+                [low[r], high[r]] = Normal.apply(simd, [words[0], words[1]]);
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -263,6 +373,40 @@ mod tests {
                     let found = row(set, n, key, true);
                     let same = found.iter().zip(&normals).all(|(a, b)| a.to_bits() == b.to_bits());
                     assert!(same, "{set}, n={n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_drawn_together_are_those_drawn_alone() {
+        struct Together<'a>(&'a mut [f32], [usize; 3], (u64, Stream, u64), &'a [u64]);
+        impl WithSimd for Together<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self(out, shape, key, rows) = self;
+                fill_normal_rows(simd, out, shape, key, |i| rows[i]);
+            }
+        }
+        let (seed, stream, step) = (0x0123_4567_89ab_cdef, Stream::Noise, (1 << 48) - 2);
+        let numbers: Vec<u64> = (0..70)
+            .map(|i| if i % 3 == 0 { i } else { (i * 0x1234_5678_9abc) % (1 << 48) })
+            .collect();
+        for set in InstructionSet::available() {
+            for columns in [1_usize, 2, 3, 4, 5, 8, 9, 15, 16, 17, 20, 31, 32, 33, 70] {
+                let stride = columns.next_multiple_of(LANES) + LANES;
+                for rows in [0, 1, 3, 4, 32, 70] {
+                    let mut out = vec![f32::NAN; rows * stride];
+                    let key = (seed, stream, step);
+                    set.dispatch(Together(&mut out, [rows, columns, stride], key, &numbers));
+                    for (out, &number) in out.chunks(stride).zip(&numbers) {
+                        let key = RowKey::new(seed, stream, step, number);
+                        let alone = row(set, columns, key, true);
+                        assert_eq!(out[..columns], alone, "{set}, {rows}x{columns}");
+                        let padding = &out[columns..];
+                        assert!(padding.iter().all(|v| *v == 0.0 || v.is_nan()), "{set}");
+                    }
                 }
             }
         }

@@ -17,17 +17,21 @@ use super::parameters::{Layout, Parameters};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GradientSource, Identity, PanelLayout, Rows, RowsMut, input_gradient_rows, padded,
-    product_rows, transpose,
+    GradientSource, Identity, PanelLayout, Rows, RowsMut, across_layout, across_len,
+    input_gradient_rows, padded, product_rows, transpose, transpose_panels,
 };
 use crate::layers::relu::{self, Relu};
 use crate::layers::reparameterise;
 use crate::loss::batch::reject;
 use crate::loss::bernoulli::Bernoulli;
 use crate::loss::kl::StandardNormalKl;
+use crate::loss::short_rows::{
+    GradientRows, InputRows, SHORT, SHORT_TILE, rows_together, short_rows,
+};
 use crate::loss::term::{RowLoss, ValueOf, row};
-use crate::random::{RowKey, Stream, fill_normal_row};
+use crate::random::{Stream, fill_normal_rows};
 use crate::simd::aligned::AlignedBuffer;
+use crate::simd::lanes::F32x16;
 use crate::simd::{InstructionSet, LANES};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
@@ -46,7 +50,8 @@ impl Activation {
         // Rows an odd number of cache lines apart fall into different sets of the cache: a
         // column of 64 rows then has room in it.
         let stride = (padded(columns) / LANES | 1) * LANES;
-        Self { data: AlignedBuffer::zeros(rows * stride), columns, stride }
+        // Whole groups of 16 may be read and written from any element of a row on.
+        Self { data: AlignedBuffer::zeros(rows * stride + LANES), columns, stride }
     }
 
     /// Row `row` without its padding.
@@ -58,6 +63,17 @@ impl Activation {
     #[inline(always)]
     pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.data[row * self.stride..][..self.columns]
+    }
+
+    /// The rows from row `row` on with their padding, and their stride.
+    #[inline(always)]
+    fn rows_from(&self, row: usize) -> (&[f32], usize) {
+        (&self.data[row * self.stride..], self.stride)
+    }
+
+    #[inline(always)]
+    fn rows_from_mut(&mut self, row: usize) -> (&mut [f32], usize) {
+        (&mut self.data[row * self.stride..], self.stride)
     }
 
     pub(crate) fn rows(&self, rows: usize) -> Rows<'_> {
@@ -120,10 +136,12 @@ pub(crate) struct Scales {
     pub(crate) kl: f32,
 }
 
-/// `dyᵀ` and `dxᵀ` of the layer under way: one for each thread, whatever blocks it works on.
+/// `dyᵀ` and `dxᵀ` of the layer under way, or Wᵀ: one for each thread, whatever blocks it works on.
 pub(crate) struct Transposed {
     dy: AlignedBuffer,
     dx: AlignedBuffer,
+    /// For each layer that is small beside a block: the panels of Wᵀ, with a bias of zeros.
+    across: Vec<Option<AlignedBuffer>>,
 }
 
 impl Transposed {
@@ -135,7 +153,18 @@ impl Transposed {
             let widest = layers.map(|layer| width(&layer.panels)).max().unwrap_or(0);
             AlignedBuffer::zeros(widest * padded(capacity))
         };
-        Self { dy: widest(|layer| layer.outputs), dx: widest(|layer| layer.inputs) }
+        // Fewer elements change places in W than in dy and dx, and padding costs products.
+        let is_small =
+            |p: PanelLayout| p.inputs * p.outputs < capacity * (p.inputs + p.outputs) / 2;
+        let across =
+            layout.layers.iter().map(|layer| layer.panels).enumerate().map(|(l, panels)| {
+                (l > 0 && is_small(panels)).then(|| AlignedBuffer::zeros(across_len(panels)))
+            });
+        Self {
+            dy: widest(|layer| layer.outputs),
+            dx: widest(|layer| layer.inputs),
+            across: across.collect(),
+        }
     }
 }
 
@@ -157,7 +186,7 @@ pub(crate) struct Block {
     /// ε in the forward pass, dz in the backward pass.
     epsilon: Activation,
     sigma_epsilon: Activation,
-    /// A row of logits, while its gradient takes its place.
+    /// A long row of logits, or some short ones, while their gradients take their place.
     logits: AlignedBuffer,
     /// Nats of each row, unscaled.
     pub(crate) reconstruction: Vec<f64>,
@@ -183,7 +212,7 @@ impl Block {
             heads: activation(2 * latent),
             epsilon: activation(latent),
             sigma_epsilon: activation(latent),
-            logits: AlignedBuffer::zeros(features),
+            logits: AlignedBuffer::zeros(features.max(SHORT_TILE)),
             reconstruction: vec![0.0; capacity],
             kl: vec![0.0; capacity],
             fault: None,
@@ -305,27 +334,34 @@ impl Block {
     #[inline(always)]
     fn sample_rows<S: Simd>(&mut self, simd: S, batch: &Batch<'_>) {
         let latent = self.epsilon.columns;
-        for i in 0..self.rows {
-            let epsilon = self.epsilon.row_mut(i);
-            match batch.noise {
-                Noise::Counter { seed, stream, step } => {
-                    let row = batch.selection.row(self.first + i) as u64;
-                    fill_normal_row(simd, epsilon, RowKey::new(seed, stream, step, row));
-                }
-                Noise::Given(noise) => {
-                    for (to, &from) in epsilon.iter_mut().zip(noise.row(self.first + i)) {
+        let (epsilon, stride) = self.epsilon.rows_from_mut(0);
+        match batch.noise {
+            Noise::Counter { seed, stream, step } => {
+                let row = |i| batch.selection.row(self.first + i) as u64;
+                let shape = [self.rows, latent, stride];
+                fill_normal_rows(simd, epsilon, shape, (seed, stream, step), row);
+            }
+            Noise::Given(noise) => {
+                for i in 0..self.rows {
+                    for (to, &from) in
+                        epsilon[i * stride..].iter_mut().zip(noise.row(self.first + i))
+                    {
                         *to = from;
                     }
                 }
             }
-            let (mu, logvar) = self.heads.row(i).split_at(latent);
-            reparameterise::forward_row(
+        }
+        let z = &mut self.inputs[self.heads_layer + 1];
+        for i in 0..self.rows {
+            let (heads, _) = self.heads.rows_from(i);
+            reparameterise::forward_groups(
                 simd,
-                self.inputs[self.heads_layer + 1].row_mut(i),
-                self.sigma_epsilon.row_mut(i),
-                mu,
-                logvar,
-                epsilon,
+                z.rows_from_mut(i).0,
+                self.sigma_epsilon.rows_from_mut(i).0,
+                heads,
+                &heads[latent..],
+                self.epsilon.rows_from(i).0,
+                latent,
             );
         }
     }
@@ -338,15 +374,55 @@ impl Block {
     fn loss_rows<S: Simd>(&mut self, simd: S, batch: &Batch<'_>, scales: Scales) -> Result<()> {
         let latent = self.epsilon.columns;
         let last = self.doutputs.len() - 1;
+        if latent <= SHORT {
+            for first in (0..self.rows).step_by(rows_together(latent)) {
+                let rows = rows_together(latent).min(self.rows - first);
+                let (data, stride) = self.heads.rows_from(first);
+                let mu = InputRows { data, stride };
+                let logvar = InputRows { data: &data[latent..], stride };
+                let (data, stride) = self.doutputs[self.heads_layer].rows_from_mut(first);
+                let gradients = GradientRows { data, starts: [0, latent], stride };
+                let (terms, sums) = ([mu, logvar], &mut self.kl[first..first + rows]);
+                short_rows(simd, StandardNormalKl, gradients, terms, latent, scales.kl, sums);
+            }
+        } else {
+            for i in 0..self.rows {
+                let (mu, logvar) = self.heads.row(i).split_at(latent);
+                let (dmu, dlogvar) =
+                    self.doutputs[self.heads_layer].row_mut(i).split_at_mut(latent);
+                let terms = [mu, logvar];
+                self.kl[i] = row(simd, StandardNormalKl, [dmu, dlogvar], terms, scales.kl).sum;
+            }
+        }
+        let features = self.inputs[0].columns;
+        if features <= SHORT {
+            let mut all_accepted = true;
+            let width = padded(features);
+            for first in (0..self.rows).step_by(rows_together(features)) {
+                let rows = rows_together(features).min(self.rows - first);
+                let (data, stride) = self.doutputs[last].rows_from_mut(first);
+                let logits = InputRows { data, stride };
+                for (row, to) in self.logits.chunks_exact_mut(width).take(rows).enumerate() {
+                    let from = logits.row(row, width / LANES);
+                    for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from) {
+                        F32x16::load(simd, from).store(to);
+                    }
+                }
+                let logits = InputRows { data: &self.logits, stride: width };
+                let (x, x_stride) = self.inputs[0].rows_from(first);
+                let inputs = [logits, InputRows { data: x, stride: x_stride }];
+                let gradients = GradientRows { data, starts: [0], stride };
+                let sums = &mut self.reconstruction[first..first + rows];
+                let scale = scales.reconstruction;
+                all_accepted &=
+                    short_rows(simd, Bernoulli, gradients, inputs, features, scale, sums);
+            }
+            return if all_accepted { Ok(()) } else { self.reject_rows(batch) };
+        }
         for i in 0..self.rows {
-            let (mu, logvar) = self.heads.row(i).split_at(latent);
-            let (dmu, dlogvar) = self.doutputs[self.heads_layer].row_mut(i).split_at_mut(latent);
-            let terms = [mu, logvar];
-            self.kl[i] = row(simd, StandardNormalKl, [dmu, dlogvar], terms, scales.kl).sum;
-
             let (x, dlogits) = (self.inputs[0].row(i), self.doutputs[last].row_mut(i));
-            self.logits.copy_from_slice(dlogits);
-            let inputs = [&self.logits[..], x];
+            self.logits[..features].copy_from_slice(dlogits);
+            let inputs = [&self.logits[..features], x];
             let RowLoss { sum, accepted } =
                 row(simd, Bernoulli, [dlogits], inputs, scales.reconstruction);
             self.reconstruction[i] = sum;
@@ -355,6 +431,14 @@ impl Block {
             }
         }
         Ok(())
+    }
+
+    /// Looks for the first row whose data the likelihood does not accept.
+    #[cold]
+    fn reject_rows(&self, batch: &Batch<'_>) -> Result<()> {
+        (0..self.rows).try_for_each(|i| {
+            reject::<Bernoulli, 2, 1>(self.inputs[0].row(i), batch.selection.row(self.first + i))
+        })
     }
 
     /// Each row's loss, to the bits of [`Self::loss_rows`].
@@ -396,11 +480,10 @@ impl Block {
                     reparameterise::backward_row(simd, dmu, dlogvar, dz, self.sigma_epsilon.row(i));
                 }
             } else {
-                // inputs[layer] = relu(…)
-                for i in 0..self.rows {
-                    let y = self.inputs[layer].row(i);
-                    relu::backward_row(simd, self.doutputs[layer - 1].row_mut(i), y);
-                }
+                // inputs[layer] = relu(…): the same stride, and zeros between the rows.
+                let used = self.rows * self.inputs[layer].stride;
+                let d = &mut self.doutputs[layer - 1].data[..used];
+                relu::backward_row(simd, d, &self.inputs[layer].data[..used]);
             }
         }
     }
@@ -416,6 +499,17 @@ impl Block {
         transposed: &mut Transposed,
     ) {
         let (panels, layout) = weights.layer(layer);
+        if let Some(across) = &mut transposed.across[layer] {
+            transpose_panels(simd, across, panels, layout);
+            let (before, from) = self.doutputs.split_at_mut(layer);
+            let dy = from[0].rows(self.rows);
+            let to_noise = layer == self.heads_layer + 1;
+            let dx = if to_noise { &mut self.epsilon } else { &mut before[layer - 1] };
+            let mut dx = dx.rows_mut(self.rows);
+            let layout = across_layout(layout);
+            product_rows(simd, &mut dx, dy, &across[..layout.len()], layout, Identity);
+            return;
+        }
         let lanes = padded(self.rows);
         let dyt = &mut transposed.dy[..layout.outputs * lanes];
         let dxt = &mut transposed.dx[..layout.inputs * lanes];

@@ -1,0 +1,311 @@
+//! A term over short rows, several at a time.
+//!
+//! A lane function is a chain of some fifty operations that wait for each other, and so is the
+//! sum of a row's lanes. A long row has many registers whose chains overlap; a row of one or two
+//! is little else than waiting. Here a tile of rows goes through each part together:
+//!
+//! 1. the first part of the lane function, of all groups;
+//! 2. the second part, the gradients, and the lanes' sums of each row;
+//! 3. the sum of each row's lanes;
+//! 4. rows whose sum is NaN once more by the term's careful way.
+//!
+//! Bits are those of [`row`](super::term::row): the same operations on the same elements.
+
+use super::term::{Mended, TILE, Term, Tile, accepted, lanes};
+use crate::simd::LANES;
+use crate::simd::lanes::F32x16;
+use crate::simd::sum::{CHAIN, chain_total};
+use pulp::Simd;
+
+/// Elements of a row at most: what a sum adds up without folding.
+pub(crate) const SHORT: usize = CHAIN as usize * LANES;
+
+/// Elements, with their padding, of all rows that go together.
+pub(crate) const SHORT_TILE: usize = TILE * LANES;
+
+/// Some rows of an input, `stride` apart, with room for whole groups: what lies between the end
+/// of a row and that of its last group is read, and may be anything but data out of range.
+#[derive(Clone, Copy)]
+pub(crate) struct InputRows<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+impl<'a> InputRows<'a> {
+    /// The groups of row `row`.
+    #[inline(always)]
+    pub(crate) fn row(self, row: usize, groups: usize) -> &'a [[f32; LANES]] {
+        self.data[row * self.stride..][..groups * LANES].as_chunks().0
+    }
+}
+
+/// Group `g` of every input.
+#[inline(always)]
+fn load<S: Simd, const I: usize>(
+    simd: S,
+    inputs: [&[[f32; LANES]]; I],
+    g: usize,
+) -> [F32x16<S>; I] {
+    let mut group = [F32x16::splat(simd, 0.0); I];
+    for (group, input) in group.iter_mut().zip(inputs) {
+        *group = F32x16::load(simd, &input[g]);
+    }
+    group
+}
+
+/// Where the gradients of some rows go: gradient `i` of row `r` starts at
+/// `starts[i] + r·stride`, and there is room for whole groups.
+///
+/// Each gradient is written in whole groups that are zero beyond the row's end. What lies there is
+/// zero, or the next gradient of the row or of the next row, which is written after it.
+pub(crate) struct GradientRows<'a, const G: usize> {
+    pub(crate) data: &'a mut [f32],
+    pub(crate) starts: [usize; G],
+    pub(crate) stride: usize,
+}
+
+impl<const G: usize> GradientRows<'_, G> {
+    /// Writes group `g` of the gradients of row `row`, from gradient `from` on.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, row: usize, g: usize, dgroup: [F32x16<S>; G], from: usize) {
+        for (i, dgroup) in dgroup.iter().enumerate().skip(from) {
+            let at = self.starts[i] + row * self.stride + g * LANES;
+            let to = self.data[at..].first_chunk_mut();
+            dgroup.store(to.expect("rows end in whole groups"));
+        }
+    }
+}
+
+/// How many rows of `columns` elements, at least one and at most [`SHORT`], go together.
+pub(crate) fn rows_together(columns: usize) -> usize {
+    TILE / columns.div_ceil(LANES)
+}
+
+/// A term over `sums.len()` rows of `columns` elements, at most [`rows_together`] of them:
+/// overwrites the gradients with `scale·∂term`, and the unscaled sums.
+///
+/// Returns `false` where some data may lie outside [`Term::ACCEPTS`], as
+/// [`row`](super::term::row) does.
+#[inline(always)]
+pub(crate) fn short_rows<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
+    simd: S,
+    term: T,
+    mut gradients: GradientRows<'_, G>,
+    inputs: [InputRows<'_>; I],
+    columns: usize,
+    scale: f32,
+    sums: &mut [f64],
+) -> bool {
+    debug_assert!((1..=SHORT).contains(&columns) && sums.len() <= rows_together(columns));
+    let accepted = pass(simd, term, &mut gradients, inputs, columns, scale, sums);
+    if sums.iter().any(|sum| sum.is_nan()) {
+        return pass(simd, Mended(term), &mut gradients, inputs, columns, scale, sums);
+    }
+    accepted
+}
+
+#[inline(always)]
+fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
+    simd: S,
+    term: T,
+    gradients: &mut GradientRows<'_, G>,
+    inputs: [InputRows<'_>; I],
+    columns: usize,
+    scale: f32,
+    sums: &mut [f64],
+) -> bool {
+    let groups = columns.div_ceil(LANES);
+    let mut firsts = Tile::ZERO;
+    if T::SPLIT {
+        for (row, firsts) in firsts.0.chunks_exact_mut(groups).take(sums.len()).enumerate() {
+            let inputs = inputs.map(|input| input.row(row, groups));
+            for (g, first) in firsts.iter_mut().enumerate() {
+                let inputs = load(simd, inputs, g);
+                let mut out = F32x16::splat(simd, 0.0);
+                for v in 0..F32x16::<S>::VECTORS {
+                    out.0[v] = term.first(simd, inputs.map(|input| input.0[v]));
+                }
+                out.store(first);
+            }
+        }
+    }
+    let scale = simd.splat_f32s(scale);
+    let mut largest = simd.splat_u32s(0);
+    for (row, (sum, firsts)) in sums.iter_mut().zip(firsts.0.chunks_exact(groups)).enumerate() {
+        let inputs = inputs.map(|input| input.row(row, groups));
+        let mut chain = F32x16::splat(simd, 0.0);
+        let mut head = [chain; G];
+        for (g, first) in firsts.iter().enumerate() {
+            let first = T::SPLIT.then(|| F32x16::load(simd, first));
+            let group = load(simd, inputs, g);
+            let (terms, mut dgroup) = lanes(simd, term, group, first, scale, &mut largest);
+            // The loss of the padding is not zero in general (softplus(0) = ln 2).
+            let count = columns - g * LANES;
+            chain = chain.add(simd, terms.first(simd, count));
+            for dgroup in &mut dgroup {
+                *dgroup = dgroup.first(simd, count);
+            }
+            gradients.put(row, g, dgroup, 0);
+            if g == 0 {
+                head = dgroup;
+            }
+        }
+        // The zeros behind one gradient may lie on the beginning of the next one.
+        gradients.put(row, 0, head, 1);
+        *sum = chain_total(simd, chain);
+    }
+    accepted::<S, T, I, G>(largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::bernoulli::Bernoulli;
+    use crate::loss::kl::StandardNormalKl;
+    use crate::loss::term::{RowLoss, row};
+    use crate::simd::InstructionSet;
+    use pulp::WithSimd;
+
+    /// Rows of μ|logvar and of logits and data, with gaps of NaN that nobody may take in.
+    struct Rows {
+        rows: usize,
+        columns: usize,
+        stride: usize,
+        pairs: Vec<f32>,
+        logits: Vec<f32>,
+        data: Vec<f32>,
+    }
+
+    impl Rows {
+        fn new(rows: usize, columns: usize, special: f32) -> Self {
+            let stride = (2 * columns).next_multiple_of(LANES) + LANES;
+            let value = |salt: usize, width: usize| {
+                (0..rows * stride + LANES)
+                    .map(|i| match i % stride < width && i / stride < rows {
+                        true => ((i * 37 + salt) % 101) as f32 / 10.0 - 5.0,
+                        false => f32::NAN,
+                    })
+                    .collect::<Vec<f32>>()
+            };
+            let (pairs, mut logits) = (value(3, 2 * columns), value(11, columns));
+            logits[(rows / 2) * stride + columns / 2] = special;
+            let mut data = vec![0.0; rows * stride + LANES];
+            for i in 0..rows * stride {
+                if i % stride < columns {
+                    data[i] = [0.0, 1.0, 0.25][i % 3];
+                }
+            }
+            Self { rows, columns, stride, pairs, logits, data }
+        }
+    }
+
+    /// Gradients and sums of both terms.
+    #[derive(Clone)]
+    struct Results {
+        dpairs: Vec<f32>,
+        dlogits: Vec<f32>,
+        sums: Vec<f64>,
+        accepted: bool,
+    }
+
+    struct Together<'a>(&'a Rows, &'a mut Results);
+
+    impl WithSimd for Together<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(&Rows { rows, columns, stride, ref pairs, ref logits, ref data }, results) =
+                self;
+            let (kl, reconstruction) = results.sums.split_at_mut(rows);
+            let input = |data| InputRows { data, stride };
+            let inputs = [input(pairs), input(&pairs[columns..])];
+            let data_rows = &mut results.dpairs;
+            let gradients = GradientRows { data: data_rows, starts: [0, columns], stride };
+            short_rows(simd, StandardNormalKl, gradients, inputs, columns, 0.3, kl);
+            let gradients = GradientRows { data: &mut results.dlogits, starts: [0], stride };
+            let inputs = [input(logits), input(data)];
+            results.accepted =
+                short_rows(simd, Bernoulli, gradients, inputs, columns, 0.7, reconstruction);
+        }
+    }
+
+    struct Alone<'a>(&'a Rows, &'a mut Results);
+
+    impl WithSimd for Alone<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(&Rows { rows, columns, stride, ref pairs, ref logits, ref data }, results) =
+                self;
+            for r in 0..rows {
+                let range = r * stride..r * stride + columns;
+                let (dmu, dlogvar) = results.dpairs[r * stride..].split_at_mut(columns);
+                let (mu, logvar) = pairs[r * stride..].split_at(columns);
+                let gradients = [dmu, &mut dlogvar[..columns]];
+                let terms = [mu, &logvar[..columns]];
+                results.sums[r] = row(simd, StandardNormalKl, gradients, terms, 0.3).sum;
+                let gradients = [&mut results.dlogits[range.clone()]];
+                let inputs = [&logits[range.clone()], &data[range]];
+                let RowLoss { sum, accepted } = row(simd, Bernoulli, gradients, inputs, 0.7);
+                results.sums[rows + r] = sum;
+                results.accepted &= accepted;
+            }
+        }
+    }
+
+    fn same(a: f32, b: f32) -> bool {
+        a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+    }
+
+    #[test]
+    fn the_bits_of_rows_taken_alone() {
+        for columns in [1, 2, 7, 8, 15, 16, 17, 20, 30, 32, 33, 48, 64, 100, 128] {
+            for special in [0.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                for rows in [1, rows_together(columns)] {
+                    let inputs = Rows::new(rows, columns, special);
+                    let empty = Results {
+                        dpairs: vec![0.0; inputs.pairs.len()],
+                        dlogits: vec![0.0; inputs.pairs.len()],
+                        sums: vec![0.0; 2 * rows],
+                        accepted: true,
+                    };
+                    for set in InstructionSet::available() {
+                        let (mut together, mut alone) = (empty.clone(), empty.clone());
+                        set.dispatch(Together(&inputs, &mut together));
+                        set.dispatch(Alone(&inputs, &mut alone));
+                        let what = format!("{set}, {rows}x{columns}, {special}");
+                        assert_eq!(together.accepted, alone.accepted, "{what}");
+                        for (a, b) in together.sums.iter().zip(&alone.sums) {
+                            let equal = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                            assert!(equal, "{what}: {a} {b}");
+                        }
+                        // Zero beyond the rows' ends, as before.
+                        let pairs = together.dpairs.iter().zip(&alone.dpairs);
+                        let logits = together.dlogits.iter().zip(&alone.dlogits);
+                        for (i, (&a, &b)) in pairs.chain(logits).enumerate() {
+                            assert!(same(a, b), "{what}, element {i}: {a} {b}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn data_out_of_range_are_seen() {
+        for columns in [5, 16, 30] {
+            let mut inputs = Rows::new(2, columns, 0.5);
+            inputs.data[inputs.stride + columns - 1] = 1.5;
+            let mut results = Results {
+                dpairs: vec![0.0; inputs.pairs.len()],
+                dlogits: vec![0.0; inputs.pairs.len()],
+                sums: vec![0.0; 4],
+                accepted: true,
+            };
+            for set in InstructionSet::available() {
+                set.dispatch(Together(&inputs, &mut results));
+                assert!(!results.accepted, "{set}, {columns} columns");
+            }
+        }
+    }
+}
