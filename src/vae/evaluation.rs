@@ -11,7 +11,7 @@ use crate::loss::kl;
 use crate::random::Stream;
 
 /// Rows whose loss is summed at a time. Fixed: the order of the sums is part of the result.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 256;
 
 /// A latent dimension is active if its mean varies by more than this over the data (Burda et
 /// al. 2016, §5.1, who call it A_u).
