@@ -16,7 +16,7 @@ use super::panels::Panel;
 use super::tile::{ASIDE_STEPS, Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
 use super::tile::{accumulate, bias_strip, cover_strip, strip_width};
 use crate::simd::LANES;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Rows of the batch that take part in a weight gradient: the inputs of a layer and the
@@ -144,11 +144,21 @@ impl<'a, K: Sink> Deferred<'a, K> {
         }
     }
 
-    /// Sends what is left of the finished tile.
+    /// Sends what is left of the finished tile: seldom much, so all tiles share one function.
     #[inline(always)]
     fn flush<S: Simd>(&mut self, simd: S, width: usize) {
-        while self.leaving.rows > 0 {
-            self.send(simd, width);
+        struct Op<'a, 'b, K>(&'a mut Deferred<'b, K>, usize);
+        impl<K: Sink> WithSimd for Op<'_, '_, K> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                while self.0.leaving.rows > 0 {
+                    self.0.send(simd, self.1);
+                }
+            }
+        }
+        if self.leaving.rows > 0 {
+            simd.vectorize(Op(self, width));
         }
     }
 

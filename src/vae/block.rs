@@ -49,7 +49,7 @@ impl Activation {
     pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
         // Rows an odd number of cache lines apart fall into different sets of the cache: a
         // column of 64 rows then has room in it.
-        let stride = (padded(columns) / LANES | 1) * LANES;
+        let stride = ((padded(columns) / LANES) | 1) * LANES;
         // Whole groups of 16 may be read and written from any element of a row on.
         Self { data: AlignedBuffer::zeros(rows * stride + LANES), columns, stride }
     }
