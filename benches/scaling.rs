@@ -2,7 +2,7 @@
 //! layers, their number, the threads. Markdown tables, which `PERFORMANCE.md` explains.
 //!
 //! ```text
-//! cargo bench --bench scaling                      everything, some two minutes and 4 GB
+//! cargo bench --bench scaling                      everything: half a minute, 1 GB
 //! cargo bench --bench scaling -- rows threads      two of the tables: rows, width, depth, threads
 //! cargo bench --bench scaling -- --test            one small step, untimed
 //! ```
@@ -143,7 +143,7 @@ fn threads(all: usize) -> Table {
 
 impl Table {
     fn print(&self) -> Result<()> {
-        println!("\n### {}: {}\n", self.name, self.caption);
+        println!("\n**{}**: {}\n", self.name, self.caption);
         let heads = self.heads.join(" | ");
         println!("| {heads} | MFLOP a step | best | median | GFLOP/s | share of the FMA peak |");
         println!("|{}", "--:|".repeat(self.heads.len() + 5));
