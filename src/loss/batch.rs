@@ -6,7 +6,7 @@
 //! on the stack, and each leaf is dispatched once: nothing is allocated.
 
 use super::Reduction;
-use super::term::{Term, row};
+use super::term::{Firsts, Term, row_with};
 use crate::simd::InstructionSet;
 use crate::simd::sum::{is_leaf, split_point};
 use crate::{Compute, Error, Result};
@@ -22,7 +22,13 @@ pub(crate) trait Rows<const N: usize>: Send + Sized {
     fn split_at(self, row: usize) -> (Self, Self);
 
     /// The sums of one row. `first` is the number, in the whole batch, of row 0 here.
-    fn row<S: Simd>(&mut self, simd: S, row: usize, first: usize) -> Result<[f64; N]>;
+    fn row<S: Simd>(
+        &mut self,
+        simd: S,
+        firsts: &mut Firsts,
+        row: usize,
+        first: usize,
+    ) -> Result<[f64; N]>;
 }
 
 /// One term over the rows of views that fit together.
@@ -112,7 +118,13 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Rows<1> for TermRows<'_, T, 
     }
 
     #[inline(always)]
-    fn row<S: Simd>(&mut self, simd: S, index: usize, first: usize) -> Result<[f64; 1]> {
+    fn row<S: Simd>(
+        &mut self,
+        simd: S,
+        firsts: &mut Firsts,
+        index: usize,
+        first: usize,
+    ) -> Result<[f64; 1]> {
         const CONTIGUOUS: &str = "rows were found contiguous on entry";
         let gradients = self
             .gradients
@@ -120,7 +132,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Rows<1> for TermRows<'_, T, 
             .map(|view| view.row_mut(index).into_slice().expect(CONTIGUOUS));
         let inputs =
             self.inputs.each_ref().map(|view| view.row(index).to_slice().expect(CONTIGUOUS));
-        let loss = row(simd, self.term, gradients, inputs, self.scale);
+        let loss = row_with(simd, self.term, firsts, gradients, inputs, self.scale);
         if !loss.accepted {
             reject::<T, I, G>(inputs[I - 1], first + index)?;
         }
@@ -141,9 +153,15 @@ impl<A: Rows<1>, B: Rows<1>> Rows<2> for (A, B) {
     }
 
     #[inline(always)]
-    fn row<S: Simd>(&mut self, simd: S, row: usize, first: usize) -> Result<[f64; 2]> {
-        let [a] = self.0.row(simd, row, first)?;
-        let [b] = self.1.row(simd, row, first)?;
+    fn row<S: Simd>(
+        &mut self,
+        simd: S,
+        firsts: &mut Firsts,
+        row: usize,
+        first: usize,
+    ) -> Result<[f64; 2]> {
+        let [a] = self.0.row(simd, firsts, row, first)?;
+        let [b] = self.1.row(simd, firsts, row, first)?;
         Ok([a, b])
     }
 }
@@ -227,8 +245,9 @@ impl<R: Rows<N>, const N: usize> WithSimd for Leaf<R, N> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
         let mut sums = [0.0; N];
+        let mut firsts = Firsts::new();
         for index in 0..self.rows.len() {
-            let row = self.rows.row(simd, index, self.first)?;
+            let row = self.rows.row(simd, &mut firsts, index, self.first)?;
             for i in 0..N {
                 sums[i] += row[i];
             }

@@ -143,16 +143,43 @@ pub(crate) struct RowLoss {
 pub(crate) fn row<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
+    gradients: [&mut [f32]; G],
+    inputs: [&[f32]; I],
+    scale: f32,
+) -> RowLoss {
+    row_with(simd, term, &mut Firsts::new(), gradients, inputs, scale)
+}
+
+/// [`row`] with memory that many rows can share.
+#[inline(always)]
+pub(crate) fn row_with<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
+    simd: S,
+    term: T,
+    firsts: &mut Firsts,
     mut gradients: [&mut [f32]; G],
     inputs: [&[f32]; I],
     scale: f32,
 ) -> RowLoss {
     let outputs = gradients.each_mut().map(|slice| &mut **slice);
-    let loss = pass(simd, term, outputs, inputs, scale);
+    let loss = pass(simd, term, firsts, outputs, inputs, scale);
     if loss.sum.is_nan() {
-        return pass(simd, Mended(term), gradients, inputs, scale);
+        return pass(simd, Mended(term), firsts, gradients, inputs, scale);
     }
     loss
+}
+
+/// What [`Term::first`] hands over to [`Term::second`], for some groups of a row, on cache lines.
+#[repr(align(64))]
+pub(crate) struct Firsts([[f32; LANES]; FIRSTS]);
+
+/// Groups between the two parts of a split lane function: enough to keep the core busy, few enough
+/// for the first-level cache.
+const FIRSTS: usize = 32;
+
+impl Firsts {
+    pub(crate) fn new() -> Self {
+        Self([[0.0; LANES]; FIRSTS])
+    }
 }
 
 /// A term by its careful way.
@@ -172,6 +199,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, G> for Mended<T> {
 fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
+    firsts: &mut Firsts,
     gradients: [&mut [f32]; G],
     inputs: [&[f32]; I],
     scale: f32,
@@ -186,10 +214,9 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     let mut sum = LaneSum::new(simd);
     let mut largest = simd.splat_u32s(0);
 
-    let mut firsts = Tile::ZERO;
     let mut start = 0;
     while start < whole {
-        let tile = start..whole.min(start + TILE);
+        let tile = start..whole.min(start + FIRSTS);
         if T::SPLIT {
             for (g, first) in tile.clone().zip(&mut firsts.0) {
                 let group = load(simd, &inputs, g);
@@ -241,10 +268,10 @@ pub(super) fn accepted<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     })
 }
 
-/// Groups between the two parts of a split lane function.
+/// Groups of short rows that go together.
 pub(super) const TILE: usize = 16;
 
-/// A tile of groups, such as what the first part hands over, on cache lines.
+/// A tile of groups, on cache lines.
 #[repr(align(64))]
 pub(super) struct Tile(pub(super) [[f32; LANES]; TILE]);
 

@@ -68,7 +68,7 @@ impl<S: Simd> LaneSum<S> {
         let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
         self.high.store(&mut high);
         self.low.store(&mut low);
-        let total = tree(std::array::from_fn(|i| f64::from(high[i]) + f64::from(low[i])));
+        let total = lanes_total(simd, &high, Some(&low));
         if total.is_finite() {
             return total;
         }
@@ -87,23 +87,42 @@ impl<S: Simd> LaneSum<S> {
 pub(crate) fn chain_total<S: Simd>(simd: S, chain: F32x16<S>) -> f64 {
     let mut lanes = [0.0; LANES];
     chain.store(&mut lanes);
+    lanes_total(simd, &lanes, None)
+}
+
+/// The [tree] of `high + low`, or of `high` alone.
+#[inline(always)]
+fn lanes_total<S: Simd>(simd: S, high: &[f32; LANES], low: Option<&[f32; LANES]>) -> f64 {
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = super::avx2(simd) {
         // The tree in registers: left to itself the compiler takes several rows at a time, and
         // needs more operations to bring their lanes together than to add them.
         let (avx, sse2) = (v3.avx, v3.sse2);
-        let (fours, _) = lanes.as_chunks::<4>();
-        let four = |i: usize| avx._mm256_cvtps_pd(pulp::cast(fours[i]));
-        let low = avx._mm256_add_pd(four(0), four(2));
-        let high = avx._mm256_add_pd(four(1), four(3));
-        let four = avx._mm256_add_pd(low, high);
+        let mut fours = [avx._mm256_setzero_pd(); 4];
+        for (four, high) in fours.iter_mut().zip(high.as_chunks::<4>().0) {
+            *four = avx._mm256_cvtps_pd(pulp::cast(*high));
+        }
+        if let Some(low) = low {
+            for (four, low) in fours.iter_mut().zip(low.as_chunks::<4>().0) {
+                *four = avx._mm256_add_pd(*four, avx._mm256_cvtps_pd(pulp::cast(*low)));
+            }
+        }
+        let even = avx._mm256_add_pd(fours[0], fours[2]);
+        let odd = avx._mm256_add_pd(fours[1], fours[3]);
+        let four = avx._mm256_add_pd(even, odd);
         let upper = avx._mm256_extractf128_pd::<1>(four);
         let two = sse2._mm_add_pd(avx._mm256_castpd256_pd128(four), upper);
         return sse2._mm_cvtsd_f64(sse2._mm_add_sd(two, sse2._mm_unpackhi_pd(two, two)));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = simd;
-    tree(lanes.map(f64::from))
+    let mut lanes = high.map(f64::from);
+    if let Some(low) = low {
+        for (lane, &low) in lanes.iter_mut().zip(low) {
+            *lane += f64::from(low);
+        }
+    }
+    tree(lanes)
 }
 
 /// The sum of the lanes, halves onto halves.
