@@ -26,7 +26,6 @@ mod failure {
 }
 
 use clock::{Clock, Timing};
-use elbo::optim::Adam;
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, Vae};
@@ -212,10 +211,7 @@ impl Step {
     fn trainer(&self) -> Result<(Trainer, Compute)> {
         let compute = Compute::new(InstructionSet::detect(), self.threads)?;
         let config = Config::builder(self.features, LATENT).hidden(&self.hidden).build()?;
-        // So low that no unit dies: Adam takes four times as long for moments that have become
-        // subnormal numbers, and how many there are would depend on the steps done before.
-        let adam = Adam { learning_rate: 1e-6, ..Adam::default() };
-        let options = Options { batch: self.batch, adam, ..Options::default() };
+        let options = Options { batch: self.batch, ..Options::default() };
         Ok((Trainer::new(Vae::new(config, 1), options, compute.clone())?, compute))
     }
 
