@@ -4,6 +4,10 @@ use crate::error::{Error, Result};
 use crate::simd::InstructionSet;
 use std::sync::Arc;
 
+/// Products below this much work (floating-point operations) are done by the calling thread alone:
+/// waking another one costs some microseconds.
+pub(crate) const PARALLEL_FLOP: usize = 4_000_000;
+
 /// An instruction set and a number of threads.
 ///
 /// Neither changes a bit of any result; both change how long it takes. Cloning is cheap and

@@ -73,6 +73,33 @@ fn warm_steps_do_not_allocate() {
     trainer.step(&data).unwrap();
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     loss_kernels_do_not_allocate();
+    inference_does_not_allocate();
+}
+
+/// One row, whose outputs threads share, and many.
+fn inference_does_not_allocate() {
+    let vae = Vae::new(Config::builder(600, 8).hidden(&[500]).build().unwrap(), 1);
+    for threads in [1, 2] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        let mut inference = vae.inference(&compute);
+        for rows in [1, 100] {
+            let x = Array2::from_elem((rows, 600), 0.5);
+            let mut pixels = Array2::zeros((rows, 600));
+            let (mut mu, mut logvar) = (Array2::zeros((rows, 8)), Array2::zeros((rows, 8)));
+            let allocated = compute.install(|| {
+                let mut call = || {
+                    inference.reconstruct(pixels.view_mut(), x.view()).unwrap();
+                    inference.encode(mu.view_mut(), logvar.view_mut(), x.view()).unwrap();
+                    inference.decode(pixels.view_mut(), mu.view()).unwrap();
+                };
+                (0..50).for_each(|_| call());
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                (0..50).for_each(|_| call());
+                ALLOCATIONS.load(Ordering::Relaxed) - before
+            });
+            assert_eq!(allocated, 0, "{rows} rows, {threads} threads");
+        }
+    }
 }
 
 /// The fused objective into the caller's buffers, on every number of threads.

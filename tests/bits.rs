@@ -79,6 +79,12 @@ fn odd_widths_and_batches_divisible_by_nothing() {
     // Different depths on each side, and widths of one.
     let config = Config::builder(19, 1).encoder(&[33, 17]).decoder(&[1, 50, 3]).build().unwrap();
     assert_one_file(&config, &bytes(31, 19), 7, 40);
+    // Latent codes wider than 32, a register's worth of two rows' noise, and wider than 128, a
+    // chain of sums.
+    let config = Config::builder(60, 40).hidden(&[50]).build().unwrap();
+    assert_one_file(&config, &bytes(40, 60), 20, 10);
+    let config = Config::builder(140, 130).hidden(&[50]).build().unwrap();
+    assert_one_file(&config, &bytes(40, 140), 20, 6);
     // No hidden layer at all, and batches of one row.
     let config = Config::builder(5, 2).hidden(&[]).build().unwrap();
     assert_one_file(&config, &bytes(9, 5), 1, 40);

@@ -33,11 +33,14 @@
 //! | `input_gradient` | a panel: inputs | dyᵀ: rows of the batch |
 //! | `weight_gradient` | x: inputs | dy: outputs |
 //!
-//! Neither x nor the weights are ever repacked. The input gradient reads `dy` transposed and
-//! leaves `dx` transposed; the two transpositions move some hundredth of the data that a second,
-//! transposed copy of the weights would cost at large batches, and keep no state.
+//! Neither x nor the weights are repacked. The input gradient reads `dy` transposed and leaves
+//! `dx` transposed; at large batches the two transpositions move some hundredth of what the
+//! product computes, and keep no state. Only in a training step, for a layer with fewer weights
+//! than a block of rows has activations, Wᵀ is packed instead (`transposed_panels`), and the input
+//! gradient is a forward product.
 
-// The register tile reads through pointers; each of the three products bounds what it reads.
+// The register tile and the transposition read through pointers; whoever calls them bounds what
+// they read.
 #[allow(unsafe_code)]
 mod input_gradient;
 mod panels;
@@ -61,7 +64,7 @@ pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
 pub(crate) use transpose::transpose;
-pub(crate) use transposed_panels::{across_layout, across_len, transpose_panels};
+pub(crate) use transposed_panels::{transpose_panels, transposed_layout};
 use weight_gradient::STRETCH_ROWS;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
 
@@ -208,7 +211,7 @@ pub fn product(
 /// Input gradient: overwrites `dx` (`[B, K]`) with `dy·W`, dy `[B, N]`.
 ///
 /// Each element is one chain of fused multiply-adds over n, ascending, from 0.
-/// Allocates room for transposed copies of at most 64 rows on each thread.
+/// Allocates room for transposed copies of 64 rows, once for each task of at most 256 rows.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `dx` is not in standard layout.
@@ -367,8 +370,10 @@ pub(crate) fn rows_mut<'a>(
     view: &'a mut ArrayViewMut2<'_, f32>,
 ) -> Result<RowsMut<'a>> {
     let (rows, columns) = view.dim();
-    let strides = view.strides().to_vec();
-    let data = view.as_slice_mut().ok_or(Error::Layout { argument, strides })?;
+    if !view.is_standard_layout() {
+        return Err(Error::Layout { argument, strides: view.strides().to_vec() });
+    }
+    let data = view.as_slice_mut().expect("a standard layout");
     Ok(RowsMut { data, rows, columns, stride: columns })
 }
 

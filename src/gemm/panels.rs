@@ -93,7 +93,7 @@ impl PanelLayout {
     }
 
     /// The layer cut in two, with about half of the outputs each: its buffer is that of the first
-    /// part, then that of the second. `None` for a layer with a single panel.
+    /// part, then that of the second. `None` without a panel of full width that something follows.
     pub(crate) fn halves(self) -> Option<(Self, Self)> {
         let (wide, ..) = self.widths();
         let first = ((self.outputs + PANEL) / 2 / PANEL * PANEL).min(wide * PANEL);

@@ -1,7 +1,8 @@
 //! The register tile, and how a matrix is covered with tiles.
 //!
-//! A tile is `ROWS` × `VECTORS` accumulators that stay in registers for the whole of the inner
-//! dimension: no blocking over it, so each accumulator is one chain. At each step the tile loads
+//! A tile is `ROWS` × `VECTORS` accumulators, each of them one chain, that stay in registers for a
+//! walk over the inner dimension: all of it, or as much as keeps its operands in cache, after which
+//! the chains are set down in memory and taken up again as they were. At each step the tile loads
 //! `VECTORS` vectors, broadcasts `ROWS` scalars one after the other, and issues
 //! `ROWS`·`VECTORS` fused multiply-adds. Two multipliers with a latency of four cycles want at
 //! least eight chains under way; what limits the tile from above is the register file.
@@ -47,12 +48,16 @@ pub(super) trait Aside<S: Simd> {
     /// for; 0 for none.
     const AHEAD: usize = 0;
 
-    /// Called every [`ASIDE_STEPS`] steps.
+    /// Called every [`aside_steps`] steps.
     fn pause(&mut self, simd: S);
 }
 
-/// Steps from one pause to the next.
-pub(super) const ASIDE_STEPS: usize = 4;
+/// Steps from one pause to the next. With 32 registers the work of a pause finds some free; with
+/// 16, the accumulators make room for it in memory, so pauses are few.
+#[inline(always)]
+pub(super) const fn aside_steps<S: Simd>() -> usize {
+    if S::REGISTER_COUNT == 32 { 4 } else { 16 }
+}
 
 /// Nothing: the walk goes through in one piece.
 pub(super) struct Nothing;
@@ -81,7 +86,7 @@ pub(super) unsafe fn accumulate<S: Simd, A: Aside<S>, const ROWS: usize, const V
     let mut local = *tile;
     while steps > 0 {
         aside.pause(simd);
-        let stretch = steps.min(ASIDE_STEPS);
+        let stretch = steps.min(const { aside_steps::<S>() });
         steps -= stretch;
         for _ in 0..stretch {
             let mut loaded = [simd.splat_f32s(0.0); VECTORS];

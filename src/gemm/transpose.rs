@@ -14,6 +14,7 @@ pub(crate) fn transpose<S: Simd>(
     rows: usize,
     columns: usize,
 ) {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "blocks are for x86"))]
     let (mut done_rows, mut done_columns) = (0, 0);
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = crate::simd::avx2(simd) {
@@ -94,7 +95,8 @@ mod x86 {
         #[inline(always)]
         fn quarter(self, row: usize) -> __m128 {
             debug_assert!(row < ROWS);
-            // SAFETY: `new` has made sure of the last row's; this one is not behind it.
+            // SAFETY: `new` has made sure of the last row's; the callers' rows are constants below
+            // `ROWS`, none behind it.
             unsafe { self.from.as_ptr().add(row * self.stride).cast::<__m128>().read_unaligned() }
         }
     }

@@ -4,26 +4,16 @@
 //! weights are larger than W. The chains are the same: over the outputs, ascending, from zero.
 
 use super::PanelLayout;
-use super::tile::MAX_WIDTH;
 use super::transpose::transpose;
-use crate::simd::LANES;
 use pulp::Simd;
 
 /// The layout of Wᵀ's panels, where `layout` is that of W's.
-pub(crate) fn across_layout(layout: PanelLayout) -> PanelLayout {
+pub(crate) fn transposed_layout(layout: PanelLayout) -> PanelLayout {
     PanelLayout { inputs: layout.outputs, outputs: layout.inputs }
 }
 
-/// Elements of a buffer for Wᵀ's panels: [`transpose_panels`] writes beyond the last one.
-pub(crate) fn across_len(layout: PanelLayout) -> usize {
-    across_layout(layout).len() + (LANES - 1) * MAX_WIDTH
-}
-
-/// Overwrites the weights in `to`, which are laid out by [`across_layout`], with those of
-/// `panels`. Bias rows and padding inputs are left as they are: they have to be zero.
-///
-/// The padding of W, which is zero, is carried over with the weights, so that whole blocks change
-/// places. It falls into the bias row of Wᵀ's next panel, and into rows that are written after.
+/// Overwrites the weights in `to`, which are laid out by [`transposed_layout`], with those of
+/// `panels`. Bias rows and padding are left as they are: they have to be zero.
 #[inline(always)]
 pub(crate) fn transpose_panels<S: Simd>(
     simd: S,
@@ -31,11 +21,13 @@ pub(crate) fn transpose_panels<S: Simd>(
     panels: &[f32],
     layout: PanelLayout,
 ) {
-    for across in across_layout(layout).panels() {
+    for into in transposed_layout(layout).panels() {
         for from in layout.panels() {
-            let source = &panels[from.offset + (across.start + 1) * from.width..];
-            let target = &mut to[across.offset + (from.start + 1) * across.width..];
-            transpose(simd, target, across.width, source, from.width, across.outputs, from.width);
+            let source = &panels[from.offset + (into.start + 1) * from.width..];
+            let target = &mut to[into.offset + (from.start + 1) * into.width..];
+            // Not the padding of W, whatever a caller has left in it.
+            let (rows, columns) = (into.outputs, from.outputs);
+            transpose(simd, target, into.width, source, from.width, rows, columns);
         }
     }
 }
@@ -43,37 +35,65 @@ pub(crate) fn transpose_panels<S: Simd>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemm::Panels;
+    use crate::Compute;
+    use crate::gemm::{Panels, input_gradient, product};
     use crate::simd::InstructionSet;
     use ndarray::Array2;
     use pulp::WithSimd;
 
-    struct Op<'a>(&'a mut [f32], &'a Panels);
+    struct Op<'a>(&'a mut [f32], &'a [f32], PanelLayout);
 
     impl WithSimd for Op<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            transpose_panels(simd, self.0, self.1, self.1.layout());
+            transpose_panels(simd, self.0, self.1, self.2);
         }
     }
 
+    const SHAPES: [(usize, usize); 9] =
+        [(1, 1), (8, 64), (64, 30), (64, 16), (17, 65), (100, 3), (50, 130), (33, 49), (130, 50)];
+
     #[test]
     fn the_panels_of_the_transposed_weights_again_and_again() {
-        for (inputs, outputs) in
-            [(1, 1), (8, 64), (64, 30), (64, 16), (17, 65), (100, 3), (50, 130)]
-        {
+        for (inputs, outputs) in SHAPES {
             for set in InstructionSet::available() {
                 let layout = PanelLayout { inputs, outputs };
-                let mut to = vec![0.0; across_len(layout)];
+                let mut to = vec![0.0; transposed_layout(layout).len()];
                 for salt in [1, 5] {
                     let weights = Array2::from_shape_fn((outputs, inputs), |(n, k)| {
                         (n * 1000 + k + salt) as f32
                     });
-                    let panels = Panels::pack(weights.view(), &vec![7.0; outputs]).unwrap();
-                    set.dispatch(Op(&mut to, &panels));
+                    // Padding that is not zero must not come through.
+                    let mut panels = Panels::zeros(inputs, outputs);
+                    panels.fill(-1.0);
+                    layout.pack(&mut panels, 0, weights.view(), &vec![7.0; outputs]);
+                    set.dispatch(Op(&mut to, &panels, layout));
                     let expected = Panels::pack(weights.t(), &vec![0.0; inputs]).unwrap();
-                    assert_eq!(to[..expected.len()], expected[..], "{set} {inputs}x{outputs}");
+                    assert_eq!(to[..], expected[..], "{set} {inputs}x{outputs}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_with_them_has_the_bits_of_the_input_gradient() {
+        for (inputs, outputs) in SHAPES {
+            let number = |i: usize, j: usize| ((i * 7919 + j * 331) % 1009) as f32 / 504.0 - 1.0;
+            let weights = Array2::from_shape_fn((outputs, inputs), |(n, k)| number(n, k));
+            let panels = Panels::pack(weights.view(), &vec![0.5; outputs]).unwrap();
+            for rows in [1, 7, 24, 65] {
+                let dy = Array2::from_shape_fn((rows, outputs), |(b, n)| number(b + 5, n + 3));
+                for set in InstructionSet::available() {
+                    let compute = Compute::new(set, 1).unwrap();
+                    let mut plain = Array2::from_elem((rows, inputs), f32::NAN);
+                    input_gradient(&compute, plain.view_mut(), dy.view(), &panels).unwrap();
+                    let mut transposed = Panels::zeros(outputs, inputs);
+                    set.dispatch(Op(&mut transposed, &panels, panels.layout()));
+                    let mut found = Array2::from_elem((rows, inputs), f32::NAN);
+                    product(&compute, found.view_mut(), dy.view(), &transposed).unwrap();
+                    let bits = |array: &Array2<f32>| array.mapv(f32::to_bits);
+                    assert_eq!(bits(&found), bits(&plain), "{set} {rows}x{inputs}x{outputs}");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The weight gradient, `dW = dyᵀ·x`, and what becomes of it.
 //!
-//! A tile is summed over the whole batch in registers and then given to a [`Sink`], which stores
+//! A tile that is summed over the whole batch is given to a [`Sink`], which stores
 //! it or updates weights with it. An update needs some thirty operations an element, a division
 //! and a root among them, and memory that is not in the first-level cache: done at once it would
 //! keep the multipliers waiting. So a finished tile is set down in a buffer, and its rows go to
@@ -13,8 +13,8 @@
 
 use super::Rows;
 use super::panels::Panel;
-use super::tile::{ASIDE_STEPS, Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
-use super::tile::{accumulate, bias_strip, cover_strip, strip_width};
+use super::tile::{Aside, MAX_TILE, MAX_WIDTH, Nothing, TileJob, Walk};
+use super::tile::{accumulate, aside_steps, bias_strip, cover_strip, strip_width};
 use crate::simd::LANES;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -191,8 +191,12 @@ impl<S: Simd, K: Sink, const VECTORS: usize> Aside<S> for Rest<'_, '_, K, VECTOR
 
     #[inline(always)]
     fn pause(&mut self, simd: S) {
-        for _ in 0..self.0.pace {
-            self.0.send(simd, VECTORS * S::F32_LANES);
+        self.0.send(simd, VECTORS * S::F32_LANES);
+        // A loop here costs the accumulators their registers where there are only 16.
+        if const { S::REGISTER_COUNT == 32 } {
+            for _ in 1..self.0.pace {
+                self.0.send(simd, VECTORS * S::F32_LANES);
+            }
         }
         if let Some(at) = self.0.coming.next() {
             self.0.sink.expect(at, VECTORS * S::F32_LANES);
@@ -275,7 +279,7 @@ where
             deferred.coming = section;
         }
         let steps: usize = sources.clone().map(|source| source.x.rows).sum();
-        deferred.pace = deferred.leaving.rows.div_ceil((steps / ASIDE_STEPS).max(1));
+        deferred.pace = deferred.leaving.rows.div_ceil((steps / aside_steps::<S>()).max(1));
         for source in sources.clone() {
             let steps = source.x.rows;
             if steps == 0 {

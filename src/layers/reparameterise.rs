@@ -177,6 +177,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whole_groups_have_the_bits_of_the_public_function_and_zeros_after_them() {
+        struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 3], usize);
+        impl WithSimd for Op<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self([z, sigma_epsilon], [mu, logvar, epsilon], columns) = self;
+                forward_groups(simd, z, sigma_epsilon, mu, logvar, epsilon, columns);
+            }
+        }
+        let numbers = |salt: usize| -> Vec<f32> {
+            (0..48).map(|i| ((i * 37 + salt) % 101) as f32 / 25.0 - 2.0).collect()
+        };
+        let inputs = [numbers(3), numbers(50), numbers(77)];
+        for simd in InstructionSet::available() {
+            for columns in 1..=48 {
+                let [mu, logvar, epsilon] = inputs.each_ref().map(|input| &input[..columns]);
+                let (mut z, mut sigma_epsilon) = (vec![f32::NAN; columns], vec![f32::NAN; columns]);
+                forward(simd, &mut z, &mut sigma_epsilon, mu, logvar, epsilon).unwrap();
+                let mut groups = [[f32::NAN; 48]; 2];
+                let outputs = groups.each_mut().map(|group| &mut group[..]);
+                simd.dispatch(Op(outputs, inputs.each_ref().map(|input| &input[..]), columns));
+                let padding = vec![0.0; columns.next_multiple_of(LANES) - columns];
+                for (found, expected) in groups.iter().zip([z, sigma_epsilon]) {
+                    let expected = [&expected[..], &padding].concat();
+                    assert_eq!(found[..expected.len()], expected[..], "{simd}, {columns}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_backward_pass_is_the_derivative() {
         let (mu, logvar, epsilon) = (0.3_f64, -0.7_f64, 1.2_f64);
         let z = |mu: f64, logvar: f64| mu + (logvar / 2.0).exp() * epsilon;

@@ -17,8 +17,8 @@ use super::parameters::{Layout, Parameters};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::gemm::{
-    GradientSource, Identity, PanelLayout, Rows, RowsMut, across_layout, across_len,
-    input_gradient_rows, padded, product_rows, transpose, transpose_panels,
+    GradientSource, Identity, PanelLayout, Rows, RowsMut, input_gradient_rows, padded,
+    product_rows, transpose, transpose_panels, transposed_layout,
 };
 use crate::layers::relu::{self, Relu};
 use crate::layers::reparameterise;
@@ -141,7 +141,7 @@ pub(crate) struct Transposed {
     dy: AlignedBuffer,
     dx: AlignedBuffer,
     /// For each layer that is small beside a block: the panels of Wᵀ, with a bias of zeros.
-    across: Vec<Option<AlignedBuffer>>,
+    weights: Vec<Option<AlignedBuffer>>,
 }
 
 impl Transposed {
@@ -156,14 +156,15 @@ impl Transposed {
         // Fewer elements change places in W than in dy and dx, and padding costs products.
         let is_small =
             |p: PanelLayout| p.inputs * p.outputs < capacity * (p.inputs + p.outputs) / 2;
-        let across =
+        let weights =
             layout.layers.iter().map(|layer| layer.panels).enumerate().map(|(l, panels)| {
-                (l > 0 && is_small(panels)).then(|| AlignedBuffer::zeros(across_len(panels)))
+                (l > 0 && is_small(panels))
+                    .then(|| AlignedBuffer::zeros(transposed_layout(panels).len()))
             });
         Self {
             dy: widest(|layer| layer.outputs),
             dx: widest(|layer| layer.inputs),
-            across: across.collect(),
+            weights: weights.collect(),
         }
     }
 }
@@ -499,15 +500,15 @@ impl Block {
         transposed: &mut Transposed,
     ) {
         let (panels, layout) = weights.layer(layer);
-        if let Some(across) = &mut transposed.across[layer] {
-            transpose_panels(simd, across, panels, layout);
+        if let Some(wt) = &mut transposed.weights[layer] {
+            transpose_panels(simd, wt, panels, layout);
             let (before, from) = self.doutputs.split_at_mut(layer);
             let dy = from[0].rows(self.rows);
             let to_noise = layer == self.heads_layer + 1;
             let dx = if to_noise { &mut self.epsilon } else { &mut before[layer - 1] };
             let mut dx = dx.rows_mut(self.rows);
-            let layout = across_layout(layout);
-            product_rows(simd, &mut dx, dy, &across[..layout.len()], layout, Identity);
+            let layout = transposed_layout(layout);
+            product_rows(simd, &mut dx, dy, &wt[..layout.len()], layout, Identity);
             return;
         }
         let lanes = padded(self.rows);

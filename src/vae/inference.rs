@@ -3,7 +3,7 @@
 use super::Vae;
 use super::block::Activation;
 use super::parameters::{Layout, Parameters};
-use crate::compute::Compute;
+use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Result, expect_shape};
 use crate::gemm::{Identity, PanelLayout, Rows, RowsMut, product_rows, rows, rows_mut};
 use crate::layers::relu::Relu;
@@ -18,11 +18,8 @@ use std::ops::Range;
 /// them, and their activations stay in cache.
 const ROOM_ROWS: usize = 64;
 
-/// Rows of the tallest tile but one: fewer are not worth another thread.
+/// Rows of a tile of full width: fewer are not worth another thread.
 const FEW_ROWS: usize = 8;
-
-/// Products below this much work (floating-point operations a call) stay on the calling thread.
-const PARALLEL_FLOP: usize = 4_000_000;
 
 /// A single row uses each weight once. Threads then share the outputs of a layer, if each of
 /// them has this many weights to read.
@@ -33,6 +30,10 @@ const PARALLEL_WEIGHTS: usize = 64 * 1024;
 /// [`Vae::encode`], [`Vae::decode`] and [`Vae::reconstruct`] make one for each call; a server that
 /// answers a row at a time keeps it. With several threads, calls from inside
 /// [`Compute::install`] save entering the pool each time.
+///
+/// Threads share the rows of a batch, eight or more each. A single row of a large model has its
+/// outputs shared instead; two to eight rows stay on one thread, which reads each weight once for
+/// all of them.
 ///
 /// ```
 /// use elbo::{Compute, vae::{Config, Vae}};

@@ -12,7 +12,7 @@
 
 use super::block::{Batch, Block, Scales, Transposed};
 use super::parameters::{Layout, Parameters};
-use crate::compute::Compute;
+use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::Result;
 use crate::gemm::{Panel, Sink, panel_pieces, weight_gradient_rows};
 use crate::optim::adam;
@@ -26,10 +26,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
 const BLOCK_ROWS: usize = 64;
-
-/// Products below this much work (floating-point operations a step) are done by the calling
-/// thread alone: waking another one costs some microseconds.
-const PARALLEL_FLOP: usize = 4_000_000;
 
 /// A part of one panel's rows: a contiguous piece of the flat buffers.
 #[derive(Clone)]

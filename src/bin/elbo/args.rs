@@ -106,6 +106,7 @@ numbers), infer (encode to the mean, decode, sigmoid).
 Examples:
   elbo bench
   elbo bench --filter train_step/784-400-20/128 --threads 2
+  elbo bench --filter 'product/784-400 input gradient'
   elbo bench --json --simd v3 > v3.jsonl")]
     Bench(Bench),
 }

@@ -38,7 +38,7 @@ pub struct Clock {
 impl Clock {
     /// What a repetition lasts at least.
     const REPETITION: Duration = Duration::from_millis(30);
-    /// No case takes much longer than this, however slow a call is.
+    /// A case of slow calls stops after this, with three repetitions at least.
     const CASE: Duration = Duration::from_secs(1);
 
     /// Times `call`, repeated until a repetition is long enough to be measured.
@@ -64,11 +64,16 @@ impl Clock {
         }
         let each = elapsed.as_secs_f64() / f64::from(calls);
         let calls = (Self::REPETITION.as_secs_f64() / each).ceil().max(1.0);
-        let affordable = (Self::CASE.as_secs_f64() / (each * calls)) as usize;
-        let seconds: Result<Vec<_>> = (0..self.repetitions.min(affordable.max(1)))
-            .map(|_| Ok(run(calls as u32)?.as_secs_f64() / calls))
-            .collect();
-        Ok(Timing::of(seconds?))
+        let mut seconds = Vec::new();
+        let is_slow = each * calls > 3.0 * Self::REPETITION.as_secs_f64();
+        let start = Instant::now();
+        while seconds.len() < self.repetitions {
+            if is_slow && seconds.len() >= 3 && start.elapsed() > Self::CASE {
+                break;
+            }
+            seconds.push(run(calls as u32)?.as_secs_f64() / calls);
+        }
+        Ok(Timing::of(seconds))
     }
 }
 
