@@ -63,8 +63,8 @@ fn nan_in_the_data_is_named_with_its_step_and_changes_nothing() {
 
 #[test]
 fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weights() {
-    let adam = Adam { learning_rate: 1e30, ..Adam::default() };
-    let mut trainer = trainer(Options { batch: 8, adam, ..Options::default() });
+    let optimiser = Adam { learning_rate: 1e30, ..Adam::default() }.into();
+    let mut trainer = trainer(Options { batch: 8, optimiser, ..Options::default() });
     let mut before = trainer.vae().parameters().to_vec();
     let error = loop {
         match trainer.step(&data()) {
@@ -118,16 +118,16 @@ fn shapes_that_do_not_fit_the_model_are_named() {
 
 #[test]
 fn options_outside_their_domain_are_refused_before_the_first_step() {
-    let adam = |learning_rate| Adam { learning_rate, ..Adam::default() };
+    let adam = |learning_rate| Adam { learning_rate, ..Adam::default() }.into();
     let objective = |beta| Objective { beta, ..Objective::default() };
     let cases = [
         (Options { batch: 0, ..Options::default() }, "`batch`: expected at least 1, found 0"),
         (
-            Options { adam: adam(f64::NAN), ..Options::default() },
+            Options { optimiser: adam(f64::NAN), ..Options::default() },
             "`learning_rate`: expected a finite number, 0 or more, found NaN",
         ),
         (
-            Options { adam: adam(-1.0), ..Options::default() },
+            Options { optimiser: adam(-1.0), ..Options::default() },
             "`learning_rate`: expected a finite number, 0 or more, found -1",
         ),
         (

@@ -18,16 +18,23 @@
 //! steps rest for ever at a few subnormal steps above 0: numbers of no effect, with which
 //! processors compute many times slower.
 //!
+//! With a weight decay wd above 0, g is the gradient plus wd·w: that of the loss plus ½·wd·|w|². The
+//! decay passes through the moments, so that weights with large gradients decay least;
+//! [`AdamW`](super::AdamW) decays all alike.
+//!
 //! # Method
 //! One function on registers (`Constants::update`) serves both the pass over flat buffers and
 //! the weight-gradient tile that is updated while it is still in registers, so both give the
-//! same bits. A weight whose gradient and moments are zero stays as it is: the padding of a
+//! same bits (without weight decay; with one, the gradient is stored and the pass over flat buffers
+//! follows). A weight whose gradient and moments are zero stays as it is: the padding of a
 //! panel remains zero for ever.
 
-use crate::error::{Error, Result, expect_length};
+use super::rule::{Regularised, Rule, expect_step, without_subnormals};
+use super::{expect_below_one, expect_epsilon, expect_not_negative};
+use crate::error::Result;
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Lanewise, zip};
-use pulp::{Simd, WithSimd};
+use crate::simd::lanes::Lanewise;
+use pulp::Simd;
 
 /// The settings of Adam.
 ///
@@ -48,46 +55,49 @@ pub struct Adam {
     pub beta2: f64,
     /// ε, added to the root of the second moment; default 1e-8.
     pub epsilon: f64,
+    /// wd, times the weight added to the gradient; default 0.
+    #[cfg_attr(feature = "safetensors", serde(default))]
+    pub weight_decay: f64,
 }
 
 impl Default for Adam {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
 impl Adam {
     /// # Errors
-    /// [`Error::Config`] for a learning rate that is negative or not finite, an ε that is not
-    /// above zero (in f32), or a β outside [0, 1).
+    /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
+    /// or not finite, an ε that is not above zero (in f32), or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
-        let Self { learning_rate, beta1, beta2, epsilon } = *self;
-        if !(learning_rate.is_finite() && learning_rate >= 0.0) {
-            let expected = "a finite number, 0 or more";
-            return Err(Error::config("learning_rate", expected, learning_rate));
-        }
-        // With ε = 0 a weight without gradient would become 0/0.
-        if !(epsilon.is_finite() && epsilon >= f64::from(f32::MIN_POSITIVE)) {
-            return Err(Error::config("epsilon", "a finite number above 1.2e-38", epsilon));
-        }
-        for (setting, value) in [("beta1", beta1), ("beta2", beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(Error::config(setting, "a number from 0 to below 1", value));
-            }
-        }
-        Ok(())
+        expect_not_negative("learning_rate", self.learning_rate)?;
+        expect_epsilon(self.epsilon)?;
+        expect_below_one("beta1", self.beta1)?;
+        expect_below_one("beta2", self.beta2)?;
+        expect_not_negative("weight_decay", self.weight_decay)
     }
 
-    /// The constants of step `t`, counted from 1.
-    pub(crate) fn at_step(&self, t: u64) -> Constants {
+    /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
+    pub(super) fn at_step(&self, t: u64, rate: f64) -> Rule {
+        let rule = self.constants(t, rate);
+        if self.weight_decay == 0.0 {
+            return Rule::Adam(rule);
+        }
+        Rule::AdamL2(Regularised { weight_decay: self.weight_decay as f32, rule })
+    }
+
+    /// The step without weight decay.
+    pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
         let t = t as f64;
         Constants {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             one_minus_beta2: (1.0 - self.beta2) as f32,
-            minus_step_size: (-self.learning_rate / (1.0 - self.beta1.powf(t))) as f32,
+            minus_step_size: (-self.learning_rate * rate / (1.0 - self.beta1.powf(t))) as f32,
             root_correction: (1.0 / (1.0 - self.beta2.powf(t)).sqrt()) as f32,
             epsilon: self.epsilon as f32,
+            decay: 1.0,
         }
     }
 }
@@ -103,6 +113,8 @@ pub(crate) struct Constants {
     /// 1/√(1−β₂ᵗ)
     root_correction: f32,
     epsilon: f32,
+    /// By what the weight is multiplied before: 1 − lr·wd with decoupled decay. 1 changes no bit.
+    pub(super) decay: f32,
 }
 
 impl Constants {
@@ -120,15 +132,14 @@ impl Constants {
             g,
             simd.mul_f32s(simd.splat_f32s(self.beta2), v),
         );
-        let (zero, least) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::MIN_POSITIVE));
-        let m = simd.select_f32s(simd.less_than_f32s(simd.abs_f32s(m), least), zero, m);
-        let v = simd.select_f32s(simd.less_than_f32s(v, least), zero, v);
+        let (m, v) = (without_subnormals(simd, m), without_subnormals(simd, v));
         let denominator = simd.mul_add_f32s(
             simd.sqrt_f32s(v),
             simd.splat_f32s(self.root_correction),
             simd.splat_f32s(self.epsilon),
         );
         let ratio = simd.div_f32s(m, denominator);
+        let w = simd.mul_f32s(w, simd.splat_f32s(self.decay));
         let w = simd.mul_add_f32s(simd.splat_f32s(self.minus_step_size), ratio, w);
         [w, m, v]
     }
@@ -154,8 +165,8 @@ impl Lanewise<3, 1> for Constants {
 /// ```
 ///
 /// # Errors
-/// [`Error::Config`] for settings outside their domain or `t` = 0, [`Error::Shape`] if the
-/// lengths differ.
+/// [`Error::Config`](crate::Error::Config) for settings outside their domain or `t` = 0,
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
 pub fn step(
     simd: InstructionSet,
     adam: &Adam,
@@ -165,23 +176,9 @@ pub fn step(
     v: &mut [f32],
     g: &[f32],
 ) -> Result<()> {
-    struct Op<'a>(Constants, [&'a mut [f32]; 3], &'a [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            zip(simd, self.1, [self.2], self.0);
-        }
-    }
     adam.validate()?;
-    if t == 0 {
-        return Err(Error::config("t", "at least 1", t));
-    }
-    expect_length("m", w.len(), m.len())?;
-    expect_length("v", w.len(), v.len())?;
-    expect_length("g", w.len(), g.len())?;
-    simd.dispatch(Op(adam.at_step(t), [w, m, v], g));
-    Ok(())
+    expect_step(t)?;
+    adam.at_step(t, 1.0).checked_step(simd, w, m, v, g)
 }
 
 #[cfg(test)]

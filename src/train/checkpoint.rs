@@ -1,7 +1,7 @@
 //! Checkpoints: a model file that also holds what training needs to go on.
 //!
-//! On top of the model's tensors a checkpoint holds Adam's moments under the same names with
-//! `adam.first.` and `adam.second.` before them, and in its metadata the options and how far
+//! On top of the model's tensors a checkpoint holds the optimiser's moments under the same names
+//! with `adam.first.` and `adam.second.` before them, and in its metadata the options and how far
 //! training has come. A checkpoint is a model file: [`Vae::load`] reads it and ignores the rest.
 
 use super::trainer::Progress;
@@ -95,8 +95,8 @@ mod tests {
 
     fn trainer(learning_rate: f64) -> Trainer {
         let vae = Vae::new(Config::builder(3, 1).hidden(&[]).build().unwrap(), 1);
-        let adam = Adam { learning_rate, ..Adam::default() };
-        Trainer::new(vae, Options { adam, ..Options::default() }, Compute::serial()).unwrap()
+        let optimiser = Adam { learning_rate, ..Adam::default() }.into();
+        Trainer::new(vae, Options { optimiser, ..Options::default() }, Compute::serial()).unwrap()
     }
 
     fn resumed(trainer: &Trainer, test: &str) -> Result<Trainer> {
@@ -114,7 +114,8 @@ mod tests {
         // The first one is read wrong by a parser of decimals that is right nearly always.
         for rate in [0.116_315_530_687_884_03, 1e-3, 1.0 / 3.0, f64::MIN_POSITIVE, 5e-324] {
             let trainer = trainer(rate);
-            let rate_after = resumed(&trainer, "options").unwrap().options().adam.learning_rate;
+            let rate_after =
+                resumed(&trainer, "options").unwrap().options().optimiser.learning_rate();
             assert_eq!(rate_after.to_bits(), rate.to_bits());
         }
     }

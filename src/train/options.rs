@@ -1,17 +1,17 @@
 //! How to train.
 
 use crate::error::{Error, Result};
-use crate::optim::Adam;
+use crate::optim::Optimiser;
 use crate::vae::Objective;
 
 /// How to train a model: data with defaults, checked when a [`Trainer`](super::Trainer) is made.
 ///
 /// ```
-/// use elbo::{optim::Adam, train::Options, vae::Objective};
+/// use elbo::{optim::AdamW, train::Options, vae::Objective};
 ///
 /// let options = Options {
 ///     batch: 256,
-///     adam: Adam { learning_rate: 3e-4, ..Adam::default() },
+///     optimiser: AdamW { learning_rate: 3e-4, ..AdamW::default() }.into(),
 ///     objective: Objective { beta: 4.0, ..Objective::default() },
 ///     ..Options::default()
 /// };
@@ -24,15 +24,20 @@ pub struct Options {
     pub batch: usize,
     /// What is minimised; default the negative evidence lower bound per example.
     pub objective: Objective,
-    /// The optimiser.
-    pub adam: Adam,
+    /// How the weights follow their gradients; default [`Adam`](crate::optim::Adam).
+    pub optimiser: Optimiser,
     /// The seed of the order of the rows and of the noise; default 1.
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 128, objective: Objective::default(), adam: Adam::default(), seed: 1 }
+        Self {
+            batch: 128,
+            objective: Objective::default(),
+            optimiser: Optimiser::default(),
+            seed: 1,
+        }
     }
 }
 
@@ -45,6 +50,6 @@ impl Options {
             return Err(Error::config("batch", "at least 1", self.batch));
         }
         self.objective.validate()?;
-        self.adam.validate()
+        self.optimiser.validate()
     }
 }

@@ -5,7 +5,6 @@ use crate::compute::Compute;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, expect_shape};
 use crate::loss::Elbo;
-use crate::optim::adam;
 use crate::random::{Generator, Stream};
 use crate::vae::block::{Batch, Noise, Selection};
 use crate::vae::workspace::{StoreGradient, Sums, UpdateWithAdam, Workspace};
@@ -64,7 +63,7 @@ pub struct Trainer {
     pub(super) vae: Vae,
     pub(super) options: Options,
     compute: Compute,
-    /// Adam's moments.
+    /// What the optimiser remembers.
     pub(super) first_moment: Parameters,
     pub(super) second_moment: Parameters,
     /// The gradient, where someone has asked for it.
@@ -278,7 +277,7 @@ impl Trainer {
         self.gradient.as_mut()
     }
 
-    /// One step of Adam with the gradient as it is now.
+    /// One step of the optimiser with the gradient as it is now.
     ///
     /// # Errors
     /// [`Error::Config`] if no gradient was asked for.
@@ -287,15 +286,13 @@ impl Trainer {
             return Err(Error::config("gradient", "a call of `gradient_of_rows` before", "none"));
         };
         let t = self.progress.step + 1;
-        adam::step(
-            self.compute.simd(),
-            &self.options.adam,
-            t,
+        self.options.optimiser.at_step(t, 1.0).step_flat(
+            &self.compute,
             self.vae.parameters_mut(),
             &mut self.first_moment,
             &mut self.second_moment,
             gradient,
-        )?;
+        );
         self.progress.step = t;
         Ok(())
     }
@@ -335,16 +332,22 @@ impl Trainer {
         compute.install(|| {
             let (Elbo { loss, reconstruction, kl, .. }, sums) = self.forward_backward(batch)?;
             let step = self.progress.step + 1;
-            self.workspace.weight_gradients(
-                &self.compute,
-                UpdateWithAdam {
-                    adam: self.options.adam.at_step(step),
-                    weights: self.vae.parameters_mut(),
-                    first: &mut self.first_moment,
-                    second: &mut self.second_moment,
-                },
-            );
-            self.progress.step = step;
+            let rule = self.options.optimiser.at_step(step, 1.0);
+            if let Some(adam) = rule.fused() {
+                self.workspace.weight_gradients(
+                    &self.compute,
+                    UpdateWithAdam {
+                        adam,
+                        weights: self.vae.parameters_mut(),
+                        first: &mut self.first_moment,
+                        second: &mut self.second_moment,
+                    },
+                );
+                self.progress.step = step;
+            } else {
+                self.store_gradient();
+                self.apply_gradient()?;
+            }
             let (epoch, rows) = (self.progress.epoch + 1, batch.selection.len());
             Ok((Step { step, epoch, rows, loss, reconstruction, kl }, sums))
         })
@@ -355,11 +358,15 @@ impl Trainer {
         let compute = self.compute.clone();
         compute.install(|| {
             let (elbo, _) = self.forward_backward(batch)?;
-            let layout = self.vae.parameters().layout();
-            let gradient =
-                self.gradient.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
-            self.workspace.weight_gradients(&self.compute, StoreGradient(gradient));
+            self.store_gradient();
             Ok(elbo)
         })
+    }
+
+    /// The second region, the gradients stored.
+    fn store_gradient(&mut self) {
+        let layout = self.vae.parameters().layout();
+        let gradient = self.gradient.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
+        self.workspace.weight_gradients(&self.compute, StoreGradient(gradient));
     }
 }

@@ -115,7 +115,7 @@ impl<'a> Training<'a> {
         let options = Options {
             batch: args.batch,
             objective,
-            adam: Adam { learning_rate: args.lr, ..Adam::default() },
+            optimiser: Adam { learning_rate: args.lr, ..Adam::default() }.into(),
             seed: args.seed,
         };
         let trainer = Trainer::new(Vae::new(config, args.seed), options, compute.clone())?;

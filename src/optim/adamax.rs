@@ -1,0 +1,128 @@
+//! Adamax (Kingma & Ba 2015, §7.1), with the arithmetic of `torch.optim.Adamax`.
+//!
+//! # Formula
+//! At step t = 1, 2, …, with gradient g:
+//!
+//! ```text
+//! g ← g + wd·w
+//! m ← m + (1−β₁)(g − m)
+//! u ← max(β₂·u, |g| + ε)
+//! w ← w − lr/(1−β₁ᵗ) · m/u
+//! ```
+//!
+//! Adam with the ∞-norm of the past gradients, which decay, in place of their 2-norm: a step is never
+//! longer than about lr, and u needs no correction of a bias. ε stands inside the maximum, as in
+//! PyTorch, so that u of a weight that never had a gradient becomes ε, not 0, and the weight stays.
+//! m is set to 0 below the least normal number, as in [Adam](super::adam). A gradient of NaN makes
+//! m, u and w NaN.
+
+use super::rule::{Regularised, Rule, expect_step, without_subnormals};
+use super::{expect_below_one, expect_epsilon, expect_not_negative};
+use crate::error::Result;
+use crate::simd::InstructionSet;
+use crate::simd::lanes::Lanewise;
+use pulp::Simd;
+
+/// The settings of Adamax.
+///
+/// ```
+/// assert_eq!(elbo::optim::Adamax::default().learning_rate, 0.002);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+pub struct Adamax {
+    /// lr, the step size; default 0.002.
+    pub learning_rate: f64,
+    /// β₁, the decay of the first moment; default 0.9.
+    pub beta1: f64,
+    /// β₂, the decay of the norm; default 0.999.
+    pub beta2: f64,
+    /// ε, added to each gradient's magnitude; default 1e-8.
+    pub epsilon: f64,
+    /// wd, times the weight added to the gradient; default 0.
+    pub weight_decay: f64,
+}
+
+impl Default for Adamax {
+    fn default() -> Self {
+        Self { learning_rate: 2e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl Adamax {
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
+    /// or not finite, an ε that is not above zero (in f32), or a β outside [0, 1).
+    pub fn validate(&self) -> Result<()> {
+        expect_not_negative("learning_rate", self.learning_rate)?;
+        expect_epsilon(self.epsilon)?;
+        expect_below_one("beta1", self.beta1)?;
+        expect_below_one("beta2", self.beta2)?;
+        expect_not_negative("weight_decay", self.weight_decay)
+    }
+
+    /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
+    pub(super) fn at_step(&self, t: u64, rate: f64) -> Rule {
+        let rule = Constants {
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            epsilon: self.epsilon as f32,
+            minus_step_size: (-self.learning_rate * rate / (1.0 - self.beta1.powf(t as f64)))
+                as f32,
+        };
+        Rule::Adamax(Regularised { weight_decay: self.weight_decay as f32, rule })
+    }
+}
+
+/// What one step does to every weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Constants {
+    one_minus_beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    /// −lr/(1−β₁ᵗ)
+    minus_step_size: f32,
+}
+
+impl Lanewise<3, 1> for Constants {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [w, m, u]: [S::f32s; 3], [g]: [S::f32s; 1]) -> [S::f32s; 3] {
+        let m = simd.mul_add_f32s(simd.sub_f32s(g, m), simd.splat_f32s(self.one_minus_beta1), m);
+        let m = without_subnormals(simd, m);
+        let past = simd.mul_f32s(simd.splat_f32s(self.beta2), u);
+        let present = simd.add_f32s(simd.abs_f32s(g), simd.splat_f32s(self.epsilon));
+        // False for NaN on either side; of a past NaN, m has the memory.
+        let u = simd.select_f32s(simd.greater_than_f32s(past, present), past, present);
+        let step = simd.splat_f32s(self.minus_step_size);
+        [simd.mul_add_f32s(step, simd.div_f32s(m, u), w), m, u]
+    }
+}
+
+/// One step of Adamax on the caller's own flat buffers: updates the weights `w`, the first moment `m`
+/// and the norm `u` in place, from the gradient `g`. `t` counts the steps from 1.
+///
+/// ```
+/// use elbo::{optim::{Adamax, adamax}, simd::InstructionSet};
+///
+/// let (mut w, mut m, mut u) = ([1.0_f32], [0.0], [0.0]);
+/// adamax::step(InstructionSet::detect(), &Adamax::default(), 1, &mut w, &mut m, &mut u, &[123.0])?;
+/// assert!((w[0] - 0.998).abs() < 1e-6 && u == [123.0]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) for settings outside their domain or `t` = 0,
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
+pub fn step(
+    simd: InstructionSet,
+    adamax: &Adamax,
+    t: u64,
+    w: &mut [f32],
+    m: &mut [f32],
+    u: &mut [f32],
+    g: &[f32],
+) -> Result<()> {
+    adamax.validate()?;
+    expect_step(t)?;
+    adamax.at_step(t, 1.0).checked_step(simd, w, m, u, g)
+}
