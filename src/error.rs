@@ -81,6 +81,23 @@ pub enum Error {
         step: Option<u64>,
     },
 
+    /// A gradient whose norm is NaN or ±∞.
+    #[error(
+        "the norm of the gradient is {norm}{}",
+        match step {
+            Some(step) => format!(
+                ", at step {step}; the weights were left as they were: try a smaller learning rate"
+            ),
+            None => "; it cannot be clipped".to_owned(),
+        }
+    )]
+    NotFiniteGradient {
+        /// The norm.
+        norm: f64,
+        /// The training step, if it was in training. The weights are those before the step.
+        step: Option<u64>,
+    },
+
     /// A setting that makes no sense, found when the configuration is built.
     #[error("`{setting}`: expected {expected}, found {found}")]
     Config {
@@ -139,7 +156,10 @@ fn at_step(step: Option<u64>) -> String {
 impl Error {
     /// The same error, met at this training step.
     pub(crate) fn at(mut self, now: u64) -> Self {
-        if let Self::NotFiniteData { step, .. } | Self::NotFiniteLoss { step, .. } = &mut self {
+        if let Self::NotFiniteData { step, .. }
+        | Self::NotFiniteLoss { step, .. }
+        | Self::NotFiniteGradient { step, .. } = &mut self
+        {
             *step = Some(now);
         }
         self

@@ -10,17 +10,23 @@
 //! Each has the arithmetic and the defaults of its namesake in `torch.optim`. All keep what they
 //! remember of earlier steps in two buffers of the size of the weights, `m` and `v`, zero before the
 //! first step; SGD leaves `v` alone. A weight whose value, gradient and moments are zero stays zero.
+//!
+//! Before the step a gradient may be [clipped](clip); a [schedule] changes lr as training goes on.
 
 pub mod adam;
 pub mod adamax;
 pub mod adamw;
+pub mod clip;
 mod rule;
+pub mod schedule;
 pub mod sgd;
 
 pub use adam::Adam;
 pub use adamax::Adamax;
 pub use adamw::AdamW;
+pub use clip::Clip;
 pub(crate) use rule::Rule;
+pub use schedule::{Decay, LearningRateSchedule, PlateauState, Span};
 pub use sgd::Sgd;
 
 use crate::error::{Error, Result};
@@ -199,3 +205,6 @@ fn expect_epsilon(value: f64) -> Result<()> {
     }
     Err(Error::config("epsilon", "a finite number above 1.2e-38", value))
 }
+
+#[cfg(test)]
+mod tests;

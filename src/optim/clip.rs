@@ -1,0 +1,293 @@
+//! Gradient clipping, by value and by global norm (Pascanu, Mikolov & Bengio 2013).
+//!
+//! # Formula
+//! ```text
+//! value c:  g_i ← max(−c, min(c, g_i))
+//! norm c:   g ← g·c/(‖g‖ + 10⁻⁶)   if that makes it shorter,   ‖g‖ = √Σ g_i² over all weights
+//! ```
+//!
+//! As `clip_grad_value_` and `clip_grad_norm_` of PyTorch. Clipping by norm keeps the gradient's
+//! direction; by value it turns it.
+//!
+//! # Method
+//! The squares are summed in shares of 16,384 weights over canonical lanes ([`simd`](crate::simd)), the
+//! shares in f64 by a tree whose shape depends on the number of weights alone: the bits depend on
+//! neither threads nor instruction set. The factor is rounded to f32 once, its products once each.
+//!
+//! Error of the norm: 5e-7 of it, where its squares neither overflow (a gradient above 1.8e19 gives
+//! ∞) nor underflow (gradients below 1e-19 count as less than they are).
+
+use crate::compute::Compute;
+use crate::error::{Error, Result};
+use crate::simd::InstructionSet;
+use crate::simd::lanes::{F32x16, Lanewise, groups, zip};
+use crate::simd::sum::LaneSum;
+use pulp::{Simd, WithSimd};
+use std::fmt;
+
+/// How long a gradient may be.
+///
+/// ```
+/// use elbo::{Compute, optim::Clip};
+///
+/// let mut gradient = [3.0, -4.0];
+/// assert_eq!(Clip::Norm(1.0).apply(&Compute::serial(), &mut gradient)?, 5.0);
+/// assert!((gradient[0] - 0.6).abs() < 1e-6 && (gradient[1] + 0.8).abs() < 1e-6);
+/// Clip::Value(0.7).apply(&Compute::serial(), &mut gradient)?;
+/// assert_eq!(gradient[1], -0.7);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+pub enum Clip {
+    /// Each weight's gradient is at most this, either sign.
+    Value(f32),
+    /// The norm of all gradients together is at most this.
+    Norm(f32),
+}
+
+impl fmt::Display for Clip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(limit) => write!(f, "value {limit}"),
+            Self::Norm(limit) => write!(f, "norm {limit}"),
+        }
+    }
+}
+
+impl Clip {
+    /// # Errors
+    /// [`Error::Config`] for a limit that is not above 0 and finite.
+    pub fn validate(&self) -> Result<()> {
+        let (Self::Value(limit) | Self::Norm(limit)) = *self;
+        if limit > 0.0 && limit.is_finite() {
+            return Ok(());
+        }
+        Err(Error::config("clip", "a finite number above 0", limit))
+    }
+
+    /// Clips `gradient` in place, and returns the norm it had.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a limit outside its domain, [`Error::NotFiniteGradient`] if the norm is
+    /// not finite; the gradient is then left as it was.
+    pub fn apply(&self, compute: &Compute, gradient: &mut [f32]) -> Result<f64> {
+        self.validate()?;
+        let norm = global_norm(compute, gradient);
+        if !norm.is_finite() {
+            return Err(Error::NotFiniteGradient { norm, step: None });
+        }
+        match *self {
+            Self::Value(limit) => each_share(compute, gradient, Change::Limit(limit)),
+            Self::Norm(limit) => {
+                let factor = f64::from(limit) / (norm + 1e-6);
+                if factor < 1.0 {
+                    each_share(compute, gradient, Change::Scale(factor as f32));
+                }
+            }
+        }
+        Ok(norm)
+    }
+}
+
+/// The Euclidean norm of all elements together, 0 of none. NaN or ±∞ among them give NaN or ∞; error
+/// and order of summation are those of the [module](self).
+#[must_use]
+pub fn global_norm(compute: &Compute, gradient: &[f32]) -> f64 {
+    compute.install(|| sum_of_squares(compute, gradient)).sqrt()
+}
+
+/// Elements that a thread takes at once.
+const SHARE: usize = 1 << 14;
+
+/// Where more than one share is cut in two: after half of the shares.
+fn half(elements: usize) -> usize {
+    elements.div_ceil(SHARE) / 2 * SHARE
+}
+
+/// The tree of the shares.
+fn sum_of_squares(compute: &Compute, elements: &[f32]) -> f64 {
+    struct Op<'a>(&'a [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = f64;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> f64 {
+            let mut sum = LaneSum::new(simd);
+            let (whole, rest) = groups(self.0);
+            for group in whole {
+                sum.add(simd, square(simd, F32x16::load(simd, group)));
+            }
+            if !rest.is_empty() {
+                sum.add(simd, square(simd, F32x16::load_tail(simd, rest)));
+            }
+            sum.total(simd)
+        }
+    }
+    if elements.len() <= SHARE {
+        return compute.simd().dispatch(Op(elements));
+    }
+    let (left, right) = elements.split_at(half(elements.len()));
+    let (left, right) =
+        join(compute, || sum_of_squares(compute, left), || sum_of_squares(compute, right));
+    left + right
+}
+
+#[inline(always)]
+fn square<S: Simd>(simd: S, mut group: F32x16<S>) -> F32x16<S> {
+    for v in 0..F32x16::<S>::VECTORS {
+        group.0[v] = simd.mul_f32s(group.0[v], group.0[v]);
+    }
+    group
+}
+
+/// What clipping does to each element.
+#[derive(Clone, Copy)]
+enum Change {
+    Limit(f32),
+    Scale(f32),
+}
+
+#[derive(Clone, Copy)]
+struct Limit(f32);
+
+impl Lanewise<1, 0> for Limit {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [g]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
+        let (high, low) = (simd.splat_f32s(self.0), simd.splat_f32s(-self.0));
+        let g = simd.select_f32s(simd.greater_than_f32s(g, high), high, g);
+        [simd.select_f32s(simd.less_than_f32s(g, low), low, g)]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl Lanewise<1, 0> for Scale {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [g]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
+        [simd.mul_f32s(g, simd.splat_f32s(self.0))]
+    }
+}
+
+fn each_share(compute: &Compute, gradient: &mut [f32], change: Change) {
+    fn halve(compute: &Compute, gradient: &mut [f32], change: Change) {
+        if gradient.len() <= SHARE {
+            change_all(compute.simd(), gradient, change);
+        } else {
+            let (left, right) = gradient.split_at_mut(half(gradient.len()));
+            join(compute, || halve(compute, left, change), || halve(compute, right, change));
+        }
+    }
+    compute.install(|| halve(compute, gradient, change));
+}
+
+fn change_all(simd: InstructionSet, gradient: &mut [f32], change: Change) {
+    struct Op<'a>(&'a mut [f32], Change);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            match self.1 {
+                Change::Limit(limit) => zip(simd, [self.0], [], Limit(limit)),
+                Change::Scale(factor) => zip(simd, [self.0], [], Scale(factor)),
+            }
+        }
+    }
+    simd.dispatch(Op(gradient, change));
+}
+
+/// Both, at once where there are threads.
+fn join<A: Send, B: Send>(
+    compute: &Compute,
+    left: impl FnOnce() -> A + Send,
+    right: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if compute.threads() == 1 { (left(), right()) } else { rayon::join(left, right) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 70.0 - 0.7).collect()
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
+
+    #[test]
+    fn as_pytorch_clips() {
+        let text = include_str!("../../tests/golden/optimisers.json");
+        let golden: serde_json::Value = serde_json::from_str(text).unwrap();
+        let numbers = |values: &serde_json::Value| -> Vec<f64> {
+            values.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+        };
+        let start = numbers(&golden["gradients"][0]);
+        let golden = &golden["clipped"];
+        for set in InstructionSet::available() {
+            let compute = Compute::new(set, 1).unwrap();
+            for (clip, name) in [(Clip::Norm(1.5), "by_norm"), (Clip::Value(0.5), "by_value")] {
+                let mut g: Vec<f32> = start.iter().map(|&g| g as f32).collect();
+                let norm = clip.apply(&compute, &mut g).unwrap();
+                assert!((norm / golden["norm"].as_f64().unwrap() - 1.0).abs() < 5e-7, "{norm}");
+                for (found, expected) in g.iter().zip(numbers(&golden[name])) {
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error < 2e-7 * expected.abs(), "{set}, {clip}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_bits_on_any_threads_and_instruction_set() {
+        for n in (0..=67).chain([16_383, 16_384, 16_385, 100_003]) {
+            let start = gradient(n);
+            let exact = start.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+            let run = |compute: &Compute, clip: Clip| {
+                let mut g = start.clone();
+                let norm = clip.apply(compute, &mut g).unwrap();
+                (norm.to_bits(), bits(&g))
+            };
+            for clip in [Clip::Norm(0.3), Clip::Norm(1e9), Clip::Value(0.3)] {
+                let serial = Compute::new(InstructionSet::SCALAR, 1).unwrap();
+                let expected = run(&serial, clip);
+                let norm = f64::from_bits(expected.0);
+                assert!((norm - exact).abs() <= 5e-7 * exact, "n={n}: {norm} {exact}");
+                for set in InstructionSet::available() {
+                    for threads in [1, 3] {
+                        let compute = Compute::new(set, threads).unwrap();
+                        assert_eq!(run(&compute, clip), expected, "{set}, {threads}, n={n}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_gradient_keeps_its_bits() {
+        let mut g = gradient(40);
+        Clip::Norm(1e3).apply(&Compute::serial(), &mut g).unwrap();
+        Clip::Value(1e3).apply(&Compute::serial(), &mut g).unwrap();
+        assert_eq!(bits(&g), bits(&gradient(40)));
+    }
+
+    #[test]
+    fn what_cannot_be_clipped_is_an_error() {
+        for (value, found) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "inf"), (2e19, "inf")] {
+            let mut g = gradient(40);
+            g[17] = value;
+            for clip in [Clip::Norm(1.0), Clip::Value(1.0)] {
+                let before = bits(&g);
+                let message = clip.apply(&Compute::serial(), &mut g).unwrap_err().to_string();
+                assert!(message.starts_with(&format!("the norm of the gradient is {found}")));
+                assert_eq!(bits(&g), before);
+            }
+        }
+        for limit in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let message = Clip::Norm(limit).validate().unwrap_err().to_string();
+            assert!(message.starts_with("`clip`: expected a finite number above 0"), "{message}");
+        }
+    }
+}
