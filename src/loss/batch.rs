@@ -33,9 +33,9 @@ pub(crate) trait Rows<const N: usize>: Send + Sized {
 
 /// One term over the rows of views that fit together.
 pub(crate) struct TermRows<'a, T, const I: usize, const G: usize> {
-    term: T,
-    gradients: [ArrayViewMut2<'a, f32>; G],
-    inputs: [ArrayView2<'a, f32>; I],
+    pub(super) term: T,
+    pub(super) gradients: [ArrayViewMut2<'a, f32>; G],
+    pub(super) inputs: [ArrayView2<'a, f32>; I],
     /// By what a sum over these rows is divided in the end.
     divisor: f64,
     /// By what gradients are multiplied.
@@ -102,6 +102,9 @@ fn check(
     Ok(())
 }
 
+/// What unwraps the rows of views that were checked.
+pub(super) const CONTIGUOUS: &str = "rows were found contiguous on entry";
+
 impl<T: Term<I, G>, const I: usize, const G: usize> Rows<1> for TermRows<'_, T, I, G> {
     fn len(&self) -> usize {
         self.inputs[0].nrows()
@@ -125,7 +128,6 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Rows<1> for TermRows<'_, T, 
         index: usize,
         first: usize,
     ) -> Result<[f64; 1]> {
-        const CONTIGUOUS: &str = "rows were found contiguous on entry";
         let gradients = self
             .gradients
             .each_mut()

@@ -244,6 +244,7 @@ mod tests {
             twin: reference::bernoulli,
             elements: elements(ordinary.clone().chain(signed).collect()),
             value_ulps: 3.0,
+            value_size: |_, value| value,
             gradient_ulps: [3.0],
             underflow: f64::from(f32::MIN_POSITIVE),
             gradient_size: |[l, t], _| {

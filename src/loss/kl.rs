@@ -1,4 +1,4 @@
-//! KL divergence of a diagonal Gaussian from the standard normal prior.
+//! KL divergence of a diagonal Gaussian from a normal prior.
 //!
 //! For one latent dimension with mean `μ`, log-variance `v` and so σ = e^{v/2}:
 //!
@@ -6,6 +6,11 @@
 //! KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + expm1(v) − v)  =  −½(1 + v − e^v − μ²)
 //! dmu     = μ
 //! dlogvar = ½·expm1(v)
+//!
+//! KL(N(μ, σ²) ‖ N(m, s²)) = ½((μ−m)²/s² + expm1(u) − u),  u = v − ln s²
+//!                         = ½(σ²/s² + (μ−m)²/s² − 1) − ln(σ/s)
+//! dmu     = (μ−m)/s²
+//! dlogvar = ½·expm1(u)  =  ½(σ²/s² − 1)
 //! ```
 //!
 //! The two forms are the same number; the one with `expm1` does not subtract 1 from a number
@@ -13,7 +18,8 @@
 //!
 //! # Derivation
 //! KL = E[ln q(z) − ln p(z)] with ln q = −½(v + (z−μ)²/σ² + ln 2π) and ln p = −½(z² + ln 2π). Under q
-//! the mean of (z−μ)²/σ² is 1 and that of z² is μ² + σ²: KL = ½(μ² + e^v − 1 − v).
+//! the mean of (z−μ)²/σ² is 1 and that of z² is μ² + σ²: KL = ½(μ² + e^v − 1 − v). Another prior
+//! is the same in units of s about m: μ becomes (μ−m)/s, v becomes u.
 //!
 //! # Method
 //! 1. For |v| ≥ 1, `expm1(v) − v` as it stands loses at most two bits.
@@ -24,13 +30,22 @@
 //!
 //! # Contract, of every function here
 //! - Each element is within 3 ULP, `dmu` (before scaling) exact, `dlogvar` within 1 ULP.
+//! - Under a prior N(m, s²) with s ≠ 1 the numbers 1/s² and ln s² are rounded to f32 and then exact:
+//!   each element is within 3 + |u| ULP, `dmu` within 2, `dlogvar` within 2 + |u| (u is rounded
+//!   before it is an exponent).
 //! - μ = ±∞ or v = ±∞ give +∞; so do |μ| > 1.8e19 and v > 88.72, where f32 overflows. NaN gives NaN
 //!   for the total and for its own gradients. −0 is as 0.
 //!
 //! Source: Kingma & Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
 
+mod prior;
+
+pub(crate) use prior::NormalKl;
+pub use prior::Prior;
+
 use super::Reduction;
 use super::batch::TermRows;
+use super::row_sums::row_sums;
 use super::term::{Range, Term, ValueOf};
 use crate::error::expect_length;
 use crate::math::exp::expm1;
@@ -95,25 +110,87 @@ pub fn per_dimension(
     mu: &[f32],
     logvar: &[f32],
 ) -> Result<()> {
-    struct Op<'a>(&'a mut [f32], [&'a [f32]; 2]);
+    per_dimension_prior(simd, out, mu, logvar, Prior::default())
+}
+
+/// [`per_dimension`] under another prior.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the lengths differ;
+/// [`Error::Config`](crate::Error::Config) for a prior that is none.
+pub fn per_dimension_prior(
+    simd: InstructionSet,
+    out: &mut [f32],
+    mu: &[f32],
+    logvar: &[f32],
+    prior: Prior,
+) -> Result<()> {
+    struct Op<'a>(&'a mut [f32], [&'a [f32]; 2], NormalKl);
     impl WithSimd for Op<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            zip(simd, [self.0], self.1, ValueOf(StandardNormalKl));
+            zip(simd, [self.0], self.1, self.2);
         }
     }
+    prior.validate()?;
     expect_length("mu", out.len(), mu.len())?;
     expect_length("logvar", out.len(), logvar.len())?;
-    simd.dispatch(Op(out, [mu, logvar]));
+    simd.dispatch(Op(out, [mu, logvar], NormalKl::new(prior)));
     Ok(())
 }
 
-impl Lanewise<1, 2> for ValueOf<StandardNormalKl, 2> {
+impl Lanewise<1, 2> for NormalKl {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, _: [S::f32s; 1], inputs: [S::f32s; 2]) -> [S::f32s; 1] {
-        [self.0.lane(simd, inputs).0]
+        [self.lane(simd, inputs).0]
     }
+}
+
+/// The divergence of each row of a batch, in nats: `out[i]` is the sum over `mu[i, ..]` and
+/// `logvar[i, ..]`, overwritten.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if shapes or lengths differ;
+/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
+/// [`Error::Config`](crate::Error::Config) for a prior that is none.
+pub fn per_example(
+    compute: &Compute,
+    out: &mut [f64],
+    mu: ArrayView2<f32>,
+    logvar: ArrayView2<f32>,
+    prior: Prior,
+) -> Result<()> {
+    prior.validate()?;
+    expect_length("out", mu.nrows(), out.len())?;
+    let inputs = [("mu", mu), ("logvar", logvar)];
+    let term = ValueOf(NormalKl::new(prior));
+    row_sums(compute, TermRows::new(term, [], inputs, 1.0, Reduction::Sum)?, out)
+}
+
+/// The mean over a batch of each latent dimension's divergence, in nats: `out[j]` is the mean of
+/// column j, overwritten.
+///
+/// Dimensions near 0 carry nothing of the data: the posterior has collapsed onto the prior there.
+///
+/// # Errors
+/// As [`per_example`], with one of `out` for each latent dimension, and for no rows.
+pub fn dimension_means(
+    compute: &Compute,
+    out: &mut [f64],
+    mu: ArrayView2<f32>,
+    logvar: ArrayView2<f32>,
+    prior: Prior,
+) -> Result<()> {
+    prior.validate()?;
+    expect_length("out", mu.ncols(), out.len())?;
+    let inputs = [("mu", mu), ("logvar", logvar)];
+    let term = ValueOf(NormalKl::new(prior));
+    let rows = TermRows::new(term, [], inputs, 1.0, Reduction::BatchMean)?;
+    let divisor = rows.divisor();
+    rows.column_sums(compute, out);
+    out.iter_mut().for_each(|sum| *sum /= divisor);
+    Ok(())
 }
 
 /// The divergence of N(`mu[B, Z]`, exp(`logvar[B, Z]`)) from N(0, 1), reduced, in nats.
@@ -139,8 +216,7 @@ pub fn forward(
     logvar: ArrayView2<f32>,
     reduction: Reduction,
 ) -> Result<f64> {
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    TermRows::new(ValueOf(StandardNormalKl), [], inputs, 1.0, reduction)?.reduced(compute)
+    forward_prior(compute, mu, logvar, Prior::default(), reduction)
 }
 
 /// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward`], whose value it
@@ -159,9 +235,55 @@ pub fn forward_backward(
     logvar: ArrayView2<f32>,
     reduction: Reduction,
 ) -> Result<f64> {
+    forward_backward_prior(compute, dmu, dlogvar, mu, logvar, Prior::default(), reduction)
+}
+
+/// [`forward`] under another prior.
+///
+/// # Errors
+/// As [`forward`], and [`Error::Config`](crate::Error::Config) for a prior that is none.
+///
+/// ```
+/// use elbo::{Compute, loss::{Reduction, kl}};
+/// use ndarray::array;
+///
+/// // N(1, 4) from itself.
+/// let (mu, logvar) = (array![[1.0]], array![[4.0_f32.ln()]]);
+/// let prior = kl::Prior { mean: 1.0, std: 2.0 };
+/// let compute = Compute::serial();
+/// let kl = kl::forward_prior(&compute, mu.view(), logvar.view(), prior, Reduction::Sum)?;
+/// assert_eq!(kl, 0.0);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn forward_prior(
+    compute: &Compute,
+    mu: ArrayView2<f32>,
+    logvar: ArrayView2<f32>,
+    prior: Prior,
+    reduction: Reduction,
+) -> Result<f64> {
+    prior.validate()?;
+    let inputs = [("mu", mu), ("logvar", logvar)];
+    TermRows::new(ValueOf(NormalKl::new(prior)), [], inputs, 1.0, reduction)?.reduced(compute)
+}
+
+/// [`forward_backward`] under another prior: `dmu = (μ−m)/s²/n`, `dlogvar = ½·expm1(v − ln s²)/n`.
+///
+/// # Errors
+/// As [`forward_prior`], and then the gradients are left as they were.
+pub fn forward_backward_prior(
+    compute: &Compute,
+    dmu: ArrayViewMut2<f32>,
+    dlogvar: ArrayViewMut2<f32>,
+    mu: ArrayView2<f32>,
+    logvar: ArrayView2<f32>,
+    prior: Prior,
+    reduction: Reduction,
+) -> Result<f64> {
+    prior.validate()?;
     let gradients = [("dmu", dmu), ("dlogvar", dlogvar)];
     let inputs = [("mu", mu), ("logvar", logvar)];
-    TermRows::new(StandardNormalKl, gradients, inputs, 1.0, reduction)?.reduced(compute)
+    TermRows::new(NormalKl::new(prior), gradients, inputs, 1.0, reduction)?.reduced(compute)
 }
 
 #[cfg(test)]
@@ -187,6 +309,7 @@ mod tests {
             twin: reference::standard_normal_kl,
             elements: elements(ordinary.clone().chain(signed).collect()),
             value_ulps: 3.0,
+            value_size: |_, value| value,
             gradient_ulps: [0.0, 1.0],
             underflow: 0.0,
             gradient_size: |_, gradients| gradients,

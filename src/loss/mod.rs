@@ -16,7 +16,8 @@
 //! | [`bernoulli`] | `max(l,0) − l·t + ln(1+e^{−\|l\|})` | `σ(l) − t` |
 //! | [`probabilities`] | `−[t·max(ln x,−100) + (1−t)·max(ln(1−x),−100)]` | `(x−t)/max(x(1−x), 1e−12)` |
 //! | [`squared_error`] | `(x−t)²` | `2(x−t)` |
-//! | [`kl`] | `½(μ² + expm1(v) − v)` | `μ`, `½·expm1(v)` |
+//! | [`kl`] | `½(μ² + expm1(v) − v)`; any normal prior | `μ`, `½·expm1(v)` |
+//! | [`importance`] | `−ln mean_k w_k` over samples of z | per sample, weighted |
 //! | [`elbo`] | the first and the last, fused | all three |
 //!
 //! Every module has `forward`, and `forward_backward` which overwrites the gradients and returns
@@ -74,12 +75,15 @@
 
 pub mod bernoulli;
 pub mod elbo;
+pub mod importance;
 pub mod kl;
 pub mod probabilities;
 pub mod squared_error;
 
 pub(crate) mod batch;
+mod column_sums;
 mod reduction;
+mod row_sums;
 pub(crate) mod short_rows;
 pub(crate) mod term;
 

@@ -136,6 +136,7 @@ mod tests {
             twin: reference::bernoulli_probability,
             elements: elements(ordinary.clone().chain(edges).collect()),
             value_ulps: 3.0,
+            value_size: |_, value| value,
             gradient_ulps: [3.0],
             underflow: 0.0,
             gradient_size: |_, gradients| gradients,

@@ -37,6 +37,17 @@ pub(crate) fn standard_normal_kl([mu, v]: [f64; 2]) -> (f64, [f64; 2]) {
     (0.5 * (mu * mu + spread), [mu, 0.5 * v.exp_m1()])
 }
 
+/// `[mu, logvar]` and the prior's `[mean, 1/variance, ln variance]` → divergence, `[dmu, dlogvar]`.
+pub(crate) fn normal_kl([mu, v]: [f64; 2], [mean, inverse, log]: [f64; 3]) -> (f64, [f64; 2]) {
+    let (spread, [_, dv]) = standard_normal_kl([0.0, v - log]);
+    (0.5 * (mu - mean) * (mu - mean) * inverse + spread, [(mu - mean) * inverse, dv])
+}
+
+/// `[z, logvar, epsilon]` → ln q(z|x) − ln p(z) for z = mu + sigma·epsilon, under N(0, 1).
+pub(crate) fn log_ratio([z, v, epsilon]: [f64; 3]) -> (f64, [f64; 0]) {
+    (0.5 * (z * z - v - epsilon * epsilon), [])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,6 +104,7 @@ mod tests {
             twin: reference::squared_error,
             elements,
             value_ulps: 2.0,
+            value_size: |_, value| value,
             gradient_ulps: [1.0],
             underflow: 0.0,
             gradient_size: |_, gradients| gradients,

@@ -32,6 +32,7 @@
 //! # Ok::<(), elbo::Error>(())
 //! ```
 
+pub(crate) mod double;
 pub(crate) mod exp;
 pub(crate) mod fixed_point;
 pub(crate) mod log;
