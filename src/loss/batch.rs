@@ -82,8 +82,12 @@ impl<'a, T: Term<I, G>, const I: usize, const G: usize> TermRows<'a, T, I, G> {
     /// The reduced term; the gradients are written.
     pub(crate) fn reduced(self, compute: &Compute) -> Result<f64> {
         let divisor = self.divisor;
-        let [sum] = total(compute, self)?;
-        Ok(sum / divisor)
+        Ok(self.sum(compute)? / divisor)
+    }
+
+    /// The sum over all rows, not divided by anything; the gradients are written.
+    pub(crate) fn sum(self, compute: &Compute) -> Result<f64> {
+        total(compute, self).map(|[sum]| sum)
     }
 }
 

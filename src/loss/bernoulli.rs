@@ -35,6 +35,10 @@
 //! Source: the identity is the one that `torch.nn.functional.binary_cross_entropy_with_logits`
 //! documents; the arrangement of the steps is this crate's.
 
+pub(crate) mod weighted;
+
+pub use weighted::{forward_backward_weighted, forward_weighted};
+
 use super::Reduction;
 use super::batch::TermRows;
 use super::term::{Range, Term, ValueOf};
@@ -123,7 +127,7 @@ const LIMIT: f32 = 88.0;
 /// Half of what a general exponential must do: it never overflows. Masks are dear in AVX-512 (about
 /// one operation in a cycle), so the range ends by an integer minimum.
 #[inline(always)]
-fn exp_of_minus<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
+pub(crate) fn exp_of_minus<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
     let bits = simd.min_u32s(simd.transmute_u32s_f32s(a), simd.splat_u32s(LIMIT.to_bits()));
     let a = simd.transmute_f32s_u32s(bits);
     // −a = n·ln 2 − r. Adding 1.5·2²³ + 127 rounds n to a whole number and leaves its biased

@@ -74,7 +74,12 @@
 //! ```
 
 pub mod bernoulli;
+pub mod capacity;
+pub mod continuous_bernoulli;
+pub mod convention;
 pub mod elbo;
+pub mod free_bits;
+pub mod gaussian;
 pub mod importance;
 pub mod kl;
 pub mod probabilities;

@@ -21,6 +21,10 @@
 //!
 //! Source: PyTorch's documentation of `BCELoss` (the floor) and the floor of its derivative.
 
+pub(crate) mod sigmoid;
+
+pub use sigmoid::{forward_backward_sigmoid, forward_sigmoid};
+
 use super::Reduction;
 use super::batch::TermRows;
 use super::term::{Range, Term, ValueOf};

@@ -48,6 +48,51 @@ pub(crate) fn log_ratio([z, v, epsilon]: [f64; 3]) -> (f64, [f64; 0]) {
     (0.5 * (z * z - v - epsilon * epsilon), [])
 }
 
+/// `[logit, target]` and the weight of the ones → loss, `[dlogit]`.
+pub(crate) fn weighted_bernoulli([l, t]: [f64; 2], p: f64) -> (f64, [f64; 1]) {
+    let (ones, [down]) = bernoulli([l, 1.0]);
+    let (zeros, [up]) = bernoulli([l, 0.0]);
+    (p * t * ones + (1.0 - t) * zeros, [p * t * down + (1.0 - t) * up])
+}
+
+/// `[mu, logvar]` → max(lambda, divergence from N(0, 1)), `[dmu, dlogvar]`.
+pub(crate) fn element_free_bits(inputs: [f64; 2], lambda: f64) -> (f64, [f64; 2]) {
+    let (kl, gradients) = standard_normal_kl(inputs);
+    if kl <= lambda { (lambda, [0.0; 2]) } else { (kl, gradients) }
+}
+
+/// `[mean, logvar, target]` → loss, `[dmean, dlogvar]`.
+pub(crate) fn gaussian([m, s, t]: [f64; 3]) -> (f64, [f64; 2]) {
+    let scaled = (m - t) * (-s).exp();
+    let square = (m - t) * scaled;
+    (0.5 * (square + s + std::f64::consts::TAU.ln()), [scaled, 0.5 * (1.0 - square)])
+}
+
+/// `[output, target]` → squared error of its tanh, `[doutput]`.
+pub(crate) fn tanh_squared_error([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
+    // 1 − tanh² without its cancellation.
+    let slope = (1.0 / l.cosh()).powi(2);
+    ((l.tanh() - t).powi(2), [2.0 * (l.tanh() - t) * slope])
+}
+
+/// `[logit, target]` → loss, `[dlogit]`. The gradient at target 0 is the mean.
+pub(crate) fn continuous_bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
+    let a = l.abs();
+    let wrong = if l > 0.0 { 1.0 - t } else { t };
+    // ln((1 − e^{−a})/a) and 1/a − 1/(e^a − 1); both cancel near 0.
+    let (normaliser, mean) = if a < 0.05 {
+        let square = a * a;
+        (
+            -a / 2.0 + square * (1.0 / 24.0 - square * (1.0 / 2880.0 - square / 181_440.0)),
+            0.5 - a * (1.0 / 12.0 - square * (1.0 / 720.0 - square / 30240.0)),
+        )
+    } else {
+        ((-(-a).exp_m1() / a).ln(), 1.0 / a - 1.0 / a.exp_m1())
+    };
+    let away = wrong - mean;
+    (a * wrong + normaliser, [if l > 0.0 { away } else { -away }])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,10 @@
 //!   ±∞ gives +∞ and the gradient ±∞. A square beyond f32's range is +∞.
 //! - Each element of the loss is within 2 ULP, each gradient (before scaling) within 1 ULP.
 
+pub(crate) mod tanh;
+
+pub use tanh::{forward_backward_tanh, forward_tanh};
+
 use super::Reduction;
 use super::batch::TermRows;
 use super::term::{Range, Term, ValueOf};

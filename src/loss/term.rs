@@ -112,6 +112,8 @@ pub(crate) struct Range {
 impl Range {
     /// From 0 to 1.
     pub(crate) const UNIT: Self = Self { mask: u32::MAX, largest: 1.0, name: "[0, 1]" };
+    /// From −1 to 1.
+    pub(crate) const SYMMETRIC: Self = Self { mask: u32::MAX >> 1, largest: 1.0, name: "[-1, 1]" };
     /// Anything but NaN and ±∞.
     pub(crate) const FINITE: Self =
         Self { mask: u32::MAX >> 1, largest: f32::MAX, name: "the finite numbers" };
@@ -339,6 +341,12 @@ mod tests {
         let next = f32::from_bits(1.0_f32.to_bits() + 1);
         for value in [next, -f32::from_bits(1), -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
             assert!(!Range::UNIT.contains(value), "{value}");
+        }
+        for value in [0.0, -0.0, f32::from_bits(1), -0.5, 1.0, -1.0] {
+            assert!(Range::SYMMETRIC.contains(value), "{value}");
+        }
+        for value in [next, -next, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+            assert!(!Range::SYMMETRIC.contains(value), "{value}");
         }
         for value in [0.0, -0.0, f32::MAX, f32::MIN, -1.0] {
             assert!(Range::FINITE.contains(value), "{value}");

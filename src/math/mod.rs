@@ -36,7 +36,7 @@ pub(crate) mod double;
 pub(crate) mod exp;
 pub(crate) mod fixed_point;
 pub(crate) mod log;
-mod polynomial;
+pub(crate) mod polynomial;
 pub(crate) mod sigmoid;
 pub(crate) mod tanh;
 pub(crate) mod trig;
