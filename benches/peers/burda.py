@@ -253,7 +253,7 @@ def arguments():
         ("--test-seed", int, 0, "of the test's binarisation and draws"),
         ("--test-rows", int, 10_000, "how many rows of the test"),
         ("--check", int, 0, "rows to compare the evaluation with others on"),
-        ("--test-binarised", str, None, "a test set of zeros and ones, .npy"),
+        ("--test-binarised", str, None, "binarised test set, .npy: 0 or above"),
         ("--save-test", str, None, "file for the binarised test set, .npy"),
         ("--save", str, None, "file for the weights, .safetensors"),
     ]:
@@ -264,13 +264,14 @@ def arguments():
 def main():
     args = arguments()
     if args.test_binarised:
-        test = np.load(args.test_binarised).reshape(-1, WIDTHS[0]).astype(np.float32)
+        test = (np.load(args.test_binarised).reshape(-1, WIDTHS[0]) > 0).astype(np.float32)
     else:
         grey = images(args.folder, "t10k-images-idx3-ubyte")
         uniform = np.random.default_rng(args.test_seed).random(grey.shape, np.float32)
         test = (uniform < grey).astype(np.float32)
     if args.save_test:
-        np.save(args.save_test, test.astype(np.uint8))
+        # As grey values, which is how elbo reads bytes.
+        np.save(args.save_test, (255 * test).astype(np.uint8))
 
     layers, bounds = train(images(args.folder, "train-images-idx3-ubyte"), args)
     if args.save:
