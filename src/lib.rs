@@ -97,11 +97,13 @@ pub mod simd;
 pub mod train;
 pub mod vae;
 
+mod augmentation;
 mod compute;
 mod dataset;
 
+pub use augmentation::Augmentation;
 pub use compute::Compute;
-pub use dataset::{Dataset, Element};
+pub use dataset::{Conditioned, Dataset, Element, Labelled};
 pub use error::{Error, Result};
 
 /// The examples of the README, as doctests.

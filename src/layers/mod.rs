@@ -4,10 +4,14 @@
 //! line whether it overwrites or accumulates; gradients carry a `d`. A layer's backward needs
 //! only what its arguments name: no tape, no graph.
 //!
-//! The three layers of an MLP VAE:
+//! The three layers that an MLP VAE cannot do without:
 //! [`dense`] `y = x·Wᵀ + b`, [`relu`] `y = max(x, 0)`, and [`reparameterise`]
-//! `z = μ + e^{v/2}·ε`.
+//! `z = μ + e^{v/2}·ε`. In place of the rectifier any other [`activation`]; before it
+//! [`layer_norm`], behind it [`dropout`].
 
+pub mod activation;
 pub mod dense;
+pub mod dropout;
+pub mod layer_norm;
 pub mod relu;
 pub mod reparameterise;

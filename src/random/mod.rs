@@ -85,6 +85,16 @@ pub enum Stream {
     Prior = 3,
     /// The noise of the reparameterisation in evaluation.
     Evaluate = 4,
+    /// Which units of a hidden layer fall silent in training.
+    Dropout = 5,
+    /// Grey values drawn as black or white in training.
+    Binarise = 6,
+    /// Grey levels spread over their intervals in training.
+    Dequantise = 7,
+    /// Grey values drawn as black or white in evaluation.
+    EvaluateBinarise = 8,
+    /// Grey levels spread over their intervals in evaluation.
+    EvaluateDequantise = 9,
 }
 
 /// Rows and steps must be below this.

@@ -43,6 +43,14 @@ impl RowKey {
         }
     }
 
+    /// The row from column `columns` on, a multiple of 64, as a row of its own.
+    #[inline(always)]
+    pub(crate) fn skip(mut self, columns: usize) -> Self {
+        debug_assert!(columns.is_multiple_of(GROUP) && columns <= COLUMN_LIMIT);
+        self.counter[0] = self.counter[0].wrapping_add((columns / 4) as u32);
+        self
+    }
+
     /// The key, and the counter of block `block`, which is below 2²⁴.
     #[inline(always)]
     pub(super) fn block(&self, block: u32) -> ([u32; 4], [u32; 2]) {
@@ -347,12 +355,13 @@ mod tests {
     }
 
     /// Seeds, steps and rows that use every bit of their fields.
-    const PLACES: [(u64, Stream, u64, u64); 5] = [
+    const PLACES: [(u64, Stream, u64, u64); 6] = [
         (0, Stream::Initialise, 0, 0),
         (1, Stream::Noise, 1, 2),
         (0x0123_4567_89ab_cdef, Stream::Prior, 0xffff_ffff, 0x1_0000_0000),
         (u64::MAX, Stream::Evaluate, (1 << 48) - 1, (1 << 48) - 1),
         (42, Stream::Shuffle, 0x1234_5678_9abc, 0xcba9_8765_4321),
+        (3, Stream::EvaluateDequantise, 9, 8),
     ];
 
     #[test]

@@ -1,5 +1,9 @@
 //! Where the rows of a batch come from.
 
+mod conditioned;
+
+pub use conditioned::{Conditioned, Labelled};
+
 use ndarray::{ArrayBase, Data, Ix2};
 
 /// Rows of numbers that can be read in any order, from any thread.
@@ -16,6 +20,18 @@ pub trait Dataset: Sync {
 
     /// Overwrites `out`, of length D, with row `row`.
     fn read_row(&self, row: usize, out: &mut [f32]);
+
+    /// C, the width of the condition vector that comes with each row; 0 if none does. Wrap data in
+    /// [`Conditioned`] or [`Labelled`] to give it one.
+    fn conditions(&self) -> usize {
+        0
+    }
+
+    /// Overwrites `out`, of length C, with the condition of row `row`.
+    fn read_condition(&self, row: usize, out: &mut [f32]) {
+        let _ = row;
+        assert!(out.is_empty(), "data without conditions");
+    }
 }
 
 /// A number that a [`Dataset`] in memory can be made of. Sealed: `f32` and `u8`.
