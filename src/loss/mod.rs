@@ -84,6 +84,7 @@ pub mod importance;
 pub mod kl;
 pub mod probabilities;
 pub mod squared_error;
+pub mod total_correlation;
 
 pub(crate) mod batch;
 mod column_sums;

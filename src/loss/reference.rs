@@ -1,5 +1,9 @@
 //! Plain f64 twins of the losses: the formulas of the modules, an element at a time.
 
+use super::kl::{NormalKl, Prior};
+use super::total_correlation::TcWeights;
+use ndarray::Array2;
+
 /// `[logit, target]` → loss, `[dlogit]`.
 pub(crate) fn bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
     let softplus = (-l.abs()).exp().ln_1p();
@@ -91,6 +95,81 @@ pub(crate) fn continuous_bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
     };
     let away = wrong - mean;
     (a * wrong + normaliser, [if l > 0.0 { away } else { -away }])
+}
+
+/// What [`total_correlation`] returns.
+pub(crate) struct TotalCorrelation {
+    /// Mutual information, total correlation, dimension-wise KL.
+    pub(crate) parts: [f64; 3],
+    /// The mean of the magnitudes of the four logarithms' terms.
+    pub(crate) magnitude: f64,
+    /// By z, μ and v: the gradient, and the sum of the magnitudes of its terms.
+    pub(crate) gradients: [(Array2<f64>, Array2<f64>); 3],
+}
+
+/// The three parts and the gradients of their weighted sum, pair by pair.
+pub(crate) fn total_correlation(
+    inputs: &[Array2<f32>; 3],
+    weights: TcWeights,
+    dataset_size: usize,
+    prior: Prior,
+) -> TotalCorrelation {
+    let [z, mu, v] = inputs.each_ref().map(|array| array.mapv(f64::from));
+    let (rows, latent) = z.dim();
+    let (b, ln_2_pi) = (rows as f64, std::f64::consts::TAU.ln());
+    let ln_weight = (dataset_size as f64 * b).ln();
+    let NormalKl { mean, inverse_variance, log_variance } = NormalKl::new(prior);
+    let [mean, inverse, log] = [mean, inverse_variance, log_variance].map(f64::from);
+    let [alpha, beta, gamma] = [weights.alpha, weights.beta, weights.gamma].map(f64::from);
+    let log_sum = |logs: &[f64]| {
+        let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        largest + logs.iter().map(|l| (l - largest).exp()).sum::<f64>().ln()
+    };
+    let (mut parts, mut magnitude) = ([0.0; 3], 0.0);
+    let mut gradients = [(); 3].map(|()| (Array2::zeros(z.dim()), Array2::zeros(z.dim())));
+    for i in 0..rows {
+        let square = |j: usize, d: usize| (z[[i, d]] - mu[[j, d]]).powi(2) * (-v[[j, d]]).exp();
+        let density = |j: usize, d: usize| -0.5 * (square(j, d) + v[[j, d]] + ln_2_pi);
+        let column = |d: usize| (0..rows).map(|j| density(j, d)).collect::<Vec<f64>>();
+        let joint: Vec<f64> = (0..rows).map(|j| (0..latent).map(|d| density(j, d)).sum()).collect();
+        let aggregate = log_sum(&joint);
+        let marginals: Vec<f64> = (0..latent).map(|d| log_sum(&column(d))).collect();
+        let from_mean = |d: usize| z[[i, d]] - mean;
+        let of_prior: f64 =
+            (0..latent).map(|d| -0.5 * (from_mean(d).powi(2) * inverse + log + ln_2_pi)).sum();
+        let product: f64 = marginals.iter().map(|m| m - ln_weight).sum();
+        parts[0] += (joint[i] - (aggregate - ln_weight)) / b;
+        parts[1] += (aggregate - ln_weight - product) / b;
+        parts[2] += (product - of_prior) / b;
+        magnitude += (aggregate.abs()
+            + ln_weight
+            + marginals.iter().map(|m| m.abs() + ln_weight).sum::<f64>()
+            + (0..latent).map(|d| square(i, d) + v[[i, d]].abs() + 1.0).sum::<f64>()
+            + of_prior.abs())
+            / b;
+        for d in 0..latent {
+            // A difference may be much smaller than what it is the difference of.
+            let mut add = |which: usize, row: usize, term: f64, size: f64| {
+                gradients[which].0[[row, d]] += term;
+                gradients[which].1[[row, d]] += size.abs();
+            };
+            let pull = gamma * from_mean(d) * inverse / b;
+            add(0, i, pull, pull);
+            for j in 0..rows {
+                let u = (z[[i, d]] - mu[[j, d]]) * (-v[[j, d]]).exp();
+                let own = if i == j { alpha } else { 0.0 };
+                let joint = (beta - alpha) * (joint[j] - aggregate).exp();
+                let marginal = (gamma - beta) * (density(j, d) - marginals[d]).exp();
+                for c in [own / b, joint / b, marginal / b] {
+                    add(0, i, -c * u, c * u);
+                    add(1, j, c * u, c * u);
+                    let stretch = square(j, d);
+                    add(2, j, 0.5 * c * (stretch - 1.0), c * (stretch + 1.0));
+                }
+            }
+        }
+    }
+    TotalCorrelation { parts, magnitude, gradients }
 }
 
 #[cfg(test)]

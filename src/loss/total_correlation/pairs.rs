@@ -1,0 +1,525 @@
+//! The passes over all pairs of rows: see the [module](super) for what they compute and why so.
+
+use super::{TcWeights, grow};
+use crate::gemm::transpose;
+use crate::loss::bernoulli::exp_of_minus;
+use crate::loss::kl::NormalKl;
+use crate::math::double;
+use crate::math::exp::exp;
+use crate::math::log::log;
+use crate::simd::LANES;
+use crate::simd::aligned::AlignedBuffer;
+use crate::simd::lanes::F32x16;
+use pulp::{Simd, WithSimd};
+use std::f64::consts::TAU;
+
+/// Rows j that go together: their sums for sixteen rows i fit into the first-level cache.
+const TILE: usize = 64;
+/// A sum of e^{−P} below this is computed again with the least P subtracted.
+const VANISHED: f32 = 1e-18;
+
+/// Numbers of sixteen rows i for each j of a tile, on cache lines.
+#[repr(align(64))]
+struct Tile([[f32; LANES]; TILE]);
+
+impl Tile {
+    const ZERO: Self = Self([[0.0; LANES]; TILE]);
+}
+
+/// One latent dimension of all rows, in whole groups of sixteen, zeros after the last row.
+#[derive(Default)]
+pub(super) struct Dimension {
+    pub(super) z: AlignedBuffer,
+    pub(super) mu: AlignedBuffer,
+    pub(super) logvar: AlignedBuffer,
+    /// e^{−v}.
+    precision: AlignedBuffer,
+    /// ½e^{−v}.
+    half_precision: AlignedBuffer,
+    /// ½(v − least v).
+    excess: AlignedBuffer,
+    /// M: the logarithm of the highest density of any row.
+    largest: f64,
+    pub(super) dz: AlignedBuffer,
+    pub(super) dmu: AlignedBuffer,
+    pub(super) dlogvar: AlignedBuffer,
+}
+
+impl Dimension {
+    pub(super) fn reserve(&mut self, padded: usize) {
+        for buffer in [
+            &mut self.z,
+            &mut self.mu,
+            &mut self.logvar,
+            &mut self.precision,
+            &mut self.half_precision,
+            &mut self.excess,
+            &mut self.dz,
+            &mut self.dmu,
+            &mut self.dlogvar,
+        ] {
+            grow(buffer, padded);
+        }
+    }
+}
+
+/// Sixteen rows i, and what is known of them after the first pass.
+#[derive(Default)]
+pub(super) struct Group {
+    /// For each dimension: what is subtracted from P, and 1/Σ_j e^{−(P − that)}.
+    shift: Vec<[f32; LANES]>,
+    inverse: Vec<[f32; LANES]>,
+    /// For each j: Σ_d P, then (β−α)·scale·a.
+    weights: AlignedBuffer,
+    /// ln q(z|x), ln q(z), ln Π q(z_d), ln p(z).
+    pub(super) logs: [[f64; LANES]; 4],
+}
+
+impl Group {
+    pub(super) fn reserve(&mut self, latent: usize) {
+        if self.shift.len() < latent {
+            self.shift.resize(latent, [0.0; LANES]);
+            self.inverse.resize(latent, [0.0; LANES]);
+        }
+    }
+
+    pub(super) fn reserve_weights(&mut self, rows: usize) {
+        grow(&mut self.weights, rows * LANES);
+    }
+}
+
+/// What the loss' derivatives by L are made of, each times the scale.
+#[derive(Clone, Copy)]
+pub(super) struct Coefficients {
+    /// α.
+    own: f32,
+    /// β − α.
+    joint: f32,
+    /// γ − β.
+    marginal: f32,
+    /// γ.
+    prior: f32,
+}
+
+impl Coefficients {
+    pub(super) fn new(TcWeights { alpha, beta, gamma }: TcWeights, scale: f32) -> Self {
+        Self {
+            own: alpha * scale,
+            joint: (beta - alpha) * scale,
+            marginal: (gamma - beta) * scale,
+            prior: gamma * scale,
+        }
+    }
+}
+
+/// Group `index` of a buffer.
+#[inline(always)]
+fn group<S: Simd>(simd: S, buffer: &[f32], index: usize) -> F32x16<S> {
+    F32x16::load(simd, &buffer.as_chunks().0[index])
+}
+
+/// P of sixteen rows i and one row j, or of sixteen pairs.
+#[inline(always)]
+fn distance<S: Simd>(
+    simd: S,
+    z: S::f32s,
+    mu: S::f32s,
+    half_precision: S::f32s,
+    excess: S::f32s,
+) -> S::f32s {
+    let difference = simd.sub_f32s(z, mu);
+    simd.mul_add_f32s(simd.mul_f32s(difference, difference), half_precision, excess)
+}
+
+/// What depends on μ and v alone.
+pub(super) struct Prepare<'a> {
+    pub(super) dimension: &'a mut Dimension,
+    pub(super) rows: usize,
+}
+
+impl WithSimd for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { dimension, rows } = self;
+        let padded = rows.next_multiple_of(LANES);
+        for buffer in [&mut dimension.z, &mut dimension.mu, &mut dimension.logvar] {
+            buffer[rows..padded].fill(0.0);
+        }
+        let mut least = f32::INFINITY;
+        for &v in &dimension.logvar[..rows] {
+            if v < least {
+                least = v;
+            }
+        }
+        dimension.largest = -0.5 * (f64::from(least) + double::ln(TAU));
+        let half = simd.splat_f32s(0.5);
+        for g in 0..padded / LANES {
+            let logvar = group(simd, &dimension.logvar, g);
+            let mut precision = logvar;
+            let (mut half_precision, mut excess) = (logvar, logvar);
+            for v in 0..F32x16::<S>::VECTORS {
+                precision.0[v] = exp(simd, simd.neg_f32s(logvar.0[v]));
+                half_precision.0[v] = simd.mul_f32s(half, precision.0[v]);
+                let above = simd.sub_f32s(logvar.0[v], simd.splat_f32s(least));
+                excess.0[v] = simd.mul_f32s(half, above);
+            }
+            precision.store(&mut dimension.precision.as_chunks_mut().0[g]);
+            half_precision.store(&mut dimension.half_precision.as_chunks_mut().0[g]);
+            excess.store(&mut dimension.excess.as_chunks_mut().0[g]);
+        }
+    }
+}
+
+/// The logarithms of sixteen rows i, and with coefficients the softmax over j of their joint
+/// densities.
+pub(super) struct FirstPass<'a> {
+    pub(super) group: &'a mut Group,
+    pub(super) index: usize,
+    pub(super) dimensions: &'a [Dimension],
+    pub(super) rows: usize,
+    pub(super) ln_weight: f64,
+    pub(super) prior: NormalKl,
+    pub(super) coefficients: Option<Coefficients>,
+}
+
+impl WithSimd for FirstPass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { group: out, index, dimensions, rows, ln_weight, prior, coefficients } = self;
+        let latent = dimensions.len();
+        let used = LANES.min(rows - index * LANES);
+        let zero = F32x16::splat(simd, 0.0);
+        let mut least = F32x16::splat(simd, f32::INFINITY);
+        let mut joint = zero;
+        // `inverse` holds the sums until they are complete.
+        out.inverse[..latent].fill([0.0; LANES]);
+        let mut tile = Tile::ZERO;
+        for first in (0..rows).step_by(TILE) {
+            let count = TILE.min(rows - first);
+            let totals = &mut tile.0[..count];
+            totals.fill([0.0; LANES]);
+            for (dimension, sums) in dimensions.iter().zip(&mut out.inverse) {
+                let z = group(simd, &dimension.z, index);
+                let part = dimension.add_distances(simd, z, first, totals);
+                F32x16::load(simd, sums).add(simd, part).store(sums);
+            }
+            (least, joint) = add_tile(simd, totals, least, joint);
+            if coefficients.is_some() {
+                let weights = &mut out.weights.as_chunks_mut().0[first..first + count];
+                weights.copy_from_slice(totals);
+            }
+        }
+
+        let mut logs = [[0.0; LANES]; 4];
+        let [posterior, aggregate, product, of_prior] = &mut logs;
+        let places = out.shift.iter_mut().zip(&mut out.inverse);
+        for (dimension, (shift, inverse)) in dimensions.iter().zip(places) {
+            let z = group(simd, &dimension.z, index);
+            let (mut subtracted, mut sum) = (zero, F32x16::load(simd, inverse));
+            if inverse[..used].iter().any(|&sum| sum < VANISHED) {
+                (subtracted, sum) = dimension.shifted_sum(simd, z, rows);
+            }
+            let mu = group(simd, &dimension.mu, index);
+            let half_precision = group(simd, &dimension.half_precision, index);
+            let excess = group(simd, &dimension.excess, index);
+            let (mut log_sum, mut own, mut pull, mut reciprocal) = (zero, zero, zero, zero);
+            for v in 0..F32x16::<S>::VECTORS {
+                log_sum.0[v] = log(simd, sum.0[v]);
+                own.0[v] = distance(simd, z.0[v], mu.0[v], half_precision.0[v], excess.0[v]);
+                let from_mean = simd.sub_f32s(z.0[v], simd.splat_f32s(prior.mean));
+                let inverse = simd.splat_f32s(prior.inverse_variance);
+                pull.0[v] = simd.mul_f32s(simd.mul_f32s(from_mean, from_mean), inverse);
+                reciprocal.0[v] = simd.div_f32s(simd.splat_f32s(1.0), sum.0[v]);
+            }
+            subtracted.store(shift);
+            // No gradient of rows that are not there.
+            reciprocal.first(simd, used).store(inverse);
+            let [log_sum, own, pull] = [log_sum, own, pull].map(|value| lanes(value));
+            let largest = dimension.largest;
+            let prior_constant = f64::from(prior.log_variance) + double::ln(TAU);
+            for l in 0..LANES {
+                posterior[l] += largest - f64::from(own[l]);
+                aggregate[l] += largest;
+                let marginal = largest - f64::from(shift[l]) + f64::from(log_sum[l]);
+                product[l] += marginal - ln_weight;
+                of_prior[l] -= 0.5 * (f64::from(pull[l]) + prior_constant);
+            }
+        }
+        let mut log_joint = zero;
+        for v in 0..F32x16::<S>::VECTORS {
+            log_joint.0[v] = log(simd, joint.0[v]);
+        }
+        let (log_joint, lowest) = (lanes(log_joint), lanes(least));
+        for l in 0..LANES {
+            aggregate[l] += f64::from(log_joint[l]) - f64::from(lowest[l]) - ln_weight;
+        }
+        out.logs = logs;
+
+        let Some(coefficients) = coefficients else { return };
+        let mut factor = zero;
+        for v in 0..F32x16::<S>::VECTORS {
+            factor.0[v] = simd.div_f32s(simd.splat_f32s(coefficients.joint), joint.0[v]);
+        }
+        let factor = factor.first(simd, used);
+        for weights in &mut out.weights.as_chunks_mut().0[..rows] {
+            let mut weight = F32x16::load(simd, weights);
+            for v in 0..F32x16::<S>::VECTORS {
+                let e = exp_of_minus(simd, simd.sub_f32s(weight.0[v], least.0[v]));
+                weight.0[v] = simd.mul_f32s(e, factor.0[v]);
+            }
+            weight.store(weights);
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes<S: Simd>(value: F32x16<S>) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    value.store(&mut out);
+    out
+}
+
+impl Dimension {
+    /// Adds P of rows `first ..` to the totals and returns Σ_j e^{−P}.
+    #[inline(always)]
+    fn add_distances<S: Simd>(
+        &self,
+        simd: S,
+        z: F32x16<S>,
+        first: usize,
+        totals: &mut [[f32; LANES]],
+    ) -> F32x16<S> {
+        let last = first + totals.len();
+        let parameters = self.mu[first..last]
+            .iter()
+            .zip(&self.half_precision[first..last])
+            .zip(&self.excess[first..last]);
+        let mut sum = F32x16::splat(simd, 0.0);
+        for (total, ((&mu, &half_precision), &excess)) in totals.iter_mut().zip(parameters) {
+            let mut new = F32x16::load(simd, total);
+            let mu = simd.splat_f32s(mu);
+            let half_precision = simd.splat_f32s(half_precision);
+            let excess = simd.splat_f32s(excess);
+            for v in 0..F32x16::<S>::VECTORS {
+                let p = distance(simd, z.0[v], mu, half_precision, excess);
+                new.0[v] = simd.add_f32s(new.0[v], p);
+                sum.0[v] = simd.add_f32s(sum.0[v], exp_of_minus(simd, p));
+            }
+            new.store(total);
+        }
+        sum
+    }
+
+    /// The least P of all rows j, and Σ_j e^{−(P − that)}.
+    #[cold]
+    #[inline(always)]
+    fn shifted_sum<S: Simd>(&self, simd: S, z: F32x16<S>, rows: usize) -> (F32x16<S>, F32x16<S>) {
+        let mut least = F32x16::splat(simd, f32::INFINITY);
+        let mut sum = F32x16::splat(simd, 0.0);
+        for minimum in [true, false] {
+            for j in 0..rows {
+                let mu = simd.splat_f32s(self.mu[j]);
+                let half_precision = simd.splat_f32s(self.half_precision[j]);
+                let excess = simd.splat_f32s(self.excess[j]);
+                for v in 0..F32x16::<S>::VECTORS {
+                    let p = distance(simd, z.0[v], mu, half_precision, excess);
+                    if minimum {
+                        let lower = simd.less_than_f32s(p, least.0[v]);
+                        least.0[v] = simd.select_f32s(lower, p, least.0[v]);
+                    } else {
+                        let e = exp_of_minus(simd, simd.sub_f32s(p, least.0[v]));
+                        sum.0[v] = simd.add_f32s(sum.0[v], e);
+                    }
+                }
+            }
+        }
+        (least, sum)
+    }
+}
+
+/// The least total so far and Σ_j e^{−(total − least)}, with one more tile.
+#[inline(always)]
+fn add_tile<S: Simd>(
+    simd: S,
+    totals: &[[f32; LANES]],
+    before: F32x16<S>,
+    mut sum: F32x16<S>,
+) -> (F32x16<S>, F32x16<S>) {
+    let mut least = before;
+    for total in totals {
+        let total = F32x16::load(simd, total);
+        for v in 0..F32x16::<S>::VECTORS {
+            let lower = simd.less_than_f32s(total.0[v], least.0[v]);
+            least.0[v] = simd.select_f32s(lower, total.0[v], least.0[v]);
+        }
+    }
+    for v in 0..F32x16::<S>::VECTORS {
+        let fall = exp_of_minus(simd, simd.sub_f32s(before.0[v], least.0[v]));
+        sum.0[v] = simd.mul_f32s(sum.0[v], fall);
+    }
+    for total in totals {
+        let total = F32x16::load(simd, total);
+        for v in 0..F32x16::<S>::VECTORS {
+            let e = exp_of_minus(simd, simd.sub_f32s(total.0[v], least.0[v]));
+            sum.0[v] = simd.add_f32s(sum.0[v], e);
+        }
+    }
+    (least, sum)
+}
+
+/// The gradients of one dimension.
+pub(super) struct SecondPass<'a> {
+    pub(super) dimension: &'a mut Dimension,
+    pub(super) d: usize,
+    pub(super) groups: &'a [Group],
+    pub(super) rows: usize,
+    pub(super) coefficients: Coefficients,
+    pub(super) prior: NormalKl,
+}
+
+impl WithSimd for SecondPass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { dimension, d, groups, rows, coefficients, prior } = self;
+        let groups = &groups[..rows.div_ceil(LANES)];
+        dimension.dz[..groups.len() * LANES].fill(0.0);
+        let (mut dmu, mut dlogvar) = (Tile::ZERO, Tile::ZERO);
+        for first in (0..rows).step_by(TILE) {
+            let count = TILE.min(rows - first);
+            dmu.0.fill([0.0; LANES]);
+            dlogvar.0.fill([0.0; LANES]);
+            for (index, group) in groups.iter().enumerate() {
+                let weights = &group.weights.as_chunks().0[first..first + count];
+                let tiles = (&mut dmu.0[..count], &mut dlogvar.0[..count]);
+                let softmax = (&group.shift[d], &group.inverse[d], coefficients.marginal);
+                dimension.add_gradients(simd, index, first, weights, softmax, tiles);
+            }
+            let last = (first + count).next_multiple_of(LANES);
+            add_lanes(simd, &mut dimension.dmu[first..last], &dmu);
+            add_lanes(simd, &mut dimension.dlogvar[first..last], &dlogvar);
+        }
+        for index in 0..groups.len() {
+            dimension.add_own(simd, index, coefficients, prior);
+        }
+    }
+}
+
+impl Dimension {
+    /// Pairs of group `index` with the rows `first ..`: accumulates dz, and the parts of dμ·e^v and 2dv
+    /// of each j that come from the sixteen rows i.
+    #[inline(always)]
+    fn add_gradients<S: Simd>(
+        &mut self,
+        simd: S,
+        index: usize,
+        first: usize,
+        weights: &[[f32; LANES]],
+        (shift, inverse, marginal): (&[f32; LANES], &[f32; LANES], f32),
+        (dmu, dlogvar): (&mut [[f32; LANES]], &mut [[f32; LANES]]),
+    ) {
+        let z = group(simd, &self.z, index);
+        let shift = F32x16::load(simd, shift);
+        let mut factor = F32x16::load(simd, inverse);
+        for v in 0..F32x16::<S>::VECTORS {
+            factor.0[v] = simd.mul_f32s(factor.0[v], simd.splat_f32s(marginal));
+        }
+        let mut dz = group(simd, &self.dz, index);
+        let last = first + weights.len();
+        let parameters = self.mu[first..last]
+            .iter()
+            .zip(&self.half_precision[first..last])
+            .zip(&self.precision[first..last])
+            .zip(&self.excess[first..last]);
+        let outputs = dmu.iter_mut().zip(dlogvar).zip(weights);
+        let minus_one = simd.splat_f32s(-1.0);
+        for (((dmu, dlogvar), weight), (((&mu, &half_precision), &precision), &excess)) in
+            outputs.zip(parameters)
+        {
+            let mu = simd.splat_f32s(mu);
+            let half_precision = simd.splat_f32s(half_precision);
+            let precision = simd.splat_f32s(precision);
+            let excess = simd.splat_f32s(excess);
+            let weight = F32x16::load(simd, weight);
+            let (mut of_mu, mut of_logvar) = (F32x16::load(simd, dmu), F32x16::load(simd, dlogvar));
+            for v in 0..F32x16::<S>::VECTORS {
+                let difference = simd.sub_f32s(z.0[v], mu);
+                let square = simd.mul_f32s(difference, difference);
+                let p = simd.mul_add_f32s(square, half_precision, excess);
+                let e = exp_of_minus(simd, simd.sub_f32s(p, shift.0[v]));
+                let c = simd.mul_add_f32s(e, factor.0[v], weight.0[v]);
+                let pull = simd.mul_f32s(c, difference);
+                of_mu.0[v] = simd.add_f32s(of_mu.0[v], pull);
+                let stretch = simd.mul_add_f32s(square, precision, minus_one);
+                of_logvar.0[v] = simd.mul_add_f32s(c, stretch, of_logvar.0[v]);
+                dz.0[v] = simd.negate_mul_add_f32s(pull, precision, dz.0[v]);
+            }
+            of_mu.store(dmu);
+            of_logvar.store(dlogvar);
+        }
+        dz.store(&mut self.dz.as_chunks_mut().0[index]);
+    }
+
+    /// Completes the gradients of sixteen rows: the factors that do not depend on i, the pairs i = j, and
+    /// the prior.
+    #[inline(always)]
+    fn add_own<S: Simd>(
+        &mut self,
+        simd: S,
+        index: usize,
+        coefficients: Coefficients,
+        prior: NormalKl,
+    ) {
+        let z = group(simd, &self.z, index);
+        let mu = group(simd, &self.mu, index);
+        let precision = group(simd, &self.precision, index);
+        let mut dz = group(simd, &self.dz, index);
+        let mut dmu = group(simd, &self.dmu, index);
+        let mut dlogvar = group(simd, &self.dlogvar, index);
+        let own = simd.splat_f32s(coefficients.own);
+        let pull = simd.splat_f32s(coefficients.prior * prior.inverse_variance);
+        let half = simd.splat_f32s(0.5);
+        for v in 0..F32x16::<S>::VECTORS {
+            let difference = simd.sub_f32s(z.0[v], mu.0[v]);
+            let u = simd.mul_f32s(difference, precision.0[v]);
+            let from_mean = simd.sub_f32s(z.0[v], simd.splat_f32s(prior.mean));
+            dz.0[v] = simd.negate_mul_add_f32s(own, u, dz.0[v]);
+            dz.0[v] = simd.mul_add_f32s(pull, from_mean, dz.0[v]);
+            dmu.0[v] = simd.mul_add_f32s(own, u, simd.mul_f32s(dmu.0[v], precision.0[v]));
+            let stretch = simd.mul_add_f32s(difference, u, simd.splat_f32s(-1.0));
+            dlogvar.0[v] = simd.mul_f32s(half, simd.mul_add_f32s(own, stretch, dlogvar.0[v]));
+        }
+        dz.store(&mut self.dz.as_chunks_mut().0[index]);
+        dmu.store(&mut self.dmu.as_chunks_mut().0[index]);
+        dlogvar.store(&mut self.dlogvar.as_chunks_mut().0[index]);
+    }
+}
+
+/// Overwrites `out` with the sum of each row's lanes, halves onto halves.
+#[inline(always)]
+fn add_lanes<S: Simd>(simd: S, out: &mut [f32], tile: &Tile) {
+    #[repr(align(64))]
+    struct Columns([[f32; TILE]; LANES]);
+    let mut columns = Columns([[0.0; TILE]; LANES]);
+    let rows = tile.0.as_flattened();
+    transpose(simd, columns.0.as_flattened_mut(), TILE, rows, LANES, TILE, LANES);
+    for (g, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
+        let mut lanes = [F32x16::splat(simd, 0.0); LANES];
+        for (lane, column) in lanes.iter_mut().zip(&columns.0) {
+            *lane = group(simd, column, g);
+        }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for l in 0..width {
+                lanes[l] = lanes[l].add(simd, lanes[l + width]);
+            }
+            width /= 2;
+        }
+        lanes[0].store(out);
+    }
+}

@@ -1,0 +1,251 @@
+use super::*;
+use crate::loss::reference;
+use crate::simd::InstructionSet;
+use ndarray::Array2;
+
+/// Samples near their means, whose means lie on a line, as in a model that has learned something.
+fn batch(rows: usize, latent: usize, sigma: f32) -> [Array2<f32>; 3] {
+    let wave = |i: usize, d: usize| ((i * 37 + d * 11 + i * d) % 101) as f32 / 50.0 - 1.0;
+    let mu = Array2::from_shape_fn((rows, latent), |(i, d)| wave(i, d) * 1.5);
+    let logvar = Array2::from_shape_fn((rows, latent), |(i, d)| {
+        2.0 * sigma.ln() + 0.7 * wave(i + 13, d + 3)
+    });
+    let z = Array2::from_shape_fn((rows, latent), |(i, d)| {
+        mu[[i, d]] + (logvar[[i, d]] / 2.0).exp() * 1.4 * wave(i * 5 + 1, d + 7)
+    });
+    [z, mu, logvar]
+}
+
+fn run(
+    compute: &Compute,
+    [z, mu, logvar]: &[Array2<f32>; 3],
+    weights: TcWeights,
+    prior: Prior,
+) -> (Decomposition, [Array2<f32>; 3]) {
+    let mut gradients = [z, z, z].map(|z| Array2::from_elem(z.dim(), f32::NAN));
+    let [dz, dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
+    let views = Gradients { dz, dmu, dlogvar };
+    let inputs = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view() };
+    let parts = forward_backward(compute, views, inputs, weights, 1000, prior).unwrap();
+    let alone = forward(compute, inputs, 1000, prior).unwrap();
+    assert_eq!(parts, alone, "forward and backward differ");
+    (parts, gradients)
+}
+
+const WEIGHTS: TcWeights = TcWeights { alpha: 0.7, beta: 6.0, gamma: 1.3 };
+const PRIOR: Prior = Prior { mean: 0.25, std: 1.5 };
+
+#[test]
+fn agrees_with_the_twin() {
+    let compute = Compute::serial();
+    for (rows, latent, sigma) in [
+        (1, 1, 0.5),
+        (2, 3, 0.5),
+        (15, 1, 0.1),
+        (16, 5, 1.0),
+        (17, 4, 0.02),
+        (64, 3, 0.3),
+        (65, 10, 0.5),
+        (130, 7, 1e-4),
+        (200, 20, 0.8),
+    ] {
+        let inputs = batch(rows, latent, sigma);
+        let (parts, gradients) = run(&compute, &inputs, WEIGHTS, PRIOR);
+        let twin = reference::total_correlation(&inputs, WEIGHTS, 1000, PRIOR);
+        let what = format!("{rows}x{latent}, sigma {sigma}");
+        let found = [parts.mutual_information, parts.total_correlation, parts.dimension_wise_kl];
+        for (found, exact) in found.into_iter().zip(twin.parts) {
+            let error = (found - exact).abs() / twin.magnitude;
+            assert!(error < 1e-6, "{what}: {found} {exact}, off by {error:e}");
+        }
+        for (which, (found, exact)) in gradients.iter().zip(&twin.gradients).enumerate() {
+            for ((i, d), &found) in found.indexed_iter() {
+                let (exact, size) = (exact.0[[i, d]], exact.1[[i, d]]);
+                let error = (f64::from(found) - exact).abs() / size;
+                assert!(error < 1e-5, "{what}, {which}[{i}, {d}]: {found} {exact} {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_twin_has_the_gradient_of_its_value() {
+    let inputs = batch(9, 3, 0.5);
+    let twin = reference::total_correlation(&inputs, WEIGHTS, 1000, PRIOR);
+    for (which, (gradients, _)) in twin.gradients.iter().enumerate() {
+        for ((i, d), &exact) in gradients.indexed_iter() {
+            let at = |step: f32| {
+                let mut moved = inputs.clone();
+                moved[which][[i, d]] += step;
+                let width = f64::from(moved[which][[i, d]]) - f64::from(inputs[which][[i, d]]);
+                let parts = reference::total_correlation(&moved, WEIGHTS, 1000, PRIOR).parts;
+                (0.7_f32.into(), 6.0, 1.3_f32.into(), parts, width)
+            };
+            let value = |(a, b, c, parts, _): (f64, f64, f64, [f64; 3], f64)| {
+                a * parts[0] + b * parts[1] + c * parts[2]
+            };
+            let (above, below) = (at(1e-3), at(-1e-3));
+            let slope = (value(above) - value(below)) / (above.4 - below.4);
+            assert!((slope - exact).abs() < 3e-5, "{which}[{i}, {d}]: {slope} {exact}");
+        }
+    }
+}
+
+#[test]
+fn neither_threads_nor_sets_change_a_bit() {
+    for (rows, latent) in [(1, 1), (31, 2), (128, 10), (201, 5)] {
+        let inputs = batch(rows, latent, 0.4);
+        let scalar = Compute::new(InstructionSet::SCALAR, 1).unwrap();
+        let expected = run(&scalar, &inputs, WEIGHTS, PRIOR);
+        for set in InstructionSet::available() {
+            for threads in [1, 2, 5] {
+                let compute = Compute::new(set, threads).unwrap();
+                let found = run(&compute, &inputs, WEIGHTS, PRIOR);
+                assert_eq!(found, expected, "{rows}x{latent}, {set}, {threads} threads");
+            }
+        }
+    }
+}
+
+/// With equal weights the two unknown densities cancel: what is left is ln q(z|x) − ln p(z).
+#[test]
+fn equal_weights_are_the_divergence() {
+    let compute = Compute::serial();
+    let inputs = batch(40, 4, 0.3);
+    let [z, mu, logvar] = &inputs;
+    let (parts, [dz, dmu, dlogvar]) =
+        run(&compute, &inputs, TcWeights::default(), Prior::default());
+    let mut sum = 0.0;
+    for ((i, d), &z) in z.indexed_iter() {
+        let (z, mu, v) = (f64::from(z), f64::from(mu[[i, d]]), f64::from(logvar[[i, d]]));
+        let u = (z - mu) * (-v).exp();
+        sum += 0.5 * (z * z - v - (z - mu) * u);
+        assert!((f64::from(dz[[i, d]]) - (z - u) / 40.0).abs() < 2e-6);
+        assert!((f64::from(dmu[[i, d]]) - u / 40.0).abs() < 2e-6);
+        assert!((f64::from(dlogvar[[i, d]]) - 0.5 * ((z - mu) * u - 1.0) / 40.0).abs() < 2e-6);
+    }
+    let whole = parts.weighted(TcWeights::default());
+    assert!((whole - sum / 40.0).abs() < 1e-4, "{whole} {}", sum / 40.0);
+}
+
+/// Means so far apart that every density but a row's own vanishes, and that one too in f32.
+#[test]
+fn densities_below_the_range_of_floats() {
+    let compute = Compute::serial();
+    let rows = 20;
+    let mu = Array2::from_shape_fn((rows, 2), |(i, _)| i as f32 * 50.0);
+    // Row 0 is so narrow that the others are 1e-40 of its density at their own means.
+    let logvar = Array2::from_shape_fn((rows, 2), |(i, _)| if i == 0 { -200.0 } else { 0.0 });
+    let inputs = [mu.clone(), mu, logvar];
+    let (parts, gradients) = run(&compute, &inputs, WEIGHTS, Prior::default());
+    let twin = reference::total_correlation(&inputs, WEIGHTS, 1000, Prior::default());
+    for (found, exact) in [
+        (parts.mutual_information, twin.parts[0]),
+        (parts.total_correlation, twin.parts[1]),
+        (parts.dimension_wise_kl, twin.parts[2]),
+    ] {
+        assert!((found - exact).abs() < 1e-6 * twin.magnitude, "{found} {exact}");
+    }
+    assert!(gradients.iter().all(|g| g.iter().all(|v| v.is_finite())));
+}
+
+#[test]
+fn what_is_not_finite_shows() {
+    let compute = Compute::serial();
+    for which in 0..3 {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut inputs = batch(20, 3, 0.5);
+            inputs[which][[7, 1]] = bad;
+            let [z, mu, logvar] = &inputs;
+            let views = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view() };
+            let parts = forward(&compute, views, 100, Prior::default()).unwrap();
+            let sum = parts.weighted(TcWeights::default());
+            assert!(!sum.is_finite(), "{which} {bad}: {parts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_warm_scratch_has_the_bits_of_a_new_one() {
+    let compute = Compute::new(InstructionSet::detect(), 2).unwrap();
+    let mut warm = TotalCorrelation::default();
+    for (rows, latent) in [(100, 6), (33, 6), (7, 2), (100, 6)] {
+        let inputs = batch(rows, latent, 0.4);
+        let [z, mu, logvar] = &inputs;
+        warm.reserve(rows, latent);
+        for i in 0..rows {
+            let row = |a: &Array2<f32>| a.row(i).to_vec();
+            warm.set_row(i, &row(z), &row(mu), &row(logvar));
+        }
+        let scale = (1.0 / rows as f64) as f32;
+        let ln_weight = ln_weight(1000, rows).unwrap();
+        let parts = warm.forward_backward(&compute, WEIGHTS, ln_weight, PRIOR, scale);
+        let (expected, gradients) = run(&compute, &inputs, WEIGHTS, PRIOR);
+        assert_eq!(parts, expected);
+        for i in 0..rows {
+            let mut row = vec![[1.0; 3]; latent].concat();
+            let (dz, rest) = row.split_at_mut(latent);
+            let (dmu, dlogvar) = rest.split_at_mut(latent);
+            warm.gradient_row(i, dz, dmu, dlogvar);
+            for (k, &found) in row.iter().enumerate() {
+                assert_eq!(found, 1.0 + gradients[k / latent][[i, k % latent]]);
+            }
+        }
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit() {
+    let compute = Compute::serial();
+    let [z, mu, logvar] = batch(4, 3, 0.5);
+    let [_, other, _] = batch(4, 2, 0.5);
+    let inputs = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view() };
+    let prior = Prior::default();
+    let wrong = Inputs { mu: other.view(), ..inputs };
+    let message = forward(&compute, wrong, 10, prior).unwrap_err().to_string();
+    assert_eq!(message, "`mu`: expected shape [4, 3], found [4, 2]");
+    let message = forward(&compute, inputs, 0, prior).unwrap_err().to_string();
+    assert!(message.starts_with("`dataset_size`: expected at least 1"));
+    let empty = Array2::zeros((0, 3));
+    let nothing = Inputs { z: empty.view(), mu: empty.view(), logvar: empty.view() };
+    assert!(forward(&compute, nothing, 10, prior).unwrap_err().to_string().starts_with("`z`"));
+    assert!(TcWeights { beta: -1.0, ..WEIGHTS }.validate().is_err());
+}
+
+/// `cargo test --release --lib total_correlation::tests::speed -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    use std::time::Instant;
+    for threads in [1, 2] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        for rows in [128, 1024] {
+            for latent in [10, 20, 64] {
+                let [z, mu, logvar] = batch(rows, latent, 0.5);
+                let mut scratch = TotalCorrelation::default();
+                scratch.reserve(rows, latent);
+                let mut seconds = Vec::new();
+                for _ in 0..(30_000_000 / (rows * rows * latent)).clamp(5, 50) {
+                    for i in 0..rows {
+                        let row = |a: &Array2<f32>| a.row(i).to_vec();
+                        scratch.set_row(i, &row(&z), &row(&mu), &row(&logvar));
+                    }
+                    let start = Instant::now();
+                    scratch.forward_backward(&compute, WEIGHTS, 10.0, PRIOR, 1.0);
+                    seconds.push(start.elapsed().as_secs_f64());
+                }
+                seconds.sort_by(f64::total_cmp);
+                let (best, median) = (seconds[0], seconds[seconds.len() / 2]);
+                // Each pair has its exponential in both passes.
+                let exps = (2 * rows * rows * latent) as f64;
+                println!(
+                    "{threads} threads, B={rows}, Z={latent}: best {:.3} ms, median {:.3} ms, \
+                     {:.2} G exponentials/s",
+                    best * 1e3,
+                    median * 1e3,
+                    exps / best / 1e9
+                );
+            }
+        }
+    }
+}
