@@ -153,9 +153,9 @@ fn divisor(reduction: Reduction, predictions: ArrayView2<f32>) -> Result<f64> {
 /// Formula, domain and error bounds are the [module's](self).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or a mean has nothing to reduce;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::NotFiniteData`](crate::Error::NotFiniteData) for the first target, in row order, that
+/// [`Error::Shape`] if the shapes differ or a mean has nothing to reduce;
+/// [`Error::Layout`] if rows are not contiguous;
+/// [`Error::NotFiniteData`] for the first target, in row order, that
 /// is NaN or ±∞.
 ///
 /// ```

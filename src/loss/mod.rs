@@ -11,17 +11,32 @@
 //! posterior N(μ, e^v) stay near the prior N(0, 1). For a logit or prediction `l` or `x`, a
 //! target `t`, a mean `μ` and a log-variance `v`:
 //!
-//! | module | value of an element | gradient |
+//! | likelihood | value of an element | gradient |
 //! |---|---|---|
 //! | [`bernoulli`] | `max(l,0) − l·t + ln(1+e^{−\|l\|})` | `σ(l) − t` |
+//! | [… with a weight p of the ones](bernoulli::forward_weighted) | `(1−t)·l + (1+(p−1)t)·ln(1+e^{−l})` | `(p·t+1−t)·σ(l) − p·t` |
+//! | [`continuous_bernoulli`] | `−l·t + ln((e^l−1)/l)` | `m(l) − t` |
 //! | [`probabilities`] | `−[t·max(ln x,−100) + (1−t)·max(ln(1−x),−100)]` | `(x−t)/max(x(1−x), 1e−12)` |
+//! | [… of a sigmoid](probabilities::forward_sigmoid) | the same at `x = σ(l)` | times `x(1−x)` |
+//! | [`gaussian`] | `½((t−m)²e^{−s} + s + ln 2π)`; s fixed, shared, a feature's, or the best | `(m−t)e^{−s}`, `½(1 − (t−m)²e^{−s})` |
 //! | [`squared_error`] | `(x−t)²` | `2(x−t)` |
-//! | [`kl`] | `½(μ² + expm1(v) − v)`; any normal prior | `μ`, `½·expm1(v)` |
-//! | [`importance`] | `−ln mean_k w_k` over samples of z | per sample, weighted |
-//! | [`elbo`] | the first and the last, fused | all three |
+//! | [… of a tanh](squared_error::forward_tanh) | the same at `x = tanh l` | times `1−x²` |
 //!
-//! Every module has `forward`, and `forward_backward` which overwrites the gradients and returns
-//! the same value to the last bit. Values are in nats and in f64; arrays are f32 and row-major,
+//! | divergence | value | gradient |
+//! |---|---|---|
+//! | [`kl`] | `½(μ² + expm1(v) − v)`; any normal prior | `μ`, `½·expm1(v)` |
+//! | [`free_bits`] | `max(λ, KL)` of elements, dimensions or samples | that of the KL above λ |
+//! | [`capacity`] | `γ·\|KL − C\|` of the batch or of samples | `γ·sign(KL − C)` times that of the KL |
+//! | [`total_correlation`] | α·MI + β·TC + γ·KL of dimensions | over all pairs of rows |
+//!
+//! | both | |
+//! |---|---|
+//! | [`elbo`] | [`bernoulli`] and [`kl`], fused |
+//! | [`importance`] | `−ln mean_k w_k` over k samples of z: IWAE and DReG |
+//! | [`convention`] | what a weight β of one code is in another |
+//!
+//! Functions come in pairs: `forward…`, and `forward_backward…` which overwrites the gradients and
+//! returns the same value to the last bit. Values are in nats and in f64; arrays are f32 and row-major,
 //! their rows contiguous but not necessarily adjacent, so a view of some columns of a wider array
 //! will do.
 //!
@@ -36,7 +51,7 @@
 //! the instruction set.
 //!
 //! # Threads and memory
-//! Nothing is allocated. Rows are shared out over the threads of [`Compute`](crate::Compute) in
+//! Nothing is allocated (but by [`total_correlation`]). Rows are shared out over the threads of [`Compute`](crate::Compute) in
 //! pieces of 64; up to 64 rows stay on the calling thread. With several threads, a loop of short
 //! calls is best put into [`Compute::install`](crate::Compute::install) as a whole.
 //!
