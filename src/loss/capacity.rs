@@ -11,7 +11,7 @@
 //! one example carry more and another less.
 //!
 //! # Contract, of every function here
-//! KL has the bounds and edges of [`kl`](super::kl). At KL = C the gradient is 0.
+//! KL has the bounds and edges of [`kl`]. At KL = C the gradient is 0.
 //!
 //! Source: Burgess, Higgins, Pal, Matthey, Watters, Desjardins & Lerchner, "Understanding
 //! disentangling in β-VAE" (2018).

@@ -18,7 +18,7 @@
 //! others one. At KL = λ the gradient is 0.
 //!
 //! # Contract, of every function here
-//! KL_ij has the bounds and edges of [`kl`](super::kl); λ is exact. A NaN in μ or logvar gives NaN.
+//! KL_ij has the bounds and edges of [`kl`]; λ is exact. A NaN in μ or logvar gives NaN.
 //!
 //! Source: Kingma, Salimans, Jozefowicz, Chen, Sutskever & Welling, "Improved Variational Inference
 //! with Inverse Autoregressive Flow" (2016), appendix C.8.
