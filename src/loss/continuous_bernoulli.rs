@@ -70,8 +70,8 @@ impl Term<2, 1> for ContinuousBernoulli {
     fn lane<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 1]) {
         let a = simd.abs_f32s(l);
         let zero = simd.splat_f32s(0.0);
-        let right = simd.less_than_f32s(zero, l);
-        let right = simd.select_f32s(right, simd.splat_f32s(1.0), zero);
+        let positive = simd.less_than_f32s(zero, l);
+        let right = simd.select_f32s(positive, simd.splat_f32s(1.0), zero);
         let wrong = simd.abs_f32s(simd.sub_f32s(t, right));
 
         let parts = Parts::of(simd, a);
@@ -83,8 +83,7 @@ impl Term<2, 1> for ContinuousBernoulli {
         let loss = simd.mul_add_f32s(a, wrong, normaliser);
 
         let away = simd.sub_f32s(wrong, parts.mean(simd, a, square));
-        let negated = simd.less_than_f32s(l, zero);
-        (loss, [simd.select_f32s(negated, simd.neg_f32s(away), away)])
+        (loss, [simd.select_f32s(positive, away, simd.neg_f32s(away))])
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The Bernoulli likelihood with a weight for the ones.
 
-use super::{SIGN, exp_of_minus, softplus_sigmoid};
+use super::{exp_of_minus, softplus_sigmoid};
 use crate::Compute;
 use crate::error::{Error, Result};
 use crate::loss::Reduction;
@@ -34,14 +34,12 @@ impl Term<2, 1> for WeightedBernoulli {
 
     #[inline(always)]
     fn second<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2], e: S::f32s) -> (S::f32s, [S::f32s; 1]) {
-        let (wrong, weight) = self.weights(simd, l, t);
+        let (positive, wrong, weight) = self.weights(simd, l, t);
         let (softplus, sigmoid) = softplus_sigmoid(simd, e);
         let linear = simd.mul_f32s(simd.abs_f32s(l), wrong);
         let loss = simd.mul_add_f32s(weight, softplus, linear);
         let away = simd.negate_mul_add_f32s(weight, sigmoid, wrong);
-        let sign = simd.and_u32s(simd.transmute_u32s_f32s(l), simd.splat_u32s(SIGN));
-        let dlogit = simd.xor_u32s(simd.transmute_u32s_f32s(away), sign);
-        (loss, [simd.transmute_f32s_u32s(dlogit)])
+        (loss, [simd.select_f32s(positive, away, simd.neg_f32s(away))])
     }
 
     #[inline(always)]
@@ -53,7 +51,7 @@ impl Term<2, 1> for WeightedBernoulli {
     ) -> (S::f32s, [S::f32s; 1]) {
         // ∞·0 of a certain and right prediction, or of one whose weight is 0.
         let zero = simd.splat_f32s(0.0);
-        let (wrong, _) = self.weights(simd, l, t);
+        let (_, wrong, _) = self.weights(simd, l, t);
         let certain = simd.equal_f32s(simd.abs_f32s(l), simd.splat_f32s(f32::INFINITY));
         let right = simd.and_m32s(certain, simd.equal_f32s(wrong, zero));
         let loss = simd.select_f32s(right, zero, loss);
@@ -63,13 +61,13 @@ impl Term<2, 1> for WeightedBernoulli {
 }
 
 impl WeightedBernoulli {
-    /// `w` and `c`.
+    /// Whether the logit is positive, `w` and `c`.
     #[inline(always)]
-    fn weights<S: Simd>(self, simd: S, l: S::f32s, t: S::f32s) -> (S::f32s, S::f32s) {
+    fn weights<S: Simd>(self, simd: S, l: S::f32s, t: S::f32s) -> (S::m32s, S::f32s, S::f32s) {
         let ones = simd.mul_f32s(simd.splat_f32s(self.0), t);
         let zeros = simd.sub_f32s(simd.splat_f32s(1.0), t);
         let positive = simd.less_than_f32s(simd.splat_f32s(0.0), l);
-        (simd.select_f32s(positive, zeros, ones), simd.add_f32s(ones, zeros))
+        (positive, simd.select_f32s(positive, zeros, ones), simd.add_f32s(ones, zeros))
     }
 }
 

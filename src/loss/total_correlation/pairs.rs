@@ -437,7 +437,9 @@ impl Dimension {
             .zip(&self.precision[first..last])
             .zip(&self.excess[first..last]);
         let outputs = dmu.iter_mut().zip(dlogvar).zip(weights);
-        let minus_one = simd.splat_f32s(-1.0);
+        // Where the square overflows its weight is 0: the product of the two must not be NaN. As
+        // integers, floats without a sign are ordered alike.
+        let (one, bound) = (simd.splat_f32s(1.0), simd.splat_u32s(1e30_f32.to_bits()));
         for (((dmu, dlogvar), weight), (((&mu, &half_precision), &precision), &excess)) in
             outputs.zip(parameters)
         {
@@ -455,7 +457,9 @@ impl Dimension {
                 let c = simd.mul_add_f32s(e, factor.0[v], weight.0[v]);
                 let pull = simd.mul_f32s(c, difference);
                 of_mu.0[v] = simd.add_f32s(of_mu.0[v], pull);
-                let stretch = simd.mul_add_f32s(square, precision, minus_one);
+                let scaled = simd.transmute_u32s_f32s(simd.mul_f32s(square, precision));
+                let scaled = simd.transmute_f32s_u32s(simd.min_u32s(scaled, bound));
+                let stretch = simd.sub_f32s(scaled, one);
                 of_logvar.0[v] = simd.mul_add_f32s(c, stretch, of_logvar.0[v]);
                 dz.0[v] = simd.negate_mul_add_f32s(pull, precision, dz.0[v]);
             }
