@@ -9,7 +9,7 @@
 //! | [`sigmoid()`] | `1/(1 + e⁻ˣ)` | 2 ULP | 1.976 at −5.1568737 |
 //! | [`softplus()`] | `ln(1 + eˣ)` | 2 ULP | 1.868 at 0.014532715 |
 //! | [`tanh()`] | `tanh x` | 2 ULP | 1.799 at 0.55104715 |
-//! | [`normal_cdf()`] | `Φ(x) = ½·erfc(−x/√2)` | 5 ULP | 4.780 at −1.13831426e-4 (of two million) |
+//! | [`normal_cdf()`] | `Φ(x) = ½·erfc(−x/√2)` | 6 ULP | 5.978 at −0.68425715 |
 //!
 //! The bound is a constant beside each function ([`EXP_MAX_ULP`] and so on), the one that the tests
 //! hold it to. One ULP is the spacing of f32 in the binade of the exact value, 2⁻¹⁴⁹ where that
@@ -161,7 +161,7 @@ slice_function! {
     /// −∞ gives 0, ∞ gives 1.
     normal_cdf, normal, NormalCdf;
     /// Largest error of [`normal_cdf()`] for any input, in ULP.
-    NORMAL_CDF_MAX_ULP = 5.0
+    NORMAL_CDF_MAX_ULP = 6.0
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn inputs() -> Vec<f32> {
     let worst_of_one = [-5.861_629_5, 0.356_880_66, 0.714_074_3, -0.287_277_37];
     let worst_of_two = [-5.156_873_7, 0.014_532_715, 0.551_047_15];
     // Φ: the subnormal tail, the least result, where 1 − Φ(−x) rounds to 1, the largest error.
-    let normal = [12.9, 13.22, 14.17, 15.0, 5.42];
+    let normal = [12.9, 13.22, 14.17, 15.0, 5.42, 0.684_257_15];
     let thresholds = [
         &format[..],
         &near_zero,

@@ -38,7 +38,7 @@ fn twin(activation: Activation, x: f64) -> Exact {
         Activation::Gelu => {
             let cdf = normal_cdf_twin(x);
             let spread = product(x, (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt());
-            exact(product(x, cdf), cdf + spread, 4.0, 4.0 * (cdf + spread.abs()))
+            exact(product(x, cdf), cdf + spread, 5.0, 5.0 * (cdf + spread.abs()))
         }
         Activation::GeluTanh => {
             let root = (2.0 / std::f64::consts::PI).sqrt();
