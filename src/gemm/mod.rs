@@ -56,9 +56,9 @@ mod weight_gradient;
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_shape};
-use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::Unary;
+use crate::simd::{LANES, apart};
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
@@ -99,8 +99,7 @@ impl Unary for Identity {
 
 /// `y = f(x·Wᵀ + b)` on the rows given: a part of a task.
 ///
-/// A function of its own on the instruction set of its caller: large, and called from several
-/// places, it is not to be copied into each.
+/// A function of its own ([`apart`]).
 #[inline(always)]
 pub(crate) fn product_rows<S: Simd, F: Unary>(
     simd: S,
@@ -119,7 +118,7 @@ pub(crate) fn product_rows<S: Simd, F: Unary>(
             product::product(simd, y, x, panels, layout, activation);
         }
     }
-    simd.vectorize(Op(y, x, panels, layout, activation));
+    apart(simd, Op(y, x, panels, layout, activation));
 }
 
 /// `dxᵀ = Wᵀ·dyᵀ` for `lanes` rows of the batch: a part of a task, and a function of its own as
@@ -143,7 +142,7 @@ pub(crate) fn input_gradient_rows<S: Simd>(
             input_gradient::input_gradient(simd, dxt, dyt, lanes, panels, layout);
         }
     }
-    simd.vectorize(Op(dxt, dyt, lanes, panels, layout));
+    apart(simd, Op(dxt, dyt, lanes, panels, layout));
 }
 
 /// Rows of the batch that one task of the forward product takes.

@@ -45,7 +45,7 @@ pub(crate) fn transpose<S: Simd>(
 }
 
 /// The elements of some rows and columns, one after the other, in blocks of a cache line's side.
-#[inline(always)]
+#[inline(never)]
 fn plain(
     to: &mut [f32],
     to_stride: usize,

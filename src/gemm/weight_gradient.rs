@@ -65,6 +65,13 @@ pub(crate) trait Sink {
     /// given to [`weight_gradient_rows`].
     fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s);
 
+    /// Where the chains of the elements from `at` on start, if not from zero.
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, at: usize) -> Option<S::f32s> {
+        let _ = (simd, at);
+        None
+    }
+
     /// Takes note that `len` elements from `at` on will be put before long.
     #[inline(always)]
     fn expect(&self, at: usize, len: usize) {
@@ -231,7 +238,16 @@ impl<K: Sink, I> Strip<'_, '_, K, I> {
         section: Section,
     ) -> [[S::f32s; VECTORS]; ROWS] {
         let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        if !self.stretch.first {
+        if self.stretch.first {
+            for (i, chains) in tile.iter_mut().enumerate() {
+                for (j, chain) in chains.iter_mut().enumerate() {
+                    let at = section.at + i * section.stride + j * S::F32_LANES;
+                    if let Some(start) = self.deferred.sink.start(simd, at) {
+                        *chain = start;
+                    }
+                }
+            }
+        } else {
             for (i, chains) in tile.iter_mut().enumerate() {
                 let at = section.at + i * section.stride;
                 let (from, _) = S::as_simd_f32s(&self.waiting[at..at + VECTORS * S::F32_LANES]);

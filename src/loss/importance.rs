@@ -147,6 +147,39 @@ pub fn normalise(log_weights: &mut [f64]) -> f64 {
     if nothing { f64::NEG_INFINITY } else { largest + double::ln(sum / log_weights.len() as f64) }
 }
 
+/// ln Σ exp of numbers that come one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSum {
+    largest: f64,
+    /// Σ exp(number − largest).
+    sum: f64,
+}
+
+impl Default for LogSum {
+    fn default() -> Self {
+        Self { largest: f64::NEG_INFINITY, sum: 0.0 }
+    }
+}
+
+impl LogSum {
+    pub(crate) fn add(&mut self, number: f64) {
+        if number == f64::NEG_INFINITY {
+            return;
+        }
+        if number > self.largest {
+            self.sum = self.sum * double::exp(self.largest - number) + 1.0;
+            self.largest = number;
+        } else {
+            self.sum += double::exp(number - self.largest);
+        }
+    }
+
+    /// −∞ of nothing, NaN if a number was.
+    pub(crate) fn ln(self) -> f64 {
+        if self.sum == 0.0 { self.largest } else { self.largest + double::ln(self.sum) }
+    }
+}
+
 /// What both estimators need of the prior and the sample's weight.
 #[derive(Clone, Copy)]
 struct Sample {
@@ -288,6 +321,21 @@ pub fn backward(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_running_sum_is_that_of_all_at_once() {
+        let numbers: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 101) * 3.0 - 900.0).collect();
+        let mut running = LogSum::default();
+        numbers.iter().for_each(|&number| running.add(number));
+        let largest = numbers.iter().fold(f64::MIN, |a, &b| a.max(b));
+        let exact = largest + numbers.iter().map(|n| (n - largest).exp()).sum::<f64>().ln();
+        assert!((running.ln() - exact).abs() < 1e-12, "{} {exact}", running.ln());
+        assert_eq!(LogSum::default().ln(), f64::NEG_INFINITY);
+        running.add(f64::NEG_INFINITY);
+        assert!((running.ln() - exact).abs() < 1e-12);
+        running.add(f64::NAN);
+        assert!(running.ln().is_nan());
+    }
     use crate::loss::conformance::Conformance;
     use crate::loss::reference;
 

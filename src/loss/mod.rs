@@ -114,4 +114,6 @@ mod conformance;
 pub(crate) mod reference;
 
 pub use elbo::Elbo;
+pub use kl::Prior;
 pub use reduction::Reduction;
+pub use total_correlation::Decomposition;

@@ -12,10 +12,10 @@
 //! Bits are those of [`row`](super::term::row): the same operations on the same elements.
 
 use super::term::{Mended, TILE, Term, Tile, accepted, lanes};
-use crate::simd::LANES;
 use crate::simd::lanes::F32x16;
 use crate::simd::sum::{CHAIN, chain_total};
-use pulp::Simd;
+use crate::simd::{LANES, apart};
+use pulp::{Simd, WithSimd};
 
 /// Elements of a row at most: what a sum adds up without folding.
 pub(crate) const SHORT: usize = CHAIN as usize * LANES;
@@ -90,16 +90,36 @@ pub(crate) fn rows_together(columns: usize) -> usize {
 pub(crate) fn short_rows<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
-    mut gradients: GradientRows<'_, G>,
+    gradients: GradientRows<'_, G>,
     inputs: [InputRows<'_>; I],
     columns: usize,
     scale: f32,
     sums: &mut [f64],
 ) -> bool {
+    struct Op<'a, T, const I: usize, const G: usize> {
+        term: T,
+        gradients: GradientRows<'a, G>,
+        inputs: [InputRows<'a>; I],
+        columns: usize,
+        scale: f32,
+        sums: &'a mut [f64],
+    }
+    impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for Op<'_, T, I, G> {
+        type Output = bool;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> bool {
+            let Self { term, mut gradients, inputs, columns, scale, sums } = self;
+            pass(simd, term, &mut gradients, inputs, columns, scale, sums)
+        }
+    }
     debug_assert!((1..=SHORT).contains(&columns) && sums.len() <= rows_together(columns));
-    let accepted = pass(simd, term, &mut gradients, inputs, columns, scale, sums);
+    let GradientRows { data, starts, stride } = gradients;
+    let gradients = GradientRows { data: &mut *data, starts, stride };
+    let op = Op { term, gradients, inputs, columns, scale, sums: &mut *sums };
+    let accepted = apart(simd, op);
     if sums.iter().any(|sum| sum.is_nan()) {
-        return pass(simd, Mended(term), &mut gradients, inputs, columns, scale, sums);
+        let gradients = GradientRows { data, starts, stride };
+        return apart(simd, Op { term: Mended(term), gradients, inputs, columns, scale, sums });
     }
     accepted
 }
@@ -164,7 +184,6 @@ mod tests {
     use crate::loss::kl::StandardNormalKl;
     use crate::loss::term::{RowLoss, row};
     use crate::simd::InstructionSet;
-    use pulp::WithSimd;
 
     /// Rows of μ|logvar and of logits and data, with gaps of NaN that nobody may take in.
     struct Rows {

@@ -4,10 +4,10 @@
 //! its gradients, and the range of data that it accepts. Everything else, the groups of 16, the
 //! short last group, the sum, the scaling and the check of the data, is [`row`], once for all.
 
-use crate::simd::LANES;
 use crate::simd::lanes::{F32x16, groups, groups_mut};
 use crate::simd::sum::LaneSum;
-use pulp::Simd;
+use crate::simd::{LANES, apart};
+use pulp::{Simd, WithSimd};
 
 /// A loss of `I` inputs an element, with the gradients of the first `G` of them.
 ///
@@ -158,16 +158,50 @@ pub(crate) fn row_with<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
     term: T,
     firsts: &mut Firsts,
-    mut gradients: [&mut [f32]; G],
+    gradients: [&mut [f32]; G],
     inputs: [&[f32]; I],
     scale: f32,
 ) -> RowLoss {
-    let outputs = gradients.each_mut().map(|slice| &mut **slice);
-    let loss = pass(simd, term, firsts, outputs, inputs, scale);
-    if loss.sum.is_nan() {
-        return pass(simd, Mended(term), firsts, gradients, inputs, scale);
+    apart(simd, Row { term, firsts, gradients, inputs, scale })
+}
+
+/// [`row_with`] as a function that all who need it share: a term is long, and wanted in many
+/// places.
+struct Row<'a, T, const I: usize, const G: usize> {
+    term: T,
+    firsts: &'a mut Firsts,
+    gradients: [&'a mut [f32]; G],
+    inputs: [&'a [f32]; I],
+    scale: f32,
+}
+
+impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for Row<'_, T, I, G> {
+    type Output = RowLoss;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> RowLoss {
+        let Self { term, firsts, mut gradients, inputs, scale } = self;
+        let outputs = gradients.each_mut().map(|slice| &mut **slice);
+        let loss = pass(simd, term, firsts, outputs, inputs, scale);
+        if loss.sum.is_nan() {
+            let term = Mended(term);
+            return apart(simd, MendedRow(Row { term, firsts, gradients, inputs, scale }));
+        }
+        loss
     }
-    loss
+}
+
+/// A row by its careful way.
+struct MendedRow<'a, T, const I: usize, const G: usize>(Row<'a, T, I, G>);
+
+impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for MendedRow<'_, T, I, G> {
+    type Output = RowLoss;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> RowLoss {
+        let Row { term, firsts, gradients, inputs, scale } = self.0;
+        pass(simd, term, firsts, gradients, inputs, scale)
+    }
 }
 
 /// What [`Term::first`] hands over to [`Term::second`], for some groups of a row, on cache lines.

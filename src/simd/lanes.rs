@@ -180,3 +180,44 @@ pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
         }
     }
 }
+
+/// `out[i] = f(out[i])`.
+#[inline(always)]
+pub(crate) fn apply<S: Simd, F: Unary>(simd: S, out: &mut [f32], f: F) {
+    let (head, tail) = S::as_mut_simd_f32s(out);
+    for x in head {
+        *x = f.apply(simd, *x);
+    }
+    if !tail.is_empty() {
+        let value = f.apply(simd, simd.partial_load_f32s(tail));
+        simd.partial_store_f32s(tail, value);
+    }
+}
+
+/// Multiplies every element by `factor`.
+#[inline(always)]
+pub(crate) fn scale<S: Simd>(simd: S, row: &mut [f32], factor: f32) {
+    #[derive(Clone, Copy)]
+    struct Scale(f32);
+    impl Lanewise<1, 0> for Scale {
+        #[inline(always)]
+        fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], _: [S::f32s; 0]) -> [S::f32s; 1] {
+            [simd.mul_f32s(x, simd.splat_f32s(self.0))]
+        }
+    }
+    zip(simd, [row], [], Scale(factor));
+}
+
+/// Multiplies each element by its factor.
+#[inline(always)]
+pub(crate) fn multiply<S: Simd>(simd: S, row: &mut [f32], factors: &[f32]) {
+    #[derive(Clone, Copy)]
+    struct Multiply;
+    impl Lanewise<1, 1> for Multiply {
+        #[inline(always)]
+        fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], [y]: [S::f32s; 1]) -> [S::f32s; 1] {
+            [simd.mul_f32s(x, y)]
+        }
+    }
+    zip(simd, [row], [factors], Multiply);
+}

@@ -27,6 +27,16 @@ use std::str::FromStr;
 /// Canonical lanes: the number of consecutive elements that every kernel treats as one group.
 pub const LANES: usize = 16;
 
+/// Runs `work` on the instruction set of its caller, as a function of its own.
+///
+/// Kernels are inlined into their callers, all the way to the dispatch: that is how they get its
+/// instructions. What is long and wanted in many places is put behind this: it is compiled once for
+/// each instruction set, and a call costs little beside a row or a tile.
+#[inline(never)]
+pub(crate) fn apart<S: pulp::Simd, W: WithSimd>(simd: S, work: W) -> W::Output {
+    simd.vectorize(work)
+}
+
 /// The token of AVX2, where kernels on `S` may use it: for shuffles, which pulp's generic
 /// interface does not have. Known when the kernel is compiled.
 #[cfg(target_arch = "x86_64")]

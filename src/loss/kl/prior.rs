@@ -31,6 +31,11 @@ impl Default for Prior {
 }
 
 impl Prior {
+    /// Whether it is N(0, 1).
+    pub(crate) fn is_standard(self) -> bool {
+        self == Self::default()
+    }
+
     /// # Errors
     /// [`Error::Config`] for a mean that is not finite, or a standard deviation outside
     /// [10⁻¹⁵, 10¹⁵], whose square or its inverse f32 would lose.
