@@ -34,7 +34,8 @@ pub enum Error {
     /// A target that the likelihood does not accept.
     #[error(
         "row {row}, column {column}: {value} is outside {accepted}; \
-         scale the data into that range"
+         scale the data into that range{}",
+        other_likelihood(*value, accepted)
     )]
     TargetOutOfRange {
         /// The row of the data.
@@ -98,6 +99,26 @@ pub enum Error {
         step: Option<u64>,
     },
 
+    /// A log-variance whose exponential is no longer a number to compute with.
+    #[error(
+        "latent dimension {dimension} of row {row}: exp(logvar) overflows at logvar = {value}{}; \
+         a soft clamp of logvar keeps it in bounds, and so may a smaller learning rate",
+        match step {
+            Some(step) => format!(", at step {step}; the weights were left as they were"),
+            None => String::new(),
+        }
+    )]
+    LogvarOverflow {
+        /// The row of the data.
+        row: usize,
+        /// The latent dimension, counted from 0.
+        dimension: usize,
+        /// The encoder's logvar.
+        value: f32,
+        /// The training step, if it was in training. The weights are those before the step.
+        step: Option<u64>,
+    },
+
     /// A setting that makes no sense, found when the configuration is built.
     #[error("`{setting}`: expected {expected}, found {found}")]
     Config {
@@ -153,12 +174,23 @@ fn at_step(step: Option<u64>) -> String {
     step.map_or_else(String::new, |step| format!(", at step {step}"))
 }
 
+/// The likelihood that does accept such a value.
+fn other_likelihood(value: f32, accepted: &str) -> &'static str {
+    if accepted == "[0, 1]" && (-1.0..0.0).contains(&value) {
+        ", or, if they lie in [-1, 1], choose the squared error with a tanh output or a Gaussian \
+         likelihood"
+    } else {
+        ", or choose a likelihood of any numbers: a Gaussian or the squared error"
+    }
+}
+
 impl Error {
     /// The same error, met at this training step.
     pub(crate) fn at(mut self, now: u64) -> Self {
         if let Self::NotFiniteData { step, .. }
         | Self::NotFiniteLoss { step, .. }
-        | Self::NotFiniteGradient { step, .. } = &mut self
+        | Self::NotFiniteGradient { step, .. }
+        | Self::LogvarOverflow { step, .. } = &mut self
         {
             *step = Some(now);
         }
@@ -218,11 +250,18 @@ mod tests {
             ),
             (
                 Error::TargetOutOfRange { row: 3, column: 5, value: 1.5, accepted: "[0, 1]" },
-                "row 3, column 5: 1.5 is outside [0, 1]; scale the data into that range",
+                "row 3, column 5: 1.5 is outside [0, 1]; scale the data into that range, or choose a \
+                 likelihood of any numbers: a Gaussian or the squared error",
             ),
             (
                 Error::NotFiniteData { row: 3, column: 5, value: f32::NAN, step: Some(7) },
                 "row 3, column 5: NaN in the data, at step 7",
+            ),
+            (
+                Error::TargetOutOfRange { row: 0, column: 1, value: -0.5, accepted: "[0, 1]" },
+                "row 0, column 1: -0.5 is outside [0, 1]; scale the data into that range, or, if \
+                 they lie in [-1, 1], choose the squared error with a tanh output or a Gaussian \
+                 likelihood",
             ),
             (Error::config("latent", "at least 1", 0), "`latent`: expected at least 1, found 0"),
         ];

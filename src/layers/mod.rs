@@ -15,3 +15,4 @@ pub mod dropout;
 pub mod layer_norm;
 pub mod relu;
 pub mod reparameterise;
+pub mod soft_clamp;

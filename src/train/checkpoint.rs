@@ -124,7 +124,7 @@ mod tests {
     fn progress_that_no_run_can_have_made_is_refused() {
         for (step, epoch) in [(u64::MAX, 0), (0, u64::MAX), (1 << 47, 1), (1, 1 << 47)] {
             let mut trainer = trainer(1e-3);
-            trainer.progress = Progress { step, epoch, position: 0 };
+            trainer.progress = Progress { step, epoch, ..Progress::default() };
             let message = resumed(&trainer, "progress").err().unwrap().to_string();
             assert!(message.contains("expected fewer than 2^47"), "{message}");
         }

@@ -1,8 +1,9 @@
 //! How to train.
 
+use crate::augmentation::Augmentation;
 use crate::error::{Error, Result};
-use crate::optim::Optimiser;
-use crate::vae::Objective;
+use crate::optim::{Clip, LearningRateSchedule, Optimiser};
+use crate::vae::{Config, Likelihood, Objective};
 
 /// How to train a model: data with defaults, checked when a [`Trainer`](super::Trainer) is made.
 ///
@@ -28,6 +29,26 @@ pub struct Options {
     pub optimiser: Optimiser,
     /// The seed of the order of the rows and of the noise; default 1.
     pub seed: u64,
+    /// Batches whose gradients are added up for one step; default 1. The loss is that of their
+    /// rows together, and so are the bits, unless the objective or the likelihood looks at a whole
+    /// batch (free bits of a dimension, capacity of the batch, total correlation, the optimal
+    /// variance): then at each of them.
+    #[cfg_attr(feature = "safetensors", serde(default = "one"))]
+    pub accumulate: usize,
+    /// What is done with a gradient that is too long; default nothing.
+    #[cfg_attr(feature = "safetensors", serde(default))]
+    pub clip: Option<Clip>,
+    /// How the learning rate changes; default not at all.
+    #[cfg_attr(feature = "safetensors", serde(default))]
+    pub schedule: LearningRateSchedule,
+    /// What is done to the data each time they are seen; default nothing.
+    #[cfg_attr(feature = "safetensors", serde(default))]
+    pub augmentation: Augmentation,
+}
+
+#[cfg(feature = "safetensors")]
+fn one() -> usize {
+    1
 }
 
 impl Default for Options {
@@ -37,19 +58,55 @@ impl Default for Options {
             objective: Objective::default(),
             optimiser: Optimiser::default(),
             seed: 1,
+            accumulate: 1,
+            clip: None,
+            schedule: LearningRateSchedule::default(),
+            augmentation: Augmentation::None,
         }
     }
 }
 
 impl Options {
     /// # Errors
-    /// [`Error::Config`] for a batch of 0 rows, or an objective or an optimiser whose settings
-    /// are outside their domain.
+    /// [`Error::Config`] for a batch of 0 rows, settings outside their domain, or an objective that
+    /// makes no sense.
     pub fn validate(&self) -> Result<()> {
         if self.batch == 0 {
             return Err(Error::config("batch", "at least 1", self.batch));
         }
+        if self.accumulate == 0 {
+            return Err(Error::config("accumulate", "at least 1", self.accumulate));
+        }
         self.objective.validate()?;
-        self.optimiser.validate()
+        self.optimiser.validate()?;
+        self.schedule.validate()?;
+        self.augmentation.validate()?;
+        self.clip.as_ref().map_or(Ok(()), Clip::validate)
+    }
+
+    /// [`Self::validate`], and whether these options make sense for such a model.
+    ///
+    /// # Errors
+    /// [`Error::Config`] also for an objective that the likelihood does not allow, and for data that
+    /// are made into what the likelihood is not for: bits for a density, or numbers between grey
+    /// values for bits.
+    pub fn validate_for(&self, config: &Config) -> Result<()> {
+        self.validate()?;
+        self.objective.validate_for(config)?;
+        let likelihood = config.likelihood();
+        let (makes, expected) = match self.augmentation {
+            Augmentation::None => return Ok(()),
+            Augmentation::Binarise => (
+                likelihood.is_bernoulli(),
+                "a Bernoulli likelihood beside binarised data: a density of zeros and ones has no \
+                 bound",
+            ),
+            Augmentation::Dequantise { .. } => (
+                !likelihood.is_bernoulli() && likelihood != Likelihood::TanhSquaredError,
+                "a density on [0, 1] beside dequantised data, such as the continuous Bernoulli or a \
+                 Gaussian",
+            ),
+        };
+        if makes { Ok(()) } else { Err(Error::config("likelihood", expected, likelihood.name())) }
     }
 }

@@ -5,9 +5,11 @@ use crate::compute::Compute;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, expect_shape};
 use crate::loss::Elbo;
-use crate::random::{Generator, Stream};
-use crate::vae::block::{Batch, Noise, Selection};
-use crate::vae::workspace::{StoreGradient, Sums, UpdateWithAdam, Workspace};
+use crate::optim::{PlateauState, Rule};
+use crate::random::Generator;
+use crate::vae::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
+use crate::vae::objective::{Sums, Terms};
+use crate::vae::workspace::{StoreGradient, UpdateWithAdam, Workspace};
 use crate::vae::{Parameters, Vae};
 use ndarray::ArrayView2;
 
@@ -25,8 +27,12 @@ pub struct Step {
     pub loss: f64,
     /// The reconstruction term of the loss.
     pub reconstruction: f64,
-    /// The KL divergence, before it is weighed with β.
+    /// The KL divergence, before anything is made of it.
     pub kl: f64,
+    /// β, as it was for this step.
+    pub beta: f32,
+    /// The learning rate, as it was for this step.
+    pub learning_rate: f64,
 }
 
 /// What one epoch did: means over its rows, in nats per example, whatever the reduction.
@@ -37,12 +43,16 @@ pub struct Epoch {
     pub epoch: u64,
     /// Rows in the steps counted here.
     pub rows: usize,
-    /// Reconstruction + β·KL.
+    /// What the objective made of reconstruction and divergence, with the weights of each step.
     pub loss: f64,
     /// The reconstruction term.
     pub reconstruction: f64,
-    /// The KL divergence, before it is weighed with β.
+    /// The KL divergence, before anything is made of it.
     pub kl: f64,
+    /// β, as it was for the last step.
+    pub beta: f32,
+    /// The learning rate, as it was for the last step.
+    pub learning_rate: f64,
 }
 
 /// A model in training.
@@ -76,7 +86,7 @@ pub struct Trainer {
 }
 
 /// How far training has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Progress {
     /// Steps done.
@@ -85,21 +95,30 @@ pub(super) struct Progress {
     pub(super) epoch: u64,
     /// Rows done of the current epoch.
     pub(super) position: usize,
+    /// What a schedule that waits for a plateau has seen.
+    #[cfg_attr(feature = "safetensors", serde(default))]
+    pub(super) plateau: PlateauState,
+}
+
+/// What one step came to: nats per example beside the objective's own reduction.
+struct Outcome {
+    step: Step,
+    per_example: Elbo,
 }
 
 impl Trainer {
     /// Starts training `vae`, on `compute`.
     ///
     /// # Errors
-    /// [`Error::Config`] for options outside their domain.
+    /// [`Error::Config`] for options outside their domain, or that make no sense for this model.
     pub fn new(vae: Vae, options: Options, compute: Compute) -> Result<Self> {
-        options.validate()?;
+        options.validate_for(vae.config())?;
         let layout = vae.parameters().layout().clone();
         Ok(Self {
             first_moment: Parameters::of_layout(layout.clone()),
             second_moment: Parameters::of_layout(layout.clone()),
             gradient: None,
-            workspace: Workspace::new(layout),
+            workspace: Workspace::new(vae.config(), layout),
             progress: Progress::default(),
             order: Vec::new(),
             order_epoch: None,
@@ -139,6 +158,12 @@ impl Trainer {
         self.progress.epoch
     }
 
+    /// Tells a schedule that [waits for a plateau](crate::optim::Decay::Plateau) the loss of an
+    /// epoch, that of a test set best. Others do not listen.
+    pub fn observe(&mut self, loss: f64) {
+        self.options.schedule.observe(&mut self.progress.plateau, loss);
+    }
+
     /// Does the next batch of the current epoch: gathers its rows, draws its noise, and updates
     /// the weights. `None` if the epoch is over; the call after that begins the next one.
     ///
@@ -148,15 +173,15 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Shape`] if the data do not fit the model, [`Error::Config`] if there are no rows
-    /// or more than 2³² of them, and at data that the likelihood does not accept or a loss that
-    /// is not finite an error that names row and step; the weights are then those before the
-    /// step, and the same batch comes next.
+    /// or more than 2³² of them, and at data that the likelihood does not accept, a loss that
+    /// is not finite, a logvar whose exponential overflows or a gradient that cannot be clipped an
+    /// error that names the step and, where there is one, the row; the weights are then those
+    /// before the step, and the same batch comes next.
     pub fn step(&mut self, data: &dyn Dataset) -> Result<Option<Step>> {
-        Ok(self.next_batch(data)?.map(|(step, _)| step))
+        Ok(self.next_batch(data)?.map(|outcome| outcome.step))
     }
 
-    /// [`Self::step`], with the sums that its loss was reduced from.
-    fn next_batch(&mut self, data: &dyn Dataset) -> Result<Option<(Step, Sums)>> {
+    fn next_batch(&mut self, data: &dyn Dataset) -> Result<Option<Outcome>> {
         self.vae.check_data(data)?;
         let rows = data.row_count();
         if self.progress.position >= rows {
@@ -166,16 +191,16 @@ impl Trainer {
         }
         self.draw_order(rows)?;
         let first = self.progress.position;
-        let end = rows.min(first.saturating_add(self.options.batch));
+        let Options { batch: at_once, accumulate, .. } = self.options;
+        let end = rows.min(first.saturating_add(at_once.saturating_mul(accumulate)));
         // The order is lent out for the step: `self` is borrowed as a whole.
         let order = std::mem::take(&mut self.order);
-        let noise = self.counter_noise();
-        let batch = Batch { data, selection: Selection::Listed(&order[first..end]), noise };
-        let result = self.train_on(&batch);
+        let batch = self.batch(data, Selection::Listed(&order[first..end]), Noise::Counter);
+        let result = self.train_on(&batch, at_once);
         self.order = order;
-        let step = result?;
+        let outcome = result?;
         self.progress.position = end;
-        Ok(Some(step))
+        Ok(Some(outcome))
     }
 
     /// Does what is left of the current epoch (all of the next one, if nothing is left), calling
@@ -192,61 +217,67 @@ impl Trainer {
     ) -> Result<Epoch> {
         let compute = self.compute.clone();
         compute.install(|| {
-            let per_example = crate::vae::Objective {
-                beta: self.options.objective.beta,
-                ..crate::vae::Objective::default()
+            let mut epoch = Epoch {
+                epoch: self.progress.epoch,
+                rows: 0,
+                loss: 0.0,
+                reconstruction: 0.0,
+                kl: 0.0,
+                beta: 0.0,
+                learning_rate: 0.0,
             };
-            let (mut rows, mut total) = (0, Sums::default());
             // An epoch whose last batch is done already is over: this call does the next one.
             if self.progress.position >= data.row_count() {
                 self.next_batch(data)?;
             }
-            while let Some((step, sums)) = self.next_batch(data)? {
-                rows += step.rows;
-                total.reconstruction += sums.reconstruction;
-                total.kl += sums.kl;
+            while let Some(Outcome { step, per_example }) = self.next_batch(data)? {
+                let rows = step.rows as f64;
+                epoch.rows += step.rows;
+                epoch.loss += rows * per_example.loss;
+                epoch.reconstruction += rows * per_example.reconstruction;
+                epoch.kl += rows * per_example.kl;
+                (epoch.beta, epoch.learning_rate) = (step.beta, step.learning_rate);
                 on_step(&step);
             }
-            let Elbo { loss, reconstruction, kl, .. } =
-                per_example.reduce(self.vae.config(), rows, total);
-            Ok(Epoch { epoch: self.progress.epoch, rows, loss, reconstruction, kl })
+            let rows = epoch.rows.max(1) as f64;
+            epoch.epoch = self.progress.epoch;
+            epoch.loss /= rows;
+            epoch.reconstruction /= rows;
+            epoch.kl /= rows;
+            Ok(epoch)
         })
     }
 
-    /// Does one step on the rows of x `[B, D]` with this noise ε `[B, Z]`, outside of any epoch.
+    /// Does one step on all rows of some data with this noise ε `[B·k, Z]`, outside of any epoch.
+    /// (k is 1 without importance weighting; the samples of a row come one after the other.)
     ///
     /// # Errors
     /// As [`Self::step`], and [`Error::Shape`] if the noise does not fit.
     pub fn step_with_noise(
         &mut self,
-        x: ArrayView2<'_, f32>,
+        data: &dyn Dataset,
         noise: ArrayView2<'_, f32>,
     ) -> Result<Step> {
-        self.vae.check_data(&x)?;
-        expect_shape("noise", [x.nrows(), self.vae.config().latent()], noise.shape())?;
-        let selection = Selection::From(0, x.nrows());
-        let (step, _) =
-            self.train_on(&Batch { data: &x, selection, noise: Noise::Given(noise) })?;
-        Ok(step)
+        let batch = self.batch_with_noise(data, noise)?;
+        Ok(self.train_on(&batch, usize::MAX)?.step)
     }
 
-    /// The loss of x `[B, D]` with this noise ε `[B, Z]`, and its gradient, which is
+    /// The loss of all rows of some data with this noise ε `[B·k, Z]`, and its gradient, which is
     /// [`Self::gradient`] from then on. Neither weights nor moments change.
     ///
     /// For a caller's own optimiser, for clipping, or for averaging over several machines; then
-    /// [`Self::apply_gradient`]. The two together give the bits of [`Self::step_with_noise`].
+    /// [`Self::apply_gradient`]. The two together give the bits of [`Self::step_with_noise`] where
+    /// nothing is clipped.
     ///
     /// # Errors
     /// As [`Self::step_with_noise`].
     pub fn gradient_with_noise(
         &mut self,
-        x: ArrayView2<'_, f32>,
+        data: &dyn Dataset,
         noise: ArrayView2<'_, f32>,
     ) -> Result<Elbo> {
-        self.vae.check_data(&x)?;
-        expect_shape("noise", [x.nrows(), self.vae.config().latent()], noise.shape())?;
-        let selection = Selection::From(0, x.nrows());
-        self.gradient_of(&Batch { data: &x, selection, noise: Noise::Given(noise) })
+        let batch = self.batch_with_noise(data, noise)?;
+        self.gradient_of(&batch)
     }
 
     /// The loss and the [gradient](Self::gradient) of some rows of a data set with the noise
@@ -262,8 +293,8 @@ impl Trainer {
         if rows.is_empty() {
             return Err(Error::config("rows", "at least one row", 0));
         }
-        let noise = self.counter_noise();
-        self.gradient_of(&Batch { data, selection: Selection::Listed(rows), noise })
+        let batch = self.batch(data, Selection::Listed(rows), Noise::Counter);
+        self.gradient_of(&batch)
     }
 
     /// The last gradient that was asked for; `None` if none was.
@@ -277,28 +308,63 @@ impl Trainer {
         self.gradient.as_mut()
     }
 
-    /// One step of the optimiser with the gradient as it is now.
+    /// One step of the optimiser with the gradient as it is now: no clipping here.
     ///
     /// # Errors
     /// [`Error::Config`] if no gradient was asked for.
     pub fn apply_gradient(&mut self) -> Result<()> {
+        let rule = self.rule();
         let Some(gradient) = &self.gradient else {
             return Err(Error::config("gradient", "a call of `gradient_of_rows` before", "none"));
         };
-        let t = self.progress.step + 1;
-        self.options.optimiser.at_step(t, 1.0).step_flat(
+        rule.step_flat(
             &self.compute,
             self.vae.parameters_mut(),
             &mut self.first_moment,
             &mut self.second_moment,
             gradient,
         );
-        self.progress.step = t;
+        self.progress.step += 1;
         Ok(())
     }
 
-    fn counter_noise<'n>(&self) -> Noise<'n> {
-        Noise::Counter { seed: self.options.seed, stream: Stream::Noise, step: self.progress.step }
+    /// What the schedule makes of the learning rate for the next step.
+    fn rate(&self) -> f64 {
+        let Progress { step, epoch, plateau, .. } = self.progress;
+        self.options.schedule.factor(step, epoch) * plateau.factor
+    }
+
+    /// The optimiser at the next step.
+    fn rule(&self) -> Rule {
+        self.options.optimiser.at_step(self.progress.step + 1, self.rate())
+    }
+
+    /// The objective at the next step.
+    fn terms(&self) -> Terms {
+        self.options.objective.at(self.progress.step, self.progress.epoch)
+    }
+
+    fn batch<'b>(
+        &self,
+        data: &'b dyn Dataset,
+        selection: Selection<'b>,
+        noise: Noise<'b>,
+    ) -> Batch<'b> {
+        let Options { seed, augmentation, .. } = self.options;
+        let draws = Draws { seed, step: self.progress.step, purpose: Purpose::Training };
+        Batch { data, selection, noise, draws, augmentation }
+    }
+
+    fn batch_with_noise<'b>(
+        &self,
+        data: &'b dyn Dataset,
+        noise: ArrayView2<'b, f32>,
+    ) -> Result<Batch<'b>> {
+        self.vae.check_data(data)?;
+        let rows = data.row_count();
+        let samples = self.options.objective.samples();
+        expect_shape("noise", [rows * samples, self.vae.config().latent()], noise.shape())?;
+        Ok(self.batch(data, Selection::From(0, rows), Noise::Given(noise)))
     }
 
     fn draw_order(&mut self, rows: usize) -> Result<()> {
@@ -314,26 +380,32 @@ impl Trainer {
         Ok(())
     }
 
-    /// The first region of a step.
-    fn forward_backward(&mut self, batch: &Batch<'_>) -> Result<(Elbo, Sums)> {
-        let rows = batch.selection.len();
-        let (objective, config) = (self.options.objective, self.vae.config());
-        let scales = objective.scales(config, rows);
-        let sums = self
-            .workspace
-            .forward_backward(&self.compute, self.vae.parameters(), batch, scales)
-            .map_err(|error| error.at(self.progress.step + 1))?;
-        Ok((objective.reduce(config, rows, sums), sums))
+    /// The first region of a step, for a part of its `rows` rows.
+    fn forward_backward(&mut self, part: &Batch<'_>, terms: Terms, rows: usize) -> Result<Sums> {
+        let config = self.vae.config();
+        let scales = terms.scales(config, rows);
+        let weights = self.vae.parameters();
+        let pass = Pass { config, weights, batch: part, terms, scales };
+        let sums = self.workspace.forward_backward(&self.compute, &pass);
+        sums.map_err(|error| error.at(self.progress.step + 1))
     }
 
-    /// Both regions, the weights updated as their gradients come.
-    fn train_on(&mut self, batch: &Batch<'_>) -> Result<(Step, Sums)> {
+    /// Both regions, `at_once` rows at a time, the weights updated as their gradients come or, where
+    /// these come in parts or are to be clipped, at the end.
+    fn train_on(&mut self, batch: &Batch<'_>, at_once: usize) -> Result<Outcome> {
         let compute = self.compute.clone();
         compute.install(|| {
-            let (Elbo { loss, reconstruction, kl, .. }, sums) = self.forward_backward(batch)?;
-            let step = self.progress.step + 1;
-            let rule = self.options.optimiser.at_step(step, 1.0);
-            if let Some(adam) = rule.fused() {
+            let (terms, rows) = (self.terms(), batch.selection.len());
+            let (rule, rate) = (self.rule(), self.rate());
+            let fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
+            let mut sums = Sums::default();
+            for (index, part) in batch.parts(at_once).enumerate() {
+                sums += self.forward_backward(&part, terms, rows)?;
+                if fused.is_none() {
+                    self.store_gradient(index > 0);
+                }
+            }
+            if let Some(adam) = fused {
                 self.workspace.weight_gradients(
                     &self.compute,
                     UpdateWithAdam {
@@ -343,13 +415,28 @@ impl Trainer {
                         second: &mut self.second_moment,
                     },
                 );
-                self.progress.step = step;
+                self.progress.step += 1;
             } else {
-                self.store_gradient();
+                if let (Some(clip), Some(gradient)) = (&self.options.clip, &mut self.gradient) {
+                    let clipped = clip.apply(&self.compute, gradient);
+                    clipped.map_err(|error| error.at(self.progress.step + 1))?;
+                }
                 self.apply_gradient()?;
             }
-            let (epoch, rows) = (self.progress.epoch + 1, batch.selection.len());
-            Ok((Step { step, epoch, rows, loss, reconstruction, kl }, sums))
+            let config = self.vae.config();
+            let Elbo { loss, reconstruction, kl, .. } = terms.reduce(config, rows, sums);
+            let Progress { step, epoch, .. } = self.progress;
+            let step = Step {
+                step,
+                epoch: epoch + 1,
+                rows,
+                loss,
+                reconstruction,
+                kl,
+                beta: self.options.objective.beta_at(step - 1, epoch),
+                learning_rate: self.options.optimiser.learning_rate() * rate,
+            };
+            Ok(Outcome { step, per_example: terms.per_example().reduce(config, rows, sums) })
         })
     }
 
@@ -357,16 +444,17 @@ impl Trainer {
     fn gradient_of(&mut self, batch: &Batch<'_>) -> Result<Elbo> {
         let compute = self.compute.clone();
         compute.install(|| {
-            let (elbo, _) = self.forward_backward(batch)?;
-            self.store_gradient();
-            Ok(elbo)
+            let (terms, rows) = (self.terms(), batch.selection.len());
+            let sums = self.forward_backward(batch, terms, rows)?;
+            self.store_gradient(false);
+            Ok(terms.reduce(self.vae.config(), rows, sums))
         })
     }
 
-    /// The second region, the gradients stored.
-    fn store_gradient(&mut self) {
+    /// The second region, the gradients stored; with `resume` on top of those that are there.
+    fn store_gradient(&mut self, resume: bool) {
         let layout = self.vae.parameters().layout();
         let gradient = self.gradient.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
-        self.workspace.weight_gradients(&self.compute, StoreGradient(gradient));
+        self.workspace.weight_gradients(&self.compute, StoreGradient { gradient, resume });
     }
 }

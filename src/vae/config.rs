@@ -1,18 +1,33 @@
 //! The shape of a model.
 
+use super::{Likelihood, Variance};
 use crate::error::{Error, Result};
+use crate::layers::activation::Activation;
+use crate::loss::Prior;
 
-/// The widths of a model's layers: D features → encoder → Z latent dimensions → decoder → D.
+/// What a model is: D features → encoder → Z latent dimensions → decoder → D, with what its layers
+/// do and what its output means.
 ///
 /// ```
-/// use elbo::vae::Config;
+/// use elbo::vae::{Config, Likelihood};
 ///
 /// let config = Config::builder(784, 20).hidden(&[400]).build()?;
 /// assert_eq!(config.to_string(), "784-400-20-400-784");
 /// assert_eq!(config.parameters(), 652_824);
+///
+/// let conditional = Config::builder(64, 8)
+///     .encoder(&[128, 64])
+///     .decoder(&[96])
+///     .activation("gelu".parse()?)
+///     .layer_norm(true)
+///     .dropout(0.1)
+///     .conditions(10) // one-hot labels, say
+///     .likelihood(Likelihood::ContinuousBernoulli)
+///     .build()?;
+/// assert_eq!(conditional.conditions(), 10);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(try_from = "Unchecked"))]
 pub struct Config {
@@ -20,6 +35,13 @@ pub struct Config {
     encoder: Vec<usize>,
     latent: usize,
     decoder: Vec<usize>,
+    conditions: usize,
+    activation: Activation,
+    layer_norm: bool,
+    dropout: f32,
+    likelihood: Likelihood,
+    prior: Prior,
+    logvar_clamp: Option<[f32; 2]>,
 }
 
 /// A configuration as a file has it.
@@ -30,6 +52,20 @@ struct Unchecked {
     encoder: Vec<usize>,
     latent: usize,
     decoder: Vec<usize>,
+    #[serde(default)]
+    conditions: usize,
+    #[serde(default)]
+    activation: Activation,
+    #[serde(default)]
+    layer_norm: bool,
+    #[serde(default)]
+    dropout: f32,
+    #[serde(default)]
+    likelihood: Likelihood,
+    #[serde(default)]
+    prior: Prior,
+    #[serde(default)]
+    logvar_clamp: Option<[f32; 2]>,
 }
 
 #[cfg(feature = "safetensors")]
@@ -37,8 +73,33 @@ impl TryFrom<Unchecked> for Config {
     type Error = Error;
 
     fn try_from(unchecked: Unchecked) -> Result<Self> {
-        let Unchecked { features, encoder, latent, decoder } = unchecked;
-        Self { features, encoder, latent, decoder }.validate()
+        let Unchecked {
+            features,
+            encoder,
+            latent,
+            decoder,
+            conditions,
+            activation,
+            layer_norm,
+            dropout,
+            likelihood,
+            prior,
+            logvar_clamp,
+        } = unchecked;
+        Self {
+            features,
+            encoder,
+            latent,
+            decoder,
+            conditions,
+            activation,
+            layer_norm,
+            dropout,
+            likelihood,
+            prior,
+            logvar_clamp,
+        }
+        .validate()
     }
 }
 
@@ -57,7 +118,19 @@ impl Config {
     /// Starts from D = `features` and Z = `latent`, with one hidden layer of 400 each side.
     #[must_use]
     pub fn builder(features: usize, latent: usize) -> ConfigBuilder {
-        ConfigBuilder(Self { features, encoder: vec![400], latent, decoder: vec![400] })
+        ConfigBuilder(Self {
+            features,
+            encoder: vec![400],
+            latent,
+            decoder: vec![400],
+            conditions: 0,
+            activation: Activation::Relu,
+            layer_norm: false,
+            dropout: 0.0,
+            likelihood: Likelihood::Bernoulli,
+            prior: Prior::default(),
+            logvar_clamp: None,
+        })
     }
 
     /// D, the width of a row of data.
@@ -84,19 +157,81 @@ impl Config {
         &self.decoder
     }
 
-    /// Number of weights and biases.
+    /// C, the width of the condition vector that encoder and decoder see beside their input; 0 for
+    /// none.
+    #[must_use]
+    pub fn conditions(&self) -> usize {
+        self.conditions
+    }
+
+    /// What follows each hidden layer.
+    #[must_use]
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Whether each hidden layer is normalised before its activation.
+    #[must_use]
+    pub fn layer_norm(&self) -> bool {
+        self.layer_norm
+    }
+
+    /// The probability with which a hidden unit is dropped in training.
+    #[must_use]
+    pub fn dropout(&self) -> f32 {
+        self.dropout
+    }
+
+    /// What the output means.
+    #[must_use]
+    pub fn likelihood(&self) -> Likelihood {
+        self.likelihood
+    }
+
+    /// The prior of each latent dimension.
+    #[must_use]
+    pub fn prior(&self) -> Prior {
+        self.prior
+    }
+
+    /// The interval to which logvar is softly clamped, if it is.
+    #[must_use]
+    pub fn logvar_clamp(&self) -> Option<[f32; 2]> {
+        self.logvar_clamp
+    }
+
+    /// Number of weights and biases, and of whatever else is learned.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.layers()
-            .map(|(inputs, outputs)| (inputs + 1).saturating_mul(outputs))
-            .fold(0, usize::saturating_add)
+        let dense = self.layers().map(|(inputs, outputs)| (inputs + 1).saturating_mul(outputs));
+        let hidden = self.encoder.iter().chain(&self.decoder);
+        let norms = hidden.map(|&width| if self.layer_norm { 2 * width } else { 0 });
+        let variances = self.likelihood.learned_variances(self.features);
+        dense.chain(norms).chain([variances]).fold(0, usize::saturating_add)
+    }
+
+    /// Whether hidden layers are followed by a ReLU and nothing else, and logvar is what its layer
+    /// gives: then a pass needs no memory besides.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.has_plain_layers() && self.logvar_clamp.is_none()
+    }
+
+    /// Whether hidden layers are followed by a ReLU and nothing else.
+    pub(crate) fn has_plain_layers(&self) -> bool {
+        self.activation == Activation::Relu && !self.layer_norm && self.dropout == 0.0
+    }
+
+    /// Whether the variance of the likelihood is that of the batch.
+    pub(crate) fn has_optimal_variance(&self) -> bool {
+        self.likelihood == Likelihood::Gaussian(Variance::Optimal)
     }
 
     /// `[inputs, outputs]` of each dense layer in the order of the forward pass. The two heads,
     /// `mu` and `logvar`, are one layer of 2·Z outputs: they share their input.
     pub(crate) fn layers(&self) -> impl Iterator<Item = (usize, usize)> {
-        let encoder = std::iter::once(self.features).chain(self.encoder.iter().copied());
-        let decoder = std::iter::once(self.latent).chain(self.decoder.iter().copied());
+        let [x, z] = [self.features, self.latent].map(|width| width + self.conditions);
+        let encoder = std::iter::once(x).chain(self.encoder.iter().copied());
+        let decoder = std::iter::once(z).chain(self.decoder.iter().copied());
         let encoder_outputs = self.encoder.iter().copied().chain([2 * self.latent]);
         let decoder_outputs = self.decoder.iter().copied().chain([self.features]);
         encoder.zip(encoder_outputs).chain(decoder.zip(decoder_outputs))
@@ -116,6 +251,31 @@ impl Config {
             if let Some(wrong) = widths.iter().find(|&&n| !in_range(n)) {
                 let expected = "widths from 1 to 16777216";
                 return Err(Error::config(setting, expected, format!("{wrong} in {widths:?}")));
+            }
+        }
+        if self.conditions > MAX_WIDTH {
+            return Err(Error::config("conditions", "at most 16777216", self.conditions));
+        }
+        self.activation.validate()?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            let expected = "a probability from 0 to below 1";
+            return Err(Error::config("dropout", expected, self.dropout));
+        }
+        if self.layer_norm && self.encoder.is_empty() && self.decoder.is_empty() {
+            let expected = "a hidden layer to normalise";
+            return Err(Error::config("layer_norm", expected, format!("none in {self}")));
+        }
+        if self.dropout > 0.0 && self.encoder.is_empty() && self.decoder.is_empty() {
+            let expected = "a hidden layer whose units can be dropped";
+            return Err(Error::config("dropout", expected, format!("none in {self}")));
+        }
+        self.likelihood.validate()?;
+        self.prior.validate()?;
+        if let Some([low, high]) = self.logvar_clamp {
+            // Up to 80 the exponential, its square root and their inverses are all finite.
+            if !(-80.0 <= low && low < high && high <= 80.0) {
+                let expected = "two numbers from -80 to 80 in ascending order";
+                return Err(Error::config("logvar_clamp", expected, format!("{low} and {high}")));
             }
         }
         if self.parameters() > MAX_PARAMETERS {
@@ -150,6 +310,67 @@ impl ConfigBuilder {
         self
     }
 
+    /// The width C of a condition vector that encoder and decoder see beside x and z: a conditional
+    /// VAE (Sohn et al. 2015). Data must then come with conditions, such as
+    /// [`Labelled`](crate::Labelled). Default 0, none.
+    #[must_use]
+    pub fn conditions(mut self, width: usize) -> Self {
+        self.0.conditions = width;
+        self
+    }
+
+    /// What follows each hidden layer; default ReLU.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.0.activation = activation;
+        self
+    }
+
+    /// Whether each hidden layer is normalised before its activation
+    /// ([`layer_norm`](crate::layers::layer_norm)); default no.
+    #[must_use]
+    pub fn layer_norm(mut self, normalise: bool) -> Self {
+        self.0.layer_norm = normalise;
+        self
+    }
+
+    /// The probability with which a hidden unit is dropped in training, after its activation
+    /// ([`dropout`](crate::layers::dropout)); default 0.
+    #[must_use]
+    pub fn dropout(mut self, probability: f32) -> Self {
+        self.0.dropout = probability;
+        self
+    }
+
+    /// What the output means; default Bernoulli from logits.
+    #[must_use]
+    pub fn likelihood(mut self, likelihood: Likelihood) -> Self {
+        self.0.likelihood = likelihood;
+        self
+    }
+
+    /// The prior of each latent dimension; default N(0, 1).
+    #[must_use]
+    pub fn prior(mut self, prior: Prior) -> Self {
+        self.0.prior = prior;
+        self
+    }
+
+    /// Bends the encoder's logvar softly into the interval from `low` to `high`, so that no weight
+    /// can make e^logvar overflow: with m its middle and h half its length,
+    ///
+    /// ```text
+    /// logvar = m + h·tanh((v − m)/h)      dv = (1 − tanh²((v − m)/h))·dlogvar
+    /// ```
+    ///
+    /// of the layer's output v. Near the middle logvar is v; at v = m ± h it has come three
+    /// quarters of the way, and the gradient has fallen to 0.42. Default: none, logvar is v.
+    #[must_use]
+    pub fn logvar_clamp(mut self, low: f32, high: f32) -> Self {
+        self.0.logvar_clamp = Some([low, high]);
+        self
+    }
+
     /// The configuration, to be validated by whoever reads it from a file.
     #[cfg(feature = "safetensors")]
     pub(crate) fn unchecked(self) -> Config {
@@ -159,7 +380,8 @@ impl ConfigBuilder {
     /// The configuration.
     ///
     /// # Errors
-    /// [`Error::Config`] for a width of 0 or above 2²⁴, or more than 2³¹ weights.
+    /// [`Error::Config`] for a width of 0 or above 2²⁴, more than 2³¹ weights, a setting outside its
+    /// domain, or one that has nothing to work on (dropout without a hidden layer).
     pub fn build(self) -> Result<Config> {
         self.0.validate()
     }

@@ -1,8 +1,8 @@
 //! Model files: safetensors, with the tensors of a PyTorch module and the configuration.
 //!
 //! A file holds f32 tensors, weights `[out, in]` row-major and biases `[out]`, under the names
-//! `encoder.0.weight`, `encoder.0.bias`, …, `mu.*`, `logvar.*`, `decoder.0.*`, …, and the
-//! configuration as JSON under the metadata key `elbo`. A file without that key, such as one
+//! `encoder.0.weight`, `encoder.0.bias`, …, `mu.*`, `logvar.*`, `decoder.0.*`, …, the vectors of
+//! [`Parameters::vectors`] under theirs, and the configuration as JSON under the metadata key `elbo`. A file without that key, such as one
 //! saved from PyTorch, is read too: the widths are those of its tensors. So is a state dict of
 //! the classic example (`fc1`, `fc21`, `fc22`, `fc3`, `fc4`).
 
@@ -29,7 +29,12 @@ pub(crate) struct Header<T> {
     pub(crate) training: Option<T>,
 }
 
-const FORMAT: u32 = 1;
+/// 2: activations, normalisation, conditions, likelihoods, priors. A reader of 1 would take any
+/// model for one of ReLUs and a Bernoulli likelihood.
+const FORMAT: u32 = 2;
+
+/// The oldest format that is read.
+const OLDEST_FORMAT: u32 = 1;
 
 impl Vae {
     /// Writes the model to `path`: to a file beside it first, which then takes its name, so that
@@ -64,6 +69,11 @@ pub(crate) fn save<T: serde::Serialize>(
 ) -> Result<()> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (prefix, parameters) in [("", vae.parameters())].iter().chain(buffers) {
+        for name in parameters.vectors() {
+            let vector = parameters.vector(name).expect("a name of its own");
+            let bytes = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.push((format!("{prefix}{name}"), vec![vector.len()], bytes));
+        }
         for name in parameters.names() {
             let weight = parameters.weight(name).expect("a name of its own");
             let bias = parameters.bias(name).expect("a name of its own");
@@ -176,9 +186,9 @@ impl ModelFile {
         };
         let header: Header<T> = serde_json::from_str(json)
             .map_err(|error| self.error(format!("metadata `{KEY}`: {error}")))?;
-        if header.format != FORMAT {
+        if !(OLDEST_FORMAT..=FORMAT).contains(&header.format) {
             return Err(self.error(format!(
-                "format {}, this version of elbo reads format {FORMAT}",
+                "format {}, this version of elbo reads formats {OLDEST_FORMAT} to {FORMAT}",
                 header.format
             )));
         }
@@ -208,6 +218,14 @@ impl Tensors<'_> {
             parameters
                 .set(&name, weight, ArrayView1::from(&bias))
                 .map_err(|error| self.file.error(format!("tensor {prefix}{stored}: {error}")))?;
+        }
+        let names: Vec<String> = parameters.vectors().map(str::to_owned).collect();
+        for name in names {
+            let stored = format!("{prefix}{name}");
+            let (_, values) = self.tensor(&stored)?;
+            parameters
+                .set_vector(&name, ArrayView1::from(&values))
+                .map_err(|error| self.file.error(format!("tensor {stored}: {error}")))?;
         }
         Ok(())
     }

@@ -1,15 +1,18 @@
 //! The forward pass alone, of a model in use.
 
-use super::Vae;
-use super::block::Activation;
-use super::parameters::{Layout, Parameters};
+use super::matrix::Matrix;
+use super::parameters::Layout;
+use super::parameters::VectorRole;
+use super::{Config, Likelihood, Vae};
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Result, expect_shape};
 use crate::gemm::{Identity, PanelLayout, Rows, RowsMut, product_rows, rows, rows_mut};
 use crate::layers::relu::Relu;
-use crate::math::Sigmoid;
+use crate::layers::{layer_norm, soft_clamp};
+use crate::loss::continuous_bernoulli::ContinuousBernoulliMean;
+use crate::math::{Sigmoid, Tanh};
 use crate::simd::InstructionSet;
-use crate::simd::lanes::Unary;
+use crate::simd::lanes::{Unary, apply};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -57,11 +60,12 @@ impl<'m> Inference<'m> {
     pub(super) fn new(vae: &'m Vae, compute: &Compute, capacity: usize) -> Self {
         let threads = compute.threads().min(capacity.div_ceil(FEW_ROWS)).max(1);
         let capacity = capacity.div_ceil(threads).clamp(1, ROOM_ROWS);
-        let room = Room::new(vae.parameters.layout(), capacity);
+        let room = Room::new(&vae.config, vae.parameters.layout(), capacity);
         Self { vae, compute: compute.clone(), rooms: vec![room; threads] }
     }
 
-    /// Overwrites `mu` and `logvar` (`[B, Z]`) with the posterior of each row of x `[B, D]`.
+    /// Overwrites `mu` and `logvar` (`[B, Z]`) with the posterior of each row of x `[B, D]`, or, if
+    /// the model has conditions, of x|c `[B, D + C]`.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the shapes do not fit,
@@ -74,7 +78,8 @@ impl<'m> Inference<'m> {
         x: ArrayView2<'_, f32>,
     ) -> Result<()> {
         let (batch, config) = (x.nrows(), &self.vae.config);
-        expect_shape("x", [batch, config.features()], x.shape())?;
+        let width = config.features() + config.conditions();
+        expect_shape("x", [batch, width], x.shape())?;
         expect_shape("mu", [batch, config.latent()], mu.shape())?;
         expect_shape("logvar", [batch, config.latent()], logvar.shape())?;
         let mu = rows_mut("mu", &mut mu)?.data;
@@ -84,7 +89,8 @@ impl<'m> Inference<'m> {
         Ok(())
     }
 
-    /// Overwrites `logits` (`[B, D]`) with those of latent codes z `[B, Z]`.
+    /// Overwrites `logits` (`[B, D]`) with the decoder's output for latent codes z `[B, Z]`, or, if
+    /// the model has conditions, for z|c `[B, Z + C]`: the logits of a Bernoulli likelihood.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -93,16 +99,16 @@ impl<'m> Inference<'m> {
         logits: ArrayViewMut2<'_, f32>,
         z: ArrayView2<'_, f32>,
     ) -> Result<()> {
-        self.decode_to("logits", logits, z, Output::Logits)
+        self.decode_to("logits", logits, z, Output::Raw)
     }
 
-    /// Overwrites `pixels` (`[B, D]`) with the probabilities `σ(logits)` of latent codes z
-    /// `[B, Z]`.
+    /// Overwrites `pixels` (`[B, D]`) with what the model shows for latent codes z `[B, Z]`, or, if
+    /// it has conditions, for z|c `[B, Z + C]`: the mean of its likelihood.
     ///
     /// # Errors
     /// As [`Self::encode`].
     pub fn decode(&mut self, pixels: ArrayViewMut2<'_, f32>, z: ArrayView2<'_, f32>) -> Result<()> {
-        self.decode_to("pixels", pixels, z, Output::Probabilities)
+        self.decode_to("pixels", pixels, z, Output::Mean)
     }
 
     fn decode_to(
@@ -113,7 +119,7 @@ impl<'m> Inference<'m> {
         output: Output,
     ) -> Result<()> {
         let (batch, config) = (z.nrows(), &self.vae.config);
-        expect_shape("z", [batch, config.latent()], z.shape())?;
+        expect_shape("z", [batch, config.latent() + config.conditions()], z.shape())?;
         expect_shape(argument, [batch, config.features()], out.shape())?;
         let data = rows_mut(argument, &mut out)?.data;
         let layout = self.vae.parameters.layout();
@@ -125,35 +131,38 @@ impl<'m> Inference<'m> {
     /// Overwrites `pixels` (`[B, D]`) with what the model makes of x `[B, D]`: `decode(μ(x))`.
     ///
     /// # Errors
-    /// As [`Self::encode`].
+    /// As [`Self::encode`]; [`Error::Shape`](crate::Error::Shape) if the model has conditions
+    /// ([`Vae::reconstruct_given`]).
     pub fn reconstruct(
         &mut self,
         mut pixels: ArrayViewMut2<'_, f32>,
         x: ArrayView2<'_, f32>,
     ) -> Result<()> {
+        self.vae.expect_unconditional()?;
         let (batch, columns) = (x.nrows(), self.vae.config.features());
         expect_shape("x", [batch, columns], x.shape())?;
         expect_shape("pixels", [batch, columns], pixels.shape())?;
         let data = rows_mut("pixels", &mut pixels)?.data;
         let layers = 0..self.vae.parameters.layout().layers.len();
-        self.run(layers, x, Out::Data { data, columns, output: Output::Probabilities });
+        self.run(layers, x, Out::Data { data, columns, output: Output::Mean });
         Ok(())
     }
 
     fn run(&mut self, layers: Range<usize>, x: ArrayView2<'_, f32>, out: Out<'_>) {
         let x = x.as_standard_layout();
         let x = rows(&x);
-        let parameters = &self.vae.parameters;
-        let weights: usize = layers.clone().map(|layer| parameters.layer(layer).0.len()).sum();
+        let vae = self.vae;
+        let len = |layer| vae.parameters.layer(layer).0.len();
+        let weights: usize = layers.clone().map(len).sum();
         let simd = self.compute.simd();
         if x.rows == 1 && weights >= 2 * PARALLEL_WEIGHTS && self.compute.threads() > 1 {
             let (threads, room) = (self.compute.threads(), &mut self.rooms[0]);
-            self.compute.install(|| room.run(simd, threads, parameters, layers, x, out));
+            self.compute.install(|| room.run(simd, threads, vae, layers, x, out));
         } else if 2 * weights * x.rows >= PARALLEL_FLOP && self.rooms.len() > 1 {
             let rooms = &mut self.rooms[..];
-            self.compute.install(|| split(rooms, simd, parameters, layers, x, out));
+            self.compute.install(|| split(rooms, simd, vae, layers, x, out));
         } else {
-            split(&mut self.rooms[..1], simd, parameters, layers, x, out);
+            split(&mut self.rooms[..1], simd, vae, layers, x, out);
         }
     }
 }
@@ -167,8 +176,10 @@ impl std::fmt::Debug for Inference<'_> {
 /// What a decoder returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Output {
-    Logits,
-    Probabilities,
+    /// Its last layer as it is.
+    Raw,
+    /// The mean of the likelihood.
+    Mean,
 }
 
 /// Where results go: rows one after the other.
@@ -199,7 +210,7 @@ impl Out<'_> {
 fn split(
     rooms: &mut [Room],
     simd: InstructionSet,
-    parameters: &Parameters,
+    vae: &Vae,
     layers: Range<usize>,
     x: Rows<'_>,
     mut out: Out<'_>,
@@ -211,7 +222,7 @@ fn split(
         while first < x.rows {
             let count = room.capacity.min(x.rows - first);
             let (now, rest) = out.split_at(count);
-            room.run(simd, 1, parameters, layers.clone(), part(first, count), now);
+            room.run(simd, 1, vae, layers.clone(), part(first, count), now);
             first += count;
             out = rest;
         }
@@ -223,8 +234,8 @@ fn split(
     let (out_left, out_right) = out.split_at(middle);
     let (x_left, x_right) = (part(0, middle), part(middle, x.rows - middle));
     rayon::join(
-        || split(left, simd, parameters, layers.clone(), x_left, out_left),
-        || split(right, simd, parameters, layers.clone(), x_right, out_right),
+        || split(left, simd, vae, layers.clone(), x_left, out_left),
+        || split(right, simd, vae, layers.clone(), x_right, out_right),
     );
 }
 
@@ -233,16 +244,21 @@ fn split(
 struct Room {
     capacity: usize,
     /// What each layer but the last gives.
-    outputs: Vec<Activation>,
-    /// The layer that gives μ|logvar, without a ReLU.
+    outputs: Vec<Matrix>,
+    /// The layer that gives μ|logvar, without an activation.
     heads: usize,
+    /// A row of what only training needs.
+    unused: Vec<f32>,
 }
 
 impl Room {
-    fn new(layout: &Layout, capacity: usize) -> Self {
+    fn new(config: &Config, layout: &Layout, capacity: usize) -> Self {
         let (_, hidden) = layout.layers.split_last().expect("a model has layers");
-        let outputs = hidden.iter().map(|l| Activation::zeros(capacity, l.panels.outputs));
-        Self { capacity, outputs: outputs.collect(), heads: layout.heads }
+        let outputs: Vec<_> =
+            hidden.iter().map(|l| Matrix::zeros(capacity, l.panels.outputs)).collect();
+        let widest = hidden.iter().map(|l| l.panels.outputs).max().unwrap_or(0);
+        let unused = if config.is_plain() { 0 } else { widest };
+        Self { capacity, outputs, heads: layout.heads, unused: vec![0.0; unused] }
     }
 
     /// Takes rows through some layers; a single row with so many threads.
@@ -250,20 +266,27 @@ impl Room {
         &mut self,
         simd: InstructionSet,
         threads: usize,
-        parameters: &Parameters,
+        vae: &Vae,
         layers: Range<usize>,
         x: Rows<'_>,
         out: Out<'_>,
     ) {
+        let (config, parameters) = (&vae.config, &vae.parameters);
         let last = self.outputs.len();
         for layer in layers.start..layers.end.min(last) {
             let (before, after) = self.outputs.split_at_mut(layer);
             let x = if layer == layers.start { x } else { before[layer - 1].rows(x.rows) };
             let product = Product { y: after[0].rows_mut(x.rows), x, threads, simd };
-            if layer == self.heads {
-                product.of(parameters.layer(layer), Identity);
-            } else {
+            if layer != self.heads && config.has_plain_layers() {
                 product.of(parameters.layer(layer), Relu);
+                continue;
+            }
+            product.of(parameters.layer(layer), Identity);
+            let (y, unused) = (&mut after[0], &mut self.unused[..]);
+            if layer != self.heads {
+                simd.dispatch(Dress { y, rows: x.rows, unused, vae, layer });
+            } else if let Some(bounds) = config.logvar_clamp() {
+                simd.dispatch(ClampRows { heads: y, rows: x.rows, unused, bounds });
             }
         }
         match out {
@@ -276,15 +299,90 @@ impl Room {
                 }
             }
             Out::Data { data, columns, output } => {
-                let y = RowsMut { data, rows: x.rows, columns, stride: columns };
+                let y = RowsMut { data: &mut *data, rows: x.rows, columns, stride: columns };
+                let count = x.rows * columns;
                 let x = if layers.start == last { x } else { self.outputs[last - 1].rows(x.rows) };
                 let product = Product { y, x, threads, simd };
-                match output {
-                    Output::Logits => product.of(parameters.layer(last), Identity),
-                    Output::Probabilities => product.of(parameters.layer(last), Sigmoid),
+                let weights = parameters.layer(last);
+                let mean = (output == Output::Mean).then_some(config.likelihood());
+                match mean {
+                    Some(likelihood) if likelihood.is_bernoulli() => product.of(weights, Sigmoid),
+                    Some(Likelihood::ContinuousBernoulli) => {
+                        product.of(weights, Identity);
+                        simd.dispatch(Apply(&mut data[..count], ContinuousBernoulliMean));
+                    }
+                    Some(Likelihood::TanhSquaredError) => {
+                        product.of(weights, Identity);
+                        simd.dispatch(Apply(&mut data[..count], Tanh));
+                    }
+                    _ => product.of(weights, Identity),
                 }
             }
         }
+    }
+}
+
+/// What follows the product of a hidden layer, without what only training needs.
+struct Dress<'a> {
+    y: &'a mut Matrix,
+    rows: usize,
+    unused: &'a mut [f32],
+    vae: &'a Vae,
+    layer: usize,
+}
+
+impl WithSimd for Dress<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { y, rows, unused, vae, layer } = self;
+        let parameters = &vae.parameters;
+        let vector = |role| parameters.layout().vector(role).map(|at| parameters.vector_at(at));
+        let norm = vector(VectorRole::Gain(layer)).zip(vector(VectorRole::Shift(layer)));
+        let activation = vae.config.activation();
+        for r in 0..rows {
+            let y = y.row_mut(r);
+            if let Some((gain, shift)) = norm {
+                let normalised = &mut unused[..y.len()];
+                layer_norm::forward_row(simd, y, normalised, gain, shift);
+            }
+            activation.apply_row(simd, y);
+        }
+    }
+}
+
+/// The soft clamp of logvar, in rows of μ|logvar.
+struct ClampRows<'a> {
+    heads: &'a mut Matrix,
+    rows: usize,
+    unused: &'a mut [f32],
+    bounds: [f32; 2],
+}
+
+impl WithSimd for ClampRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { heads, rows, unused, bounds } = self;
+        for r in 0..rows {
+            let row = heads.row_mut(r);
+            let latent = row.len() / 2;
+            soft_clamp::forward_row(simd, &mut row[latent..], &mut unused[..latent], bounds);
+        }
+    }
+}
+
+/// An element-wise function in place.
+struct Apply<'a, F>(&'a mut [f32], F);
+
+impl<F: Unary> WithSimd for Apply<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        apply(simd, self.0, self.1);
     }
 }
 

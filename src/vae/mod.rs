@@ -1,13 +1,16 @@
 //! The model: an MLP variational autoencoder, its forward passes and its training step.
 //!
 //! ```text
-//! x [B, D] → dense+ReLU … → μ|logvar [B, 2Z] → z = μ + e^{logvar/2}·ε → dense+ReLU … → logits [B, D]
-//! loss = reconstruction(logits, x) + β·KL(N(μ, e^{logvar}) ‖ N(0, 1))
+//! x|c [B, D+C] → hidden layers … → μ|logvar [B, 2Z] → z = μ + e^{logvar/2}·ε
+//! z|c [B, Z+C] → hidden layers … → output [B, D]
+//! loss = reconstruction(output, x) + β·KL(N(μ, e^{logvar}) ‖ N(m, s²))
 //! ```
 //!
-//! [`Config`] says how wide the layers are, [`Vae`] holds the weights and runs them,
-//! [`Trainer`](crate::train::Trainer) trains them. The likelihood is Bernoulli from logits: data
-//! lie in [0, 1].
+//! [`Config`] says what the layers are and what the output means ([`Likelihood`]), [`Vae`] holds the
+//! weights and runs them, [`Objective`] says what is minimised, and
+//! [`Trainer`](crate::train::Trainer) minimises it. A hidden layer is a dense layer, then, if they
+//! are asked for, a layer normalisation, the activation, and dropout in training. c is a condition,
+//! such as a label.
 
 pub(crate) mod block;
 mod config;
@@ -15,20 +18,25 @@ mod evaluation;
 #[cfg(feature = "safetensors")]
 pub(crate) mod file;
 mod inference;
-mod objective;
+mod likelihood;
+mod marginal;
+mod matrix;
+pub(crate) mod objective;
 mod parameters;
 pub(crate) mod workspace;
 
 pub use config::{Config, ConfigBuilder};
-pub use evaluation::Evaluation;
+pub use evaluation::{Evaluation, EvaluationOptions};
 pub use inference::Inference;
-pub use objective::Objective;
+pub use likelihood::{Likelihood, Variance};
+pub use marginal::MarginalLikelihood;
+pub use objective::{Annealing, Capacity, FreeBits, Objective, ObjectiveBuilder, Penalty};
 pub use parameters::Parameters;
 
 use crate::compute::Compute;
-use crate::error::Result;
+use crate::error::{Error, Result, expect_shape};
 use crate::random::{Generator, Stream};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 /// A variational autoencoder: a configuration and its weights.
 ///
@@ -94,8 +102,28 @@ impl Vae {
     /// The posterior of each row of x `[B, D]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if x does not have D columns.
+    /// [`Error::Shape`] if x does not have D columns, or if the model has conditions
+    /// ([`Self::encode_given`]).
     pub fn encode(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Encoded> {
+        self.expect_unconditional()?;
+        self.encode_wide(compute, x)
+    }
+
+    /// The posterior of each row of x `[B, D]`, given its condition `[B, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes do not fit the model or each other.
+    pub fn encode_given(
+        &self,
+        compute: &Compute,
+        x: ArrayView2<'_, f32>,
+        conditions: ArrayView2<'_, f32>,
+    ) -> Result<Encoded> {
+        expect_shape("x", [x.nrows(), self.config.features()], x.shape())?;
+        self.encode_wide(compute, self.beside("x", x, conditions)?.view())
+    }
+
+    fn encode_wide(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Encoded> {
         let dim = (x.nrows(), self.config.latent());
         let (mut mu, mut logvar) = (Array2::zeros(dim), Array2::zeros(dim));
         let mut inference = Inference::new(self, compute, x.nrows());
@@ -103,22 +131,43 @@ impl Vae {
         Ok(Encoded { mu, logvar })
     }
 
-    /// The logits `[B, D]` of latent codes z `[B, Z]`.
+    /// The decoder's output `[B, D]` of latent codes z `[B, Z]`: the logits of a Bernoulli
+    /// likelihood.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if z does not have Z columns.
+    /// [`Error::Shape`] if z does not have Z columns (Z + C with conditions: z|c).
     pub fn decode_logits(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let mut logits = Array2::zeros((z.nrows(), self.config.features()));
         Inference::new(self, compute, z.nrows()).decode_logits(logits.view_mut(), z)?;
         Ok(logits)
     }
 
-    /// The probabilities `σ(logits)` `[B, D]` of latent codes z `[B, Z]`: the mean of the
-    /// Bernoulli likelihood, in [0, 1].
+    /// What the model shows `[B, D]` for latent codes z `[B, Z]`: the mean of its [`Likelihood`],
+    /// for Bernoulli the probabilities `σ(logits)`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if z does not have Z columns.
+    /// [`Error::Shape`] if z does not have Z columns, or if the model has conditions
+    /// ([`Self::decode_given`]).
     pub fn decode(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        self.expect_unconditional()?;
+        self.decode_wide(compute, z)
+    }
+
+    /// As [`Self::decode`], given the condition `[B, C]` of each code.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes do not fit the model or each other.
+    pub fn decode_given(
+        &self,
+        compute: &Compute,
+        z: ArrayView2<'_, f32>,
+        conditions: ArrayView2<'_, f32>,
+    ) -> Result<Array2<f32>> {
+        expect_shape("z", [z.nrows(), self.config.latent()], z.shape())?;
+        self.decode_wide(compute, self.beside("z", z, conditions)?.view())
+    }
+
+    fn decode_wide(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let mut pixels = Array2::zeros((z.nrows(), self.config.features()));
         Inference::new(self, compute, z.nrows()).decode(pixels.view_mut(), z)?;
         Ok(pixels)
@@ -127,22 +176,90 @@ impl Vae {
     /// What the model makes of x `[B, D]`: `decode(μ(x))`, without noise.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if x does not have D columns.
+    /// [`Error::Shape`] if x does not have D columns, or if the model has conditions
+    /// ([`Self::reconstruct_given`]).
     pub fn reconstruct(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        self.expect_unconditional()?;
         let mut pixels = Array2::zeros((x.nrows(), self.config.features()));
         Inference::new(self, compute, x.nrows()).reconstruct(pixels.view_mut(), x)?;
         Ok(pixels)
     }
 
-    /// `count` samples `[count, D]`: the probabilities of codes drawn from the prior N(0, 1).
-    /// Sample i is a function of the seed and i alone.
+    /// As [`Self::reconstruct`], given the condition `[B, C]` of each row.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the model is wider than the generator's rows.
+    /// [`Error::Shape`] if the shapes do not fit the model or each other.
+    pub fn reconstruct_given(
+        &self,
+        compute: &Compute,
+        x: ArrayView2<'_, f32>,
+        conditions: ArrayView2<'_, f32>,
+    ) -> Result<Array2<f32>> {
+        let code = self.encode_given(compute, x, conditions)?;
+        self.decode_given(compute, code.mu.view(), conditions)
+    }
+
+    /// `count` samples `[count, D]`: what the model shows for codes drawn from its prior. Sample i
+    /// is a function of the seed and i alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the model is wider than the generator's rows, [`Error::Shape`] if it has
+    /// conditions ([`Self::sample_given`]).
     pub fn sample(&self, compute: &Compute, count: usize, seed: u64) -> Result<Array2<f32>> {
+        self.expect_unconditional()?;
+        self.decode_wide(compute, self.prior_codes(compute, count, seed)?.view())
+    }
+
+    /// One sample for each condition `[count, C]`. The code of sample i is that of [`Self::sample`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the model is wider than the generator's rows, [`Error::Shape`] if the
+    /// conditions are not C wide.
+    pub fn sample_given(
+        &self,
+        compute: &Compute,
+        conditions: ArrayView2<'_, f32>,
+        seed: u64,
+    ) -> Result<Array2<f32>> {
+        let z = self.prior_codes(compute, conditions.nrows(), seed)?;
+        self.decode_given(compute, z.view(), conditions)
+    }
+
+    /// Codes drawn from the prior: `m + s·ε`.
+    fn prior_codes(&self, compute: &Compute, count: usize, seed: u64) -> Result<Array2<f32>> {
         let mut z = Array2::zeros((count, self.config.latent()));
         Generator::new(seed).normal(compute.simd(), z.view_mut(), Stream::Prior, 0, 0)?;
-        self.decode(compute, z.view())
+        let prior = self.config.prior();
+        if !prior.is_standard() {
+            z.mapv_inplace(|epsilon| epsilon.mul_add(prior.std, prior.mean));
+        }
+        Ok(z)
+    }
+
+    /// An array with the conditions to its right.
+    fn beside(
+        &self,
+        argument: &'static str,
+        array: ArrayView2<'_, f32>,
+        conditions: ArrayView2<'_, f32>,
+    ) -> Result<Array2<f32>> {
+        let expected = [array.nrows(), self.config.conditions()];
+        expect_shape("conditions", expected, conditions.shape())?;
+        concatenate(Axis(1), &[array, conditions])
+            .map_err(|_| Error::shape(argument, expected, conditions.shape()))
+    }
+
+    fn expect_unconditional(&self) -> Result<()> {
+        match self.config.conditions() {
+            0 => Ok(()),
+            width => Err(Error::Shape {
+                argument: "conditions",
+                expected: format!(
+                    "{width} a row, as the model has them (the functions that end in `_given`)"
+                ),
+                found: "none".to_owned(),
+            }),
+        }
     }
 }
 

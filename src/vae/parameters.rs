@@ -41,11 +41,35 @@ pub(crate) struct NamedLayer {
     pub(crate) outputs: Range<usize>,
 }
 
+/// What a vector of parameters does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VectorRole {
+    /// Of the layer normalisation after this dense layer.
+    Gain(usize),
+    Shift(usize),
+    /// ln σ² of a Gaussian likelihood.
+    Logvar,
+}
+
+/// A vector of parameters that stands by itself.
+///
+/// It lies in the flat buffer as a layer without inputs, whose bias it is: its gradient is then a
+/// bias's, summed over the rows of a batch in their order by the same code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Vector {
+    pub(crate) role: VectorRole,
+    pub(crate) name: String,
+    pub(crate) layer: Layer,
+}
+
 /// Where every weight of a model lies in its flat buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
+    /// The dense layers in the order of the forward pass.
     pub(crate) layers: Vec<Layer>,
     pub(crate) names: Vec<NamedLayer>,
+    /// What is learned besides, behind the layers.
+    pub(crate) vectors: Vec<Vector>,
     /// The layer whose outputs are μ and logvar.
     pub(crate) heads: usize,
     /// Elements of a flat buffer, padding included.
@@ -72,7 +96,35 @@ impl Layout {
                 name(format!("decoder.{}", index - heads - 1), 0..outputs);
             }
         }
-        Self { layers, names, heads, len }
+        let mut vectors = Vec::new();
+        let mut vector = |role, name: String, outputs| {
+            let panels = PanelLayout { inputs: 0, outputs };
+            vectors.push(Vector { role, name, layer: Layer { panels, offset: len } });
+            len += panels.len();
+        };
+        if config.layer_norm() {
+            let last = layers.len() - 1;
+            for (index, layer) in layers.iter().enumerate() {
+                let name = match index {
+                    _ if index == heads || index == last => continue,
+                    _ if index < heads => format!("encoder_norm.{index}"),
+                    _ => format!("decoder_norm.{}", index - heads - 1),
+                };
+                let width = layer.panels.outputs;
+                vector(VectorRole::Gain(index), format!("{name}.weight"), width);
+                vector(VectorRole::Shift(index), format!("{name}.bias"), width);
+            }
+        }
+        let variances = config.likelihood().learned_variances(config.features());
+        if variances > 0 {
+            vector(VectorRole::Logvar, "likelihood.logvar".to_owned(), variances);
+        }
+        Self { layers, names, vectors, heads, len }
+    }
+
+    /// The place in `vectors` of the vector of this role, if there is one.
+    pub(crate) fn vector(&self, role: VectorRole) -> Option<usize> {
+        self.vectors.iter().position(|vector| vector.role == role)
     }
 
     /// Floating-point operations of one training step on `rows` rows, in the products: forward,
@@ -109,6 +161,7 @@ impl Parameters {
 
     /// Initialised as `torch.nn.Linear` does: weights and biases uniform in ±1/√K, K the inputs
     /// of the layer. Weight `[n, k]` of the i-th name is a function of (seed, i, n, k) alone.
+    /// [Vectors](Self::vectors) start at 0, gains at 1.
     #[must_use]
     pub fn initialised(config: &Config, seed: u64) -> Self {
         let mut parameters = Self::zeros(config);
@@ -126,6 +179,9 @@ impl Parameters {
             let (bias, weight) = values.view().split_at(Axis(1), 1);
             let bias: Vec<f32> = bias.iter().copied().collect();
             panels.pack(&mut data[offset..][..panels.len()], named.outputs.start, weight, &bias);
+        }
+        for vector in layout.vectors.iter().filter(|v| matches!(v.role, VectorRole::Gain(_))) {
+            data[vector.layer.offset..][..vector.layer.panels.outputs].fill(1.0);
         }
         parameters
     }
@@ -173,6 +229,45 @@ impl Parameters {
         let bias: Vec<f32> = bias.to_vec();
         layer.panels.pack(&mut self.data[layer.range()], outputs.start, weight, &bias);
         Ok(())
+    }
+
+    /// The names of the vectors that are learned besides the layers: gain and shift of each layer
+    /// normalisation (`encoder_norm.0.weight`, `encoder_norm.0.bias`, …), the log-variances of a
+    /// Gaussian likelihood (`likelihood.logvar`).
+    pub fn vectors(&self) -> impl Iterator<Item = &str> {
+        self.layout.vectors.iter().map(|vector| vector.name.as_str())
+    }
+
+    /// The vector of this name, if there is one.
+    #[must_use]
+    pub fn vector(&self, name: &str) -> Option<ArrayView1<'_, f32>> {
+        let index = self.layout.vectors.iter().position(|vector| vector.name == name)?;
+        Some(ArrayView1::from(self.vector_at(index)))
+    }
+
+    /// Overwrites the vector of this name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no vector of this name, [`Error::Shape`] if its length is
+    /// another.
+    pub fn set_vector(&mut self, name: &str, values: ArrayView1<'_, f32>) -> Result<()> {
+        let Some(vector) = self.layout.vectors.iter().find(|vector| vector.name == name) else {
+            let expected = "the name of one of the model's vectors, such as `likelihood.logvar`";
+            return Err(Error::config("name", expected, name));
+        };
+        let Layer { panels, offset } = vector.layer;
+        expect_length("values", panels.outputs, values.len())?;
+        for (to, &from) in self.data[offset..].iter_mut().zip(values) {
+            *to = from;
+        }
+        Ok(())
+    }
+
+    /// Vector `index` of the layout, without its padding. Its panels, each of one row, lie side by
+    /// side.
+    pub(crate) fn vector_at(&self, index: usize) -> &[f32] {
+        let Layer { panels, offset } = self.layout.vectors[index].layer;
+        &self.data[offset..][..panels.outputs]
     }
 
     fn named(&self, name: &str) -> Option<(&NamedLayer, Layer)> {

@@ -1,0 +1,117 @@
+//! What the decoder's output says about the data.
+
+use crate::error::{Error, Result};
+
+/// The likelihood p(x|z): what the decoder's last layer means, which data it accepts, and which
+/// reconstruction is shown for it.
+///
+/// With `l` an output of the last layer and `t` the datum:
+///
+/// | likelihood | negative log-likelihood of an element | data | reconstruction shown |
+/// |---|---|---|---|
+/// | [`Bernoulli`](Self::Bernoulli) | [`loss::bernoulli`](crate::loss::bernoulli) of logits | [0, 1] | `σ(l)` |
+/// | [`WeightedBernoulli`](Self::WeightedBernoulli) | the same, ones weighing `pos_weight` times as much | [0, 1] | `σ(l)` |
+/// | [`BernoulliProbabilities`](Self::BernoulliProbabilities) | [`loss::probabilities`](crate::loss::probabilities) of `σ(l)` | [0, 1] | `σ(l)` |
+/// | [`ContinuousBernoulli`](Self::ContinuousBernoulli) | [`loss::continuous_bernoulli`](crate::loss::continuous_bernoulli) | [0, 1] | its mean, `1/(1−e^{−l}) − 1/l` |
+/// | [`SquaredError`](Self::SquaredError) | [`loss::squared_error`](crate::loss::squared_error), `(l−t)²` | finite | `l` |
+/// | [`TanhSquaredError`](Self::TanhSquaredError) | `(tanh l − t)²` | [−1, 1] | `tanh l` |
+/// | [`Gaussian`](Self::Gaussian) | [`loss::gaussian`](crate::loss::gaussian), `½((t−l)²/σ² + ln σ² + ln 2π)` | finite | `l` |
+///
+/// # Which one
+/// - Black and white, or grey values read as probabilities: `Bernoulli`. From logits, not from
+///   probabilities: a saturated sigmoid has no gradient left, the logit still has ±1.
+/// - Grey values read as numbers in [0, 1]: `ContinuousBernoulli`, which is a density there
+///   (Loaiza-Ganem & Cunningham 2019), or a Gaussian.
+/// - Any other numbers, such as standardised columns of a table: `Gaussian`. A learned or optimal
+///   variance finds the balance with the KL divergence by itself (Rybkin et al. 2021); a fixed one
+///   is a choice of β: σ² = ½ is the squared error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Likelihood {
+    /// Bernoulli, from logits.
+    #[default]
+    Bernoulli,
+    /// Bernoulli, from logits, for data with few ones.
+    WeightedBernoulli {
+        /// What a one weighs against a zero: above 0.
+        pos_weight: f32,
+    },
+    /// Bernoulli, from probabilities, with the clamps and the vanishing gradient of
+    /// `torch.nn.BCELoss` after a sigmoid: to repeat results of others.
+    BernoulliProbabilities,
+    /// Continuous Bernoulli, from logits.
+    ContinuousBernoulli,
+    /// Squared error of the output as it is.
+    SquaredError,
+    /// Squared error of the output's hyperbolic tangent.
+    TanhSquaredError,
+    /// Gaussian, the output its mean.
+    Gaussian(Variance),
+}
+
+/// The variance σ² of a Gaussian likelihood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
+pub enum Variance {
+    /// σ² as given: above 0.
+    Fixed(f32),
+    /// One, learned with the weights: `likelihood.logvar`, which starts at ln σ² = 0.
+    Shared,
+    /// One for each feature, learned with the weights: `likelihood.logvar`, which starts at
+    /// ln σ² = 0.
+    PerFeature,
+    /// That under which the batch is most likely: the mean squared error of the batch (σ-VAE,
+    /// Rybkin et al. 2021). In an evaluation, that of all rows evaluated.
+    Optimal,
+}
+
+impl Likelihood {
+    /// Its name: `bernoulli`, `weighted-bernoulli`, `bernoulli-probabilities`,
+    /// `continuous-bernoulli`, `squared-error`, `tanh-squared-error`, `gaussian`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bernoulli => "bernoulli",
+            Self::WeightedBernoulli { .. } => "weighted-bernoulli",
+            Self::BernoulliProbabilities => "bernoulli-probabilities",
+            Self::ContinuousBernoulli => "continuous-bernoulli",
+            Self::SquaredError => "squared-error",
+            Self::TanhSquaredError => "tanh-squared-error",
+            Self::Gaussian(_) => "gaussian",
+        }
+    }
+
+    /// Variances that are learned: 0, 1, or one for each of so many features.
+    pub(crate) fn learned_variances(self, features: usize) -> usize {
+        match self {
+            Self::Gaussian(Variance::Shared) => 1,
+            Self::Gaussian(Variance::PerFeature) => features,
+            _ => 0,
+        }
+    }
+
+    /// Whether data are read as probabilities of a one.
+    pub(crate) fn is_bernoulli(self) -> bool {
+        matches!(
+            self,
+            Self::Bernoulli | Self::WeightedBernoulli { .. } | Self::BernoulliProbabilities
+        )
+    }
+
+    pub(crate) fn validate(self) -> Result<()> {
+        let positive = |setting, value: f32| {
+            if value.is_finite() && value > 0.0 {
+                return Ok(());
+            }
+            Err(Error::config(setting, "a finite number above 0", value))
+        };
+        match self {
+            Self::WeightedBernoulli { pos_weight } => positive("pos_weight", pos_weight),
+            Self::Gaussian(Variance::Fixed(variance)) => positive("variance", variance),
+            _ => Ok(()),
+        }
+    }
+}
