@@ -4,7 +4,7 @@
 
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Config, Vae};
+use elbo::vae::{Config, EvaluationOptions, Vae};
 use elbo::{Compute, Dataset};
 use ndarray::{Array2, s};
 use std::fs;
@@ -146,8 +146,8 @@ fn the_update_split_off_gives_the_bits_of_the_fused_one() {
             let mut split = Trainer::new(vae, Options::default(), compute).unwrap();
             for i in 0..steps {
                 let rows = s![4 * i.., ..];
-                let step = fused.step_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
-                let loss = split.gradient_with_noise(x.slice(rows), noise.slice(rows)).unwrap();
+                let step = fused.step_with_noise(&x.slice(rows), noise.slice(rows)).unwrap();
+                let loss = split.gradient_with_noise(&x.slice(rows), noise.slice(rows)).unwrap();
                 split.apply_gradient().unwrap();
                 assert_eq!(step.loss.to_bits(), loss.loss.to_bits(), "{what}");
             }
@@ -194,7 +194,9 @@ fn evaluation_and_inference_have_the_same_bits_everywhere() {
     let data = bytes(1100, 100);
     let x = data.mapv(|value| f32::from(value) / 255.0);
     let run = |compute: &Compute| {
-        let evaluation = vae.evaluate(compute, &data, &Default::default(), 5).unwrap();
+        let evaluation = vae
+            .evaluate(compute, &data, &EvaluationOptions { seed: 5, ..Default::default() })
+            .unwrap();
         let code = vae.encode(compute, x.view()).unwrap();
         let pixels = vae.reconstruct(compute, x.slice(s![..77, ..])).unwrap();
         (evaluation, code, pixels, vae.sample(compute, 70, 9).unwrap())

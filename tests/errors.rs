@@ -2,7 +2,7 @@
 
 use elbo::optim::Adam;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Config, Objective, Vae};
+use elbo::vae::{Config, EvaluationOptions, Objective, Vae};
 use elbo::{Compute, Error};
 use ndarray::Array2;
 
@@ -36,7 +36,7 @@ fn a_pixel_outside_the_unit_interval_is_named_by_its_place_in_the_data() {
         let expected = format!("row 17, column 4: {shown} is outside [0, 1]");
         assert!(message.starts_with(&expected), "{message}");
         let message =
-            vae().evaluate(&Compute::serial(), &data, &Objective::default(), 1).unwrap_err();
+            vae().evaluate(&Compute::serial(), &data, &EvaluationOptions::default()).unwrap_err();
         assert!(message.to_string().starts_with(&expected), "{message}");
     }
 }
@@ -76,7 +76,7 @@ fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weigh
     assert!(trainer.vae().parameters()[..] == before[..]);
     let next = trainer.steps() + 1;
     match &error {
-        Error::NotFiniteLoss { step, row, .. } => {
+        Error::NotFiniteLoss { step, row, .. } | Error::LogvarOverflow { step, row, .. } => {
             assert_eq!(*step, Some(next));
             assert!(*row < 40);
         }
@@ -106,7 +106,7 @@ fn shapes_that_do_not_fit_the_model_are_named() {
         ),
         (
             vae()
-                .evaluate(&compute, &Array2::<f32>::zeros((0, 6)), &Objective::default(), 1)
+                .evaluate(&compute, &Array2::<f32>::zeros((0, 6)), &EvaluationOptions::default())
                 .unwrap_err(),
             "`data`: expected at least one row, found 0",
         ),

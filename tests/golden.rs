@@ -326,6 +326,7 @@ fn ten_steps_agree(file: &File, variant: &Value, compute: &Compute) {
             Some("mean") => Reduction::Mean,
             other => panic!("no such reduction: {other:?}"),
         },
+        ..Objective::default()
     };
     let label = format!(
         "{}, beta {}, {}, {}",
@@ -362,14 +363,14 @@ fn ten_steps_agree(file: &File, variant: &Value, compute: &Compute) {
     // The gradient of the first step.
     let options = Options { objective, ..Options::default() };
     let mut trainer = Trainer::new(vae, options, compute.clone()).expect("valid options");
-    trainer.gradient_with_noise(data(&x).view(), data(&noise).view()).expect("finite");
+    trainer.gradient_with_noise(&data(&x), data(&noise).view()).expect("finite");
     golden.parameters("gradient", trainer.gradient().expect("asked for above"));
 
     // Ten steps.
     let mut terms = [const { vec![] }; 3];
     for step in 0..STEPS {
         let (x, noise) = file.batch(step);
-        let done = trainer.step_with_noise(data(&x).view(), data(&noise).view()).expect("finite");
+        let done = trainer.step_with_noise(&data(&x), data(&noise).view()).expect("finite");
         for (of, term) in terms.iter_mut().zip([done.reconstruction, done.kl, done.loss]) {
             of.push(term);
         }

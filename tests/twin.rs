@@ -112,7 +112,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let objective = |beta, reduction| Objective { beta, reduction };
+    let objective = |beta, reduction| Objective { beta, reduction, ..Objective::default() };
     vec![
         Case {
             config: Config::builder(11, 3).hidden(&[7]).build().unwrap(),
@@ -205,7 +205,7 @@ fn the_crates_loss_and_gradient_are_the_twins() {
             let options = Options { objective: case.objective, ..Options::default() };
             let compute = Compute::new(simd, 1).unwrap();
             let mut trainer = Trainer::new(case.vae(), options, compute).unwrap();
-            let found = trainer.gradient_with_noise(x.view(), noise.view()).unwrap();
+            let found = trainer.gradient_with_noise(&x, noise.view()).unwrap();
             assert!((found.loss / loss - 1.0).abs() < 1e-6, "{simd}: {} {loss}", found.loss);
             let gradient = trainer.gradient().unwrap();
             for (name, (dweight, dbias)) in exact.layers_mut() {

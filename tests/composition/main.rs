@@ -1,0 +1,212 @@
+//! Everything composes: random configurations of layers, likelihoods, objectives and optimisers.
+//!
+//! `ELBO_CASES=1000 cargo test --test composition` draws more of them.
+
+mod draw;
+mod twin;
+
+use draw::Case;
+use elbo::Compute;
+use elbo::loss::importance::Estimator;
+use elbo::random::{Generator, Stream};
+use elbo::simd::InstructionSet;
+use elbo::train::{Options, Trainer};
+use elbo::vae::{Parameters, Penalty, Vae};
+use elbo::{Augmentation, Dataset};
+use ndarray::Array2;
+use twin::{Tensors, Twin};
+
+fn cases(count: u64) -> impl Iterator<Item = u64> {
+    let asked = std::env::var("ELBO_CASES").ok().and_then(|n| n.parse().ok());
+    0..asked.unwrap_or(count)
+}
+
+fn trainer(case: &Case, compute: &Compute) -> Trainer {
+    let vae = Vae::new(case.config.clone(), case.seed);
+    Trainer::new(vae, case.options.clone(), compute.clone()).expect("it was validated")
+}
+
+fn bits(parameters: &Parameters) -> Vec<u32> {
+    parameters.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The data as the model sees them at step 0.
+fn augmented(case: &Case, x: &Array2<f32>) -> Array2<f64> {
+    let stream = match case.options.augmentation {
+        Augmentation::None => return x.mapv(f64::from),
+        Augmentation::Binarise => Stream::Binarise,
+        Augmentation::Dequantise { .. } => Stream::Dequantise,
+    };
+    let mut uniform = Array2::zeros(x.dim());
+    let generator = Generator::new(case.options.seed);
+    generator.uniform(InstructionSet::SCALAR, uniform.view_mut(), stream, 0, 0).unwrap();
+    ndarray::Zip::from(x).and(&uniform).map_collect(|&x, &u| match case.options.augmentation {
+        Augmentation::Dequantise { levels } => {
+            let levels = f64::from(levels);
+            (f64::from(x) * (levels - 1.0) + f64::from(u)) / levels
+        }
+        _ => f64::from(u8::from(u < x)),
+    })
+}
+
+#[test]
+fn gradients_are_those_of_central_differences_on_the_twin() {
+    let mut worst = (0.0_f64, String::new());
+    let (mut elements, mut kinks) = (0, 0);
+    for seed in cases(400) {
+        let Some(case) = Case::draw(seed, [2, 7], [3, 6]) else { continue };
+        let rows = case.x.nrows();
+        let (data, noise) = (case.data(rows), case.noise(rows));
+        let mut trainer = trainer(&case, &Compute::serial());
+        let found = trainer.gradient_with_noise(&data, noise.view()).unwrap();
+        let twin = Twin {
+            config: &case.config,
+            objective: &case.options.objective,
+            x: augmented(&case, &data.x),
+            conditions: data.conditions.mapv(f64::from),
+            noise: noise.mapv(f64::from),
+            seed: case.options.seed,
+            data_rows: data.row_count(),
+        };
+        let tensors = Tensors::of(trainer.vae().parameters());
+        let what = format!("case {seed}: {:?} {:?}", case.config, case.options.objective);
+        let loss = twin.loss(&tensors);
+        let size = loss.abs().max(1.0);
+        assert!((found.loss - loss).abs() < 3e-6 * size, "{} {loss}, {what}", found.loss);
+
+        // The doubly reparameterised gradient of the encoder is not that of the loss for this noise.
+        let dreg = matches!(
+            case.options.objective.penalty,
+            Penalty::Importance { estimator: Estimator::Dreg, .. }
+        );
+        let gradient = Tensors::of(trainer.gradient().unwrap());
+        let overall = gradient.0.values().flatten().fold(0.0_f64, |a, g| a.max(g.abs()));
+        for (name, gradient) in &gradient.0 {
+            if dreg && !name.starts_with("decoder") && !name.starts_with("likelihood") {
+                continue;
+            }
+            let largest = gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+            for (index, &found) in gradient.indexed_iter() {
+                let h = 1e-5;
+                let at = |by: f64| {
+                    let mut moved = tensors.clone();
+                    moved.0.get_mut(name).unwrap()[index] += by;
+                    twin.loss(&moved)
+                };
+                let (above, below) = (at(h), at(-h));
+                let exact = (above - below) / (2.0 * h);
+                elements += 1;
+                // Where a ReLU, a threshold or an absolute value has its kink between the two, the
+                // slopes to both sides differ.
+                let bend = ((above - loss) - (loss - below)).abs() / h;
+                if bend > 1e-3 * (largest + 1e-3 * overall + 1e-5 * size) {
+                    kinks += 1;
+                    continue;
+                }
+                // Two losses in f64 leave some 1e-11 of their size after the division.
+                let error = (found - exact).abs() / (largest + 1e-3 * overall + 1e-5 * size);
+                if error > worst.0 {
+                    worst = (error, format!("{name}{index:?}: {found} {exact}, {what}"));
+                }
+            }
+        }
+    }
+    assert!(worst.0 < 3e-5, "{worst:?}");
+    assert!(kinks * 200 < elements, "{kinks} kinks among {elements}");
+}
+
+/// Models wide enough that threads share a step.
+#[test]
+fn neither_threads_nor_instruction_sets_change_a_bit() {
+    for seed in cases(24) {
+        let Some(case) = Case::draw(seed, [90, 180], [40, 70]) else { continue };
+        let rows = case.x.nrows();
+        let (data, noise) = (case.data(rows), case.noise(rows));
+        let mut expected = None;
+        for (set, threads) in InstructionSet::available()
+            .into_iter()
+            .zip([1, 3, 2, 5, 1])
+            .chain([(InstructionSet::detect(), 1), (InstructionSet::detect(), 4)])
+        {
+            let mut trainer = trainer(&case, &Compute::new(set, threads).unwrap());
+            let loss = trainer.gradient_with_noise(&data, noise.view()).unwrap();
+            let gradient = bits(trainer.gradient().unwrap());
+            trainer.epoch(&data, |_| ()).unwrap();
+            let found = (loss, gradient, bits(trainer.vae().parameters()));
+            let what = format!("case {seed}, {set}, {threads} threads: {:?}", case.config);
+            let expected = expected.get_or_insert_with(|| found.clone());
+            assert_eq!(found.0, expected.0, "{what} {:?}", case.options);
+            assert!(found.1 == expected.1, "gradient, {what} {:?}", case.options);
+            assert!(found.2 == expected.2, "weights, {what} {:?}", case.options);
+        }
+    }
+}
+
+#[test]
+fn a_large_batch_in_parts_has_its_bits() {
+    for seed in cases(100) {
+        let Some(mut case) = Case::draw(seed, [5, 40], [30, 60]) else { continue };
+        let coupled =
+            format!("{:?} {:?}", case.config.likelihood(), case.options.objective.penalty);
+        if ["Optimal", "Batch", "Dimension", "TotalCorrelation"].iter().any(|w| coupled.contains(w))
+        {
+            continue;
+        }
+        let data = case.data(case.x.nrows());
+        let run = |options: Options| {
+            let vae = Vae::new(case.config.clone(), case.seed);
+            let mut trainer = Trainer::new(vae, options, Compute::serial()).unwrap();
+            let losses: Vec<f64> = (0..3)
+                .flat_map(|_| {
+                    let mut losses = Vec::new();
+                    trainer.epoch(&data, |step| losses.push(step.loss)).unwrap();
+                    losses
+                })
+                .collect();
+            (losses, bits(trainer.vae().parameters()))
+        };
+        case.options.batch = 6;
+        let (parts, weights) = run(Options { accumulate: 4, ..case.options.clone() });
+        let (whole, expected) = run(Options { batch: 24, accumulate: 1, ..case.options.clone() });
+        assert!(weights == expected, "case {seed}: {:?} {:?}", case.config, case.options);
+        for (part, whole) in parts.iter().zip(&whole) {
+            assert!((part - whole).abs() <= 1e-12 * whole.abs(), "case {seed}: {part} {whole}");
+        }
+    }
+}
+
+#[cfg(feature = "safetensors")]
+#[test]
+fn a_run_that_is_saved_and_loaded_goes_on_to_the_same_bits() {
+    let folder = std::env::temp_dir().join(format!("elbo-composition-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("checkpoint.safetensors");
+    for seed in cases(100) {
+        let Some(case) = Case::draw(seed, [2, 30], [8, 20]) else { continue };
+        let data = case.data(case.x.nrows());
+        let mut whole = trainer(&case, &Compute::serial());
+        for _ in 0..3 {
+            whole.step(&data).unwrap();
+        }
+        whole.observe(1.0);
+        whole.save_checkpoint(&path).unwrap();
+        let mut resumed = Trainer::resume(&path, Compute::serial()).unwrap();
+        assert_eq!(resumed.options(), whole.options(), "case {seed}");
+        assert_eq!(resumed.vae().config(), whole.vae().config(), "case {seed}");
+        for trainer in [&mut whole, &mut resumed] {
+            for _ in 0..5 {
+                trainer.step(&data).unwrap();
+            }
+            trainer.observe(2.0);
+            trainer.step(&data).unwrap();
+        }
+        let same = bits(resumed.vae().parameters()) == bits(whole.vae().parameters());
+        assert!(same, "case {seed}: {:?} {:?}", case.config, case.options);
+        // The model alone, as it is used.
+        whole.vae().save(&path).unwrap();
+        let loaded = Vae::load(&path).unwrap();
+        assert_eq!(loaded.config(), whole.vae().config());
+        assert_eq!(bits(loaded.parameters()), bits(whole.vae().parameters()));
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
