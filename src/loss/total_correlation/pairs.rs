@@ -118,6 +118,20 @@ fn group<S: Simd>(simd: S, buffer: &[f32], index: usize) -> F32x16<S> {
     F32x16::load(simd, &buffer.as_chunks().0[index])
 }
 
+/// Register `v` of sixteen numbers.
+///
+/// The loops over pairs take one register at a time: groups of registers as arrays would go through
+/// memory at each pair, which halves their speed.
+#[inline(always)]
+fn register<S: Simd>(numbers: &[f32; LANES], v: usize) -> S::f32s {
+    S::as_simd_f32s(numbers).0[v]
+}
+
+#[inline(always)]
+fn register_mut<S: Simd>(numbers: &mut [f32; LANES], v: usize) -> &mut S::f32s {
+    &mut S::as_mut_simd_f32s(numbers).0[v]
+}
+
 /// P of sixteen rows i and one row j, or of sixteen pairs.
 #[inline(always)]
 fn distance<S: Simd>(
@@ -265,13 +279,13 @@ impl WithSimd for FirstPass<'_> {
             factor.0[v] = simd.div_f32s(simd.splat_f32s(coefficients.joint), joint.0[v]);
         }
         let factor = factor.first(simd, used);
-        for weights in &mut out.weights.as_chunks_mut().0[..rows] {
-            let mut weight = F32x16::load(simd, weights);
-            for v in 0..F32x16::<S>::VECTORS {
-                let e = exp_of_minus(simd, simd.sub_f32s(weight.0[v], least.0[v]));
-                weight.0[v] = simd.mul_f32s(e, factor.0[v]);
+        for v in 0..F32x16::<S>::VECTORS {
+            let (least, factor) = (least.0[v], factor.0[v]);
+            for weights in &mut out.weights.as_chunks_mut().0[..rows] {
+                let weight = register_mut::<S>(weights, v);
+                let e = exp_of_minus(simd, simd.sub_f32s(*weight, least));
+                *weight = simd.mul_f32s(e, factor);
             }
-            weight.store(weights);
         }
     }
 }
@@ -299,17 +313,19 @@ impl Dimension {
             .zip(&self.half_precision[first..last])
             .zip(&self.excess[first..last]);
         let mut sum = F32x16::splat(simd, 0.0);
-        for (total, ((&mu, &half_precision), &excess)) in totals.iter_mut().zip(parameters) {
-            let mut new = F32x16::load(simd, total);
-            let mu = simd.splat_f32s(mu);
-            let half_precision = simd.splat_f32s(half_precision);
-            let excess = simd.splat_f32s(excess);
-            for v in 0..F32x16::<S>::VECTORS {
-                let p = distance(simd, z.0[v], mu, half_precision, excess);
-                new.0[v] = simd.add_f32s(new.0[v], p);
-                sum.0[v] = simd.add_f32s(sum.0[v], exp_of_minus(simd, p));
+        for v in 0..F32x16::<S>::VECTORS {
+            let (z, mut chain) = (z.0[v], sum.0[v]);
+            for (total, ((&mu, &half_precision), &excess)) in
+                totals.iter_mut().zip(parameters.clone())
+            {
+                let [mu, half_precision, excess] =
+                    [simd.splat_f32s(mu), simd.splat_f32s(half_precision), simd.splat_f32s(excess)];
+                let p = distance(simd, z, mu, half_precision, excess);
+                let total = register_mut::<S>(total, v);
+                *total = simd.add_f32s(*total, p);
+                chain = simd.add_f32s(chain, exp_of_minus(simd, p));
             }
-            new.store(total);
+            sum.0[v] = chain;
         }
         sum
     }
@@ -350,23 +366,19 @@ fn add_tile<S: Simd>(
     mut sum: F32x16<S>,
 ) -> (F32x16<S>, F32x16<S>) {
     let mut least = before;
-    for total in totals {
-        let total = F32x16::load(simd, total);
-        for v in 0..F32x16::<S>::VECTORS {
-            let lower = simd.less_than_f32s(total.0[v], least.0[v]);
-            least.0[v] = simd.select_f32s(lower, total.0[v], least.0[v]);
-        }
-    }
     for v in 0..F32x16::<S>::VECTORS {
-        let fall = exp_of_minus(simd, simd.sub_f32s(before.0[v], least.0[v]));
-        sum.0[v] = simd.mul_f32s(sum.0[v], fall);
-    }
-    for total in totals {
-        let total = F32x16::load(simd, total);
-        for v in 0..F32x16::<S>::VECTORS {
-            let e = exp_of_minus(simd, simd.sub_f32s(total.0[v], least.0[v]));
-            sum.0[v] = simd.add_f32s(sum.0[v], e);
+        let mut lowest = before.0[v];
+        for total in totals {
+            let total = register::<S>(total, v);
+            lowest = simd.select_f32s(simd.less_than_f32s(total, lowest), total, lowest);
         }
+        let fall = exp_of_minus(simd, simd.sub_f32s(before.0[v], lowest));
+        let mut chain = simd.mul_f32s(sum.0[v], fall);
+        for total in totals {
+            let e = exp_of_minus(simd, simd.sub_f32s(register::<S>(total, v), lowest));
+            chain = simd.add_f32s(chain, e);
+        }
+        (least.0[v], sum.0[v]) = (lowest, chain);
     }
     (least, sum)
 }
@@ -423,50 +435,44 @@ impl Dimension {
         (shift, inverse, marginal): (&[f32; LANES], &[f32; LANES], f32),
         (dmu, dlogvar): (&mut [[f32; LANES]], &mut [[f32; LANES]]),
     ) {
-        let z = group(simd, &self.z, index);
-        let shift = F32x16::load(simd, shift);
-        let mut factor = F32x16::load(simd, inverse);
-        for v in 0..F32x16::<S>::VECTORS {
-            factor.0[v] = simd.mul_f32s(factor.0[v], simd.splat_f32s(marginal));
-        }
-        let mut dz = group(simd, &self.dz, index);
         let last = first + weights.len();
         let parameters = self.mu[first..last]
             .iter()
             .zip(&self.half_precision[first..last])
             .zip(&self.precision[first..last])
             .zip(&self.excess[first..last]);
-        let outputs = dmu.iter_mut().zip(dlogvar).zip(weights);
         // Where the square overflows its weight is 0: the product of the two must not be NaN. As
         // integers, floats without a sign are ordered alike.
         let (one, bound) = (simd.splat_f32s(1.0), simd.splat_u32s(1e30_f32.to_bits()));
-        for (((dmu, dlogvar), weight), (((&mu, &half_precision), &precision), &excess)) in
-            outputs.zip(parameters)
-        {
-            let mu = simd.splat_f32s(mu);
-            let half_precision = simd.splat_f32s(half_precision);
-            let precision = simd.splat_f32s(precision);
-            let excess = simd.splat_f32s(excess);
-            let weight = F32x16::load(simd, weight);
-            let (mut of_mu, mut of_logvar) = (F32x16::load(simd, dmu), F32x16::load(simd, dlogvar));
-            for v in 0..F32x16::<S>::VECTORS {
-                let difference = simd.sub_f32s(z.0[v], mu);
+        let (z, dz) = (&self.z.as_chunks().0[index], &mut self.dz.as_chunks_mut().0[index]);
+        for v in 0..F32x16::<S>::VECTORS {
+            let (z, shift) = (register::<S>(z, v), register::<S>(shift, v));
+            let factor = simd.mul_f32s(register::<S>(inverse, v), simd.splat_f32s(marginal));
+            let mut chain = register::<S>(dz, v);
+            let outputs = dmu.iter_mut().zip(dlogvar.iter_mut()).zip(weights);
+            for (((dmu, dlogvar), weight), (((&mu, &half_precision), &precision), &excess)) in
+                outputs.zip(parameters.clone())
+            {
+                let [half_precision, precision, excess] = [
+                    simd.splat_f32s(half_precision),
+                    simd.splat_f32s(precision),
+                    simd.splat_f32s(excess),
+                ];
+                let difference = simd.sub_f32s(z, simd.splat_f32s(mu));
                 let square = simd.mul_f32s(difference, difference);
                 let p = simd.mul_add_f32s(square, half_precision, excess);
-                let e = exp_of_minus(simd, simd.sub_f32s(p, shift.0[v]));
-                let c = simd.mul_add_f32s(e, factor.0[v], weight.0[v]);
+                let e = exp_of_minus(simd, simd.sub_f32s(p, shift));
+                let c = simd.mul_add_f32s(e, factor, register::<S>(weight, v));
                 let pull = simd.mul_f32s(c, difference);
-                of_mu.0[v] = simd.add_f32s(of_mu.0[v], pull);
+                let (dmu, dlogvar) = (register_mut::<S>(dmu, v), register_mut::<S>(dlogvar, v));
+                *dmu = simd.add_f32s(*dmu, pull);
                 let scaled = simd.transmute_u32s_f32s(simd.mul_f32s(square, precision));
                 let scaled = simd.transmute_f32s_u32s(simd.min_u32s(scaled, bound));
-                let stretch = simd.sub_f32s(scaled, one);
-                of_logvar.0[v] = simd.mul_add_f32s(c, stretch, of_logvar.0[v]);
-                dz.0[v] = simd.negate_mul_add_f32s(pull, precision, dz.0[v]);
+                *dlogvar = simd.mul_add_f32s(c, simd.sub_f32s(scaled, one), *dlogvar);
+                chain = simd.negate_mul_add_f32s(pull, precision, chain);
             }
-            of_mu.store(dmu);
-            of_logvar.store(dlogvar);
+            *register_mut::<S>(dz, v) = chain;
         }
-        dz.store(&mut self.dz.as_chunks_mut().0[index]);
     }
 
     /// Completes the gradients of sixteen rows: the factors that do not depend on i, the pairs i = j, and
