@@ -1,9 +1,11 @@
-"""Makes the embedded sample: the first images of MNIST's training and test sets.
+"""Makes the embedded sample: the first images of MNIST's training and test sets, and their labels.
 
     python3 make.py FOLDER
 
-FOLDER holds the original train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz. The bytes
-written are the same on each run: the gzip header carries neither time nor name.
+FOLDER holds the four original files, train- and t10k-, images-idx3-ubyte.gz and labels-idx1-ubyte.gz.
+The bytes written are the same on each run: the gzip header carries neither time nor name. Before a
+label is written, its image is looked up by its bytes in the original file: it must stand there once,
+in the place from which the label is taken.
 """
 
 import gzip
@@ -11,16 +13,32 @@ import struct
 import sys
 from pathlib import Path
 
-SETS = (
-    ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte.gz", 5000),
-    ("t10k-images-idx3-ubyte.gz", "test-images-idx3-ubyte.gz", 1000),
-)
+SETS = (("train", "train", 5000), ("t10k", "test", 1000))
 
 source, here = Path(sys.argv[1]), Path(__file__).parent
-for original, name, count in SETS:
-    idx = gzip.decompress((source / original).read_bytes())
-    magic, _, height, width = struct.unpack(">IIII", idx[:16])
-    assert magic == 0x803, f"{original} is not an IDX file of images"
-    header = struct.pack(">IIII", magic, count, height, width)
-    pixels = idx[16 : 16 + count * height * width]
-    (here / name).write_bytes(gzip.compress(header + pixels, compresslevel=9, mtime=0))
+
+
+def original(name):
+    return gzip.decompress((source / f"{name}-ubyte.gz").read_bytes())
+
+
+def write(name, content):
+    (here / f"{name}-ubyte.gz").write_bytes(gzip.compress(content, compresslevel=9, mtime=0))
+
+
+for name, ours, count in SETS:
+    images, labels = original(f"{name}-images-idx3"), original(f"{name}-labels-idx1")
+    magic, rows, height, width = struct.unpack(">IIII", images[:16])
+    assert magic == 0x803, f"{name}: not an IDX file of images"
+    assert struct.unpack(">II", labels[:8]) == (0x801, rows), f"{name}: not the images' labels"
+    size = height * width
+    pixels = images[16 : 16 + count * size]
+
+    places = {}
+    for row in range(rows):
+        places.setdefault(images[16 + row * size : 16 + (row + 1) * size], []).append(row)
+    for row in range(count):
+        assert places[pixels[row * size : (row + 1) * size]] == [row], f"{name}: image {row} is not unique"
+
+    write(f"{ours}-images-idx3", struct.pack(">IIII", magic, count, height, width) + pixels)
+    write(f"{ours}-labels-idx1", struct.pack(">II", 0x801, count) + labels[8 : 8 + count])
