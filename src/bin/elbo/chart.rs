@@ -29,17 +29,18 @@ const TERMS: [Term; 3] = [
     [|e| e.train_kl, |e| e.test_kl],
 ];
 
-/// Draws the three terms side by side, training and test in each, and writes them as PNG.
+/// Draws the three terms side by side, training and test in each, and writes them as PNG; `loss` is
+/// the title of the first.
 ///
 /// Side by side, because they differ so much in size that on one axis each would look flat.
-pub fn write_png(epochs: &[Epoch], file: &mut (impl Write + Seek)) -> io::Result<()> {
-    draw(epochs)
+pub fn write_png(epochs: &[Epoch], loss: &str, file: &mut (impl Write + Seek)) -> io::Result<()> {
+    draw(epochs, loss)
         .map_err(|error| io::Error::other(error.to_string()))?
         .write_to(file, ImageFormat::Png)
         .map_err(io::Error::other)
 }
 
-fn draw(epochs: &[Epoch]) -> Result<RgbImage, Box<dyn std::error::Error>> {
+fn draw(epochs: &[Epoch], loss: &str) -> Result<RgbImage, Box<dyn std::error::Error>> {
     let fonts: [(_, &'static [u8]); 2] = [
         (FontStyle::Normal, include_bytes!("font/DejaVuSans.ttf")),
         (FontStyle::Bold, include_bytes!("font/DejaVuSans-Bold.ttf")),
@@ -52,12 +53,7 @@ fn draw(epochs: &[Epoch]) -> Result<RgbImage, Box<dyn std::error::Error>> {
     let mut image = RgbImage::new(size.0, size.1);
     let canvas = BitMapBackend::with_buffer(&mut image, size).into_drawing_area();
     canvas.fill(&WHITE)?;
-    let elbo = epochs.iter().all(|epoch| epoch.beta == 1.0);
-    let titles = [
-        if elbo { "Loss (negative ELBO)" } else { "Loss (reconstruction + β × KL)" },
-        "Reconstruction",
-        "KL divergence",
-    ];
+    let titles = [loss, "Reconstruction", "KL divergence"];
     let panels = canvas.split_evenly((1, TERMS.len()));
     for ((panel, title), term) in panels.iter().zip(titles).zip(TERMS) {
         draw_panel(panel, epochs, title, term).map_err(|error| error.to_string())?;
@@ -182,7 +178,9 @@ mod tests {
                 test_loss: reconstruction + kl + 0.4,
                 test_reconstruction: reconstruction,
                 test_kl: kl + 0.4,
+                test_active_units: 20,
                 beta: 1.0,
+                learning_rate: 1e-3,
                 images_per_second: 1e5,
             }
         };
@@ -192,7 +190,7 @@ mod tests {
     #[test]
     fn both_curves_are_drawn_in_each_panel() {
         for epochs in [1, 2, 10, 200] {
-            let image = draw(&history(epochs)).unwrap();
+            let image = draw(&history(epochs), "Loss (negative ELBO)").unwrap();
             for panel in 0..3 {
                 for colour in [TRAIN, TEST] {
                     let third = SIZE.0 / 3;
@@ -234,7 +232,7 @@ mod tests {
     #[test]
     fn the_file_is_a_png() {
         let mut file = Cursor::new(Vec::new());
-        write_png(&history(3), &mut file).unwrap();
+        write_png(&history(3), "Loss", &mut file).unwrap();
         assert!(file.get_ref().starts_with(b"\x89PNG"));
     }
 }

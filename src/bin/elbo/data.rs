@@ -1,12 +1,13 @@
 //! Data sets: one example a row, from a file or from the embedded sample.
 
 use crate::failure::{Failure, Result};
+use crate::labels::{self, Labels};
+use crate::part::Part;
+use crate::stream;
 use crate::{idx, npy};
 use elbo::Dataset;
-use flate2::read::MultiGzDecoder;
 use ndarray::{Array2, Axis, Slice};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -19,6 +20,10 @@ pub struct Data {
     pub rows: Rows,
     /// Height and width, where a row is an image.
     pub image: Option<[usize; 2]>,
+    /// The class of each row, and how many classes there are.
+    pub labels: Option<Labels>,
+    /// Whether rows are read as 2x − 1 of what is stored.
+    pub signed: bool,
 }
 
 /// The examples, in the type they were stored in.
@@ -26,12 +31,14 @@ pub struct Data {
 pub enum Rows {
     /// Bytes, 255 standing for 1. They stay bytes in memory.
     U8(Array2<u8>),
-    /// Numbers from 0 to 1.
+    /// Any finite numbers.
     F32(Array2<f32>),
 }
 
 const TRAIN_SAMPLE: &[u8] = include_bytes!("sample/train-images-idx3-ubyte.gz");
 const TEST_SAMPLE: &[u8] = include_bytes!("sample/test-images-idx3-ubyte.gz");
+const TRAIN_LABELS: &[u8] = include_bytes!("sample/train-labels-idx1-ubyte.gz");
+const TEST_LABELS: &[u8] = include_bytes!("sample/test-labels-idx1-ubyte.gz");
 
 /// What can be read, for messages.
 const EXPECTED: &str = "expected IDX images (plain or .gz) or a .npy array";
@@ -39,48 +46,29 @@ const EXPECTED: &str = "expected IDX images (plain or .gz) or a .npy array";
 impl Data {
     /// Reads a file: IDX or `.npy`, either of them gzipped or not, told apart by how it begins.
     pub fn read(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let open = || -> io::Result<_> {
-            let file = File::open(path)?;
-            if file.metadata()?.is_dir() {
-                return Err(io::Error::other("is a folder"));
-            }
-            Ok(file)
-        };
-        match open() {
-            Ok(file) => Self::parse(&name, file),
-            Err(error) => Err(Failure::Run(format!("{name}: cannot read: {error}; {EXPECTED}"))),
-        }
+        Self::parse(&path.display().to_string(), stream::open(path, EXPECTED)?)
     }
 
-    /// The first 5,000 training and 1,000 test images of MNIST, which the tool carries.
-    pub fn sample() -> Result<(Self, Self)> {
+    /// The first 5,000 training and 1,000 test images of MNIST, which the tool carries, without or
+    /// with their labels.
+    pub fn sample(labelled: bool) -> Result<(Self, Self)> {
+        let read = |name: &str, images, labels| -> Result<Self> {
+            let mut data = Self::parse(name, images)?;
+            if labelled {
+                data.labels = Some(labels::parse(name, labels)?.of_classes(10)?);
+            }
+            Ok(data)
+        };
         Ok((
-            Self::parse("embedded training sample", TRAIN_SAMPLE)?,
-            Self::parse("embedded test sample", TEST_SAMPLE)?,
+            read("embedded training sample", TRAIN_SAMPLE, TRAIN_LABELS)?,
+            read("embedded test sample", TEST_SAMPLE, TEST_LABELS)?,
         ))
     }
 
     fn parse(name: &str, stream: impl Read) -> Result<Self> {
         let wrong = |reason: String| Failure::Run(format!("{name}: {reason}"));
-        let unreadable = |error: io::Error| wrong(format!("cannot read: {error}"));
-
-        let mut plain: Box<dyn BufRead>;
-        let mut stream = BufReader::new(stream);
-        let start = stream.fill_buf().map_err(unreadable)?;
-        if start.is_empty() {
-            return Err(wrong(format!("the file is empty; {EXPECTED}")));
-        }
-        let gzipped = start.starts_with(&[0x1f, 0x8b]);
-        if gzipped {
-            plain = Box::new(BufReader::new(MultiGzDecoder::new(stream)));
-        } else {
-            plain = Box::new(stream);
-        }
-        let start = plain.fill_buf().map_err(|error| {
-            wrong(format!("damaged or truncated gzip file ({error}); {EXPECTED}"))
-        })?;
-
+        let mut plain = stream::plain(name, stream, EXPECTED)?;
+        let start = stream::start(name, &mut plain, EXPECTED)?;
         let (rows, shape) = if start.starts_with(npy::MAGIC) {
             let npy::Npy { rows, shape } = npy::read(plain).map_err(|e| wrong(e.to_string()))?;
             match rows {
@@ -96,11 +84,11 @@ impl Data {
             return Err(wrong(format!("neither IDX nor .npy; {EXPECTED}")));
         };
 
-        let data = Self { name: name.to_owned(), rows, image: image_of(&shape) };
+        let image = image_of(&shape);
+        let data = Self { name: name.to_owned(), rows, image, labels: None, signed: false };
         if data.is_empty() || data.width() == 0 {
             return Err(wrong(format!("no data: its shape is {shape:?}")));
         }
-        data.check_range()?;
         Ok(data)
     }
 
@@ -119,12 +107,8 @@ impl Data {
     }
 
     /// Some of the rows, as training and evaluation read them.
-    pub fn part(&self, rows: Range<usize>) -> Box<dyn Dataset + '_> {
-        let rows = Slice::from(rows);
-        match &self.rows {
-            Rows::U8(bytes) => Box::new(bytes.slice_axis(Axis(0), rows)),
-            Rows::F32(numbers) => Box::new(numbers.slice_axis(Axis(0), rows)),
-        }
+    pub fn part(&self, rows: Range<usize>) -> Part<'_> {
+        Part::new(self, rows)
     }
 
     /// The first rows, as training reads them.
@@ -142,7 +126,7 @@ impl Data {
         }
     }
 
-    /// Some of the rows as numbers from 0 to 1.
+    /// Some of the rows as training and evaluation read them.
     pub fn numbers(&self, rows: Range<usize>) -> Array2<f32> {
         let part = self.part(rows);
         let mut numbers = Array2::zeros((part.row_count(), part.features()));
@@ -164,17 +148,30 @@ impl Data {
         )))
     }
 
-    /// Every element a number from 0 to 1: what the Bernoulli likelihood is made for.
-    fn check_range(&self) -> Result<()> {
-        let Rows::F32(numbers) = &self.rows else { return Ok(()) };
-        // `contains` is false for NaN.
-        let wrong = numbers.indexed_iter().find(|(_, value)| !(0.0..=1.0).contains(*value));
-        let Some(((row, column), value)) = wrong else { return Ok(()) };
-        Err(Failure::Run(format!(
-            "{}: row {row}, column {column}: {value}; expected numbers in [0, 1] \
-             (or uint8, which is divided by 255)",
-            self.name
-        )))
+    /// The conditions of some of the rows, `[rows, classes]`, where there are labels.
+    pub fn conditions(&self, rows: Range<usize>) -> Option<Array2<f32>> {
+        let labels = self.labels.as_ref()?;
+        let part = self.part(rows);
+        let mut conditions = Array2::zeros((part.row_count(), labels.classes));
+        for (i, mut row) in conditions.rows_mut().into_iter().enumerate() {
+            part.read_condition(i, row.as_slice_mut().expect("a fresh array"));
+        }
+        Some(conditions)
+    }
+
+    /// Gives each row its class.
+    pub fn label(&mut self, labels: Labels) -> Result<()> {
+        if labels.of_rows.len() != self.len() {
+            return Err(Failure::Run(format!(
+                "{}: {} labels; expected {}, one for each row of {}",
+                labels.name,
+                labels.of_rows.len(),
+                self.len(),
+                self.name
+            )));
+        }
+        self.labels = Some(labels);
+        Ok(())
     }
 
     /// Moves a tenth of the rows, drawn by `seed`, to the end, and says how many remain before
@@ -197,6 +194,9 @@ impl Data {
             match &mut self.rows {
                 Rows::U8(rows) => swap_rows(rows, drawn, last),
                 Rows::F32(rows) => swap_rows(rows, drawn, last),
+            }
+            if let Some(labels) = &mut self.labels {
+                labels.of_rows.swap(drawn, last);
             }
         }
         Ok(kept)
@@ -267,9 +267,19 @@ mod tests {
 
     #[test]
     fn the_sample_is_mnist() {
-        let (train, test) = Data::sample().unwrap();
+        let (train, test) = Data::sample(true).unwrap();
         assert_eq!((train.len(), test.len(), train.width()), (5000, 1000, 784));
         assert_eq!((train.image, test.image), (Some([28, 28]), Some([28, 28])));
+        let digits = |data: &Data| {
+            let mut counts = [0; 10];
+            data.labels.iter().flat_map(|l| &l.of_rows).for_each(|&l| counts[l as usize] += 1);
+            counts
+        };
+        assert_eq!(train.labels.as_ref().unwrap().of_rows[..5], [5, 0, 4, 1, 9]);
+        assert_eq!(test.labels.as_ref().unwrap().of_rows[..5], [7, 2, 1, 0, 4]);
+        assert!(digits(&train).iter().all(|n| (400..600).contains(n)), "{:?}", digits(&train));
+        assert_eq!(digits(&test).iter().sum::<usize>(), 1000);
+        assert!(Data::sample(false).unwrap().0.labels.is_none());
         // MNIST's mean grey value is 0.1307.
         let mean = train.numbers(0..5000).mean().unwrap();
         assert!((mean - 0.13).abs() < 0.005, "{mean}");
@@ -322,36 +332,21 @@ mod tests {
     }
 
     #[test]
-    fn values_outside_the_unit_interval_say_where() {
-        for (value, text) in
-            [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (1.5, "1.5"), (-0.1, "-0.1")]
-        {
-            let mut npy = Vec::new();
-            arr2(&[[0.0, 1.0], [0.5, value]]).write_npy(&mut npy).unwrap();
-            assert_eq!(
-                message(&npy),
-                format!(
-                    "x: row 1, column 1: {text}; expected numbers in [0, 1] \
-                     (or uint8, which is divided by 255)"
-                )
-            );
-        }
-        let mut npy = Vec::new();
-        arr2(&[[-0.0_f32, 1.0]]).write_npy(&mut npy).unwrap();
-        assert!(Data::parse("x", &npy[..]).is_ok());
-    }
-
-    #[test]
     fn a_tenth_is_held_out_by_the_seed() {
         let numbered = |n: usize| Data {
             name: "x".into(),
             rows: Rows::U8(Array2::from_shape_fn((n, 2), |(i, _)| i as u8)),
             image: None,
+            labels: Some(Labels { name: "l".into(), of_rows: (0..n as u32).collect(), classes: n }),
+            signed: false,
         };
         let held_out = |n, seed| {
             let mut data = numbered(n);
             let kept = data.hold_out_a_tenth(seed).unwrap();
             let Rows::U8(rows) = data.rows else { unreachable!() };
+            // Labels go where their rows go.
+            let labels = data.labels.unwrap().of_rows;
+            assert!(rows.column(0).iter().zip(labels).all(|(&row, label)| u32::from(row) == label));
             let mut all: Vec<u8> = rows.column(0).to_vec();
             let tail = all[kept..].to_vec();
             all.sort_unstable();

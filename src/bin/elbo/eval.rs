@@ -1,19 +1,90 @@
 //! `elbo eval`.
 
 use crate::args;
-use crate::failure::Result;
+use crate::data::Data;
+use crate::failure::{Result, option_for};
 use crate::history::thousands;
 use crate::output::{say, say_json};
-use elbo::Compute;
-use elbo::vae::{Evaluation, Objective};
+use elbo::loss::Decomposition;
+use elbo::train::Options;
+use elbo::vae::{Evaluation, EvaluationOptions, MarginalLikelihood, Objective, Penalty, Vae};
+use elbo::{Compute, Dataset};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 pub fn run(args: &args::Eval, compute: &Compute) -> Result<()> {
-    let (vae, data) = args.input.open()?;
-    let objective = Objective { beta: args.beta, ..Objective::default() };
+    // How long a weight was annealed plays no part in an evaluation.
+    let objective = args.weight.objective(1, None)?;
+    let augmentation = args.augment.augment;
+    args.augment.check(args.input.signed)?;
+    let (vae, data) = args.input.open(augmentation)?;
+    Options { objective, augmentation, ..Options::default() }.validate_for(vae.config())?;
+    let options = EvaluationOptions { objective, augmentation, seed: args.seed };
     let rows = data.part(0..data.len());
-    let result = vae.evaluate(compute, rows.as_ref(), &objective, args.seed)?;
-    if args.json { say_json(&Report::of(&result)) } else { say(&text(&result, args.beta)) }
+    let results = Results {
+        evaluation: vae.evaluate(compute, &rows, &options)?,
+        parts: vae.decompose(compute, &rows, &options)?,
+        marginal: args
+            .importance_samples
+            .map(|samples| marginal(&vae, compute, &data, samples, &options))
+            .transpose()?,
+    };
+    if args.json { say_json(&results.report()) } else { say(&results.text(&objective)) }
+}
+
+/// The marginal log-likelihood, with a progress bar where someone sees it.
+fn marginal(
+    vae: &Vae,
+    compute: &Compute,
+    data: &Data,
+    samples: usize,
+    options: &EvaluationOptions,
+) -> Result<MarginalLikelihood> {
+    let rows = data.part(0..data.len());
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left")
+        .expect("a template that indicatif knows");
+    // On standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(data.len() as u64).with_style(style);
+    bar.set_message(format!("{} samples of each row", thousands(samples as f64)));
+    let counted = Counted { rows: &rows, bar: &bar };
+    let result = vae.marginal_log_likelihood(compute, &counted, samples, options);
+    bar.finish_and_clear();
+    result.map_err(|error| option_for(&[], error))
+}
+
+/// Rows that say when they are read, which each of them is once.
+struct Counted<'a> {
+    rows: &'a dyn Dataset,
+    bar: &'a ProgressBar,
+}
+
+impl Dataset for Counted<'_> {
+    fn row_count(&self) -> usize {
+        self.rows.row_count()
+    }
+
+    fn features(&self) -> usize {
+        self.rows.features()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_row(row, out);
+        self.bar.inc(1);
+    }
+
+    fn conditions(&self) -> usize {
+        self.rows.conditions()
+    }
+
+    fn read_condition(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_condition(row, out);
+    }
+}
+
+struct Results {
+    evaluation: Evaluation,
+    parts: Decomposition,
+    marginal: Option<MarginalLikelihood>,
 }
 
 #[derive(Serialize)]
@@ -23,40 +94,87 @@ struct Report<'a> {
     reconstruction: f64,
     kl: f64,
     kl_per_dimension: &'a [f64],
+    mutual_information: f64,
+    total_correlation: f64,
+    dimension_wise_kl: f64,
     active_units: usize,
+    collapsed_units: usize,
+    #[serde(flatten)]
+    marginal: Option<MarginalReport>,
 }
 
-impl<'a> Report<'a> {
-    fn of(result: &'a Evaluation) -> Self {
-        Self {
-            rows: result.rows,
-            loss: result.loss,
-            reconstruction: result.reconstruction,
-            kl: result.kl,
-            kl_per_dimension: &result.kl_per_dimension,
-            active_units: result.active_units(),
+#[derive(Serialize)]
+struct MarginalReport {
+    importance_samples: usize,
+    marginal_log_likelihood: f64,
+    standard_error: f64,
+}
+
+impl Results {
+    fn report(&self) -> Report<'_> {
+        let Self { evaluation, parts, marginal } = self;
+        Report {
+            rows: evaluation.rows,
+            loss: evaluation.loss,
+            reconstruction: evaluation.reconstruction,
+            kl: evaluation.kl,
+            kl_per_dimension: &evaluation.kl_per_dimension,
+            mutual_information: parts.mutual_information,
+            total_correlation: parts.total_correlation,
+            dimension_wise_kl: parts.dimension_wise_kl,
+            active_units: evaluation.active_units(),
+            collapsed_units: evaluation.collapsed_units(),
+            marginal: marginal.as_ref().map(|marginal| MarginalReport {
+                importance_samples: marginal.samples,
+                marginal_log_likelihood: marginal.log_likelihood,
+                standard_error: marginal.standard_error,
+            }),
         }
     }
-}
 
-fn text(result: &Evaluation, beta: f32) -> String {
-    let mut text = format!(
-        "{} rows, nats per example\n\
-         loss            {:10.4}\n\
-         reconstruction  {:10.4}\n\
-         KL              {:10.4}{}\n\
-         active units    {} of {} (the mean's variance over the data is above 0.01)\n\
-         KL of each latent dimension",
-        thousands(result.rows as f64),
-        result.loss,
-        result.reconstruction,
-        result.kl,
-        if beta == 1.0 { String::new() } else { format!(" (weighed with {beta} in the loss)") },
-        result.active_units(),
-        result.kl_per_dimension.len(),
-    );
-    for (dimension, kl) in result.kl_per_dimension.iter().enumerate() {
-        text.push_str(&format!("\n{dimension:>14}  {kl:10.4}"));
+    fn text(&self, objective: &Objective) -> String {
+        let Self { evaluation, parts, marginal } = self;
+        let weight = match objective.penalty {
+            Penalty::Kl if objective.beta == 1.0 => String::new(),
+            Penalty::Kl => format!(" (weighed with {} in the loss)", objective.beta),
+            _ => " (in the loss: what the objective makes of it)".to_owned(),
+        };
+        let dimensions = evaluation.kl_per_dimension.len();
+        let mut text = format!(
+            "{} rows, nats per example\n\
+             loss            {:10.4}\n\
+             reconstruction  {:10.4}\n\
+             KL              {:10.4}{weight}\n",
+            thousands(evaluation.rows as f64),
+            evaluation.loss,
+            evaluation.reconstruction,
+            evaluation.kl,
+        );
+        if let Some(marginal) = marginal {
+            text.push_str(&format!(
+                "ln p(x)         {:10.4} ± {:.4} ({} samples of each row; ± one standard error)\n",
+                marginal.log_likelihood,
+                marginal.standard_error,
+                thousands(marginal.samples as f64),
+            ));
+        }
+        text.push_str(&format!(
+            "Parts of the KL, estimated from one code of each row\n\
+             mutual information  {:10.4} of data and code\n\
+             total correlation   {:10.4} of the latent dimensions among each other\n\
+             dimension-wise KL   {:10.4} of each dimension from the prior, summed\n\
+             active units    {} of {dimensions} (the mean's variance over the data is above 0.01)\n\
+             collapsed units {} of {dimensions} (their KL is below 0.01)\n\
+             KL of each latent dimension",
+            parts.mutual_information,
+            parts.total_correlation,
+            parts.dimension_wise_kl,
+            evaluation.active_units(),
+            evaluation.collapsed_units(),
+        ));
+        for (dimension, kl) in evaluation.kl_per_dimension.iter().enumerate() {
+            text.push_str(&format!("\n{dimension:>14}  {kl:10.4}"));
+        }
+        text
     }
-    text
 }

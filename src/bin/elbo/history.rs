@@ -3,7 +3,8 @@
 use serde::Serialize;
 use std::io::Write;
 
-/// One epoch. Losses in nats per example; `loss` is `reconstruction + beta · kl`.
+/// One epoch. Losses in nats per example; `loss` is what the objective makes of the two terms, in
+/// training with the weights of each step, in the test with those at the end of the annealing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Epoch {
     /// Counted from 1.
@@ -16,8 +17,12 @@ pub struct Epoch {
     pub test_loss: f64,
     pub test_reconstruction: f64,
     pub test_kl: f64,
-    /// Weight of the KL divergence.
+    /// Latent dimensions whose mean varies over the test data by more than 0.01.
+    pub test_active_units: usize,
+    /// Weight of the KL divergence, as it was for the last step.
     pub beta: f32,
+    /// As it was for the last step.
+    pub learning_rate: f64,
     /// Training images over training time, the test not counted.
     pub images_per_second: f64,
 }
@@ -59,7 +64,9 @@ mod tests {
             test_loss: 3.25,
             test_reconstruction: 2.25,
             test_kl: 1.0,
+            test_active_units: 7,
             beta: 0.1,
+            learning_rate: 0.001,
             images_per_second: 1000.0,
         };
         let mut file = Vec::new();
@@ -67,7 +74,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(file).unwrap(),
             "epoch,train_loss,train_reconstruction,train_kl,test_loss,test_reconstruction,\
-             test_kl,beta,images_per_second\n1,3.5,2.5,1.0,3.25,2.25,1.0,0.1,1000.0\n"
+             test_kl,test_active_units,beta,learning_rate,images_per_second\n\
+             1,3.5,2.5,1.0,3.25,2.25,1.0,7,0.1,0.001,1000.0\n"
         );
     }
 

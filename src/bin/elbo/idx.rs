@@ -11,11 +11,12 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 
 /// Unsigned bytes under the dimensions that the header names.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Idx {
-    /// At least two: the images, then height and width (or whatever a row is made of).
+    /// The images, then height and width (or whatever a row is made of).
     pub shape: Vec<usize>,
     /// Row-major, as many as the product of `shape`.
     pub bytes: Vec<u8>,
@@ -28,7 +29,7 @@ pub enum IdxError {
     Magic,
     /// The elements are of another type.
     ElementType(u8),
-    /// Fewer than two dimensions.
+    /// Another number of dimensions than asked for.
     Rank(u8),
     /// More bytes than this machine can address.
     TooLarge(Vec<usize>),
@@ -105,10 +106,15 @@ impl fmt::Display for Times<'_> {
     }
 }
 
-/// Reads a whole IDX file of unsigned bytes.
+/// Reads a whole IDX file of images: unsigned bytes under at least two dimensions.
 ///
 /// Memory grows with what the stream holds, never by the word of its header.
-pub fn read(mut stream: impl Read) -> Result<Idx, IdxError> {
+pub fn read(stream: impl Read) -> Result<Idx, IdxError> {
+    read_of_rank(2..=u8::MAX, stream)
+}
+
+/// As [`read`], with so many dimensions: labels have one.
+pub fn read_of_rank(ranks: RangeInclusive<u8>, mut stream: impl Read) -> Result<Idx, IdxError> {
     let [zero_0, zero_1, element_type, rank] = header_word(&mut stream)?;
     if (zero_0, zero_1) != (0, 0) {
         return Err(IdxError::Magic);
@@ -116,7 +122,7 @@ pub fn read(mut stream: impl Read) -> Result<Idx, IdxError> {
     if element_type != 0x08 {
         return Err(IdxError::ElementType(element_type));
     }
-    if rank < 2 {
+    if !ranks.contains(&rank) {
         return Err(IdxError::Rank(rank));
     }
     let mut shape = Vec::with_capacity(usize::from(rank));

@@ -3,7 +3,10 @@
 use crate::args::{Input, Model};
 use crate::data::Data;
 use crate::failure::{Failure, Result};
-use elbo::vae::Vae;
+use crate::labels;
+use crate::range::{self, Chosen};
+use elbo::Augmentation;
+use elbo::vae::{Likelihood, Vae};
 
 impl Model {
     pub fn open(&self) -> Result<Vae> {
@@ -20,12 +23,35 @@ impl Model {
 }
 
 impl Input {
-    /// The model, and data of its width.
-    pub fn open(&self) -> Result<(Vae, Data)> {
+    /// The model, and data of its width, its range and its conditions.
+    pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Data)> {
         let vae = self.model.open()?;
-        let data = Data::read(&self.data)?;
-        let features = vae.config().features();
-        data.check_width(features, &format!("the model {}", self.model.model.display()))?;
+        let config = vae.config();
+        let mut data = Data::read(&self.data)?;
+        data.signed = self.signed;
+        data.check_width(config.features(), &format!("the model {}", self.model.model.display()))?;
+        range::check(&data, config.likelihood(), augmentation, Chosen::ByModel)?;
+        match (&self.labels, config.conditions()) {
+            (None, 0) => {}
+            (Some(_), 0) => {
+                return Err(Failure::Usage(
+                    "--labels: the model has no conditions; `elbo train --labels` makes one that has"
+                        .to_owned(),
+                ));
+            }
+            (None, classes) => {
+                return Err(Failure::Usage(format!(
+                    "--labels: missing; the model is conditional, with {classes} classes, and wants \
+                     the label of each row"
+                )));
+            }
+            (Some(path), classes) => data.label(labels::read(path)?.of_classes(classes)?)?,
+        }
         Ok((vae, data))
     }
+}
+
+/// Whether outputs of such a model lie in [−1, 1] and are shown mapped to grey.
+pub fn is_signed(likelihood: Likelihood, by_option: bool) -> bool {
+    by_option || likelihood == Likelihood::TanhSquaredError
 }

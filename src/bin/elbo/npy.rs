@@ -123,6 +123,37 @@ pub fn read(mut stream: impl Read) -> Result<Npy, NpyError> {
     Ok(Npy { rows, shape })
 }
 
+/// Reads a whole `.npy` file of whole numbers, of any width and any number of dimensions.
+///
+/// What is above the range of `i64` becomes its largest number.
+pub fn read_integers(mut stream: impl Read) -> Result<(Vec<i64>, Vec<usize>), NpyError> {
+    let Header { descr, fortran_order, shape } = Header::read(&mut stream)?;
+    let large = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    macro_rules! rows {
+        ($decode:expr) => {
+            read_rows(stream, &shape, fortran_order, $decode)?
+        };
+    }
+    let rows: Array2<i64> = match descr.trim_start_matches('|') {
+        "u1" | "<u1" | ">u1" | "B" => rows!(|[byte]| i64::from(byte)),
+        "i1" | "<i1" | ">i1" | "b" => rows!(|b| i64::from(i8::from_le_bytes(b))),
+        "<i2" => rows!(|b| i64::from(i16::from_le_bytes(b))),
+        ">i2" => rows!(|b| i64::from(i16::from_be_bytes(b))),
+        "<u2" => rows!(|b| i64::from(u16::from_le_bytes(b))),
+        ">u2" => rows!(|b| i64::from(u16::from_be_bytes(b))),
+        "<i4" => rows!(|b| i64::from(i32::from_le_bytes(b))),
+        ">i4" => rows!(|b| i64::from(i32::from_be_bytes(b))),
+        "<u4" => rows!(|b| i64::from(u32::from_le_bytes(b))),
+        ">u4" => rows!(|b| i64::from(u32::from_be_bytes(b))),
+        "<i8" => rows!(i64::from_le_bytes),
+        ">i8" => rows!(i64::from_be_bytes),
+        "<u8" => rows!(|b| large(u64::from_le_bytes(b))),
+        ">u8" => rows!(|b| large(u64::from_be_bytes(b))),
+        _ => return Err(NpyError::ElementType(descr)),
+    };
+    Ok((rows.into_iter().collect(), shape))
+}
+
 /// Reads elements of `WIDTH` bytes to the end of the stream and lays them out as rows.
 fn read_rows<T: Clone, const WIDTH: usize>(
     mut stream: impl Read,
@@ -164,7 +195,9 @@ fn read_rows<T: Clone, const WIDTH: usize>(
     }
     elements.shrink_to_fit();
 
-    let flat = [shape[0], shape[1..].iter().product()];
+    // A shape without axes is that of one number.
+    let rows = shape.first().copied().unwrap_or(1);
+    let flat = [rows, shape.iter().skip(1).product()];
     let rows = if fortran_order {
         ArrayD::from_shape_vec(shape.f(), elements)
             .map(|array| array.as_standard_layout().into_owned())

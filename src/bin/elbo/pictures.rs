@@ -1,7 +1,7 @@
 //! Pictures of examples: grids of grey images.
 
 use image::{GrayImage, ImageFormat, Luma};
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use std::io::{self, Seek, Write};
 
 /// Pixels between neighbouring images.
@@ -11,9 +11,11 @@ const BAND_GAP: u32 = 10;
 /// Lighter than the black that most images begin with, darker than anything in them.
 const GAP_GREY: u8 = 56;
 
-/// `images` (one a row, values from 0 to 1) in a grid that is as square as it can be.
-pub fn grid(images: ArrayView2<f32>, shape: [usize; 2]) -> GrayImage {
-    let columns = (images.nrows() as f64).sqrt().ceil() as usize;
+/// `images` (one a row, values from 0 to 1) in a grid of so many columns, or one that is as square as
+/// it can be.
+pub fn grid(images: ArrayView2<f32>, shape: [usize; 2], columns: Option<usize>) -> GrayImage {
+    let square = (images.nrows() as f64).sqrt().ceil() as usize;
+    let columns = columns.map_or(square, |columns| columns.min(images.nrows()));
     let rows = images.nrows().div_ceil(columns.max(1));
     let mut sheet = Sheet::new(shape, columns, &vec![GAP; rows.saturating_sub(1)]);
     for (i, image) in images.rows().into_iter().enumerate() {
@@ -34,6 +36,11 @@ pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: [usize; 2
         sheet.place(2 * (i / columns) + 1, i % columns, output);
     }
     sheet.canvas
+}
+
+/// Values from −1 to 1 as values from 0 to 1.
+pub fn from_signed(images: &mut Array2<f32>) {
+    images.mapv_inplace(|value| 0.5 * (value + 1.0));
 }
 
 /// Height and width of the most nearly square image of `width` pixels: one row if it is prime.
@@ -102,7 +109,7 @@ fn scale(shape: [usize; 2]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array2, arr2};
+    use ndarray::arr2;
 
     #[test]
     fn the_most_nearly_square_shape() {
@@ -115,13 +122,23 @@ mod tests {
     #[test]
     fn a_grid_has_every_image_in_its_place() {
         let images = Array2::from_shape_fn((5, 28 * 28), |(i, _)| i as f32 / 4.0);
-        let picture = grid(images.view(), [28, 28]);
+        let picture = grid(images.view(), [28, 28], None);
         // 3 columns and 2 rows of 56 pixels, 2 between them and around.
         assert_eq!(picture.dimensions(), (3 * 58 + 2, 2 * 58 + 2));
         let at = |column: u32, row: u32| picture.get_pixel(2 + 58 * column, 2 + 58 * row).0[0];
         assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(0, 1), at(1, 1)], [0, 64, 128, 191, 255]);
         assert_eq!(at(2, 1), GAP_GREY);
         assert_eq!(picture.get_pixel(0, 0).0[0], GAP_GREY);
+    }
+
+    #[test]
+    fn columns_can_be_named_and_signed_values_become_grey() {
+        let mut images = arr2(&[[-1.0], [0.0], [1.0], [-1.0], [1.0]]);
+        from_signed(&mut images);
+        assert_eq!(images, arr2(&[[0.0], [0.5], [1.0], [0.0], [1.0]]));
+        let picture = grid(images.view(), [1, 1], Some(3));
+        assert_eq!(picture.dimensions(), (3 * 10 + 2, 2 * 10 + 2));
+        assert_eq!(grid(images.view(), [1, 1], Some(9)).dimensions(), (5 * 10 + 2, 10 + 2));
     }
 
     #[test]
@@ -138,7 +155,7 @@ mod tests {
 
     #[test]
     fn values_beyond_the_unit_interval_are_clamped() {
-        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), [1, 3]);
+        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), [1, 3], None);
         let grey: Vec<u8> = (0..3).map(|x| picture.get_pixel(2 + 8 * x, 2).0[0]).collect();
         assert_eq!(grey, [0, 255, 0]);
     }

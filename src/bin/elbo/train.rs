@@ -2,22 +2,24 @@
 
 use crate::args;
 use crate::chart;
-use crate::data::Data;
-use crate::failure::{Failure, Result};
+use crate::diagnosis;
+use crate::failure::Result;
+use crate::generate;
 use crate::history::{self, Epoch, thousands};
+use crate::model::is_signed;
 use crate::output::{Folder, Staged, say};
 use crate::pictures;
-use elbo::Compute;
-use elbo::optim::Adam;
+use crate::sets::Sets;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Config, Objective, Vae};
+use elbo::vae::{Evaluation, EvaluationOptions, Likelihood, Objective, Penalty, Vae};
+use elbo::{Compute, Dataset};
 use indicatif::{ProgressBar, ProgressStyle};
+use ndarray::Array2;
 use serde::Serialize;
-use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Images in `samples.png`.
+/// Images in `samples.png`, or as many rows of all classes as come nearest.
 const SAMPLES: usize = 64;
 /// Pairs in `reconstructions.png`.
 const RECONSTRUCTIONS: usize = 20;
@@ -28,141 +30,121 @@ const FILES: [&str; 5] = [MODEL, "history.csv", "loss.png", "samples.png", "reco
 
 pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     let started = Instant::now();
-    let sets = Sets::read(args)?;
+    // All that the command line alone can be wrong about, before a file is read.
+    args.data.check()?;
+    let likelihood = args.output.likelihood()?;
+    let options = options(args)?;
+
+    let sets = Sets::read(&args.data, likelihood, args.course.seed)?;
     let features = sets.data.width();
     let shape = args.shape.of(features, sets.data.image)?;
-    let config = Config::builder(features, args.latent)
-        .hidden(&args.hidden.0)
-        .build()
-        .map_err(|error| Failure::Usage(format!("--hidden and --latent: {error}")))?;
+    let config = args.model.config(likelihood, features, sets.classes())?;
+    options.validate_for(&config)?;
     let folder = Folder::prepare(&args.out, &FILES)?;
 
-    let training = Training::new(args, config, compute)?;
+    let trainer = Trainer::new(Vae::new(config, args.course.seed), options, compute.clone())?;
     if !args.quiet {
-        say(&format!(
-            "{} ({} parameters), {} rows to train on, {} to test, {} on {} thread{}",
-            training.trainer.vae().config(),
-            thousands(training.trainer.vae().config().parameters() as f64),
-            thousands(sets.train.len() as f64),
-            thousands(sets.test.len() as f64),
-            compute.simd(),
-            compute.threads(),
-            if compute.threads() == 1 { "" } else { "s" },
-        ))?;
+        say(&headline(trainer.vae(), &sets, compute))?;
     }
-    let outcome = training.run(args, &sets)?;
+    let outcome = run_epochs(trainer, args, &sets, compute)?;
     write(&folder, &outcome, &sets, args, shape, compute)?;
     report(&outcome, &folder.join(MODEL), args, started.elapsed())
 }
 
-/// What to train on, and what to test on.
-struct Sets {
-    data: Data,
-    /// Rows of `data`.
-    train: Range<usize>,
-    /// Test data in a file of their own.
-    other: Option<Data>,
-    /// Rows of `other`, if there is one, else of `data`.
-    test: Range<usize>,
+fn options(args: &args::Train) -> Result<Options> {
+    let epochs = args.course.epochs;
+    let options = Options {
+        batch: args.course.batch,
+        objective: args.weight.objective(epochs, Some(&args.importance))?,
+        optimiser: args.descent.optimiser()?,
+        seed: args.course.seed,
+        accumulate: args.descent.accumulate,
+        clip: args.descent.clip()?,
+        schedule: args.descent.schedule(epochs)?,
+        augmentation: args.data.augment.augment,
+    };
+    options.validate()?;
+    Ok(options)
 }
 
-impl Sets {
-    fn read(args: &args::Train) -> Result<Self> {
-        let (mut data, other) = match (&args.data, &args.test) {
-            (None, _) => {
-                let (train, test) = Data::sample()?;
-                (train, Some(test))
-            }
-            (Some(data), None) => (Data::read(data)?, None),
-            (Some(data), Some(test)) => (Data::read(data)?, Some(Data::read(test)?)),
-        };
-        let rows = data.len();
-        match other {
-            Some(test) => {
-                test.check_width(data.width(), &data.name)?;
-                Ok(Self { train: 0..rows, test: 0..test.len(), data, other: Some(test) })
-            }
-            None => {
-                let kept = data.hold_out_a_tenth(args.seed)?;
-                Ok(Self { data, train: 0..kept, other: None, test: kept..rows })
-            }
-        }
-    }
-
-    fn test_data(&self) -> &Data {
-        self.other.as_ref().unwrap_or(&self.data)
-    }
-}
-
-/// A run before it starts.
-struct Training<'a> {
-    trainer: Trainer,
-    objective: Objective,
-    compute: &'a Compute,
+fn headline(vae: &Vae, sets: &Sets, compute: &Compute) -> String {
+    let config = vae.config();
+    let conditions = match config.conditions() {
+        0 => String::new(),
+        classes => format!(", {classes} classes"),
+    };
+    format!(
+        "{config} ({} parameters{conditions}), {} rows to train on, {} to test, {} on {} thread{}",
+        thousands(config.parameters() as f64),
+        thousands(sets.train.len() as f64),
+        thousands(sets.test.len() as f64),
+        compute.simd(),
+        compute.threads(),
+        if compute.threads() == 1 { "" } else { "s" },
+    )
 }
 
 /// A run at its end.
 struct Outcome {
     vae: Vae,
+    objective: Objective,
     epochs: Vec<Epoch>,
+    tested: Evaluation,
+    warnings: Vec<String>,
     /// Training images over training time, over all epochs.
     images_per_second: f64,
 }
 
-impl<'a> Training<'a> {
-    fn new(args: &args::Train, config: Config, compute: &'a Compute) -> Result<Self> {
-        let objective = Objective { beta: args.beta, ..Objective::default() };
-        let options = Options {
-            batch: args.batch,
-            objective,
-            optimiser: Adam { learning_rate: args.lr, ..Adam::default() }.into(),
-            seed: args.seed,
+fn run_epochs(
+    mut trainer: Trainer,
+    args: &args::Train,
+    sets: &Sets,
+    compute: &Compute,
+) -> Result<Outcome> {
+    let Options { objective, augmentation, seed, batch, accumulate, .. } = *trainer.options();
+    let (train, test) = (sets.train_part(), sets.test_part());
+    let testing = EvaluationOptions { objective, augmentation, seed };
+    let all = args.course.epochs;
+    let steps = train.row_count().div_ceil(batch.saturating_mul(accumulate)) * all;
+    let bar = progress_bar(steps as u64, args.quiet);
+    let mut epochs: Vec<Epoch> = Vec::new();
+    let mut training_time = Duration::ZERO;
+    let mut last = None;
+
+    for number in 1..=all {
+        bar.set_message(format!("epoch {number}/{all}"));
+        let began = Instant::now();
+        let trained = trainer.epoch(&train, |_| bar.inc(1))?;
+        let time = began.elapsed();
+        training_time += time;
+        let tested = trainer.vae().evaluate(compute, &test, &testing)?;
+        trainer.observe(tested.loss);
+        let epoch = Epoch {
+            epoch: number,
+            train_loss: trained.loss,
+            train_reconstruction: trained.reconstruction,
+            train_kl: trained.kl,
+            test_loss: tested.loss,
+            test_reconstruction: tested.reconstruction,
+            test_kl: tested.kl,
+            test_active_units: tested.active_units(),
+            beta: trained.beta,
+            learning_rate: trained.learning_rate,
+            images_per_second: rate(trained.rows, time),
         };
-        let trainer = Trainer::new(Vae::new(config, args.seed), options, compute.clone())?;
-        Ok(Self { trainer, objective, compute })
-    }
-
-    fn run(mut self, args: &args::Train, sets: &Sets) -> Result<Outcome> {
-        let train = sets.data.part(sets.train.clone());
-        let test = sets.test_data().part(sets.test.clone());
-        let steps = train.row_count().div_ceil(args.batch) * args.epochs;
-        let bar = progress_bar(steps as u64, args.quiet);
-        let mut epochs: Vec<Epoch> = Vec::new();
-        let mut training_time = Duration::ZERO;
-
-        for number in 1..=args.epochs {
-            bar.set_message(format!("epoch {number}/{}", args.epochs));
-            let began = Instant::now();
-            let trained = self.trainer.epoch(train.as_ref(), |_| bar.inc(1))?;
-            let time = began.elapsed();
-            training_time += time;
-            let tested = self.trainer.vae().evaluate(
-                self.compute,
-                test.as_ref(),
-                &self.objective,
-                args.seed,
-            )?;
-            let epoch = Epoch {
-                epoch: number,
-                train_loss: trained.loss,
-                train_reconstruction: trained.reconstruction,
-                train_kl: trained.kl,
-                test_loss: tested.loss,
-                test_reconstruction: tested.reconstruction,
-                test_kl: tested.kl,
-                beta: args.beta,
-                images_per_second: rate(trained.rows, time),
-            };
-            if !args.quiet {
-                bar.suspend(|| say(&line(&epoch, args.epochs)))?;
-            }
-            epochs.push(epoch);
+        if !args.quiet {
+            bar.suspend(|| say(&line(&epoch, all)))?;
         }
-        bar.finish_and_clear();
-        let images = train.row_count() * args.epochs;
-        let images_per_second = rate(images, training_time);
-        Ok(Outcome { vae: self.trainer.into_vae(), epochs, images_per_second })
+        epochs.push(epoch);
+        last = Some(tested);
     }
+    bar.finish_and_clear();
+    let images_per_second = rate(train.row_count() * all, training_time);
+    let tested = last.expect("at least one epoch");
+    let seen = sets.test_data().part(sets.first_of_test(diagnosis::ROWS));
+    let parts = trainer.vae().decompose(compute, &seen, &testing)?;
+    let warnings = diagnosis::warnings(&tested, &parts);
+    Ok(Outcome { vae: trainer.into_vae(), objective, epochs, tested, warnings, images_per_second })
 }
 
 /// Rows a second, to a tenth.
@@ -203,32 +185,63 @@ fn write(
     shape: [usize; 2],
     compute: &Compute,
 ) -> Result<()> {
-    let samples = outcome.vae.sample(compute, SAMPLES, args.seed)?;
-    let first = sets.test.start;
-    let shown = first..sets.test.end.min(first + RECONSTRUCTIONS);
-    let inputs = sets.test_data().numbers(shown);
-    let outputs = outcome.vae.reconstruct(compute, inputs.view())?;
-    let samples = pictures::grid(samples.view(), shape);
+    let (vae, shown) = (&outcome.vae, sets.first_of_test(RECONSTRUCTIONS));
+    let classes = sets.classes();
+    let count = match classes {
+        0 => SAMPLES,
+        classes => (SAMPLES / classes).max(1) * classes,
+    };
+    let columns = (classes > 0).then_some(classes);
+    let mut samples = generate::samples(vae, compute, count, args.course.seed, None)?;
+    let mut inputs = sets.test_data().numbers(shown.clone());
+    let conditions = sets.test_data().conditions(shown);
+    let conditions = conditions.as_ref().map(|c| c.view());
+    let mut outputs = generate::reconstructions(vae, compute, inputs.view(), conditions)?;
+    if is_signed(vae.config().likelihood(), sets.data.signed) {
+        [&mut samples, &mut inputs, &mut outputs].map(pictures::from_signed);
+    }
+    let samples = pictures::grid(samples.view(), shape, columns);
     let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);
 
     let mut files = Staged::default();
     let [model, csv, drawn, generated, reconstructed] = FILES.map(|name| folder.join(name));
-    files.add_by_name(&model, |name| outcome.vae.save(name))?;
+    files.add_by_name(&model, |name| vae.save(name))?;
     files.add(&csv, |f| history::write_csv(&outcome.epochs, f))?;
     files.add(&generated, |f| pictures::write_png(&samples, f))?;
     files.add(&reconstructed, |f| pictures::write_png(&reconstructions, f))?;
-    files.add(&drawn, |f| chart::write_png(&outcome.epochs, f))?;
+    files.add(&drawn, |f| chart::write_png(&outcome.epochs, title(&outcome.objective), f))?;
     files.commit()
+}
+
+/// What the loss is, over its chart.
+fn title(objective: &Objective) -> &'static str {
+    match objective.penalty {
+        Penalty::Kl
+            if *objective
+                == Objective { reduction: objective.reduction, ..Objective::default() } =>
+        {
+            "Loss (negative ELBO)"
+        }
+        Penalty::Kl => "Loss (reconstruction + β × KL)",
+        Penalty::FreeBits { .. } => "Loss (with free bits)",
+        Penalty::Capacity { .. } => "Loss (with a capacity)",
+        Penalty::TotalCorrelation { .. } => "Loss (β-TCVAE)",
+        Penalty::Importance { .. } => "Loss (importance-weighted)",
+        _ => "Loss",
+    }
 }
 
 /// The last line of `--json`.
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     epochs: usize,
     train_loss: f64,
     test_loss: f64,
     test_reconstruction: f64,
     test_kl: f64,
+    active_units: usize,
+    collapsed_units: usize,
+    warnings: &'a [String],
     images_per_second: f64,
     seconds: f64,
     model: String,
@@ -243,19 +256,38 @@ fn report(outcome: &Outcome, model: &Path, args: &args::Train, time: Duration) -
             test_loss: last.test_loss,
             test_reconstruction: last.test_reconstruction,
             test_kl: last.test_kl,
+            active_units: outcome.tested.active_units(),
+            collapsed_units: outcome.tested.collapsed_units(),
+            warnings: &outcome.warnings,
             images_per_second: outcome.images_per_second,
             seconds: time.as_secs_f64(),
             model: model.display().to_string(),
         };
         return crate::output::say_json(&report);
     }
+    let (name, value) = bound(outcome.vae.config().likelihood(), &outcome.objective, last);
     say(&format!(
-        "test ELBO: {:.2} nats per example (reconstruction {:.2}, KL {:.2}), {} images/s, {:.1} s",
-        -(last.test_reconstruction + last.test_kl),
+        "test {name}: {value:.2} nats per example (reconstruction {:.2}, KL {:.2}), {} images/s, {:.1} s",
         last.test_reconstruction,
         last.test_kl,
         thousands(outcome.images_per_second),
         time.as_secs_f64(),
     ))?;
-    say(&format!("in {}: {}", args.out.display(), FILES.join(", ")))
+    say(&format!("in {}: {}", args.out.display(), FILES.join(", ")))?;
+    outcome.warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))
+}
+
+/// What bounds the log-likelihood of the test data from below, where the output has one.
+fn bound(likelihood: Likelihood, objective: &Objective, last: &Epoch) -> (String, f64) {
+    let elbo = -(last.test_reconstruction + last.test_kl);
+    match (likelihood, objective.penalty) {
+        (Likelihood::SquaredError | Likelihood::TanhSquaredError, _) => {
+            ("loss".to_owned(), last.test_loss)
+        }
+        (Likelihood::WeightedBernoulli { .. }, _) => ("loss".to_owned(), last.test_loss),
+        (_, Penalty::Importance { samples, .. }) => {
+            (format!("bound of {samples} samples"), -last.test_loss)
+        }
+        _ => ("ELBO".to_owned(), elbo),
+    }
 }

@@ -65,7 +65,7 @@ impl Model {
     fn data(self) -> Result<Box<dyn Dataset>> {
         Ok(match self {
             Self { digits: true, .. } => {
-                let images = Data::sample()?.0;
+                let images = Data::sample(false)?.0;
                 let whole_batches = images.len() / self.batch * self.batch;
                 images.into_first(whole_batches)
             }

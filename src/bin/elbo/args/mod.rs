@@ -1,5 +1,18 @@
 //! The command line: what can be asked for, and what makes no sense.
 
+mod choice;
+mod data;
+mod model;
+mod objective;
+mod optimiser;
+mod values;
+
+pub use data::{Augment, Course, Input, Model, Shape, TrainingData};
+pub use model::{Architecture, Output};
+pub use objective::{Importance, Weight};
+pub use optimiser::Descent;
+pub use values::PictureOrArray;
+
 use crate::failure::{Failure, Result};
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -7,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use elbo::Compute;
 use elbo::simd::InstructionSet;
 use std::path::PathBuf;
-use std::str::FromStr;
+use values::{MAX_WIDTH, array_name, count, seed};
 
 /// Train and use MLP variational autoencoders: the same bits on any thread count and any
 /// instruction set.
@@ -54,23 +67,47 @@ The folder then holds model.safetensors, history.csv, samples.png, reconstructio
 Examples:
   elbo train
   elbo train --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --out mnist
-  elbo train --data table.npy --hidden 256,64 --latent 8 --epochs 50 --json --quiet")]
+  elbo train --data table.npy --hidden 256,64 --latent 8 --epochs 50 --json --quiet
+  elbo train --encoder 512,256 --decoder 256,512 --activation gelu --layer-norm --dropout 0.1
+  elbo train --likelihood continuous-bernoulli
+  elbo train --data table.npy --likelihood gaussian --variance per-feature
+  elbo train --signed --likelihood squared-error --output tanh --beta 0.5
+  elbo train --beta 4 --anneal cyclical --cycles 4
+  elbo train --free-bits 0.1 --free-bits-per dimension
+  elbo train --capacity 25 --capacity-gamma 100 --capacity-over 2000steps
+  elbo train --total-correlation --beta 6
+  elbo train --importance-samples 5 --estimator dreg --augment binarise
+  elbo train --optimiser adamw --weight-decay 0.01 --schedule cosine --warm-up 100 --clip-norm 5
+  elbo train --conditional
+
+At the end it warns of two ways in which a run goes wrong. Posterior collapse: most latent dimensions \
+carry less than 0.01 nats of the test data. Reconstruction drowns the KL: over the first 1,000 test rows, \
+the aggregate posterior of an active latent dimension is on average more than 0.5 nats from the prior, so \
+that codes drawn from the prior are not such as the decoder has learned.")]
     Train(Train),
 
     /// Measure a model's loss on a data set
     #[command(after_help = "\
-Deterministic: the noise is a function of the seed and of the row.
+Deterministic: the noise is a function of the seed and of the row. The model file holds the likelihood \
+and the prior, but neither objective nor augmentation: what is not said here is the ELBO of the data as \
+they are. An annealed weight and a capacity count with their last value. Mutual information, total \
+correlation and dimension-wise KL, whose sum is the KL divergence, are estimated from the first 10,000 \
+rows; the mutual information so found is at most the logarithm of their number.
 
-Example:
-  elbo eval --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --json")]
+Examples:
+  elbo eval --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --json
+  elbo eval --model m.safetensors --data t10k-images-idx3-ubyte.gz --augment binarise \
+--importance-samples 5000
+  elbo eval --model m.safetensors --data digits.gz --labels labels.gz --total-correlation --beta 6")]
     Eval(Eval),
 
     /// Draw examples from a model
     #[command(after_help = "\
-Deterministic: sample i is a function of the seed and of i.
+Deterministic: sample i is a function of the seed and of i (and of its class).
 
-Example:
-  elbo sample --model elbo-out/model.safetensors --count 100 --seed 7 --out samples.png")]
+Examples:
+  elbo sample --model elbo-out/model.safetensors --count 100 --seed 7 --out samples.png
+  elbo sample --model conditional.safetensors --label 7 --out sevens.png")]
     Sample(Sample),
 
     /// Show what a model makes of a data set: each example encoded to its mean and decoded
@@ -113,59 +150,40 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct Train {
-    /// Training data: IDX images (plain or .gz), or .npy (float32 or float64 from 0 to 1, or uint8,
-    /// which is divided by 255; all axes but the first are flattened) [default: the embedded sample]
-    #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: TrainingData,
 
-    /// Test data, as --data [default: a tenth of the rows of --data, drawn by the seed and held out
-    /// of the training]
-    #[arg(long, value_name = "FILE", requires = "data")]
-    pub test: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: Architecture,
 
-    /// Widths of the encoder's hidden layers from the data inwards, in units, separated by commas;
-    /// the decoder mirrors them
-    #[arg(long, value_name = "WIDTHS", default_value = "400", allow_negative_numbers = true)]
-    pub hidden: Widths,
+    #[command(flatten)]
+    pub output: Output,
 
-    /// Latent dimensions
-    #[arg(long, value_name = "Z", default_value_t = 20, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
-    pub latent: usize,
+    #[command(flatten)]
+    pub weight: Weight,
 
-    /// Passes over the training data
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000_000), allow_negative_numbers = true)]
-    pub epochs: usize,
+    #[command(flatten)]
+    pub importance: Importance,
 
-    /// Rows of a batch; the last one of an epoch may be shorter
-    #[arg(long, value_name = "ROWS", default_value_t = 128, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
-    pub batch: usize,
+    #[command(flatten)]
+    pub course: Course,
 
-    /// Adam's learning rate, per step
-    #[arg(long, value_name = "RATE", default_value_t = 0.001, value_parser = learning_rate,
-          allow_negative_numbers = true)]
-    pub lr: f64,
-
-    /// Weight of the KL divergence: loss = reconstruction + beta × KL
-    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0, value_parser = beta,
-          allow_negative_numbers = true)]
-    pub beta: f32,
-
-    /// Seed of the initial weights, the order of the rows, the noise and the rows held out
-    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
-        allow_negative_numbers = true)]
-    pub seed: u64,
+    #[command(flatten)]
+    pub descent: Descent,
 
     /// Folder for the results; made if it is not there, older results in it are replaced
-    #[arg(long, value_name = "DIR", default_value = "elbo-out")]
+    #[arg(long, value_name = "DIR", default_value = "elbo-out", help_heading = "Results")]
     pub out: PathBuf,
 
     /// End with one line of JSON: epochs, train_loss, test_loss, test_reconstruction, test_kl (nats
-    /// per example), images_per_second (in training), seconds (of the whole run), model (its path)
-    #[arg(long)]
+    /// per example), active_units (latent dimensions whose mean varies over the test data by more than
+    /// 0.01), collapsed_units (those that carry less than 0.01 nats), warnings, images_per_second (in
+    /// training), seconds (of the whole run), model (its path)
+    #[arg(long, help_heading = "Results")]
     pub json: bool,
 
     /// No progress bar and no line for each epoch
-    #[arg(long)]
+    #[arg(long, help_heading = "Results")]
     pub quiet: bool,
 
     #[command(flatten)]
@@ -177,18 +195,25 @@ pub struct Eval {
     #[command(flatten)]
     pub input: Input,
 
-    /// Weight of the KL divergence: loss = reconstruction + beta × KL
-    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0, value_parser = beta,
-          allow_negative_numbers = true)]
-    pub beta: f32,
+    #[command(flatten)]
+    pub augment: Augment,
+
+    #[command(flatten)]
+    pub weight: Weight,
+
+    /// Also estimate the marginal log-likelihood ln p(x) of each example from K samples, and its standard
+    /// error over the examples (Burda et al. 2016, who take 5000)
+    #[arg(long, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    pub importance_samples: Option<usize>,
 
     /// Seed of the noise: one draw for each row
     #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
         allow_negative_numbers = true)]
     pub seed: u64,
 
-    /// Print one line of JSON: rows, loss, reconstruction, kl, kl_per_dimension (nats per example),
-    /// active_units
+    /// Print one line of JSON: rows, loss, reconstruction, kl, kl_per_dimension, mutual_information,
+    /// total_correlation, dimension_wise_kl (nats per example), active_units, collapsed_units; with
+    /// --importance-samples also importance_samples, marginal_log_likelihood, standard_error
     #[arg(long)]
     pub json: bool,
 }
@@ -207,7 +232,18 @@ pub struct Sample {
         allow_negative_numbers = true)]
     pub seed: u64,
 
-    /// X.png for a grid of images, X.npy for an array (float32, [count, features], from 0 to 1)
+    /// Of a conditional model: the class to draw [default: all classes in turn, each a column of the
+    /// picture]
+    #[arg(long, value_name = "CLASS", value_parser = label, allow_negative_numbers = true)]
+    pub label: Option<usize>,
+
+    /// Show outputs from -1 to 1 as grey, for a model of data that were mapped there (--signed of
+    /// `elbo train`); a tanh output is shown so in any case
+    #[arg(long)]
+    pub signed: bool,
+
+    /// X.png for a grid of images, X.npy for an array (float32, [count, features], what the likelihood
+    /// has for its mean)
     #[arg(long, value_name = "FILE")]
     pub out: PictureOrArray,
 
@@ -225,7 +261,7 @@ pub struct Reconstruct {
     pub count: Option<usize>,
 
     /// X.png for a picture, inputs above outputs; X.npy for the outputs as an array (float32,
-    /// [rows, features], from 0 to 1)
+    /// [rows, features], what the likelihood has for its mean)
     #[arg(long, value_name = "FILE")]
     pub out: PictureOrArray,
 
@@ -259,147 +295,12 @@ pub struct Bench {
     pub json: bool,
 }
 
-/// A trained model.
-#[derive(Debug, Args)]
-pub struct Model {
-    /// The model: a model.safetensors that `elbo train` wrote, or a PyTorch state dict in that
-    /// format
-    #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
-}
-
-/// A trained model and data for it.
-#[derive(Debug, Args)]
-pub struct Input {
-    #[command(flatten)]
-    pub model: Model,
-
-    /// The data: IDX images (plain or .gz), or .npy (float32 or float64 from 0 to 1, or uint8, which
-    /// is divided by 255; all axes but the first are flattened)
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
-}
-
-/// How rows are shown as images.
-#[derive(Debug, Args)]
-pub struct Shape {
-    /// Height and width in pixels of an image in pictures, such as 28x28 [default: those of the data's
-    /// images where a command reads some, else the most nearly square]
-    #[arg(long, value_name = "HxW")]
-    shape: Option<HeightWidth>,
-}
-
-impl Shape {
-    /// The shape of images of `features` pixels, of which the data may know something.
-    pub fn of(&self, features: usize, data: Option<[usize; 2]>) -> Result<[usize; 2]> {
-        let Some(HeightWidth([height, width])) = self.shape else {
-            return Ok(data.unwrap_or_else(|| crate::pictures::nearly_square(features)));
-        };
-        if height.checked_mul(width) == Some(features) {
-            return Ok([height, width]);
-        }
-        Err(Failure::Usage(format!(
-            "--shape {height}x{width}: expected height × width to be {features}, \
-             the elements of a row"
-        )))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct HeightWidth([usize; 2]);
-
-impl FromStr for HeightWidth {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let sides = text
-            .split_once(['x', '×'])
-            .and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
-        match sides {
-            Some(sides) if !sides.contains(&0) => Ok(Self(sides)),
-            _ => Err("expected height and width in pixels, such as 28x28"),
-        }
-    }
-}
-
-/// Widths of hidden layers.
-#[derive(Clone, Debug)]
-pub struct Widths(pub Vec<usize>);
-
-impl FromStr for Widths {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let widths: Option<Vec<usize>> = text
-            .split(',')
-            .map(|width| width.trim().parse().ok().filter(|n| (1..=MAX_WIDTH).contains(n)))
-            .collect();
-        widths.map(Self).ok_or_else(|| {
-            format!("expected widths from 1 to {MAX_WIDTH}, separated by commas, such as 512,256")
-        })
-    }
-}
-
-/// What the name of an output file says about its contents.
-#[derive(Clone, Debug)]
-pub enum PictureOrArray {
-    Picture(PathBuf),
-    Array(PathBuf),
-}
-
-impl FromStr for PictureOrArray {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let path = PathBuf::from(text);
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        match extension.as_deref() {
-            Some("png") => Ok(Self::Picture(path)),
-            Some("npy") => Ok(Self::Array(path)),
-            _ => Err("expected a name that ends in .png or .npy"),
-        }
-    }
-}
-
-fn array_name(text: &str) -> std::result::Result<PathBuf, &'static str> {
-    match text.parse() {
-        Ok(PictureOrArray::Array(path)) => Ok(path),
-        _ => Err("expected a name that ends in .npy"),
-    }
-}
-
-/// More units in one layer fit no machine.
-const MAX_WIDTH: usize = 1 << 24;
-
-/// Whole numbers from 1 on.
-/// A seed: any number of 64 bits.
-fn seed(text: &str) -> std::result::Result<u64, String> {
-    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
-}
-
-fn count(most: usize) -> impl TypedValueParser<Value = usize> {
-    StringValueParser::new().try_map(move |text| match text.parse() {
-        Ok(n) if (1..=most).contains(&n) => Ok(n),
-        _ => Err(format!("expected a whole number from 1 to {most}")),
-    })
-}
-
 fn simd() -> impl TypedValueParser<Value = InstructionSet> {
     StringValueParser::new().try_map(|name| name.parse::<InstructionSet>())
 }
 
-fn learning_rate(text: &str) -> std::result::Result<f64, &'static str> {
-    match text.parse() {
-        Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
-        _ => Err("expected a number above 0, such as 0.001"),
-    }
-}
-
-fn beta(text: &str) -> std::result::Result<f32, &'static str> {
-    match text.parse() {
-        Ok(beta) if beta >= 0.0 && f32::is_finite(beta) => Ok(beta),
-        _ => Err("expected a number, 0 or more"),
-    }
+fn label(text: &str) -> std::result::Result<usize, &'static str> {
+    text.parse().map_err(|_| "expected the number of a class, 0 or more")
 }
 
 /// Reads the command line. `None` if it asked for help or the version, which are then printed.
@@ -442,6 +343,7 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::values::HeightWidth;
     use super::*;
     use clap::CommandFactory;
 
