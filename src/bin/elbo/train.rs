@@ -14,7 +14,6 @@ use elbo::train::{Options, Trainer};
 use elbo::vae::{Evaluation, EvaluationOptions, Likelihood, Objective, Penalty, Vae};
 use elbo::{Compute, Dataset};
 use indicatif::{ProgressBar, ProgressStyle};
-use ndarray::Array2;
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
