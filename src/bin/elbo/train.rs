@@ -197,7 +197,7 @@ fn write(
     let conditions = conditions.as_ref().map(|c| c.view());
     let mut outputs = generate::reconstructions(vae, compute, inputs.view(), conditions)?;
     if is_signed(vae.config().likelihood(), sets.data.signed) {
-        [&mut samples, &mut inputs, &mut outputs].map(pictures::from_signed);
+        [&mut samples, &mut inputs, &mut outputs].into_iter().for_each(pictures::from_signed);
     }
     let samples = pictures::grid(samples.view(), shape, columns);
     let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);

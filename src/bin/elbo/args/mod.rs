@@ -84,7 +84,7 @@ At the end it warns of two ways in which a run goes wrong. Posterior collapse: m
 carry less than 0.01 nats of the test data. Reconstruction drowns the KL: over the first 1,000 test rows, \
 the aggregate posterior of an active latent dimension is on average more than 0.5 nats from the prior, so \
 that codes drawn from the prior are not such as the decoder has learned.")]
-    Train(Train),
+    Train(Box<Train>),
 
     /// Measure a model's loss on a data set
     #[command(after_help = "\
@@ -99,7 +99,7 @@ Examples:
   elbo eval --model m.safetensors --data t10k-images-idx3-ubyte.gz --augment binarise \
 --importance-samples 5000
   elbo eval --model m.safetensors --data digits.gz --labels labels.gz --total-correlation --beta 6")]
-    Eval(Eval),
+    Eval(Box<Eval>),
 
     /// Draw examples from a model
     #[command(after_help = "\

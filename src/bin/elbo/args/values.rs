@@ -90,9 +90,7 @@ const SPAN: &str = "expected a number of epochs or steps, 1 or more, such as 10e
 
 /// Two bounds in ascending order, such as `-10,10`.
 pub fn interval(text: &str) -> Result<[f32; 2], &'static str> {
-    let bounds = text
-        .split_once(',')
-        .and_then(|(low, high)| Some([low, high].map(|b| finite(b.trim()).ok())));
+    let bounds = text.split_once(',').map(|(low, high)| [low, high].map(|b| finite(b.trim()).ok()));
     match bounds {
         Some([Some(low), Some(high)]) if low < high => Ok([low, high]),
         _ => {

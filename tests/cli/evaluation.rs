@@ -1,0 +1,68 @@
+//! What `elbo eval` takes and says.
+
+use crate::scratch::{SHORT, Scratch, last_line};
+use serde_json::Value;
+
+#[test]
+fn evaluation_takes_the_objective_and_estimates_the_marginal_likelihood() {
+    let scratch = Scratch::with_model("marginal");
+    let eval = "eval --model model/model.safetensors --data test.idx --json";
+    let plain = last_line(&scratch.succeeds(eval));
+    let keys = [
+        "rows",
+        "loss",
+        "reconstruction",
+        "kl",
+        "kl_per_dimension",
+        "mutual_information",
+        "total_correlation",
+        "dimension_wise_kl",
+        "active_units",
+        "collapsed_units",
+    ];
+    assert_eq!(plain.as_object().unwrap().len(), keys.len(), "{plain}");
+    let number = |report: &Value, key: &str| report[key].as_f64().unwrap_or(f64::NAN);
+    assert!(keys.iter().all(|key| !plain[key].is_null()), "{plain}");
+
+    let report = last_line(&scratch.succeeds(&format!("{eval} --importance-samples 200")));
+    assert_eq!(report.as_object().unwrap().len(), keys.len() + 3);
+    assert_eq!(report["importance_samples"], 200);
+    let (marginal, error) =
+        (number(&report, "marginal_log_likelihood"), number(&report, "standard_error"));
+    // A tighter bound than the ELBO, of the same examples.
+    assert!(marginal > -number(&plain, "loss") - 0.1, "{marginal} {plain}");
+    assert!(marginal < 0.0 && error > 0.0 && error < 5.0, "{marginal} {error}");
+    assert_eq!(report["loss"], plain["loss"]);
+    let text = scratch.succeeds(&format!("{eval} --importance-samples 200").replace(" --json", ""));
+    assert!(text.contains("ln p(x)") && text.contains("mutual information"), "{text}");
+
+    // The loss is what the objective says.
+    let (reconstruction, kl) = (number(&plain, "reconstruction"), number(&plain, "kl"));
+    let loss =
+        |options: &str| number(&last_line(&scratch.succeeds(&format!("{eval} {options}"))), "loss");
+    let near = |found: f64, expected: f64| {
+        assert!((found - expected).abs() < 1e-6 * expected.abs(), "{found} {expected}");
+    };
+    near(loss("--beta 2 --anneal linear --anneal-over 3"), reconstruction + 2.0 * kl);
+    near(loss("--capacity 100 --capacity-gamma 2"), reconstruction + 2.0 * (100.0 - kl));
+    near(loss("--free-bits 100"), reconstruction + 300.0);
+    assert!((loss("--total-correlation") - (reconstruction + kl)).abs() < 0.5 + kl);
+    assert_ne!(loss("--augment binarise"), loss(""));
+
+    for (line, part) in [
+        ("--importance-samples 0", "expected a whole number from 1"),
+        ("--estimator dreg", "unexpected argument '--estimator'"),
+        ("--tc-alpha 1", "--tc-alpha belongs to --total-correlation"),
+        ("--augment dequantise", "--likelihood: expected a density on [0, 1]"),
+        ("--signed", "--signed makes data -1 to 1, and the likelihood bernoulli"),
+    ] {
+        let message = scratch.fails(2, &format!("{eval} {line}"));
+        assert!(message.contains(part), "{line}: {message}");
+    }
+    scratch.succeeds(&format!(
+        "train --data train.idx {SHORT} --likelihood gaussian --variance optimal --out optimal"
+    ));
+    let message = scratch
+        .fails(2, "eval --model optimal/model.safetensors --data test.idx --importance-samples 5");
+    assert!(message.contains("--variance: expected a fixed or learned one"), "{message}");
+}

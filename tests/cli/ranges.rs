@@ -1,0 +1,80 @@
+//! Data and the likelihoods that accept them.
+
+use crate::scratch::{SHORT, Scratch, images, read_array, signed_table};
+use ndarray_npy::write_npy;
+use std::fs;
+
+#[test]
+fn data_go_with_the_likelihood_that_accepts_them() {
+    let scratch = Scratch::with_labels("ranges");
+    let mut wild = signed_table(150);
+    wild[[3, 4]] = 7.5;
+    write_npy(scratch.path("wild.npy"), &wild).unwrap();
+    wild[[3, 4]] = f32::INFINITY;
+    write_npy(scratch.path("infinite.npy"), &wild).unwrap();
+    let gaussian = "--likelihood gaussian";
+    let tanh = "--likelihood squared-error --output tanh";
+    let train =
+        |data: &str, options: &str| format!("train --data {data} {SHORT} {options} --out m");
+
+    let message = scratch.fails(1, &train("signed.npy", ""));
+    assert_eq!(
+        message,
+        "signed.npy: row 0, column 4: -0.2; expected numbers in [0, 1] (or uint8, which is divided by \
+         255) for the likelihood bernoulli; numbers in [-1, 1] go with --likelihood squared-error \
+         --output tanh, or with --likelihood gaussian"
+    );
+    let message = scratch.fails(1, &train("wild.npy", tanh));
+    assert!(
+        message.contains("row 3, column 4: 7.5; expected numbers in [-1, 1]")
+            && message.contains("any finite numbers go with --likelihood gaussian"),
+        "{message}"
+    );
+    let message = scratch.fails(1, &train("infinite.npy", gaussian));
+    assert!(message.ends_with("row 3, column 4: inf; expected finite numbers"), "{message}");
+    let message = scratch.fails(1, &train("signed.npy", &format!("--signed {tanh}")));
+    assert!(
+        message.ends_with("expected numbers in [0, 1] for --signed to map to [-1, 1]"),
+        "{message}"
+    );
+
+    scratch.succeeds(&train("wild.npy", gaussian));
+    scratch.succeeds("eval --model m/model.safetensors --data wild.npy");
+    let message =
+        scratch.fails(1, "eval --model m/model.safetensors --data wild.npy --augment dequantise");
+    assert!(message.contains("expected numbers in [0, 1] for --augment dequantise"), "{message}");
+    scratch.succeeds(&train("signed.npy", tanh));
+    let message = scratch.fails(1, "eval --model m/model.safetensors --data wild.npy");
+    assert!(message.ends_with("in [-1, 1] for the likelihood tanh-squared-error"), "{message}");
+    let message =
+        scratch.fails(2, "eval --model m/model.safetensors --data signed.npy --augment binarise");
+    assert!(message.contains("numbers in [0, 1]") || message.contains("Bernoulli"), "{message}");
+
+    // What a model of tanh outputs gives is in [−1, 1], and shown mapped back to grey.
+    scratch.succeeds("sample --model m/model.safetensors --out s.npy");
+    scratch.succeeds("sample --model m/model.safetensors --out s.png --shape 3x4");
+    let samples = read_array(&scratch.path("s.npy"));
+    assert!(samples.iter().all(|x| (-1.0..=1.0).contains(x)) && samples.iter().any(|&x| x < 0.0));
+    let picture = image::open(scratch.path("s.png")).unwrap().into_luma8();
+    let grey = (255.0 * 0.5 * (samples[[0, 0]] + 1.0)).round();
+    assert_eq!(f32::from(picture.get_pixel(2, 2).0[0]), grey);
+}
+
+#[test]
+fn bytes_read_as_signed_are_the_same_as_signed_numbers() {
+    let scratch = Scratch::with_labels("signed");
+    let bytes = images(150, 1);
+    write_npy(scratch.path("mapped.npy"), &bytes.mapv(|b| 2.0 * (f32::from(b) / 255.0) - 1.0))
+        .unwrap();
+    let likelihood = "--likelihood squared-error --output tanh";
+    scratch.succeeds(&format!("train --data train.idx --signed {SHORT} {likelihood} --out a"));
+    scratch.succeeds(&format!("train --data mapped.npy {SHORT} {likelihood} --out b"));
+    for file in ["model.safetensors", "reconstructions.png", "samples.png"] {
+        let [a, b] = ["a", "b"].map(|out| fs::read(scratch.path(out).join(file)).unwrap());
+        assert!(a == b, "{file}");
+    }
+    let eval = |data: &str| {
+        scratch.succeeds(&format!("eval --json --model a/model.safetensors --data {data}"))
+    };
+    assert_eq!(eval("train.idx --signed"), eval("mapped.npy"));
+}
