@@ -25,7 +25,7 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
     assert_eq!(all.row(3), samples.row(3));
     assert_eq!(all.row(15), samples.row(15));
     assert_ne!(all.row(4), samples.row(4));
-    scratch.succeeds(&format!("sample {model} --count 20 --out all.png"));
+    scratch.succeeds(&format!("sample {model} --count 20 --shape 6x5 --out all.png"));
     let picture = image::open(scratch.path("all.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (6 * 42 + 2, 4 * 50 + 2));
     let picture = image::open(scratch.path("m/samples.png")).unwrap();

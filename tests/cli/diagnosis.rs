@@ -31,7 +31,7 @@ fn history_has_the_weight_and_the_rate_of_each_epoch() {
 #[test]
 fn a_run_says_when_the_posterior_collapses_and_when_the_kl_is_drowned() {
     let scratch = Scratch::new("diagnosis");
-    let train = "train --hidden 32 --latent 4 --batch 64 --json --quiet";
+    let train = "train --hidden 64 --latent 16 --batch 64 --json --quiet";
     let report = |options: &str| last_line(&scratch.succeeds(&format!("{train} {options}")));
     let warning = |report: &Value| {
         let warnings = report["warnings"].as_array().unwrap();
@@ -39,10 +39,10 @@ fn a_run_says_when_the_posterior_collapses_and_when_the_kl_is_drowned() {
         warnings.first().map(|w| w.as_str().unwrap().to_owned()).unwrap_or_default()
     };
     let collapsed = report("--epochs 2 --beta 1000");
-    assert!(warning(&collapsed).starts_with("posterior collapse: 4 of 4"), "{collapsed}");
+    assert!(warning(&collapsed).starts_with("posterior collapse: 16 of 16"), "{collapsed}");
     assert_eq!(
         (collapsed["collapsed_units"].as_u64(), collapsed["active_units"].as_u64()),
-        (Some(4), Some(0))
+        (Some(16), Some(0))
     );
     let drowned = report("--epochs 4 --beta 0");
     assert!(warning(&drowned).starts_with("reconstruction drowns the KL: "), "{drowned}");

@@ -20,7 +20,7 @@ fn data_go_with_the_likelihood_that_accepts_them() {
     let message = scratch.fails(1, &train("signed.npy", ""));
     assert_eq!(
         message,
-        "signed.npy: row 0, column 4: -0.2; expected numbers in [0, 1] (or uint8, which is divided by \
+        "signed.npy: row 0, column 4: -0.20000002; expected numbers in [0, 1] (or uint8, which is divided by \
          255) for the likelihood bernoulli; numbers in [-1, 1] go with --likelihood squared-error \
          --output tanh, or with --likelihood gaussian"
     );

@@ -84,7 +84,7 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--prior-std 1e30", "--prior-std: expected a number from 1e-15 to 1e15"),
         ("--logvar-clamp 3,-3", "'--logvar-clamp <LOW,HIGH>': expected two numbers in ascending"),
         ("--logvar-clamp -100,3", "--logvar-clamp: expected two numbers from -80 to 80"),
-        ("--activation swish", "expected"),
+        ("--activation swish", "'--activation <NAME>': expected relu, leaky-relu, elu, gelu"),
         ("--likelihood poisson", "'--likelihood <NAME>'"),
         ("--likelihood gaussian --variance 0", "expected a number above 0, shared, per-feature or"),
         ("--pos-weight 0", "'--pos-weight <W>': expected a number above 0"),
@@ -99,7 +99,7 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--clip-norm 0", "'--clip-norm <NORM>': expected a number above 0"),
         ("--decay-factor 1", "'--decay-factor <F>': expected a number above 0 and below 1"),
         ("--accumulate 0", "'--accumulate <N>': expected a whole number from 1"),
-        ("--augment dequantise:1", "'--augment <NAME>'"),
+        ("--augment dequantise:1", "'--augment <NAME>': expected from 2 to 65536"),
         ("--encoder 8,0", "'--encoder <WIDTHS>': expected widths from 1"),
     ];
     for (options, part) in cases {

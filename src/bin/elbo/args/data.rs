@@ -1,9 +1,8 @@
 //! Which data, and what is done to them on the way.
 
-use super::values::{HeightWidth, MAX_WIDTH, count};
+use super::values::{HeightWidth, MAX_WIDTH, count, named};
 use crate::failure::{Failure, Result};
 use clap::Args;
-use clap::builder::{StringValueParser, TypedValueParser};
 use elbo::Augmentation;
 use std::path::PathBuf;
 
@@ -72,7 +71,7 @@ pub struct Augment {
     /// What is done to the data each time they are seen, in training and test alike: none, binarise (each
     /// value a draw of 0 or 1, of which it is the probability) or dequantise (each of 256 grey levels
     /// spread over its share of 0 to 1; dequantise:16 for 16 levels)
-    #[arg(long, value_name = "NAME", default_value = "none", value_parser = augmentation())]
+    #[arg(long, value_name = "NAME", default_value = "none", value_parser = named::<Augmentation>)]
     pub augment: Augmentation,
 }
 
@@ -87,10 +86,6 @@ impl Augment {
         }
         Ok(())
     }
-}
-
-fn augmentation() -> impl TypedValueParser<Value = Augmentation> {
-    StringValueParser::new().try_map(|name| name.parse::<Augmentation>())
 }
 
 /// A trained model.
@@ -125,6 +120,7 @@ pub struct Input {
 
 /// How rows are shown as images.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
 pub struct Shape {
     /// Height and width in pixels of an image in pictures, such as 28x28 [default: those of the data's
     /// images where a command reads some, else the most nearly square]

@@ -82,7 +82,7 @@ Examples:
 
 At the end it warns of two ways in which a run goes wrong. Posterior collapse: most latent dimensions \
 carry less than 0.01 nats of the test data. Reconstruction drowns the KL: over the first 1,000 test rows, \
-the aggregate posterior of an active latent dimension is on average more than 0.5 nats from the prior, so \
+the aggregate posterior of an active latent dimension is on average more than 0.8 nats from the prior, so \
 that codes drawn from the prior are not such as the decoder has learned.")]
     Train(Box<Train>),
 
@@ -203,7 +203,8 @@ pub struct Eval {
 
     /// Also estimate the marginal log-likelihood ln p(x) of each example from K samples, and its standard
     /// error over the examples (Burda et al. 2016, who take 5000)
-    #[arg(long, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
+          help_heading = "Evaluation")]
     pub importance_samples: Option<usize>,
 
     /// Seed of the noise: one draw for each row

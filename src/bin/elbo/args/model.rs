@@ -1,9 +1,8 @@
 //! What the model is: its layers, its prior, and what its output means.
 
 use super::choice::only_with;
-use super::values::{MAX_WIDTH, Widths, below_one, count, finite, interval, positive};
+use super::values::{MAX_WIDTH, Widths, below_one, count, finite, interval, named, positive};
 use crate::failure::{Failure, Result, option_for};
-use clap::builder::{StringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use elbo::layers::activation::Activation;
 use elbo::loss::Prior;
@@ -33,7 +32,7 @@ pub struct Architecture {
 
     /// What follows each hidden layer: relu, leaky-relu, elu, gelu, gelu-tanh, silu, softplus, tanh or
     /// sigmoid (leaky-relu:0.2 and elu:1.5 for another slope or alpha)
-    #[arg(long, value_name = "NAME", default_value = "relu", value_parser = activation())]
+    #[arg(long, value_name = "NAME", default_value = "relu", value_parser = named::<Activation>)]
     pub activation: Activation,
 
     /// Normalise each hidden layer before its activation
@@ -100,10 +99,6 @@ pub enum LikelihoodName {
 pub enum OutputName {
     Identity,
     Tanh,
-}
-
-fn activation() -> impl TypedValueParser<Value = Activation> {
-    StringValueParser::new().try_map(|name| name.parse::<Activation>())
 }
 
 fn variance(text: &str) -> std::result::Result<Variance, &'static str> {

@@ -97,7 +97,7 @@ pub struct Importance {
     pub estimator: Option<EstimatorName>,
 
     /// How a batch's terms become one number: batch-mean (per example), sum, or mean (each term over its
-    /// own elements: beta then weighs Z/D times as little). The losses shown are per example all the same
+    /// own elements: beta then weighs D/Z times as much). The losses shown are per example all the same
     #[arg(long, value_name = "NAME", value_enum, default_value_t = ReductionName::BatchMean,
           hide_possible_values = true)]
     pub reduction: ReductionName,

@@ -74,6 +74,15 @@ pub fn finite(text: &str) -> Result<f32, &'static str> {
     text.parse().ok().filter(|number: &f32| number.is_finite()).ok_or("expected a finite number")
 }
 
+/// What the library has a name for.
+pub fn named<T: FromStr<Err = elbo::Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| match error {
+        // Clap names the option and the value.
+        elbo::Error::Config { expected, .. } => format!("expected {expected}"),
+        error => error.to_string(),
+    })
+}
+
 /// A length of training: `10epochs`, `2000steps`, or a bare number of epochs.
 pub fn span(text: &str) -> Result<Span, &'static str> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
