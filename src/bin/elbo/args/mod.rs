@@ -78,7 +78,7 @@ Examples:
   elbo train --total-correlation --beta 6
   elbo train --importance-samples 5 --estimator dreg --augment binarise
   elbo train --optimiser adamw --weight-decay 0.01 --schedule cosine --warm-up 100 --clip-norm 5
-  elbo train --conditional
+  elbo train --conditional --latent 5 --hidden 256 --batch 32 --epochs 30
 
 At the end it warns of two ways in which a run goes wrong. Posterior collapse: most latent dimensions \
 carry less than 0.01 nats of the test data. Reconstruction drowns the KL: over the first 1,000 test rows, \
