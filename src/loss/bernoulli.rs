@@ -82,6 +82,8 @@ impl Term<2, 1> for Bernoulli {
         (loss, [simd.transmute_f32s_u32s(simd.xor_u32s(away, sign))])
     }
 
+    const MENDS: bool = true;
+
     #[inline(always)]
     fn mend<S: Simd>(
         self,

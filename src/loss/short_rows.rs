@@ -117,7 +117,7 @@ pub(crate) fn short_rows<S: Simd, T: Term<I, G>, const I: usize, const G: usize>
     let gradients = GradientRows { data: &mut *data, starts, stride };
     let op = Op { term, gradients, inputs, columns, scale, sums: &mut *sums };
     let accepted = apart(simd, op);
-    if sums.iter().any(|sum| sum.is_nan()) {
+    if T::MENDS && sums.iter().any(|sum| sum.is_nan()) {
         let gradients = GradientRows { data, starts, stride };
         return apart(simd, Op { term: Mended(term), gradients, inputs, columns, scale, sums });
     }

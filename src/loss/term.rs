@@ -41,6 +41,9 @@ pub(crate) trait Term<const I: usize, const G: usize>: Copy + Send + Sync {
         self.lane(simd, inputs)
     }
 
+    /// Whether there is a careful way ([`Self::mend`]).
+    const MENDS: bool = false;
+
     /// What [`Self::lane`] should have been, from what it is. Only rows whose sum is NaN come
     /// here, and pay for the care.
     #[inline(always)]
@@ -68,6 +71,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, 0> for ValueOf<T, G>
     }
 
     const SPLIT: bool = T::SPLIT;
+    const MENDS: bool = T::MENDS;
 
     #[inline(always)]
     fn first<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> S::f32s {
@@ -183,7 +187,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for Row<'_, T, I, G
         let Self { term, firsts, mut gradients, inputs, scale } = self;
         let outputs = gradients.each_mut().map(|slice| &mut **slice);
         let loss = pass(simd, term, firsts, outputs, inputs, scale);
-        if loss.sum.is_nan() {
+        if T::MENDS && loss.sum.is_nan() {
             let term = Mended(term);
             return apart(simd, MendedRow(Row { term, firsts, gradients, inputs, scale }));
         }

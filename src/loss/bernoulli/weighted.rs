@@ -42,6 +42,8 @@ impl Term<2, 1> for WeightedBernoulli {
         (loss, [simd.select_f32s(positive, away, simd.neg_f32s(away))])
     }
 
+    const MENDS: bool = true;
+
     #[inline(always)]
     fn mend<S: Simd>(
         self,
