@@ -19,6 +19,7 @@
 //! # Where things are
 //! | | |
 //! |---|---|
+//! | [`guide`] | the VAE loss, term by term: what to choose, and what one sees when the choice was wrong |
 //! | [`vae`], [`train`] | the model and its training |
 //! | [`loss`], [`layers`], [`optim`] | the kernels, usable alone on your own arrays |
 //! | [`gemm`], [`math`], [`random`] | what they are made of |
@@ -82,12 +83,15 @@
 //!
 //! # Features
 //! `avx512` (default) adds the AVX-512 kernels (above); `safetensors` adds model files and checkpoints;
-//! `cli` adds the tool `elbo`; `twins` adds portable twins of wide registers for tests.
+//! `cli` adds the tool `elbo`; `twins` adds portable twins of registers that the machine may
+//! not have, for tests.
 
 #![deny(missing_docs, unsafe_code)]
 
 pub mod error;
 pub mod gemm;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 pub mod layers;
 pub mod loss;
 pub mod math;

@@ -207,11 +207,11 @@ impl Workspace {
     pub(crate) fn encode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Result<()> {
         self.each_block(compute, pass, |simd, block, _| block.encode(simd, pass));
         let rows = pass.batch.selection.len();
-        let codes = self.blocks().iter().flat_map(|block| (0..block.rows).map(move |i| (block, i)));
+        let mut codes = self.blocks().iter().flat_map(|block| (0..block.rows).map(move |i| (block, i)));
         let finite = |(block, i): (&Block, usize)| {
             block.codes(i).flatten().chain(block.heads.row(i)).all(|v| v.is_finite())
         };
-        if codes.map(finite).all(|finite| finite) {
+        if codes.all(finite) {
             return Ok(());
         }
         Err(self.not_finite(pass.batch, rows))

@@ -130,11 +130,11 @@ impl WithSimd for Undress<'_, '_, '_> {
         let (before, behind) = block.dvectors.split_at_mut(*shift);
         let (dgains, dshifts) = (&mut before[*gain], &mut behind[0]);
         let gain = pass.weights.vector_at(*gain);
-        for r in 0..rows {
+        for (r, &inverse_std) in inverse_std[..rows].iter().enumerate() {
             let d = block.doutputs[layer].row_mut(r);
             let (dgain, dshift) = (dgains.row_mut(r), dshifts.row_mut(r));
             let normalised = normalised.row(r);
-            layer_norm::backward_row(simd, d, dgain, dshift, normalised, gain, inverse_std[r]);
+            layer_norm::backward_row(simd, d, dgain, dshift, normalised, gain, inverse_std);
         }
     }
 }

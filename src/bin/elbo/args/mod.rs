@@ -138,7 +138,8 @@ does nothing else.
 
 Cases: peak, triad, train_step (gathering rows, noise, loss, backward, Adam), loss (BCE + KL with \
 gradients), product (of one layer: forward, input gradient, weight gradient), math, noise (normal \
-numbers), infer (encode to the mean, decode, sigmoid).
+numbers), infer (encode to the mean, decode, sigmoid), marginal (the likelihood of four rows from 5,000 \
+samples each).
 
 Examples:
   elbo bench

@@ -3,6 +3,7 @@
 mod infer;
 mod loss;
 mod machine;
+mod marginal;
 mod math;
 mod noise;
 mod product;
@@ -73,6 +74,7 @@ pub fn all(threads: usize) -> Vec<Case> {
     cases.extend(math::cases());
     cases.extend(noise::cases());
     cases.extend(infer::cases(&both));
+    cases.extend(marginal::cases(&both));
     cases
 }
 
