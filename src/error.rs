@@ -82,14 +82,14 @@ pub enum Error {
         step: Option<u64>,
     },
 
-    /// A gradient whose norm is NaN or ±∞.
+    /// A gradient whose norm is NaN or ±∞, or whose square would be.
     #[error(
         "the norm of the gradient is {norm}{}",
         match step {
             Some(step) => format!(
                 ", at step {step}; the weights were left as they were: try a smaller learning rate"
             ),
-            None => "; it cannot be clipped".to_owned(),
+            None => "; neither clipping nor a step can be made of it".to_owned(),
         }
     )]
     NotFiniteGradient {
@@ -101,8 +101,10 @@ pub enum Error {
 
     /// A log-variance whose exponential is no longer a number to compute with.
     #[error(
-        "latent dimension {dimension} of row {row}: exp(logvar) overflows at logvar = {value}{}; \
-         a soft clamp of logvar keeps it in bounds, and so may a smaller learning rate",
+        "latent dimension {dimension} of row {row}: exp({}logvar) overflows at logvar = {value}{}; \
+         a soft clamp of logvar keeps it in bounds, and so may a smaller learning rate or data of \
+         moderate size",
+        if *value < 0.0 { "-" } else { "" },
         match step {
             Some(step) => format!(", at step {step}; the weights were left as they were"),
             None => String::new(),

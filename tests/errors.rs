@@ -1,8 +1,11 @@
 //! What a user of the library is told when something is wrong, and what is left untouched.
 
-use elbo::optim::Adam;
+use elbo::loss::Reduction;
+use elbo::optim::{Adam, Sgd, Span};
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Config, EvaluationOptions, Objective, Vae};
+use elbo::vae::{
+    Annealing, Config, EvaluationOptions, Likelihood, Objective, Penalty, Vae, Variance,
+};
 use elbo::{Compute, Error};
 use ndarray::Array2;
 
@@ -85,6 +88,93 @@ fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weigh
     let message = error.to_string();
     assert!(message.contains(&format!("at step {next}")), "{message}");
     assert!(message.contains("the weights were left as they were"), "{message}");
+}
+
+#[test]
+fn a_gradient_beyond_f32_never_reaches_the_weights() {
+    let config = Config::builder(6, 2)
+        .hidden(&[4])
+        .likelihood(Likelihood::Gaussian(Variance::Fixed(1e-38)))
+        .build()
+        .unwrap();
+    for optimiser in [Adam::default().into(), Sgd::default().into()] {
+        let vae = Vae::new(config.clone(), 1);
+        let options = Options { optimiser, ..Options::default() };
+        let mut trainer = Trainer::new(vae, options, Compute::serial()).unwrap();
+        let error = trainer.step(&data()).unwrap_err().to_string();
+        assert!(error.starts_with("the norm of the gradient is"), "{error}");
+        assert!(error.contains("at step 1; the weights were left as they were"), "{error}");
+        assert!(trainer.vae().parameters()[..] == Vae::new(config.clone(), 1).parameters()[..]);
+    }
+}
+
+#[test]
+fn a_variance_of_nothing_stops_falling() {
+    let likelihood = Likelihood::Gaussian(Variance::PerFeature);
+    let config = Config::builder(6, 1).hidden(&[]).likelihood(likelihood).build().unwrap();
+    let optimiser = Adam { learning_rate: 0.5, ..Adam::default() }.into();
+    let options = Options { batch: 8, optimiser, ..Options::default() };
+    let mut trainer = Trainer::new(Vae::new(config, 1), options, Compute::serial()).unwrap();
+    // Biases learn the constant; what is left of the error is noise.
+    let constant = Array2::<f32>::zeros((40, 6));
+    for _ in 0..60 {
+        trainer.epoch(&constant, |_| ()).unwrap();
+    }
+    let logvar = trainer.vae().parameters().vector("likelihood.logvar").unwrap().to_owned();
+    assert!(logvar.iter().all(|&v| v >= -13.815_511), "{logvar}");
+}
+
+#[test]
+fn combinations_that_make_no_sense_say_why() {
+    let objective = |penalty| Objective { penalty, ..Objective::default() };
+    let cases = [
+        (
+            Options {
+                batch: 1,
+                objective: objective(Penalty::TotalCorrelation { alpha: 1.0, gamma: 1.0 }),
+                ..Options::default()
+            }
+            .validate(),
+            "`batch`: expected at least 2 rows with total correlation",
+        ),
+        (
+            Objective::builder()
+                .annealing(Annealing::Cyclical { cycles: 10, ratio: 0.5, over: Span::Epochs(3) })
+                .build()
+                .map(|_| ()),
+            "`annealing`: expected a span of at least two steps or epochs a cycle",
+        ),
+        (
+            Objective::builder()
+                .annealing(Annealing::Linear { from: 0.0, over: Span::Epochs(3) })
+                .penalty(Penalty::importance(5))
+                .build()
+                .map(|_| ()),
+            "`annealing`: expected none where beta is not a weight: the penalty has its own, found \
+             linear",
+        ),
+        (
+            Objective::builder()
+                .reduction(Reduction::Mean)
+                .penalty(Penalty::importance(5))
+                .build()
+                .map(|_| ()),
+            "`reduction`: expected sum or batch mean",
+        ),
+        (
+            Vae::new(
+                Config::builder(6, 2).likelihood(Likelihood::SquaredError).build().unwrap(),
+                1,
+            )
+            .marginal_log_likelihood(&Compute::serial(), &data(), 5, &EvaluationOptions::default())
+            .map(|_| ()),
+            "`likelihood`: expected one that is normalised for a marginal likelihood",
+        ),
+    ];
+    for (result, expected) in cases {
+        let message = result.unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //!
 //! Each has the arithmetic and the defaults of its namesake in `torch.optim`. All keep what they
 //! remember of earlier steps in two buffers of the size of the weights, `m` and `v`, zero before the
-//! first step; SGD leaves `v` alone. A weight whose value, gradient and moments are zero stays zero.
+//! first step; SGD leaves `v` alone. Weight decay is of all parameters, as in PyTorch: biases, gains
+//! and learned variances too. A weight whose value, gradient and moments are zero stays zero.
 //!
 //! Before the step a gradient may be [clipped](clip); a [schedule] changes lr as training goes on.
 

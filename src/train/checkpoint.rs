@@ -1,8 +1,8 @@
 //! Checkpoints: a model file that also holds what training needs to go on.
 //!
-//! On top of the model's tensors a checkpoint holds the optimiser's moments under the same names
-//! with `adam.first.` and `adam.second.` before them, and in its metadata the options and how far
-//! training has come. A checkpoint is a model file: [`Vae::load`] reads it and ignores the rest.
+//! On top of the model's tensors a checkpoint holds what the optimiser remembers (moments, SGD's
+//! velocity, Adamax's norm) under the same names with `adam.first.` and `adam.second.` before them,
+//! and in its metadata the options and how far training has come. A checkpoint is a model file: [`Vae::load`] reads it and ignores the rest.
 
 use super::trainer::Progress;
 use super::{Options, Trainer};

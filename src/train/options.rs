@@ -3,7 +3,7 @@
 use crate::augmentation::Augmentation;
 use crate::error::{Error, Result};
 use crate::optim::{Clip, LearningRateSchedule, Optimiser};
-use crate::vae::{Config, Likelihood, Objective};
+use crate::vae::{Config, Likelihood, Objective, Penalty};
 
 /// How to train a model: data with defaults, checked when a [`Trainer`](super::Trainer) is made.
 ///
@@ -30,7 +30,7 @@ pub struct Options {
     /// The seed of the order of the rows and of the noise; default 1.
     pub seed: u64,
     /// Batches whose gradients are added up for one step; default 1. The loss is that of their
-    /// rows together, and so are the bits, unless the objective or the likelihood looks at a whole
+    /// rows together, and the weights have its bits, unless the objective or the likelihood looks at a whole
     /// batch (free bits of a dimension, capacity of the batch, total correlation, the optimal
     /// variance): then at each of them.
     #[cfg_attr(feature = "safetensors", serde(default = "one"))]
@@ -76,6 +76,11 @@ impl Options {
         }
         if self.accumulate == 0 {
             return Err(Error::config("accumulate", "at least 1", self.accumulate));
+        }
+        if self.batch == 1 && matches!(self.objective.penalty, Penalty::TotalCorrelation { .. }) {
+            let expected =
+                "at least 2 rows with total correlation, which compares the rows of a batch";
+            return Err(Error::config("batch", expected, self.batch));
         }
         self.objective.validate()?;
         self.optimiser.validate()?;

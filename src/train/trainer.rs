@@ -5,12 +5,13 @@ use crate::compute::Compute;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, expect_shape};
 use crate::loss::Elbo;
+use crate::optim::clip::global_norm;
 use crate::optim::{PlateauState, Rule};
 use crate::random::Generator;
 use crate::vae::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
 use crate::vae::objective::{Sums, Terms};
 use crate::vae::workspace::{StoreGradient, UpdateWithAdam, Workspace};
-use crate::vae::{Parameters, Vae};
+use crate::vae::{Likelihood, Parameters, Vae, Variance};
 use ndarray::ArrayView2;
 
 /// What one step did.
@@ -397,10 +398,13 @@ impl Trainer {
         compute.install(|| {
             let (terms, rows) = (self.terms(), batch.selection.len());
             let (rule, rate) = (self.rule(), self.rate());
-            let fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
+            let mut fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
             let mut sums = Sums::default();
             for (index, part) in batch.parts(at_once).enumerate() {
                 sums += self.forward_backward(&part, terms, rows)?;
+                if self.may_overflow(sums, rows) {
+                    fused = None;
+                }
                 if fused.is_none() {
                     self.store_gradient(index > 0);
                 }
@@ -417,12 +421,10 @@ impl Trainer {
                 );
                 self.progress.step += 1;
             } else {
-                if let (Some(clip), Some(gradient)) = (&self.options.clip, &mut self.gradient) {
-                    let clipped = clip.apply(&self.compute, gradient);
-                    clipped.map_err(|error| error.at(self.progress.step + 1))?;
-                }
+                self.check_gradient()?;
                 self.apply_gradient()?;
             }
+            self.bound_variance();
             let config = self.vae.config();
             let Elbo { loss, reconstruction, kl, .. } = terms.reduce(config, rows, sums);
             let Progress { step, epoch, .. } = self.progress;
@@ -438,6 +440,48 @@ impl Trainer {
             };
             Ok(Outcome { step, per_example: terms.per_example().reduce(config, rows, sums) })
         })
+    }
+
+    /// Whether a gradient may be beyond f32 though the loss is not: then it is looked at before it
+    /// reaches the weights.
+    fn may_overflow(&self, sums: Sums, rows: usize) -> bool {
+        const LARGE_LOSS: f64 = 1e12;
+        const SMALL_VARIANCE: f32 = 1e-12;
+        let each = (sums.reconstruction.abs() + sums.kl + sums.penalty.abs()) / rows as f64;
+        let Likelihood::Gaussian(Variance::Fixed(variance)) = self.vae.config().likelihood() else {
+            return each > LARGE_LOSS;
+        };
+        each > LARGE_LOSS || variance < SMALL_VARIANCE
+    }
+
+    /// Clips the stored gradient, if that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFiniteGradient`] for one that is not finite, or that a moment could not square.
+    fn check_gradient(&mut self) -> Result<()> {
+        const LARGEST: f64 = 1.8e19;
+        let Some(gradient) = &mut self.gradient else { return Ok(()) };
+        let step = self.progress.step + 1;
+        let Some(clip) = &self.options.clip else {
+            let norm = global_norm(&self.compute, gradient);
+            if norm < LARGEST {
+                return Ok(());
+            }
+            return Err(Error::NotFiniteGradient { norm, step: Some(step) });
+        };
+        clip.apply(&self.compute, gradient).map(|_| ()).map_err(|error| error.at(step))
+    }
+
+    /// Keeps learned variances where their inverse is a number to compute with: on a feature that
+    /// never changes the likelihood grows without end as σ² falls.
+    fn bound_variance(&mut self) {
+        /// ln 10⁻⁶.
+        const LEAST: f32 = -13.815_511;
+        for logvar in self.vae.parameters_mut().learned_logvar_mut() {
+            if *logvar < LEAST {
+                *logvar = LEAST;
+            }
+        }
     }
 
     /// Both regions, the gradients stored.

@@ -58,13 +58,15 @@ pub enum Likelihood {
 pub enum Variance {
     /// σ² as given: above 0.
     Fixed(f32),
-    /// One, learned with the weights: `likelihood.logvar`, which starts at ln σ² = 0.
+    /// One, learned with the weights: `likelihood.logvar`, which starts at ln σ² = 0 and moves by
+    /// about a learning rate a step. A [`Trainer`](crate::train::Trainer) keeps σ² at 10⁻⁶ or above:
+    /// data without variance would have it fall for ever.
     Shared,
-    /// One for each feature, learned with the weights: `likelihood.logvar`, which starts at
-    /// ln σ² = 0.
+    /// One for each feature, learned with the weights, as `Shared`.
     PerFeature,
     /// That under which the batch is most likely: the mean squared error of the batch (σ-VAE,
-    /// Rybkin et al. 2021). In an evaluation, that of all rows evaluated.
+    /// Rybkin et al. 2021). In an evaluation, that of all rows evaluated. A batch that is met
+    /// exactly has none, which is an error.
     Optimal,
 }
 
@@ -91,6 +93,14 @@ impl Likelihood {
             Self::Gaussian(Variance::PerFeature) => features,
             _ => 0,
         }
+    }
+
+    /// Whether its values are logarithms of probabilities or densities.
+    pub(crate) fn is_normalised(self) -> bool {
+        !matches!(
+            self,
+            Self::SquaredError | Self::TanhSquaredError | Self::WeightedBernoulli { .. }
+        )
     }
 
     /// Whether data are read as probabilities of a one.

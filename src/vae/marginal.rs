@@ -38,8 +38,9 @@ impl Vae {
     /// objective of the options plays no part.
     ///
     /// # Errors
-    /// As [`Self::evaluate`]; [`Error::Config`] for 0 samples, more than 2²⁴ of them, or a
-    /// batch-optimal variance, under which an example alone has no likelihood.
+    /// As [`Self::evaluate`]; [`Error::Config`] for 0 samples, more than 2²⁴ of them, a
+    /// batch-optimal variance, under which an example alone has no likelihood, or a likelihood that
+    /// is not normalised: squared error, weighted Bernoulli.
     pub fn marginal_log_likelihood(
         &self,
         compute: &Compute,
@@ -55,6 +56,12 @@ impl Vae {
             let expected = "a fixed or learned one for a marginal likelihood: the optimal one is \
                             that of a batch, and an example alone has no likelihood under it";
             return Err(Error::config("variance", expected, "optimal"));
+        }
+        let likelihood = self.config.likelihood();
+        if !likelihood.is_normalised() {
+            let expected = "one that is normalised for a marginal likelihood (the squared error is a \
+                            Gaussian of variance 0.5 without its constant)";
+            return Err(Error::config("likelihood", expected, likelihood.name()));
         }
         let rows = data.row_count();
         let terms = Objective::default().at_the_end();

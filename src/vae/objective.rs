@@ -214,6 +214,17 @@ impl Penalty {
 }
 
 impl Annealing {
+    /// `constant`, `linear`, `cosine` or `cyclical`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Linear { .. } => "linear",
+            Self::Cosine { .. } => "cosine",
+            Self::Cyclical { .. } => "cyclical",
+        }
+    }
+
     fn validate(self) -> Result<()> {
         let over = match self {
             Self::Constant => return Ok(()),
@@ -228,6 +239,12 @@ impl Annealing {
                 if !(ratio > 0.0 && ratio <= 1.0) {
                     let expected = "a ratio above 0 and at most 1";
                     return Err(Error::config("annealing", expected, ratio));
+                }
+                let (_, all) = done(over, 0, 0);
+                if all < 2 * u64::from(cycles) {
+                    let expected = "a span of at least two steps or epochs a cycle: in a single one \
+                                    the weight would stay at 0";
+                    return Err(Error::config("annealing", expected, format!("{all}")));
                 }
                 over
             }
@@ -332,7 +349,7 @@ impl Objective {
             }
             if self.annealing != Annealing::Constant {
                 let expected = "none where beta is not a weight: the penalty has its own";
-                return Err(Error::config("annealing", expected, format!("{:?}", self.annealing)));
+                return Err(Error::config("annealing", expected, self.annealing.name()));
             }
         }
         let element_wise =

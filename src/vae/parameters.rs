@@ -270,6 +270,13 @@ impl Parameters {
         &self.data[offset..][..panels.outputs]
     }
 
+    /// The log-variances of a Gaussian likelihood that are learned; empty if none are.
+    pub(crate) fn learned_logvar_mut(&mut self) -> &mut [f32] {
+        let Some(index) = self.layout.vector(VectorRole::Logvar) else { return &mut [] };
+        let Layer { panels, offset } = self.layout.vectors[index].layer;
+        &mut self.data[offset..][..panels.outputs]
+    }
+
     fn named(&self, name: &str) -> Option<(&NamedLayer, Layer)> {
         let named = self.layout.names.iter().find(|named| named.name == name)?;
         Some((named, self.layout.layers[named.layer]))

@@ -207,7 +207,8 @@ impl Workspace {
     pub(crate) fn encode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Result<()> {
         self.each_block(compute, pass, |simd, block, _| block.encode(simd, pass));
         let rows = pass.batch.selection.len();
-        let mut codes = self.blocks().iter().flat_map(|block| (0..block.rows).map(move |i| (block, i)));
+        let mut codes =
+            self.blocks().iter().flat_map(|block| (0..block.rows).map(move |i| (block, i)));
         let finite = |(block, i): (&Block, usize)| {
             block.codes(i).flatten().chain(block.heads.row(i)).all(|v| v.is_finite())
         };

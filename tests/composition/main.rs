@@ -98,6 +98,7 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
                 elements += 1;
                 // Where a ReLU, a threshold or an absolute value has its kink between the two, the
                 // slopes to both sides differ.
+                assert!(found.is_finite() && exact.is_finite(), "{name}{index:?}, {what}");
                 let bend = ((above - loss) - (loss - below)).abs() / h;
                 if bend > 1e-3 * (largest + 1e-3 * overall + 1e-5 * size) {
                     kinks += 1;
@@ -112,6 +113,7 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
         }
     }
     assert!(worst.0 < 3e-5, "{worst:?}");
+    assert!(elements > 20_000, "{elements}");
     assert!(kinks * 200 < elements, "{kinks} kinks among {elements}");
 }
 

@@ -27,8 +27,9 @@ fn collapse(collapsed: usize, dimensions: usize) -> Option<String> {
     (2 * collapsed > dimensions).then(|| {
         format!(
             "posterior collapse: {collapsed} of {dimensions} latent dimensions carry less than 0.01 \
-             nats; what usually helps: KL annealing (--anneal linear), free bits (--free-bits 0.1), a \
-             smaller --beta, a weaker decoder (--decoder); or fewer dimensions were enough (--latent)"
+             nats; what usually helps where the KL has a weight: annealing (--anneal linear), free bits \
+             (--free-bits 0.1), a smaller --beta; else a weaker decoder (--decoder); or fewer \
+             dimensions were enough (--latent)"
         )
     })
 }
@@ -39,8 +40,9 @@ fn drowned(dimension_wise_kl: f64, active: usize) -> Option<String> {
         format!(
             "reconstruction drowns the KL: the aggregate posterior of an active latent dimension is on \
              average {each:.2} nats from the prior (more than {FAR}), so samples from the prior will not \
-             look like the data; what usually helps: a larger --beta, or a learned variance \
-             (--likelihood gaussian --variance shared)"
+             look like the data; what usually helps: more epochs, where there were few; a larger --beta, \
+             where there is one; with --likelihood gaussian one variance for all (--variance shared \
+             or optimal)"
         )
     })
 }

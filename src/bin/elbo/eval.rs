@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub fn run(args: &args::Eval, compute: &Compute) -> Result<()> {
     // How long a weight was annealed plays no part in an evaluation.
-    let objective = args.weight.objective(1, None)?;
+    let objective = args.weight.objective(None)?;
     let augmentation = args.augment.augment;
     args.augment.check(args.input.signed)?;
     let (vae, data) = args.input.open(augmentation)?;

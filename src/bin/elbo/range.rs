@@ -53,7 +53,8 @@ pub fn check(
     if low == f32::MIN {
         return Err(Failure::Run(format!("{place}; expected finite numbers")));
     }
-    let remedy = match (chosen, data.signed) {
+    // With an augmentation the likelihoods for other numbers would be refused.
+    let remedy = match (chosen, data.signed || augmentation != Augmentation::None) {
         (Chosen::ByOption, false) => remedy(numbers.iter().copied()),
         _ => "",
     };

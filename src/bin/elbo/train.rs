@@ -32,9 +32,13 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     // All that the command line alone can be wrong about, before a file is read.
     args.data.check()?;
     let likelihood = args.output.likelihood()?;
-    let options = options(args)?;
+    let mut options = options(args)?;
 
     let sets = Sets::read(&args.data, likelihood, args.course.seed)?;
+    let steps =
+        sets.train.len().div_ceil(args.course.batch.saturating_mul(args.descent.accumulate));
+    let steps = (steps * args.course.epochs) as u64;
+    options.objective = args.weight.by_steps(options.objective, steps);
     let features = sets.data.width();
     let shape = args.shape.of(features, sets.data.image)?;
     let config = args.model.config(likelihood, features, sets.classes())?;
@@ -54,7 +58,7 @@ fn options(args: &args::Train) -> Result<Options> {
     let epochs = args.course.epochs;
     let options = Options {
         batch: args.course.batch,
-        objective: args.weight.objective(epochs, Some(&args.importance))?,
+        objective: args.weight.objective(Some(&args.importance))?,
         optimiser: args.descent.optimiser()?,
         seed: args.course.seed,
         accumulate: args.descent.accumulate,

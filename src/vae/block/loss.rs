@@ -9,13 +9,14 @@ use crate::loss::bernoulli::weighted::WeightedBernoulli;
 use crate::loss::continuous_bernoulli::ContinuousBernoulli;
 use crate::loss::free_bits::ElementFreeBits;
 use crate::loss::gaussian::{FeatureGaussian, row_from_squares};
-use crate::loss::importance::{self, LogRatio};
+use crate::loss::importance::{self, Estimator, LogRatio};
 use crate::loss::kl::{NormalKl, StandardNormalKl};
 use crate::loss::probabilities::sigmoid::SigmoidProbabilities;
 use crate::loss::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
 use crate::loss::squared_error::SquaredError;
 use crate::loss::squared_error::tanh::TanhSquaredError;
 use crate::loss::term::{RowLoss, Term, ValueOf, row};
+use crate::math::double;
 use crate::simd::lanes::{F32x16, scale};
 use crate::simd::{LANES, apart};
 use crate::vae::objective::Rule;
@@ -23,7 +24,8 @@ use crate::vae::parameters::VectorRole;
 use crate::vae::{Likelihood, Variance};
 use pulp::{Simd, WithSimd};
 
-/// Beyond this e^{±logvar} is no longer a number to compute with.
+/// Beyond this e^{logvar} is no longer a number to compute with, nor, below its negative, is
+/// e^{−logvar}. (The KL alone goes on to 88.72, where f32 ends.)
 const LOGVAR_LIMIT: f32 = 87.0;
 
 /// What is asked of a term.
@@ -172,7 +174,7 @@ impl Block {
                 apart(simd, FeatureRows { block: self, pass, want })
             }
             Likelihood::Gaussian(Variance::Fixed(variance)) => {
-                self.gaussian_rows(simd, pass, f64::from(variance).ln(), None, want)
+                self.gaussian_rows(simd, pass, double::ln(f64::from(variance)), None, want)
             }
             Likelihood::Gaussian(Variance::Shared) => {
                 let index = pass.weights.layout().vector(VectorRole::Logvar).expect("it is shared");
@@ -196,7 +198,7 @@ impl Block {
             Want::Values => Want::Values,
             // (m−t)/σ² from 2(m−t)
             Want::Gradients(scale) => {
-                Want::Gradients((0.5 * f64::from(scale) * (-logvar).exp()) as f32)
+                Want::Gradients((0.5 * f64::from(scale) * double::exp(-logvar)) as f32)
             }
         };
         self.output_rows(simd, pass, SquaredError, of_squares)?;
@@ -277,12 +279,16 @@ impl Block {
         }
     }
 
-    /// Fails if e^{±logvar} of some row is not a number to compute with.
+    /// Fails if e^{logvar} of some row is not a number to compute with, nor, where the estimator
+    /// needs it, e^{−logvar}.
     pub(super) fn check_logvar(&self, pass: &Pass<'_, '_>) -> Result<()> {
         for i in 0..self.rows {
             let logvar = &self.heads.row(i)[self.latent..];
+            let inverse = pass.terms.rule == Rule::Importance { estimator: Estimator::Dreg };
+            let least = if inverse { -LOGVAR_LIMIT } else { f32::NEG_INFINITY };
             // NaN is for the loss to report.
-            if let Some(dimension) = logvar.iter().position(|v| v.abs() > LOGVAR_LIMIT) {
+            let overflows = |&v: &f32| v > LOGVAR_LIMIT || v < least;
+            if let Some(dimension) = logvar.iter().position(overflows) {
                 let row = pass.batch.selection.row(self.first + i);
                 let value = logvar[dimension];
                 return Err(Error::LogvarOverflow { row, dimension, value, step: None });

@@ -379,7 +379,7 @@ mod tests {
             (
                 "train --hidden 400,0",
                 "invalid value '400,0' for '--hidden <WIDTHS>': expected widths from 1 to \
-                 16777216, separated by commas, such as 512,256",
+                 16777216, separated by commas, such as 512,256; or none",
             ),
             (
                 "sample --model m --out x.jpg",

@@ -24,7 +24,7 @@ pub struct Weight {
     pub anneal: Option<AnnealName>,
 
     /// How long it grows, such as 10epochs or 2000steps; a bare number counts epochs [default: half of the
-    /// epochs, all of them with cyclical]
+    /// steps, all of them with cyclical]
     #[arg(long, value_name = "SPAN", value_parser = span, allow_negative_numbers = true)]
     pub anneal_over: Option<Span>,
 
@@ -55,11 +55,12 @@ pub struct Weight {
     #[arg(long, value_name = "NATS", value_parser = weight, allow_negative_numbers = true)]
     pub capacity: Option<f32>,
 
-    /// Of --capacity: gamma, which stands in the place of --beta [default: 1000]
+    /// Of --capacity: gamma, which stands in the place of --beta [default: 10]
     #[arg(long, value_name = "WEIGHT", value_parser = weight, allow_negative_numbers = true)]
     pub capacity_gamma: Option<f32>,
 
-    /// Of --capacity: how long it grows, such as 10epochs or 2000steps [default: all epochs]
+    /// Of --capacity: how long it grows, such as 10epochs or 2000steps [default: half of the
+    /// steps]
     #[arg(long, value_name = "SPAN", value_parser = span, allow_negative_numbers = true)]
     pub capacity_over: Option<Span>,
 
@@ -137,9 +138,8 @@ pub enum ReductionName {
 }
 
 impl Weight {
-    /// The objective of a run of so many epochs.
-    pub fn objective(&self, epochs: usize, importance: Option<&Importance>) -> Result<Objective> {
-        let epochs = epochs as u64;
+    /// The objective, its spans without end where nobody gave them ([`Self::by_steps`]).
+    pub fn objective(&self, importance: Option<&Importance>) -> Result<Objective> {
         let samples = importance.and_then(|importance| importance.importance_samples);
         let penalties = [
             (self.free_bits.is_some(), "--free-bits"),
@@ -173,8 +173,8 @@ impl Weight {
         };
         Objective::builder()
             .beta(self.beta)
-            .annealing(self.annealing(epochs)?)
-            .penalty(self.penalty(epochs)?.unwrap_or(penalty))
+            .annealing(self.annealing()?)
+            .penalty(self.penalty()?.unwrap_or(penalty))
             .reduction(reduction)
             .build()
             .map_err(|error| {
@@ -183,7 +183,25 @@ impl Weight {
             })
     }
 
-    fn annealing(&self, epochs: u64) -> Result<Annealing> {
+    /// An objective of [`Self::objective`] whose spans, where nobody gave them, are so many steps of
+    /// the run: a weight that grows by epochs would stand still for the length of one.
+    pub fn by_steps(&self, mut objective: Objective, steps: u64) -> Objective {
+        let (half, whole) = (Span::Steps(steps.div_ceil(2)), Span::Steps(steps));
+        if self.anneal_over.is_none() {
+            match &mut objective.annealing {
+                Annealing::Linear { over, .. } | Annealing::Cosine { over, .. } => *over = half,
+                Annealing::Cyclical { over, .. } => *over = whole,
+                Annealing::Constant => {}
+            }
+        }
+        if let (None, Penalty::Capacity { over, .. }) = (self.capacity_over, &mut objective.penalty)
+        {
+            *over = half;
+        }
+        objective
+    }
+
+    fn annealing(&self) -> Result<Annealing> {
         let (over, from) = (self.anneal_over.is_some(), self.anneal_from.is_some());
         let (cycles, ratio) = (self.cycles.is_some(), self.cycle_ratio.is_some());
         let Some(shape) = self.anneal else {
@@ -196,14 +214,14 @@ impl Weight {
             return Ok(Annealing::Constant);
         };
         let from = self.anneal_from.unwrap_or(0.0);
-        let half = self.anneal_over.unwrap_or(Span::Epochs(epochs.div_ceil(2)));
+        let half = self.anneal_over.unwrap_or(Span::Epochs(u64::MAX));
         if shape == AnnealName::Cyclical {
             let grows = "--anneal linear and cosine";
             only_with(self.anneal_from.is_some(), "--anneal-from", grows, "cyclical")?;
             return Ok(Annealing::Cyclical {
                 cycles: self.cycles.unwrap_or(4) as u32,
                 ratio: self.cycle_ratio.unwrap_or(0.5),
-                over: self.anneal_over.unwrap_or(Span::Epochs(epochs)),
+                over: half,
             });
         }
         let here = if shape == AnnealName::Linear { "linear" } else { "cosine" };
@@ -216,7 +234,7 @@ impl Weight {
     }
 
     /// What stands in the place of the KL divergence, if one of these options says so.
-    fn penalty(&self, epochs: u64) -> Result<Option<Penalty>> {
+    fn penalty(&self) -> Result<Option<Penalty>> {
         let no_bits = self.free_bits.is_none();
         needs(no_bits && self.free_bits_per.is_some(), "--free-bits-per", "--free-bits")?;
         for (given, option) in [
@@ -245,9 +263,9 @@ impl Weight {
                 Some(CapacityName::Sample) => Capacity::Sample,
             };
             return Ok(Some(Penalty::Capacity {
-                gamma: self.capacity_gamma.unwrap_or(1000.0),
+                gamma: self.capacity_gamma.unwrap_or(10.0),
                 capacity,
-                over: self.capacity_over.unwrap_or(Span::Epochs(epochs)),
+                over: self.capacity_over.unwrap_or(Span::Epochs(u64::MAX)),
                 per,
             }));
         }

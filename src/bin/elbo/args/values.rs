@@ -116,12 +116,15 @@ impl FromStr for Widths {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "none" {
+            return Ok(Self(Vec::new()));
+        }
         let widths: Option<Vec<usize>> = text
             .split(',')
             .map(|width| width.trim().parse().ok().filter(|n| (1..=MAX_WIDTH).contains(n)))
             .collect();
         widths.map(Self).ok_or_else(|| {
-            format!("expected widths from 1 to {MAX_WIDTH}, separated by commas, such as 512,256")
+            format!("expected widths from 1 to {MAX_WIDTH}, separated by commas, such as 512,256; or none")
         })
     }
 }
