@@ -150,6 +150,7 @@ impl Case {
                 Decay::Constant,
                 Decay::Step { epochs: 1, factor: 0.5 },
                 Decay::Cosine { over: Span::Steps(9), floor: 0.1 },
+                Decay::Plateau { patience: 0, factor: 0.5 },
             ]),
         };
         let augmentation = match likelihood {

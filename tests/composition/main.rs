@@ -11,7 +11,7 @@ use elbo::loss::importance::Estimator;
 use elbo::random::{Generator, Stream};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Parameters, Penalty, Vae};
+use elbo::vae::{EvaluationOptions, Objective, Parameters, Penalty, Vae};
 use elbo::{Augmentation, Dataset};
 use ndarray::Array2;
 use twin::{Tensors, Twin};
@@ -70,11 +70,13 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
         };
         let tensors = Tensors::of(trainer.vae().parameters());
         let what = format!("case {seed}: {:?} {:?}", case.config, case.options.objective);
+        let here = tensors.clone();
         let loss = twin.loss(&tensors);
         let size = loss.abs().max(1.0);
         assert!((found.loss - loss).abs() < 3e-6 * size, "{} {loss}, {what}", found.loss);
 
-        // The doubly reparameterised gradient of the encoder is not that of the loss for this noise.
+        // The doubly reparameterised gradient of the encoder is not that of the loss for this noise,
+        // but of another function.
         let dreg = matches!(
             case.options.objective.penalty,
             Penalty::Importance { estimator: Estimator::Dreg, .. }
@@ -82,16 +84,19 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
         let gradient = Tensors::of(trainer.gradient().unwrap());
         let overall = gradient.0.values().flatten().fold(0.0_f64, |a, g| a.max(g.abs()));
         for (name, gradient) in &gradient.0 {
-            if dreg && !name.starts_with("decoder") && !name.starts_with("likelihood") {
-                continue;
-            }
+            let surrogate = dreg && !name.starts_with("decoder") && !name.starts_with("likelihood");
+            let value = |tensors: &Tensors| match surrogate {
+                true => twin.dreg(tensors, &here),
+                false => twin.loss(tensors),
+            };
+            let loss = value(&tensors);
             let largest = gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
             for (index, &found) in gradient.indexed_iter() {
                 let h = 1e-5;
                 let at = |by: f64| {
                     let mut moved = tensors.clone();
                     moved.0.get_mut(name).unwrap()[index] += by;
-                    twin.loss(&moved)
+                    value(&moved)
                 };
                 let (above, below) = (at(h), at(-h));
                 let exact = (above - below) / (2.0 * h);
@@ -115,6 +120,62 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
     assert!(worst.0 < 3e-5, "{worst:?}");
     assert!(elements > 20_000, "{elements}");
     assert!(kinks * 200 < elements, "{kinks} kinks among {elements}");
+}
+
+/// The forward pass of a model in use, and the marginal likelihood, are code of their own.
+#[test]
+fn codes_outputs_and_marginal_likelihoods_are_the_twins() {
+    let mut marginals = 0;
+    for seed in cases(200) {
+        let Some(case) = Case::draw(seed, [2, 9], [3, 6]) else { continue };
+        if case.config.dropout() > 0.0 {
+            continue;
+        }
+        let (data, compute) = (case.data(case.x.nrows()), Compute::serial());
+        let vae = Vae::new(case.config.clone(), case.seed);
+        let k = [1, 3, 65][seed as usize % 3];
+        let objective = Objective { penalty: Penalty::importance(k), ..Objective::default() };
+        let mut noise = Array2::zeros((data.x.nrows() * k, case.config.latent()));
+        let generator = Generator::new(1);
+        generator.normal(InstructionSet::SCALAR, noise.view_mut(), Stream::Evaluate, 0, 0).unwrap();
+        let twin = Twin {
+            config: &case.config,
+            objective: &objective,
+            x: data.x.mapv(f64::from),
+            conditions: data.conditions.mapv(f64::from),
+            noise: noise.mapv(f64::from),
+            seed: 0,
+            data_rows: data.row_count(),
+        };
+        let tensors = Tensors::of(vae.parameters());
+        let [mu, logvar, z, output] = twin.forward(&tensors);
+        let what = format!("case {seed}: {:?}", case.config);
+        let near = |found: &Array2<f32>, exact: &Array2<f64>| {
+            let mut pairs = found.iter().zip(exact);
+            let close = |(&f, e): (&f32, &f64)| (f64::from(f) - e).abs() < 1e-5 * (1.0 + e.abs());
+            assert!(pairs.all(close), "{found} {exact}, {what}");
+        };
+        let conditional = case.config.conditions() > 0;
+        let (x, c) = (data.x.view(), data.conditions.view());
+        let code = match conditional {
+            true => vae.encode_given(&compute, x, c).unwrap(),
+            false => vae.encode(&compute, x).unwrap(),
+        };
+        near(&code.mu, &mu);
+        near(&code.logvar, &logvar);
+        if !conditional {
+            let z = z.mapv(|z| z as f32);
+            near(&vae.decode_logits(&compute, z.view()).unwrap(), &output);
+        }
+        let options = EvaluationOptions::default();
+        if let Ok(found) = vae.marginal_log_likelihood(&compute, &data, k, &options) {
+            let exact = -twin.loss(&tensors);
+            let error = (found.log_likelihood - exact).abs() / (1.0 + exact.abs());
+            assert!(error < 3e-6, "{} {exact}, {what}", found.log_likelihood);
+            marginals += 1;
+        }
+    }
+    assert!(marginals > 40, "{marginals}");
 }
 
 /// Models wide enough that threads share a step.

@@ -52,8 +52,8 @@ pub struct Twin<'a> {
 }
 
 impl Twin<'_> {
-    /// The loss at step 0.
-    pub fn loss(&self, tensors: &Tensors) -> f64 {
+    /// μ, logvar, the samples and the decoder's output for them.
+    pub fn forward(&self, tensors: &Tensors) -> [Array2<f64>; 4] {
         let (config, k) = (self.config, self.objective.samples());
         let (b, latent) = (self.x.nrows(), config.latent());
 
@@ -79,6 +79,46 @@ impl Twin<'_> {
             h = self.hidden(tensors, "decoder", layer, first + layer, h, k);
         }
         let output = tensors.dense(&format!("decoder.{}", config.decoder().len()), &h);
+        [mu, logvar, z, output]
+    }
+
+    /// What the doubly reparameterised gradient of the encoder is the gradient of: every sample's
+    /// loss with its squared weight, weights and the density of q held at `here`.
+    pub fn dreg(&self, tensors: &Tensors, here: &Tensors) -> f64 {
+        let k = self.objective.samples();
+        let [mu, logvar, z, output] = self.forward(here);
+        let (reconstruction, log_ratio) =
+            (self.reconstruction(here, &output), self.log_ratio(&z, &logvar));
+        let prior = self.config.prior();
+        let (m, s) = (f64::from(prior.mean), f64::from(prior.std));
+        let [_, _, moved, moved_output] = self.forward(tensors);
+        let moved_reconstruction = self.reconstruction(tensors, &moved_output);
+        let mut sum = 0.0;
+        for i in 0..mu.nrows() {
+            let log_weights: Vec<f64> =
+                (i * k..(i + 1) * k).map(|r| log_ratio[r] - reconstruction[r]).collect();
+            let all = log_sum_exp(&log_weights);
+            for (r, log_weight) in (i * k..(i + 1) * k).zip(log_weights) {
+                let weight = (log_weight - all).exp();
+                let densities = (0..z.ncols()).map(|d| {
+                    let z = moved[[r, d]];
+                    let log_q = -0.5 * (z - mu[[i, d]]).powi(2) * (-logvar[[i, d]]).exp();
+                    log_q + 0.5 * ((z - m) / s).powi(2)
+                });
+                sum += weight * weight * (moved_reconstruction[r] + densities.sum::<f64>());
+            }
+        }
+        match self.objective.reduction {
+            Reduction::Sum => sum,
+            _ => sum / self.x.nrows() as f64,
+        }
+    }
+
+    /// The loss at step 0.
+    pub fn loss(&self, tensors: &Tensors) -> f64 {
+        let (config, k) = (self.config, self.objective.samples());
+        let (b, latent) = (self.x.nrows(), config.latent());
+        let [mu, logvar, z, output] = self.forward(tensors);
 
         // By what the two terms are divided.
         let (rows, columns) = (b as f64, [config.features() as f64, latent as f64]);
