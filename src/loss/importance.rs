@@ -53,6 +53,7 @@ use pulp::{Simd, WithSimd};
 /// How the encoder's gradient of an importance-weighted bound is estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
 pub enum Estimator {
     /// The gradient of the bound itself.
     #[default]

@@ -39,6 +39,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
 pub enum Clip {
     /// Each weight's gradient is at most this, either sign.
     Value(f32),

@@ -40,6 +40,7 @@ pub struct LearningRateSchedule {
 /// How the learning rate falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
 pub enum Decay {
     /// It does not.
     #[default]
@@ -70,6 +71,7 @@ pub enum Decay {
 /// A length of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
 pub enum Span {
     /// So many updates of the weights.
     Steps(u64),

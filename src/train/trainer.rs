@@ -9,7 +9,7 @@ use crate::optim::clip::global_norm;
 use crate::optim::{PlateauState, Rule};
 use crate::random::Generator;
 use crate::vae::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
-use crate::vae::objective::{Sums, Terms};
+use crate::vae::terms::{Sums, Terms};
 use crate::vae::workspace::{StoreGradient, UpdateWithAdam, Workspace};
 use crate::vae::{Likelihood, Parameters, Vae, Variance};
 use ndarray::ArrayView2;

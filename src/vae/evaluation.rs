@@ -1,7 +1,7 @@
 //! The loss of a whole data set, and what the latent dimensions carry.
 
 use super::block::{Batch, Block, Draws, Noise, Pass, Purpose, Selection};
-use super::objective::{Sums, Terms};
+use super::terms::{Sums, Terms};
 use super::workspace::Workspace;
 use super::{Objective, Vae};
 use crate::augmentation::Augmentation;

@@ -21,8 +21,9 @@ mod inference;
 mod likelihood;
 mod marginal;
 mod matrix;
-pub(crate) mod objective;
+mod objective;
 mod parameters;
+pub(crate) mod terms;
 pub(crate) mod workspace;
 
 pub use config::{Config, ConfigBuilder};

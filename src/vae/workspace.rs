@@ -12,8 +12,8 @@
 
 use super::Config;
 use super::block::{Batch, Block, Coupled, Pass, Transposed};
-use super::objective::{Rule, Scales, Sums};
 use super::parameters::Layout;
+use super::terms::{Rule, Scales, Sums};
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Error, Result};
 use crate::gemm::{Panel, Sink, panel_pieces, weight_gradient_rows};

@@ -1,16 +1,16 @@
 //! From the gradient of the output back to that of every layer's output.
 
+use super::samples::SamplesBackward;
 use super::{Block, Norm, Pass, Transposed};
 use crate::gemm::{
     Identity, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
 };
 use crate::layers::{layer_norm, relu, reparameterise};
-use crate::loss::importance;
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::apart;
 use crate::simd::lanes::multiply;
-use crate::vae::objective::Rule;
+use crate::vae::terms::Rule;
 use pulp::{Simd, WithSimd};
 
 impl Block {
@@ -135,44 +135,6 @@ impl WithSimd for Undress<'_, '_, '_> {
             let (dgain, dshift) = (dgains.row_mut(r), dshifts.row_mut(r));
             let normalised = normalised.row(r);
             layer_norm::backward_row(simd, d, dgain, dshift, normalised, gain, inverse_std);
-        }
-    }
-}
-
-/// The importance-weighted gradient of μ and logvar, from that of each sample.
-struct SamplesBackward<'a, 'b, 'c> {
-    block: &'a mut Block,
-    pass: &'a Pass<'b, 'c>,
-}
-
-impl WithSimd for SamplesBackward<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, pass } = self;
-        let Rule::Importance { estimator } = pass.terms.rule else { return };
-        let (heads, latent, samples) = (block.heads_layer, block.latent, block.samples);
-        for i in 0..block.rows {
-            let logvar = &block.heads.row(i)[latent..];
-            let gradients = block.doutputs[heads].row_mut(i);
-            gradients.fill(0.0);
-            let (dmu, dlogvar) = gradients.split_at_mut(latent);
-            for r in i * samples..(i + 1) * samples {
-                importance::backward_row(
-                    simd,
-                    estimator,
-                    dmu,
-                    dlogvar,
-                    &block.epsilon.row(r)[..latent],
-                    &block.inputs[heads + 1].row(r)[..latent],
-                    logvar,
-                    block.sigma_epsilon.row(r),
-                    block.of_samples[r] as f32,
-                    pass.scales.penalty,
-                    pass.config.prior(),
-                );
-            }
         }
     }
 }

@@ -23,13 +23,14 @@
 mod backward;
 mod forward;
 mod loss;
+mod samples;
 
 pub(crate) use loss::sign;
 
 use super::Config;
 use super::matrix::Matrix;
-use super::objective::{Scales, Terms};
 use super::parameters::{Layout, Parameters, VectorRole};
+use super::terms::{Scales, Terms};
 use crate::augmentation::Augmentation;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};

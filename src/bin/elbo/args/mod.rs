@@ -210,13 +210,13 @@ pub struct Eval {
 
     /// Seed of the noise: one draw for each row
     #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
-        allow_negative_numbers = true)]
+        allow_negative_numbers = true, help_heading = "Evaluation")]
     pub seed: u64,
 
     /// Print one line of JSON: rows, loss, reconstruction, kl, kl_per_dimension, mutual_information,
     /// total_correlation, dimension_wise_kl (nats per example), active_units, collapsed_units; with
     /// --importance-samples also importance_samples, marginal_log_likelihood, standard_error
-    #[arg(long)]
+    #[arg(long, help_heading = "Results")]
     pub json: bool,
 }
 

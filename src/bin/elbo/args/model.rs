@@ -81,7 +81,8 @@ pub struct Output {
     pub output: Option<OutputName>,
 
     /// Of gaussian: its variance, a number (fixed), shared (one, learned), per-feature (learned) or
-    /// optimal (that of each batch) [default: shared]
+    /// optimal (that of each batch); learned ones start at 1 and take some thousand steps, optimal is there
+    /// at once [default: shared]
     #[arg(long, value_name = "V", value_parser = variance, allow_negative_numbers = true)]
     pub variance: Option<Variance>,
 }
