@@ -24,7 +24,7 @@ fn options_of_what_was_not_chosen_are_refused() {
             "--anneal cyclical --anneal-from 0.1",
             "--anneal-from belongs to --anneal linear and cosine; here it is cyclical",
         ),
-        ("--anneal cyclical --cycle-ratio 2", "--anneal: expected a ratio above 0 and at most 1"),
+        ("--cycle-ratio 2", "'--cycle-ratio <R>': expected a number above 0 and at most 1"),
         ("--free-bits-per sample", "--free-bits-per belongs to --free-bits, which is not there"),
         ("--capacity-gamma 1", "--capacity-gamma belongs to --capacity"),
         ("--capacity-over 1", "--capacity-over belongs to --capacity"),

@@ -1,7 +1,7 @@
 //! What training minimises, and what an evaluation calls the loss.
 
 use super::choice::{needs, only_with};
-use super::values::{count, positive, span, weight};
+use super::values::{count, ratio, span, weight};
 use crate::failure::{Failure, Result, option_for};
 use clap::{Args, ValueEnum};
 use elbo::loss::Reduction;
@@ -37,7 +37,7 @@ pub struct Weight {
     pub cycles: Option<usize>,
 
     /// Of cyclical: the part of a cycle in which the weight grows, above 0 and at most 1 [default: 0.5]
-    #[arg(long, value_name = "R", value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, value_name = "R", value_parser = ratio, allow_negative_numbers = true)]
     pub cycle_ratio: Option<f32>,
 
     /// Free bits: KL divergence that costs nothing, in nats of whatever --free-bits-per names (Kingma et

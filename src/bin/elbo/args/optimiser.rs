@@ -52,7 +52,7 @@ pub struct Descent {
     pub warm_up: u64,
 
     /// How the learning rate falls: constant (not), step (every few epochs), cosine, or plateau (when the
-    /// test loss has stopped falling)
+    /// test loss, with the last weight of the KL, has stopped falling)
     #[arg(long, value_name = "SHAPE", value_enum, default_value_t = ScheduleName::Constant,
           hide_possible_values = true)]
     pub schedule: ScheduleName,

@@ -61,6 +61,14 @@ pub fn fraction(text: &str) -> Result<f64, &'static str> {
     }
 }
 
+/// A part of a whole, and not nothing.
+pub fn ratio(text: &str) -> Result<f32, &'static str> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
+        _ => Err("expected a number above 0 and at most 1"),
+    }
+}
+
 /// A number from 0 to below 1, such as a probability of dropping a unit.
 pub fn below_one<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, &'static str> {
     match text.parse() {
