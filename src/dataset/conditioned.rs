@@ -60,6 +60,10 @@ impl Dataset for Conditioned<'_> {
         self.data.read_row(row, out);
     }
 
+    fn prefetch(&self, rows: &[u32]) {
+        self.data.prefetch(rows);
+    }
+
     fn conditions(&self) -> usize {
         self.conditions.ncols()
     }
@@ -130,6 +134,10 @@ impl Dataset for Labelled<'_> {
 
     fn read_row(&self, row: usize, out: &mut [f32]) {
         self.data.read_row(row, out);
+    }
+
+    fn prefetch(&self, rows: &[u32]) {
+        self.data.prefetch(rows);
     }
 
     fn conditions(&self) -> usize {

@@ -21,6 +21,12 @@ pub trait Dataset: Sync {
     /// Overwrites `out`, of length D, with row `row`.
     fn read_row(&self, row: usize, out: &mut [f32]);
 
+    /// Says which rows will be read next, by the next batch of a training run: data that lie on a disk
+    /// can be fetched meanwhile. A hint, which need not be taken.
+    fn prefetch(&self, rows: &[u32]) {
+        let _ = rows;
+    }
+
     /// C, the width of the condition vector that comes with each row; 0 if none does. Wrap data in
     /// [`Conditioned`] or [`Labelled`] to give it one.
     fn conditions(&self) -> usize {

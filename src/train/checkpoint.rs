@@ -2,15 +2,15 @@
 //!
 //! On top of the model's tensors a checkpoint holds what the optimiser remembers (moments, SGD's
 //! velocity, Adamax's norm) under the same names with `adam.first.` and `adam.second.` before them,
-//! and in its metadata the options and how far training has come. A checkpoint is a model file: [`Vae::load`] reads it and ignores the rest.
+//! and in its metadata the options and how far training has come. A checkpoint is a model file:
+//! [`Vae::load`](crate::vae::Vae::load) reads it and ignores the rest.
 
 use super::trainer::Progress;
 use super::{Options, Trainer};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::random::INDEX_LIMIT;
-use crate::vae::Vae;
-use crate::vae::file::{self, ModelFile};
+use crate::vae::file::{self, ModelFile, Nothing, Opened};
 use std::path::Path;
 
 const FIRST: &str = "adam.first.";
@@ -29,9 +29,29 @@ impl Trainer {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn save_checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.write_checkpoint::<()>(path.as_ref(), None)
+    }
+
+    /// As [`Self::save_checkpoint`], with notes of the caller's own in the file's metadata, as
+    /// [`Vae::save_with`](crate::vae::Vae::save_with) has them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    ///
+    /// # Panics
+    /// If the notes cannot be JSON: a map whose keys are no strings.
+    pub fn save_checkpoint_with(
+        &self,
+        path: impl AsRef<Path>,
+        notes: &impl serde::Serialize,
+    ) -> Result<()> {
+        self.write_checkpoint(path.as_ref(), Some(notes))
+    }
+
+    fn write_checkpoint<N: serde::Serialize>(&self, path: &Path, notes: Option<&N>) -> Result<()> {
         let training = Training { options: self.options.clone(), progress: self.progress };
         let moments = [(FIRST, &self.first_moment), (SECOND, &self.second_moment)];
-        file::save(path.as_ref(), &self.vae, Some(training), &moments)
+        file::save(path, &self.vae, Some(training), notes, &moments)
     }
 
     /// Goes on from a checkpoint, to the bits of a run that was never interrupted.
@@ -59,9 +79,21 @@ impl Trainer {
     /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a whole
     /// checkpoint (a model file without the state of its training, say).
     pub fn resume(path: impl AsRef<Path>, compute: Compute) -> Result<Self> {
+        Ok(Self::resume_with::<Nothing>(path, compute)?.0)
+    }
+
+    /// As [`Self::resume`], with the notes of [`Self::save_checkpoint_with`]; `None` if the file has
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Self::resume`]; [`Error::ModelFile`] if the notes are not what they are read as.
+    pub fn resume_with<N: serde::de::DeserializeOwned>(
+        path: impl AsRef<Path>,
+        compute: Compute,
+    ) -> Result<(Self, Option<N>)> {
         let path = path.as_ref();
         let file = ModelFile::read(path)?;
-        let (vae, training, tensors): (Vae, Option<Training>, _) = file.open()?;
+        let Opened { vae, training, notes, tensors } = file.open::<Training, N>()?;
         let Some(Training { options, progress }) = training else {
             return Err(Error::ModelFile {
                 path: path.to_owned(),
@@ -83,7 +115,7 @@ impl Trainer {
         tensors.fill(FIRST, &mut trainer.first_moment)?;
         tensors.fill(SECOND, &mut trainer.second_moment)?;
         trainer.progress = progress;
-        Ok(trainer)
+        Ok((trainer, notes))
     }
 }
 
@@ -91,7 +123,7 @@ impl Trainer {
 mod tests {
     use super::*;
     use crate::optim::Adam;
-    use crate::vae::Config;
+    use crate::vae::{Config, Vae};
 
     fn trainer(learning_rate: f64) -> Trainer {
         let vae = Vae::new(Config::builder(3, 1).hidden(&[]).build().unwrap(), 1);
@@ -118,6 +150,37 @@ mod tests {
                 resumed(&trainer, "options").unwrap().options().optimiser.learning_rate();
             assert_eq!(rate_after.to_bits(), rate.to_bits());
         }
+    }
+
+    #[test]
+    fn an_epoch_keeps_its_means_and_a_file_its_notes() {
+        let data = ndarray::Array2::from_shape_fn((10, 3), |(r, c)| ((r + c) % 2) as f32);
+        let compute = Compute::serial;
+        let vae = Vae::new(Config::builder(3, 1).hidden(&[]).build().unwrap(), 1);
+        let options = Options { batch: 4, ..Options::default() };
+        let mut whole = Trainer::new(vae.clone(), options.clone(), compute()).unwrap();
+        let mut halted = Trainer::new(vae, options, compute()).unwrap();
+        let epoch = whole.epoch(&data, |_| ()).unwrap();
+        assert_eq!((epoch.epoch, epoch.rows), (1, 10));
+
+        halted.step(&data).unwrap();
+        assert_eq!((halted.epoch_so_far().epoch, halted.epoch_so_far().rows), (1, 4));
+        let folder = std::env::temp_dir().join(format!("elbo-notes-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("checkpoint.safetensors");
+        halted.save_checkpoint_with(&path, &("a note", 3)).unwrap();
+        let (mut resumed, notes) = Trainer::resume_with::<(String, u32)>(&path, compute()).unwrap();
+        assert_eq!(notes, Some(("a note".to_owned(), 3)));
+        assert_eq!(resumed.epoch(&data, |_| ()).unwrap(), epoch);
+        assert_eq!(resumed.epoch_so_far(), epoch);
+        assert_eq!(resumed.vae().parameters()[..], whole.vae().parameters()[..]);
+
+        // Notes of another kind are an error, and none are none.
+        let error = Trainer::resume_with::<u32>(&path, compute()).err().unwrap().to_string();
+        assert!(error.contains("metadata `elbo`"), "{error}");
+        halted.save_checkpoint(&path).unwrap();
+        assert_eq!(Trainer::resume_with::<u32>(&path, compute()).unwrap().1, None);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct Step {
 pub struct Epoch {
     /// Its number, counted from 1.
     pub epoch: u64,
-    /// Rows in the steps counted here.
+    /// Rows of its steps.
     pub rows: usize,
     /// What the objective made of reconstruction and divergence, with the weights of each step.
     pub loss: f64,
@@ -96,9 +96,37 @@ pub(super) struct Progress {
     pub(super) epoch: u64,
     /// Rows done of the current epoch.
     pub(super) position: usize,
+    /// What they came to; once the epoch is over, what it came to.
+    #[cfg_attr(feature = "safetensors", serde(default))]
+    pub(super) sums: EpochSums,
     /// What a schedule that waits for a plateau has seen.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub(super) plateau: PlateauState,
+}
+
+/// Sums over the rows of an epoch's steps, in nats.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct EpochSums {
+    rows: usize,
+    loss: f64,
+    reconstruction: f64,
+    kl: f64,
+    /// Of the last step.
+    beta: f32,
+    /// Of the last step.
+    learning_rate: f64,
+}
+
+impl EpochSums {
+    fn add(&mut self, Outcome { step, per_example }: &Outcome) {
+        let rows = step.rows as f64;
+        self.rows += step.rows;
+        self.loss += rows * per_example.loss;
+        self.reconstruction += rows * per_example.reconstruction;
+        self.kl += rows * per_example.kl;
+        (self.beta, self.learning_rate) = (step.beta, step.learning_rate);
+    }
 }
 
 /// What one step came to: nats per example beside the objective's own reduction.
@@ -192,15 +220,21 @@ impl Trainer {
         }
         self.draw_order(rows)?;
         let first = self.progress.position;
+        if first == 0 {
+            self.progress.sums = EpochSums::default();
+        }
         let Options { batch: at_once, accumulate, .. } = self.options;
-        let end = rows.min(first.saturating_add(at_once.saturating_mul(accumulate)));
+        let size = at_once.saturating_mul(accumulate);
+        let end = rows.min(first.saturating_add(size));
         // The order is lent out for the step: `self` is borrowed as a whole.
         let order = std::mem::take(&mut self.order);
+        data.prefetch(&order[end..rows.min(end.saturating_add(size))]);
         let batch = self.batch(data, Selection::Listed(&order[first..end]), Noise::Counter);
         let result = self.train_on(&batch, at_once);
         self.order = order;
         let outcome = result?;
         self.progress.position = end;
+        self.progress.sums.add(&outcome);
         Ok(Some(outcome))
     }
 
@@ -218,35 +252,32 @@ impl Trainer {
     ) -> Result<Epoch> {
         let compute = self.compute.clone();
         compute.install(|| {
-            let mut epoch = Epoch {
-                epoch: self.progress.epoch,
-                rows: 0,
-                loss: 0.0,
-                reconstruction: 0.0,
-                kl: 0.0,
-                beta: 0.0,
-                learning_rate: 0.0,
-            };
             // An epoch whose last batch is done already is over: this call does the next one.
             if self.progress.position >= data.row_count() {
                 self.next_batch(data)?;
             }
-            while let Some(Outcome { step, per_example }) = self.next_batch(data)? {
-                let rows = step.rows as f64;
-                epoch.rows += step.rows;
-                epoch.loss += rows * per_example.loss;
-                epoch.reconstruction += rows * per_example.reconstruction;
-                epoch.kl += rows * per_example.kl;
-                (epoch.beta, epoch.learning_rate) = (step.beta, step.learning_rate);
+            while let Some(Outcome { step, .. }) = self.next_batch(data)? {
                 on_step(&step);
             }
-            let rows = epoch.rows.max(1) as f64;
-            epoch.epoch = self.progress.epoch;
-            epoch.loss /= rows;
-            epoch.reconstruction /= rows;
-            epoch.kl /= rows;
-            Ok(epoch)
+            Ok(self.epoch_so_far())
         })
+    }
+
+    /// What the current epoch has come to, over all its steps, those before a checkpoint included;
+    /// between two epochs, what the last one came to.
+    #[must_use]
+    pub fn epoch_so_far(&self) -> Epoch {
+        let Progress { epoch, position, sums, .. } = self.progress;
+        let rows = sums.rows.max(1) as f64;
+        Epoch {
+            epoch: epoch + u64::from(position > 0),
+            rows: sums.rows,
+            loss: sums.loss / rows,
+            reconstruction: sums.reconstruction / rows,
+            kl: sums.kl / rows,
+            beta: sums.beta,
+            learning_rate: sums.learning_rate,
+        }
     }
 
     /// Does one step on all rows of some data with this noise ε `[B·k, Z]`, outside of any epoch.

@@ -222,7 +222,7 @@ impl Config {
     }
 
     /// Whether the variance of the likelihood is that of the batch.
-    pub(crate) fn has_optimal_variance(&self) -> bool {
+    pub fn has_optimal_variance(&self) -> bool {
         self.likelihood == Likelihood::Gaussian(Variance::Optimal)
     }
 

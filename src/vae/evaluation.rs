@@ -10,6 +10,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::loss::{Decomposition, Elbo, gaussian, kl};
+use ndarray::{Array2, s};
 
 /// Rows whose loss is summed at a time. Fixed: the order of the sums is part of the result.
 const CHUNK: usize = 256;
@@ -91,6 +92,32 @@ impl Evaluation {
     }
 }
 
+/// The two terms of each row's negative ELBO, in nats; see [`Vae::score`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scores {
+    /// −ln p(x | z = μ), up to what the likelihood leaves out.
+    pub reconstruction: Vec<f64>,
+    /// The KL divergence from the prior.
+    pub kl: Vec<f64>,
+}
+
+impl Scores {
+    /// Their sum, row by row: the larger, the less the model expects the row.
+    pub fn negative_elbo(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
+        self.reconstruction.iter().zip(&self.kl).map(|(reconstruction, kl)| reconstruction + kl)
+    }
+}
+
+/// Which latent code of a row goes through the decoder.
+#[derive(Clone, Copy, PartialEq)]
+enum Code {
+    /// One drawn from its posterior.
+    Drawn,
+    /// Their mean.
+    Mean,
+}
+
 /// Sums over rows for each latent dimension, in f64 and in row order.
 struct Dimensions {
     kl: Vec<f64>,
@@ -142,7 +169,7 @@ impl Vae {
         let mut dimensions = Dimensions::new(self.config.latent());
         let mut total = Sums::default();
         let prior = self.config.prior();
-        self.by_chunks(compute, data, options, terms, rows, |workspace, pass| {
+        self.by_chunks(compute, data, options, Code::Drawn, terms, rows, |workspace, pass| {
             total += workspace.forward(compute, pass)?;
             let mut blocks = workspace.blocks().iter();
             blocks.try_for_each(|block| dimensions.add(compute, block, prior))
@@ -187,7 +214,7 @@ impl Vae {
         let mut codes = TotalCorrelation::default();
         codes.reserve(rows, latent);
         let mut at = 0;
-        self.by_chunks(compute, data, options, terms, rows, |workspace, pass| {
+        self.by_chunks(compute, data, options, Code::Drawn, terms, rows, |workspace, pass| {
             workspace.encode(compute, pass)?;
             for block in workspace.blocks() {
                 for i in 0..block.rows {
@@ -202,25 +229,59 @@ impl Vae {
         Ok(codes.forward(compute, (rows as f64).ln(), self.config.prior()))
     }
 
+    /// The two terms of each row's negative ELBO with the decoder at the mean of the latent code
+    /// (z = μ, no noise): how well the model knows this row. What a score of anomaly is made of.
+    ///
+    /// A row's score depends on nothing but the row, wherever it stands. Without dropout.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]; [`Error::Config`] for a batch-optimal variance, under which a row alone
+    /// has no likelihood.
+    pub fn score(&self, compute: &Compute, data: &dyn Dataset) -> Result<Scores> {
+        if self.config.has_optimal_variance() {
+            let expected = "a fixed or learned one for the score of a row: the optimal one is that of a \
+                            batch";
+            return Err(Error::config("variance", expected, "optimal"));
+        }
+        let (options, terms) = (EvaluationOptions::default(), Objective::default().at_the_end());
+        let rows = data.row_count();
+        let mut scores =
+            Scores { reconstruction: Vec::with_capacity(rows), kl: Vec::with_capacity(rows) };
+        self.by_chunks(compute, data, &options, Code::Mean, terms, rows, |workspace, pass| {
+            workspace.forward(compute, pass)?;
+            for block in workspace.blocks() {
+                scores.reconstruction.extend_from_slice(&block.reconstruction[..block.rows]);
+                scores.kl.extend_from_slice(&block.kl[..block.rows]);
+            }
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
     /// Calls `work` for the first `rows` rows, [`CHUNK`] of them at a time.
     fn by_chunks(
         &self,
         compute: &Compute,
         data: &dyn Dataset,
         options: &EvaluationOptions,
+        code: Code,
         terms: Terms,
         rows: usize,
         mut work: impl FnMut(&mut Workspace, &Pass<'_, '_>) -> Result<()> + Send,
     ) -> Result<()> {
         self.check_data(data)?;
         let mut workspace = Workspace::new(&self.config, self.parameters.layout().clone());
+        let zeros = Array2::zeros((CHUNK.min(rows), self.config.latent()));
         compute.install(|| {
             (0..rows).step_by(CHUNK).try_for_each(|first| {
                 let count = CHUNK.min(rows - first);
                 let batch = Batch {
                     data,
                     selection: Selection::From(first, count),
-                    noise: Noise::Counter,
+                    noise: match code {
+                        Code::Drawn => Noise::Counter,
+                        Code::Mean => Noise::Given(zeros.slice(s![..count, ..])),
+                    },
                     draws: options.draws(),
                     augmentation: options.augmentation,
                 };
@@ -255,5 +316,43 @@ impl Vae {
             return Err(Error::Shape { argument: "data", expected, found });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+    use crate::train::{Options, Trainer};
+    use crate::vae::{Config, Likelihood, Variance};
+
+    #[test]
+    fn a_score_is_the_loss_without_noise_and_a_function_of_the_row_alone() {
+        let config = Config::builder(20, 3).hidden(&[9]).build().unwrap();
+        let data = Array2::from_shape_fn((600, 20), |(r, c)| ((r % 7 + c) % 5) as f32 / 4.0);
+        let vae = Vae::new(config, 4);
+        let scores = vae.score(&Compute::serial(), &data).unwrap();
+        let mut trainer = Trainer::new(vae.clone(), Options::default(), Compute::serial()).unwrap();
+        for row in [0, 1, 599] {
+            let one = data.slice(s![row..row + 1, ..]);
+            let elbo = trainer.gradient_with_noise(&one, Array2::zeros((1, 3)).view()).unwrap();
+            assert_eq!(scores.reconstruction[row], elbo.reconstruction);
+            assert_eq!(scores.kl[row], elbo.kl);
+            assert_eq!(scores.negative_elbo().nth(row), Some(elbo.loss));
+        }
+        // Rows 7 apart are the same.
+        assert_eq!(scores.reconstruction[3], scores.reconstruction[3 + 7 * 80]);
+        for set in InstructionSet::available() {
+            let compute = Compute::new(set, 2).unwrap();
+            assert_eq!(vae.score(&compute, &data).unwrap(), scores);
+        }
+    }
+
+    #[test]
+    fn a_row_has_no_score_under_the_variance_of_a_batch() {
+        let likelihood = Likelihood::Gaussian(Variance::Optimal);
+        let config = Config::builder(2, 1).likelihood(likelihood).build().unwrap();
+        let error = Vae::new(config, 1).score(&Compute::serial(), &Array2::<f32>::zeros((3, 2)));
+        assert!(error.unwrap_err().to_string().contains("that of a batch"));
     }
 }

@@ -19,7 +19,7 @@ const KEY: &str = "elbo";
 
 /// What the metadata says.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub(crate) struct Header<T> {
+pub(crate) struct Header<T, N> {
     /// Version of this layout of a file, to be raised when an old reader would misread a new
     /// file.
     format: u32,
@@ -27,7 +27,13 @@ pub(crate) struct Header<T> {
     /// State beyond the model: what a checkpoint adds.
     #[serde(skip_serializing_if = "Option::is_none", default = "Option::default")]
     pub(crate) training: Option<T>,
+    /// What the program that wrote the file keeps there for itself.
+    #[serde(skip_serializing_if = "Option::is_none", default = "Option::default")]
+    pub(crate) notes: Option<N>,
 }
+
+/// What a file holds beside the model: nothing of that type.
+pub(crate) type Nothing = serde::de::IgnoredAny;
 
 /// 2: activations, normalisation, conditions, likelihoods, priors. A reader of 1 would take any
 /// model for one of ReLUs and a Bernoulli likelihood.
@@ -43,7 +49,31 @@ impl Vae {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        save::<()>(path.as_ref(), self, None, &[])
+        save::<(), ()>(path.as_ref(), self, None, None, &[])
+    }
+
+    /// As [`Self::save`], with notes of the caller's own in the file's metadata, as JSON: how the data
+    /// were scaled, say. [`Self::load`] passes over them, [`Self::load_with`] reads them.
+    ///
+    /// ```
+    /// # use elbo::vae::{Config, Vae};
+    /// # let path = std::env::temp_dir().join(format!("elbo-doc-notes-{}", std::process::id()));
+    /// let vae = Vae::new(Config::builder(3, 1).hidden(&[4]).build()?, 1);
+    /// vae.save_with(&path, &vec!["height", "weight", "age"])?;
+    /// let (same, columns): (Vae, Option<Vec<String>>) = Vae::load_with(&path)?;
+    /// assert_eq!(same.parameters()[..], vae.parameters()[..]);
+    /// assert_eq!(columns.unwrap()[2], "age");
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    ///
+    /// # Panics
+    /// If the notes cannot be JSON: a map whose keys are no strings.
+    pub fn save_with(&self, path: impl AsRef<Path>, notes: &impl serde::Serialize) -> Result<()> {
+        save::<(), _>(path.as_ref(), self, None, Some(notes), &[])
     }
 
     /// Reads a model from a file that [`Self::save`] wrote, from a checkpoint, or from a state
@@ -56,15 +86,28 @@ impl Vae {
     /// safetensors file of such a model.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let file = ModelFile::read(path.as_ref())?;
-        Ok(file.open::<serde::de::IgnoredAny>()?.0)
+        Ok(file.open::<Nothing, Nothing>()?.vae)
+    }
+
+    /// As [`Self::load`], with the notes of [`Self::save_with`]; `None` if the file has none.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; [`Error::ModelFile`] if the notes are not what they are read as.
+    pub fn load_with<N: serde::de::DeserializeOwned>(
+        path: impl AsRef<Path>,
+    ) -> Result<(Self, Option<N>)> {
+        let file = ModelFile::read(path.as_ref())?;
+        let Opened { vae, notes, .. } = file.open::<Nothing, N>()?;
+        Ok((vae, notes))
     }
 }
 
 /// Writes a model, and the tensors of `buffers` under `prefix.` + their name.
-pub(crate) fn save<T: serde::Serialize>(
+pub(crate) fn save<T: serde::Serialize, N: serde::Serialize>(
     path: &Path,
     vae: &Vae,
     training: Option<T>,
+    notes: Option<N>,
     buffers: &[(&str, &Parameters)],
 ) -> Result<()> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
@@ -96,8 +139,8 @@ pub(crate) fn save<T: serde::Serialize>(
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
         (name.as_str(), view.expect("as many bytes as the shape says"))
     });
-    let header = Header { format: FORMAT, config: vae.config().clone(), training };
-    let header = serde_json::to_string(&header).expect("plain data");
+    let header = Header { format: FORMAT, config: vae.config().clone(), training, notes };
+    let header = serde_json::to_string(&header).expect("plain data, and notes that JSON can hold");
     // One key: a map of several would be written in an order of its own each time.
     let metadata = [(KEY.to_owned(), header)].into_iter().collect();
     let bytes = safetensors::serialize(views, Some(metadata)).expect("valid tensors");
@@ -125,6 +168,14 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// What a model file turned out to hold.
+pub(crate) struct Opened<'a, T, N> {
+    pub(crate) vae: Vae,
+    pub(crate) training: Option<T>,
+    pub(crate) notes: Option<N>,
+    pub(crate) tensors: Tensors<'a>,
+}
+
 /// The bytes of a model file.
 pub(crate) struct ModelFile {
     path: PathBuf,
@@ -144,19 +195,21 @@ impl ModelFile {
         Error::ModelFile { path: self.path.clone(), reason: reason.into() }
     }
 
-    /// The model, and what the file says of its training.
-    pub(crate) fn open<T: serde::de::DeserializeOwned>(
-        &self,
-    ) -> Result<(Vae, Option<T>, Tensors<'_>)> {
+    /// The model, and what else the file holds.
+    pub(crate) fn open<T, N>(&self) -> Result<Opened<'_, T, N>>
+    where
+        T: serde::de::DeserializeOwned,
+        N: serde::de::DeserializeOwned,
+    {
         let parse = |error: safetensors::SafeTensorError| {
             self.error(format!("not a whole safetensors file ({error})"))
         };
         let (_, metadata) = SafeTensors::read_metadata(&self.bytes).map_err(parse)?;
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(parse)?;
         let tensors = Tensors { file: self, tensors };
-        let (config, training) = match self.header::<T>(&metadata)? {
-            Some(header) => (header.config, header.training),
-            None => (tensors.infer_config()?, None),
+        let (config, training, notes) = match self.header::<T, N>(&metadata)? {
+            Some(header) => (header.config, header.training, header.notes),
+            None => (tensors.infer_config()?, None, None),
         };
         let inferred = metadata.metadata().as_ref().is_none_or(|map| !map.contains_key(KEY));
         let config = config.validate().map_err(|error| self.error(error.to_string()))?;
@@ -174,17 +227,18 @@ impl ModelFile {
             // Layers numbered 0, 2, 4, as `nn.Sequential` does, would be a shallower model.
             tensors.expect_no_others(&config, &parameters)?;
         }
-        Ok((Vae { config, parameters }, training, tensors))
+        Ok(Opened { vae: Vae { config, parameters }, training, notes, tensors })
     }
 
-    fn header<T: serde::de::DeserializeOwned>(
-        &self,
-        metadata: &Metadata,
-    ) -> Result<Option<Header<T>>> {
+    fn header<T, N>(&self, metadata: &Metadata) -> Result<Option<Header<T, N>>>
+    where
+        T: serde::de::DeserializeOwned,
+        N: serde::de::DeserializeOwned,
+    {
         let Some(json) = metadata.metadata().as_ref().and_then(|map| map.get(KEY)) else {
             return Ok(None);
         };
-        let header: Header<T> = serde_json::from_str(json)
+        let header: Header<T, N> = serde_json::from_str(json)
             .map_err(|error| self.error(format!("metadata `{KEY}`: {error}")))?;
         if !(OLDEST_FORMAT..=FORMAT).contains(&header.format) {
             return Err(self.error(format!(
@@ -381,7 +435,7 @@ mod tests {
         let path = folder.join("model.safetensors");
         let mut huge = vae();
         huge.config = Config::builder(1_000_000, 2).hidden(&[1_000]).build().unwrap();
-        save::<()>(&path, &huge, None, &[]).unwrap();
+        save::<(), ()>(&path, &huge, None, None, &[]).unwrap();
         let message = Vae::load(&path).unwrap_err().to_string();
         assert!(message.contains("bytes of weights, the file has"), "{message}");
         fs::remove_dir_all(&folder).unwrap();

@@ -27,7 +27,7 @@ pub(crate) mod terms;
 pub(crate) mod workspace;
 
 pub use config::{Config, ConfigBuilder};
-pub use evaluation::{Evaluation, EvaluationOptions};
+pub use evaluation::{Evaluation, EvaluationOptions, Scores};
 pub use inference::Inference;
 pub use likelihood::{Likelihood, Variance};
 pub use marginal::MarginalLikelihood;

@@ -20,7 +20,7 @@ const PAIRS: usize = 40;
 const MOST_IMAGES: usize = 10_000;
 
 pub fn sample(args: &args::Sample, compute: &Compute) -> Result<()> {
-    let vae = args.model.open()?;
+    let (vae, _) = args.model.open()?;
     let shape = args.shape.of(vae.config().features(), None)?;
     if matches!(args.out, PictureOrArray::Picture(_)) {
         check_images(args.count)?;

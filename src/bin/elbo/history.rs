@@ -1,11 +1,11 @@
 //! What each epoch of a training run came to, as a table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 
 /// One epoch. Losses in nats per example; `loss` is what the objective makes of the two terms, in
 /// training with the weights of each step, in the test with those at the end of the annealing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,

@@ -4,13 +4,16 @@ use crate::args::{Input, Model};
 use crate::data::Data;
 use crate::failure::{Failure, Result};
 use crate::labels;
+use crate::notes::Notes;
 use crate::range::{self, Chosen};
 use elbo::Augmentation;
 use elbo::vae::{Likelihood, Vae};
 
 impl Model {
-    pub fn open(&self) -> Result<Vae> {
-        Vae::load(&self.model).map_err(|error| {
+    /// The model, and the tool's notes about it; empty ones if it comes from elsewhere.
+    pub fn open(&self) -> Result<(Vae, Notes)> {
+        let opened = Vae::load_with::<Notes>(&self.model);
+        opened.map(|(vae, notes)| (vae, notes.unwrap_or_default())).map_err(|error| {
             let expected = "expected a model.safetensors that `elbo train` wrote";
             Failure::Run(match error {
                 elbo::Error::Io { path, source } => {
@@ -25,7 +28,7 @@ impl Model {
 impl Input {
     /// The model, and data of its width, its range and its conditions.
     pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Data)> {
-        let vae = self.model.open()?;
+        let (vae, _) = self.model.open()?;
         let config = vae.config();
         let mut data = Data::read(&self.data)?;
         data.signed = self.signed;

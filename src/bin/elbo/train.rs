@@ -7,8 +7,10 @@ use crate::failure::Result;
 use crate::generate;
 use crate::history::{self, Epoch, thousands};
 use crate::model::is_signed;
+use crate::notes::{DataNotes, Notes, TrainingNotes};
 use crate::output::{Folder, Staged, say};
 use crate::pictures;
+use crate::quantiles::Quantiles;
 use crate::sets::Sets;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Evaluation, EvaluationOptions, Likelihood, Objective, Penalty, Vae};
@@ -206,14 +208,69 @@ fn write(
     let samples = pictures::grid(samples.view(), shape, columns);
     let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);
 
+    let notes = notes(outcome, sets, args, compute)?;
     let mut files = Staged::default();
     let [model, csv, drawn, generated, reconstructed] = FILES.map(|name| folder.join(name));
-    files.add_by_name(&model, |name| vae.save(name))?;
+    files.add_by_name(&model, |name| vae.save_with(name, &notes))?;
     files.add(&csv, |f| history::write_csv(&outcome.epochs, f))?;
     files.add(&generated, |f| pictures::write_png(&samples, f))?;
     files.add(&reconstructed, |f| pictures::write_png(&reconstructions, f))?;
     files.add(&drawn, |f| chart::write_png(&outcome.epochs, title(&outcome.objective), f))?;
     files.commit()
+}
+
+/// Training rows that the quantiles of the scores are taken from, at most: evenly spaced ones.
+const SCORED: usize = 1 << 18;
+
+/// What goes into the model file beside the model.
+fn notes(outcome: &Outcome, sets: &Sets, args: &args::Train, compute: &Compute) -> Result<Notes> {
+    let (vae, train) = (&outcome.vae, sets.train_part());
+    let scores = if vae.config().has_optimal_variance() {
+        None
+    } else {
+        let every = train.row_count().div_ceil(SCORED);
+        let scores = vae.score(compute, &Every { rows: &train, every })?;
+        Quantiles::of(scores.negative_elbo().collect())
+    };
+    let training = TrainingNotes {
+        objective: outcome.objective,
+        seed: args.course.seed,
+        rows: train.row_count(),
+        epoch: outcome.epochs.len(),
+        history: outcome.epochs.clone(),
+        kl_per_dimension: outcome.tested.kl_per_dimension.clone(),
+        mu_variance: outcome.tested.mu_variance.clone(),
+        scores,
+    };
+    Ok(Notes { data: DataNotes::default(), training: Some(training) })
+}
+
+/// Every so many rows of a data set.
+struct Every<'a> {
+    rows: &'a dyn Dataset,
+    every: usize,
+}
+
+impl Dataset for Every<'_> {
+    fn row_count(&self) -> usize {
+        self.rows.row_count().div_ceil(self.every)
+    }
+
+    fn features(&self) -> usize {
+        self.rows.features()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_row(row * self.every, out);
+    }
+
+    fn conditions(&self) -> usize {
+        self.rows.conditions()
+    }
+
+    fn read_condition(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_condition(row * self.every, out);
+    }
 }
 
 /// What the loss is, over its chart.

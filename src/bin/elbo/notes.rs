@@ -1,0 +1,57 @@
+//! What the tool keeps in a model file beside the model: how the data were read, and how training went.
+
+use crate::history::Epoch;
+use crate::quantiles::Quantiles;
+use elbo::vae::Objective;
+use serde::{Deserialize, Serialize};
+
+/// The tool's notes in a model file. A file from elsewhere has none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notes {
+    pub data: DataNotes,
+    /// Of a trained model.
+    pub training: Option<TrainingNotes>,
+}
+
+/// How the data became numbers, and become data again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataNotes {
+    /// Names of the features; empty where they have none.
+    pub columns: Vec<String>,
+    /// Where a row is an image.
+    pub image: Option<ImageShape>,
+    /// Whether rows were mapped to 2x − 1.
+    pub signed: bool,
+    /// Names of the classes in their order; empty where they are numbers.
+    pub classes: Vec<String>,
+}
+
+/// The shape of an image: rows of pixels, a pixel's channels side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageShape {
+    pub height: usize,
+    pub width: usize,
+    /// 1 for grey, 3 for red, green and blue.
+    pub channels: usize,
+}
+
+/// How a model came about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingNotes {
+    pub objective: Objective,
+    pub seed: u64,
+    /// Rows trained on.
+    pub rows: usize,
+    /// The epoch after which the model was as it is here.
+    pub epoch: usize,
+    /// Every epoch of the run until this file was written.
+    pub history: Vec<Epoch>,
+    /// Of each latent dimension, over the test data, in nats.
+    pub kl_per_dimension: Vec<f64>,
+    /// The variance of each latent dimension's mean over the test data.
+    pub mu_variance: Vec<f64>,
+    /// Of the training rows' negative ELBO; none where the likelihood gives a row alone no score.
+    pub scores: Option<Quantiles>,
+}

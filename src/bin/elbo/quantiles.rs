@@ -1,0 +1,56 @@
+//! The distribution of some numbers, in little space.
+
+use serde::{Deserialize, Serialize};
+
+/// Order statistics: all of them of few numbers, 4,097 evenly spaced ones of many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles(Vec<f64>);
+
+/// Steps of 1/4096.
+const MOST: usize = 4097;
+
+impl Quantiles {
+    /// Of finite numbers; `None` if there are none.
+    pub fn of(mut numbers: Vec<f64>) -> Option<Self> {
+        numbers.sort_by(f64::total_cmp);
+        if numbers.len() > MOST {
+            let all = Self(numbers);
+            numbers = (0..MOST).map(|i| all.at(i as f64 / (MOST - 1) as f64)).collect();
+        }
+        (!numbers.is_empty()).then_some(Self(numbers))
+    }
+
+    /// The number below which this part of them lies, from 0 to 1; linear between two order statistics
+    /// (Hyndman & Fan 1996, definition 7, that of NumPy).
+    pub fn at(&self, part: f64) -> f64 {
+        let position = part.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
+        let below = self.0[position.floor() as usize];
+        let above = self.0[position.ceil() as usize];
+        below + position.fract() * (above - below)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_numbers_have_the_quantiles_of_numpy() {
+        let quantiles = Quantiles::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
+        // numpy.quantile([1, 2, 3, 10], …)
+        for (part, value) in [(0.0, 1.0), (0.5, 2.5), (0.9, 7.9), (0.99, 9.79), (1.0, 10.0)] {
+            assert!((quantiles.at(part) - value).abs() < 1e-12, "{part}");
+        }
+        assert_eq!(Quantiles::of(vec![7.0]).unwrap().at(0.3), 7.0);
+        assert_eq!(Quantiles::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn many_numbers_take_little_space() {
+        let quantiles = Quantiles::of((0..100_000).rev().map(f64::from).collect()).unwrap();
+        assert_eq!(quantiles.0.len(), MOST);
+        for part in [0.0, 0.001, 0.5, 0.99, 0.9999, 1.0] {
+            assert!((quantiles.at(part) - part * 99_999.0).abs() < 1e-6, "{part}");
+        }
+    }
+}
