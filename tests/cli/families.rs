@@ -61,7 +61,7 @@ fn every_family_of_options_trains() {
     }
     // A plateau that is never reached leaves all as it is, and so does what names the defaults.
     for options in [
-        "--schedule plateau --patience 3 --decay-factor 0.5",
+        "--schedule plateau --decay-patience 3 --decay-factor 0.5",
         "--likelihood bernoulli --activation relu --optimiser adam --lr 0.001 --schedule constant",
         "--encoder 8 --decoder 8 --dropout 0 --prior-mean 0 --prior-std 1 --reduction batch-mean",
         "--augment none --accumulate 1",

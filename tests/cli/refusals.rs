@@ -55,7 +55,7 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--decay-factor 0.5", "--decay-factor belongs to --schedule step or plateau"),
         ("--schedule step --decay-over 3", "--decay-over belongs to --schedule cosine"),
         ("--decay-floor 0.5", "--decay-floor belongs to --schedule cosine"),
-        ("--schedule cosine --patience 3", "--patience belongs to --schedule plateau"),
+        ("--schedule cosine --decay-patience 3", "--decay-patience belongs to --schedule plateau"),
         (
             "--likelihood gaussian --augment binarise",
             "--likelihood: expected a Bernoulli likelihood beside binarised data",

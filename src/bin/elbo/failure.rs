@@ -10,17 +10,23 @@ pub enum Failure {
     Usage(String),
     /// Something went wrong on the way: exit code 1.
     Run(String),
+    /// The user stopped a run: exit code 130, as a shell has it for Ctrl-C.
+    Interrupted(String),
 }
 
 /// The tool's result.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
+    /// The exit code of an interrupted process: 128 and the signal's number.
+    pub const INTERRUPTED: i32 = 130;
+
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
             Self::Run(_) => ExitCode::from(1),
+            Self::Interrupted(_) => ExitCode::from(Self::INTERRUPTED as u8),
         }
     }
 }
@@ -28,7 +34,7 @@ impl Failure {
 /// One line, whatever the message holds: file names may contain line breaks.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Usage(message) | Self::Run(message)) = self;
+        let (Self::Usage(message) | Self::Run(message) | Self::Interrupted(message)) = self;
         for (i, line) in message.lines().enumerate() {
             write!(f, "{}{}", if i == 0 { "" } else { " " }, line.trim())?;
         }

@@ -27,6 +27,11 @@ pub struct Epoch {
     pub images_per_second: f64,
 }
 
+/// The epoch of the lowest test loss, the first of several.
+pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+    epochs.iter().min_by(|a, b| a.test_loss.total_cmp(&b.test_loss))
+}
+
 /// Writes the epochs as CSV, a header first.
 pub fn write_csv(epochs: &[Epoch], file: &mut impl Write) -> Result<(), csv::Error> {
     let mut table = csv::Writer::from_writer(file);

@@ -21,10 +21,12 @@ mod pictures;
 mod quantiles;
 mod range;
 mod sets;
+mod settings;
 mod stream;
 mod train;
 
 use args::Command;
+use failure::Failure;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -32,8 +34,9 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let label = if matches!(failure, Failure::Interrupted(_)) { "" } else { "error: " };
             // Nobody is left to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            let _ = writeln!(std::io::stderr(), "{label}{failure}");
             failure.exit_code()
         }
     }

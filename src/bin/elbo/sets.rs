@@ -4,6 +4,7 @@ use crate::args::TrainingData;
 use crate::data::Data;
 use crate::failure::Result;
 use crate::labels;
+use crate::notes::DataNotes;
 use crate::part::Part;
 use crate::range::{self, Chosen};
 use elbo::vae::Likelihood;
@@ -66,6 +67,11 @@ impl Sets {
 
     pub fn test_part(&self) -> Part<'_> {
         self.test_data().part(self.test.clone())
+    }
+
+    /// How the data were read, to be kept with the model.
+    pub fn notes(&self) -> DataNotes {
+        DataNotes { signed: self.data.signed, ..DataNotes::default() }
     }
 
     /// The first rows to test on, as many as there are up to `most`.

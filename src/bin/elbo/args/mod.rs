@@ -5,20 +5,24 @@ mod data;
 mod model;
 mod objective;
 mod optimiser;
+mod train;
 mod values;
 
 pub use data::{Augment, Course, Input, Model, Shape, TrainingData};
 pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
 pub use optimiser::Descent;
+pub use train::{Keep, Train};
 pub use values::PictureOrArray;
 
 use crate::failure::{Failure, Result};
+use crate::settings;
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use elbo::Compute;
 use elbo::simd::InstructionSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use values::{MAX_WIDTH, array_name, count, seed};
 
@@ -59,10 +63,16 @@ impl Machine {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a model and leave it in a folder with its history and pictures
-    #[command(after_help = "\
+    #[command(
+        args_override_self = true,
+        after_help = "\
 Without --data it trains on an embedded sample of MNIST (5,000 images; the test takes 1,000 others). \
-The folder then holds model.safetensors, history.csv, samples.png, reconstructions.png \
-(inputs above outputs) and loss.png.
+The folder then holds model.safetensors, history.csv and history.jsonl (a line for each epoch), run.toml \
+(the options of the run), samples.png, reconstructions.png (inputs above outputs) and loss.png.
+
+A long run can be interrupted: Ctrl-C finishes the step, writes a checkpoint and says how to go on; with \
+--checkpoint-every a run that is killed loses no more than that. Resumed, it comes to the same bits as if \
+nothing had happened.
 
 Examples:
   elbo train
@@ -79,11 +89,16 @@ Examples:
   elbo train --importance-samples 5 --estimator dreg --augment binarise
   elbo train --optimiser adamw --weight-decay 0.01 --schedule cosine --warm-up 100 --clip-norm 5
   elbo train --conditional --latent 5 --hidden 256 --batch 32 --epochs 30
+  elbo train --epochs 500 --patience 20 --checkpoint-every 10epochs --out long
+  elbo train --resume long
+  elbo train --preset beta-vae --beta 2
+  elbo train --config long/run.toml --seed 2 --out second
 
 At the end it warns of two ways in which a run goes wrong. Posterior collapse: most latent dimensions \
 carry less than 0.01 nats of the test data. Reconstruction drowns the KL: over the first 1,000 test rows, \
 the aggregate posterior of an active latent dimension is on average more than 0.8 nats from the prior, so \
-that codes drawn from the prior are not such as the decoder has learned.")]
+that codes drawn from the prior are not such as the decoder has learned."
+    )]
     Train(Box<Train>),
 
     /// Measure a model's loss on a data set
@@ -147,48 +162,6 @@ Examples:
   elbo bench --filter 'product/784-400 input gradient'
   elbo bench --json --simd v3 > v3.jsonl")]
     Bench(Bench),
-}
-
-#[derive(Debug, Args)]
-pub struct Train {
-    #[command(flatten)]
-    pub data: TrainingData,
-
-    #[command(flatten)]
-    pub model: Architecture,
-
-    #[command(flatten)]
-    pub output: Output,
-
-    #[command(flatten)]
-    pub weight: Weight,
-
-    #[command(flatten)]
-    pub importance: Importance,
-
-    #[command(flatten)]
-    pub course: Course,
-
-    #[command(flatten)]
-    pub descent: Descent,
-
-    /// Folder for the results; made if it is not there, older results in it are replaced
-    #[arg(long, value_name = "DIR", default_value = "elbo-out", help_heading = "Results")]
-    pub out: PathBuf,
-
-    /// End with one line of JSON: epochs, train_loss, test_loss, test_reconstruction, test_kl (nats
-    /// per example), active_units (latent dimensions whose mean varies over the test data by more than
-    /// 0.01), collapsed_units (those that carry less than 0.01 nats), warnings, images_per_second (in
-    /// training), seconds (of the whole run), model (its path)
-    #[arg(long, help_heading = "Results")]
-    pub json: bool,
-
-    /// No progress bar and no line for each epoch
-    #[arg(long, help_heading = "Results")]
-    pub quiet: bool,
-
-    #[command(flatten)]
-    pub shape: Shape,
 }
 
 #[derive(Debug, Args)]
@@ -307,7 +280,9 @@ fn label(text: &str) -> std::result::Result<usize, &'static str> {
 
 /// Reads the command line. `None` if it asked for help or the version, which are then printed.
 pub fn parse() -> Result<Option<Cli>> {
-    let error = match Cli::try_parse() {
+    let command = Cli::command();
+    let expanded = settings::expand(std::env::args_os().collect(), &command)?;
+    let error = match matched(command, &expanded.arguments) {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
@@ -316,13 +291,34 @@ pub fn parse() -> Result<Option<Cli>> {
             crate::output::say(error.render().to_string().trim_end())?;
             Ok(None)
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::Usage(
-            "expected a command: train, eval, sample, reconstruct, encode or bench; \
-                `elbo --help` says more"
-                .to_owned(),
-        )),
-        _ => Err(Failure::Usage(one_line(&error.render().to_string()))),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let command = Cli::command();
+            let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+            Err(Failure::Usage(format!(
+                "expected a command: {}; `elbo --help` says more",
+                names.join(", ")
+            )))
+        }
+        _ => {
+            let message = one_line(&error.render().to_string());
+            let origin = expanded.origin(&message).map(|origin| format!("{origin}: "));
+            Err(Failure::Usage(format!("{}{message}", origin.unwrap_or_default())))
+        }
     }
+}
+
+fn matched(
+    command: clap::Command,
+    arguments: &[OsString],
+) -> std::result::Result<Cli, clap::Error> {
+    let matches = command.clone().try_get_matches_from(arguments)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let (Command::Train(train), Some((name, matches))) = (&mut cli.command, matches.subcommand())
+    {
+        let command = command.find_subcommand(name).expect("it was matched");
+        train.settings = settings::effective(command, matches);
+    }
+    Ok(cli)
 }
 
 /// Clap's message without the usage that it repeats, in one line.
@@ -347,7 +343,6 @@ fn one_line(message: &str) -> String {
 mod tests {
     use super::values::HeightWidth;
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -78,7 +78,7 @@ pub struct Descent {
 
     /// Of the schedule plateau: epochs without a lower test loss that are forgiven [default: 5]
     #[arg(long, value_name = "EPOCHS", value_parser = count(1_000_000), allow_negative_numbers = true)]
-    pub patience: Option<usize>,
+    pub decay_patience: Option<usize>,
 
     /// Batches whose gradients are added up for one step
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1_000_000),
@@ -152,7 +152,7 @@ impl Descent {
             self.decay_factor.is_some(),
             self.decay_over.is_some(),
             self.decay_floor.is_some(),
-            self.patience.is_some(),
+            self.decay_patience.is_some(),
         ];
         let falls = is(Name::Step) || is(Name::Plateau);
         only_with(every && !is(Name::Step), "--decay-every", "--schedule step", &here)?;
@@ -160,7 +160,7 @@ impl Descent {
         only_with(factor && !falls, "--decay-factor", both, &here)?;
         only_with(over && !is(Name::Cosine), "--decay-over", "--schedule cosine", &here)?;
         only_with(floor && !is(Name::Cosine), "--decay-floor", "--schedule cosine", &here)?;
-        only_with(patience && !is(Name::Plateau), "--patience", "--schedule plateau", &here)?;
+        only_with(patience && !is(Name::Plateau), "--decay-patience", "--schedule plateau", &here)?;
         let factor = self.decay_factor.unwrap_or(0.5);
         let decay = match self.schedule {
             Name::Constant => Decay::Constant,
@@ -169,7 +169,9 @@ impl Descent {
                 over: self.decay_over.unwrap_or(Span::Epochs(epochs as u64)),
                 floor: self.decay_floor.unwrap_or(0.0),
             },
-            Name::Plateau => Decay::Plateau { patience: self.patience.unwrap_or(5) as u64, factor },
+            Name::Plateau => {
+                Decay::Plateau { patience: self.decay_patience.unwrap_or(5) as u64, factor }
+            }
         };
         Ok(LearningRateSchedule { warm_up: self.warm_up, decay })
     }

@@ -1,0 +1,253 @@
+//! The epochs of a run: steps, tests, checkpoints, and when to stop.
+
+use super::checkpoint::{self, State};
+use super::log::Log;
+use super::progress::Progress;
+use super::results::{HISTORY_LINES, MODEL, RUN};
+use super::{interrupt, steps_of_an_epoch};
+use crate::args::{self, Keep};
+use crate::diagnosis;
+use crate::failure::{Failure, Result};
+use crate::history::{self, Epoch, thousands};
+use crate::notes::DataNotes;
+use crate::output::{Folder, say, write_file};
+use crate::part::Part;
+use crate::sets::Sets;
+use elbo::optim::Span;
+use elbo::train::{Options, Trainer};
+use elbo::vae::{Evaluation, EvaluationOptions, Objective, Vae};
+use elbo::{Compute, Dataset};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// A run on its way.
+pub struct Course<'a> {
+    pub args: &'a args::Train,
+    pub sets: &'a Sets,
+    pub compute: &'a Compute,
+    pub folder: &'a Folder,
+    pub trainer: Trainer,
+    pub state: State,
+}
+
+/// A run at its end.
+pub struct Outcome {
+    /// The model that is kept.
+    pub vae: Vae,
+    /// The epoch after which it was as it is, counted from 1.
+    pub epoch: usize,
+    pub objective: Objective,
+    /// All epochs, those after the model's included.
+    pub history: Vec<Epoch>,
+    pub tested: Evaluation,
+    pub warnings: Vec<String>,
+    /// Training images over training time, over all epochs.
+    pub images_per_second: f64,
+    pub settings: String,
+}
+
+impl Outcome {
+    /// The losses after the model's epoch.
+    pub fn kept(&self) -> &Epoch {
+        &self.history[self.epoch - 1]
+    }
+}
+
+/// Why the steps of an epoch have stopped.
+enum Pause {
+    EpochOver,
+    CheckpointDue,
+    Interrupted,
+}
+
+impl Course<'_> {
+    pub fn run(mut self, train: &Part<'_>) -> Result<Outcome> {
+        let rows = train.row_count();
+        let stopping = &self.args.stopping;
+        let epochs = self.args.course.epochs;
+        let an_epoch = steps_of_an_epoch(self.trainer.options(), rows);
+        let (all, done) = (an_epoch * epochs as u64, self.trainer.steps());
+        let mut progress = Progress::new(all, done, epochs, self.args.quiet);
+        let mut log = Log::new(self.folder.join(HISTORY_LINES));
+        let mut best = self.best_so_far()?;
+        if stopping.checkpoint_every.is_some() && stopping.resume.is_none() {
+            self.checkpoint(best.as_ref())?;
+        }
+        while self.state.history.len() < epochs && !self.out_of_patience() {
+            match self.steps(train, &mut progress)? {
+                Pause::CheckpointDue => self.checkpoint(best.as_ref())?,
+                Pause::Interrupted => return Err(self.interrupted(best.as_ref())?),
+                Pause::EpochOver => {
+                    let epoch = self.end_of_epoch(rows)?;
+                    if stopping.keep() == Keep::Best && self.best_epoch() == Some(epoch.epoch) {
+                        best = Some((epoch.epoch, self.trainer.vae().clone()));
+                    }
+                    log.write(&self.state.history)?;
+                    if !self.args.quiet {
+                        progress.suspend(|| say(&line(&epoch, epochs)))?;
+                    }
+                    if interrupt::requested() {
+                        return Err(self.interrupted(best.as_ref())?);
+                    }
+                    if let Some(Span::Epochs(every)) = stopping.checkpoint_every
+                        && (epoch.epoch as u64).is_multiple_of(every)
+                    {
+                        self.checkpoint(best.as_ref())?;
+                    }
+                }
+            }
+        }
+        drop(progress);
+        self.outcome(best, rows)
+    }
+
+    /// Steps until there is something else to do.
+    fn steps(&mut self, train: &Part<'_>, progress: &mut Progress) -> Result<Pause> {
+        let every = match self.args.stopping.checkpoint_every {
+            Some(Span::Steps(steps)) => Some(steps),
+            _ => None,
+        };
+        let before = Duration::from_secs_f64(self.state.epoch_seconds);
+        let (trainer, began) = (&mut self.trainer, Instant::now());
+        let pause = self.compute.install(|| -> Result<Pause> {
+            while let Some(step) = trainer.step(train)? {
+                progress.step(&step, || (trainer.epoch_so_far(), before + began.elapsed()));
+                if interrupt::requested() {
+                    return Ok(Pause::Interrupted);
+                }
+                if every.is_some_and(|every| step.step.is_multiple_of(every)) {
+                    return Ok(Pause::CheckpointDue);
+                }
+            }
+            Ok(Pause::EpochOver)
+        });
+        self.state.epoch_seconds += began.elapsed().as_secs_f64();
+        pause
+    }
+
+    /// Tests, and notes what the epoch came to.
+    fn end_of_epoch(&mut self, rows: usize) -> Result<Epoch> {
+        let time = std::mem::take(&mut self.state.epoch_seconds);
+        self.state.training_seconds += time;
+        let tested = self.test(self.trainer.vae())?;
+        self.trainer.observe(tested.loss);
+        let trained = self.trainer.epoch_so_far();
+        let epoch = Epoch {
+            epoch: self.state.history.len() + 1,
+            train_loss: trained.loss,
+            train_reconstruction: trained.reconstruction,
+            train_kl: trained.kl,
+            test_loss: tested.loss,
+            test_reconstruction: tested.reconstruction,
+            test_kl: tested.kl,
+            test_active_units: tested.active_units(),
+            beta: trained.beta,
+            learning_rate: trained.learning_rate,
+            images_per_second: rate(rows, time),
+        };
+        self.state.history.push(epoch.clone());
+        Ok(epoch)
+    }
+
+    fn testing(&self) -> EvaluationOptions {
+        let Options { objective, augmentation, seed, .. } = *self.trainer.options();
+        EvaluationOptions { objective, augmentation, seed }
+    }
+
+    fn test(&self, vae: &Vae) -> Result<Evaluation> {
+        Ok(vae.evaluate(self.compute, &self.sets.test_part(), &self.testing())?)
+    }
+
+    /// The epoch of the lowest test loss, the first of several.
+    fn best_epoch(&self) -> Option<usize> {
+        history::best(&self.state.history).map(|epoch| epoch.epoch)
+    }
+
+    fn out_of_patience(&self) -> bool {
+        let since = |best| self.state.history.len() - best;
+        let (patience, best) = (self.args.stopping.patience, self.best_epoch());
+        patience.zip(best).is_some_and(|(patience, best)| since(best) >= patience)
+    }
+
+    /// The best model of a run that is resumed, and its epoch. Its file may be ahead of the checkpoint:
+    /// then the run comes by that epoch again, with the same bits.
+    fn best_so_far(&self) -> Result<Option<(usize, Vae)>> {
+        if self.args.stopping.keep() == Keep::Last || self.state.history.is_empty() {
+            return Ok(None);
+        }
+        let (vae, notes) = Vae::load_with::<BestNotes>(self.folder.join(MODEL))?;
+        let epoch = notes.map_or(0, |notes| notes.best_epoch);
+        Ok(Some((epoch, vae)))
+    }
+
+    /// Writes what the run needs to go on from here.
+    fn checkpoint(&self, best: Option<&(usize, Vae)>) -> Result<()> {
+        let data = self.sets.notes();
+        if let Some((epoch, vae)) = best {
+            let notes = BestNotes { data: data.clone(), best_epoch: *epoch };
+            vae.save_with(self.folder.join(MODEL), &notes)?;
+        }
+        write_file(&self.folder.join(RUN), |file| file.write_all(self.state.settings.as_bytes()))?;
+        checkpoint::write(self.folder, &self.trainer, &self.state, &data)
+    }
+
+    fn interrupted(&self, best: Option<&(usize, Vae)>) -> Result<Failure> {
+        self.checkpoint(best)?;
+        Ok(Failure::Interrupted(format!(
+            "interrupted after step {} ({} of {} epochs done); go on with: elbo train --resume {}",
+            thousands(self.trainer.steps() as f64),
+            self.state.history.len(),
+            self.args.course.epochs,
+            self.args.out.display()
+        )))
+    }
+
+    fn outcome(self, best: Option<(usize, Vae)>, rows: usize) -> Result<Outcome> {
+        let testing = self.testing();
+        let last = self.state.history.len();
+        let (epoch, vae) = match best {
+            Some((epoch, vae)) => (epoch, vae),
+            None => (last, self.trainer.vae().clone()),
+        };
+        let tested = self.test(&vae)?;
+        let seen = self.sets.test_data().part(self.sets.first_of_test(diagnosis::ROWS));
+        let parts = vae.decompose(self.compute, &seen, &testing)?;
+        let State { history, training_seconds, settings, .. } = self.state;
+        Ok(Outcome {
+            warnings: diagnosis::warnings(&tested, &parts),
+            vae,
+            epoch,
+            objective: testing.objective,
+            tested,
+            images_per_second: rate(rows * last, training_seconds),
+            history,
+            settings,
+        })
+    }
+}
+
+/// Notes in the model file of a run that is not over: it may be used already.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct BestNotes {
+    data: DataNotes,
+    best_epoch: usize,
+}
+
+/// Rows a second, to a tenth.
+fn rate(rows: usize, seconds: f64) -> f64 {
+    (10.0 * rows as f64 / seconds.max(1e-9)).round() / 10.0
+}
+
+fn line(epoch: &Epoch, epochs: usize) -> String {
+    format!(
+        "epoch {:>width$}/{epochs}: loss {:.2} in training, {:.2} in the test \
+         (reconstruction {:.2}, KL {:.2}), {} images/s",
+        epoch.epoch,
+        epoch.train_loss,
+        epoch.test_loss,
+        epoch.test_reconstruction,
+        epoch.test_kl,
+        thousands(epoch.images_per_second),
+        width = epochs.to_string().len(),
+    )
+}

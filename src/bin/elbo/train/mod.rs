@@ -1,0 +1,107 @@
+//! `elbo train`.
+
+mod checkpoint;
+mod course;
+mod interrupt;
+mod log;
+mod progress;
+mod report;
+mod results;
+
+pub use checkpoint::saved_settings;
+
+use crate::args;
+use crate::failure::Result;
+use crate::history::thousands;
+use crate::output::{Folder, say};
+use crate::sets::Sets;
+use checkpoint::Checkpoint;
+use course::Course;
+use elbo::Compute;
+use elbo::train::{Options, Trainer};
+use elbo::vae::Vae;
+use std::time::Instant;
+
+pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
+    let started = Instant::now();
+    // All that the command line alone can be wrong about, before a file is read.
+    args.data.check()?;
+    let likelihood = args.output.likelihood()?;
+    let mut options = options(args)?;
+    if args.stopping.resume.is_none() {
+        checkpoint::refuse_unfinished(&args.out)?;
+    }
+
+    let sets = Sets::read(&args.data, likelihood, args.course.seed)?;
+    let steps = steps_of_an_epoch(&options, sets.train.len()) * args.course.epochs as u64;
+    options.objective = args.weight.by_steps(options.objective, steps);
+    let features = sets.data.width();
+    let shape = args.shape.of(features, sets.data.image)?;
+    let config = args.model.config(likelihood, features, sets.classes())?;
+    options.validate_for(&config)?;
+    let folder = Folder::prepare(&args.out, &results::FILES)?;
+
+    let trained = sets.train_part();
+    let (trainer, state) = match &args.stopping.resume {
+        None => {
+            let vae = Vae::new(config, args.course.seed);
+            (Trainer::new(vae, options, compute.clone())?, checkpoint::State::new(&sets, args))
+        }
+        Some(_) => {
+            let Checkpoint { trainer, state } = Checkpoint::read(&args.out, compute)?;
+            state.expect_rows(&sets)?;
+            (trainer, state)
+        }
+    };
+    if !args.quiet {
+        say(&headline(&trainer, &sets, compute))?;
+    }
+    interrupt::listen()?;
+    let course = Course { args, sets: &sets, compute, folder: &folder, trainer, state };
+    let outcome = course.run(&trained)?;
+    results::write(&folder, &outcome, &sets, args, shape, compute)?;
+    checkpoint::remove(&folder)?;
+    report::report(&outcome, args, started.elapsed())
+}
+
+fn options(args: &args::Train) -> Result<Options> {
+    let epochs = args.course.epochs;
+    let options = Options {
+        batch: args.course.batch,
+        objective: args.weight.objective(Some(&args.importance))?,
+        optimiser: args.descent.optimiser()?,
+        seed: args.course.seed,
+        accumulate: args.descent.accumulate,
+        clip: args.descent.clip()?,
+        schedule: args.descent.schedule(epochs)?,
+        augmentation: args.data.augment.augment,
+    };
+    options.validate()?;
+    Ok(options)
+}
+
+fn steps_of_an_epoch(options: &Options, rows: usize) -> u64 {
+    rows.div_ceil(options.batch.saturating_mul(options.accumulate)) as u64
+}
+
+fn headline(trainer: &Trainer, sets: &Sets, compute: &Compute) -> String {
+    let config = trainer.vae().config();
+    let conditions = match config.conditions() {
+        0 => String::new(),
+        classes => format!(", {classes} classes"),
+    };
+    let resumed = match trainer.steps() {
+        0 => String::new(),
+        steps => format!(", from step {} on", thousands(steps as f64 + 1.0)),
+    };
+    format!(
+        "{config} ({} parameters{conditions}), {} rows to train on, {} to test, {} on {} \
+         thread{}{resumed}",
+        thousands(config.parameters() as f64),
+        thousands(sets.train.len() as f64),
+        thousands(sets.test.len() as f64),
+        compute.simd(),
+        compute.threads(),
+        if compute.threads() == 1 { "" } else { "s" },
+    )
+}
