@@ -159,6 +159,12 @@ impl Data {
         Some(conditions)
     }
 
+    /// The name of each row's class, where there are labels.
+    pub fn label_names(&self) -> Option<Vec<String>> {
+        let labels = self.labels.as_ref()?;
+        Some(labels.of_rows.iter().map(ToString::to_string).collect())
+    }
+
     /// Gives each row its class.
     pub fn label(&mut self, labels: Labels) -> Result<()> {
         if labels.of_rows.len() != self.len() {

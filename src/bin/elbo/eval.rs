@@ -17,7 +17,7 @@ pub fn run(args: &args::Eval, compute: &Compute) -> Result<()> {
     let objective = args.weight.objective(None)?;
     let augmentation = args.augment.augment;
     args.augment.check(args.input.signed)?;
-    let (vae, data) = args.input.open(augmentation)?;
+    let (vae, _, data) = args.input.open(augmentation)?;
     Options { objective, augmentation, ..Options::default() }.validate_for(vae.config())?;
     let options = EvaluationOptions { objective, augmentation, seed: args.seed };
     let rows = data.part(0..data.len());

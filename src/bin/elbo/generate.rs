@@ -88,7 +88,7 @@ pub fn reconstructions(
 }
 
 pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
-    let (vae, data) = args.input.open(Augmentation::None)?;
+    let (vae, _, data) = args.input.open(Augmentation::None)?;
     let shape = args.shape.of(data.width(), data.image)?;
     match &args.out {
         PictureOrArray::Array(path) => {
@@ -116,7 +116,7 @@ pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
 }
 
 pub fn encode(args: &args::Encode, compute: &Compute) -> Result<()> {
-    let (vae, data) = args.input.open(Augmentation::None)?;
+    let (vae, _, data) = args.input.open(Augmentation::None)?;
     let width = 2 * vae.config().latent();
     let codes = by_pieces(&data, data.len(), width, |inputs, conditions| {
         let code = match conditions {

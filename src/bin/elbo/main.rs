@@ -11,6 +11,7 @@ mod failure;
 mod generate;
 mod history;
 mod idx;
+mod inspect;
 mod labels;
 mod model;
 mod notes;
@@ -20,6 +21,7 @@ mod part;
 mod pictures;
 mod quantiles;
 mod range;
+mod score;
 mod sets;
 mod settings;
 mod stream;
@@ -48,6 +50,8 @@ fn run() -> failure::Result<()> {
     match &cli.command {
         Command::Train(args) => train::run(args, &compute),
         Command::Eval(args) => eval::run(args, &compute),
+        Command::Score(args) => score::run(args, &compute),
+        Command::Inspect(args) => inspect::run(args),
         Command::Sample(args) => generate::sample(args, &compute),
         Command::Reconstruct(args) => generate::reconstruct(args, &compute),
         Command::Encode(args) => generate::encode(args, &compute),

@@ -8,27 +8,32 @@ use crate::notes::Notes;
 use crate::range::{self, Chosen};
 use elbo::Augmentation;
 use elbo::vae::{Likelihood, Vae};
+use std::path::Path;
+
+/// The model in a file, and the tool's notes about it; empty ones if it comes from elsewhere.
+pub fn open(path: &Path) -> Result<(Vae, Notes)> {
+    let opened = Vae::load_with::<Notes>(path);
+    opened.map(|(vae, notes)| (vae, notes.unwrap_or_default())).map_err(|error| {
+        let expected = "expected a model.safetensors that `elbo train` wrote";
+        Failure::Run(match error {
+            elbo::Error::Io { path, source } => {
+                format!("{}: cannot read: {source}; {expected}", path.display())
+            }
+            error => format!("{error}; {expected}"),
+        })
+    })
+}
 
 impl Model {
-    /// The model, and the tool's notes about it; empty ones if it comes from elsewhere.
     pub fn open(&self) -> Result<(Vae, Notes)> {
-        let opened = Vae::load_with::<Notes>(&self.model);
-        opened.map(|(vae, notes)| (vae, notes.unwrap_or_default())).map_err(|error| {
-            let expected = "expected a model.safetensors that `elbo train` wrote";
-            Failure::Run(match error {
-                elbo::Error::Io { path, source } => {
-                    format!("{}: cannot read: {source}; {expected}", path.display())
-                }
-                error => format!("{error}; {expected}"),
-            })
-        })
+        open(&self.model)
     }
 }
 
 impl Input {
-    /// The model, and data of its width, its range and its conditions.
-    pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Data)> {
-        let (vae, _) = self.model.open()?;
+    /// The model, its notes, and data of its width, its range and its conditions.
+    pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Notes, Data)> {
+        let (vae, notes) = self.model.open()?;
         let config = vae.config();
         let mut data = Data::read(&self.data)?;
         data.signed = self.signed;
@@ -50,7 +55,7 @@ impl Input {
             }
             (Some(path), classes) => data.label(labels::read(path)?.of_classes(classes)?)?,
         }
-        Ok((vae, data))
+        Ok((vae, notes, data))
     }
 }
 

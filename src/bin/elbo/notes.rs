@@ -28,6 +28,29 @@ pub struct DataNotes {
     pub classes: Vec<String>,
 }
 
+impl DataNotes {
+    /// In a line.
+    pub fn describe(&self, features: usize) -> String {
+        let mut parts = vec![match (&self.image, self.columns.is_empty()) {
+            (Some(ImageShape { height, width, channels: 1 }), _) => {
+                format!("grey images of {height} × {width}")
+            }
+            (Some(ImageShape { height, width, .. }), _) => {
+                format!("colour images of {height} × {width}")
+            }
+            (None, true) => format!("{features} features"),
+            (None, false) => format!("{features} columns: {}", self.columns.join(", ")),
+        }];
+        if self.signed {
+            parts.push("mapped to [-1, 1]".to_owned());
+        }
+        if !self.classes.is_empty() {
+            parts.push(format!("classes {}", self.classes.join(", ")));
+        }
+        parts.join("; ")
+    }
+}
+
 /// The shape of an image: rows of pixels, a pixel's channels side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageShape {

@@ -2,18 +2,22 @@
 
 mod choice;
 mod data;
+mod inspect;
 mod model;
 mod objective;
 mod optimiser;
+mod score;
 mod train;
 mod values;
 
 pub use data::{Augment, Course, Input, Model, Shape, TrainingData};
+pub use inspect::Inspect;
 pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
 pub use optimiser::Descent;
+pub use score::Score;
 pub use train::{Keep, Train};
-pub use values::PictureOrArray;
+pub use values::{PictureOrArray, TableOrArray};
 
 use crate::failure::{Failure, Result};
 use crate::settings;
@@ -115,6 +119,30 @@ Examples:
 --importance-samples 5000
   elbo eval --model m.safetensors --data digits.gz --labels labels.gz --total-correlation --beta 6")]
     Eval(Box<Eval>),
+
+    /// Score each row of a data set: how well the model knows it
+    #[command(after_help = "\
+A row's columns, in nats: reconstruction, -ln p(x|z) with the decoder at the mean of the row's latent code; \
+kl, the divergence of the code from the prior; negative_elbo, their sum: the larger, the more unusual the \
+row. They are a function of the row and of the model alone. The threshold of --flag-above is a quantile of \
+the negative_elbo of the rows that the model was trained on, which the model file holds (of at most \
+262,144 of them). Rows are counted from 0; labels, where the data have some, are the last column.
+
+Examples:
+  elbo score --model elbo-out/model.safetensors --data table.csv --out scores.csv
+  elbo score --model elbo-out/model.safetensors --data new.csv --flag-above 0.99 --out scores.csv
+  elbo score --model elbo-out/model.safetensors --data new.npy --importance-samples 500 --out scores.npy")]
+    Score(Score),
+
+    /// Show what is in a model file
+    #[command(after_help = "\
+Layers and parameters, likelihood and prior, how the data were read, how training went, and the KL \
+divergence of each latent dimension over the test data. A file from elsewhere has no more than the layers.
+
+Examples:
+  elbo inspect elbo-out/model.safetensors
+  elbo inspect elbo-out/model.safetensors --json")]
+    Inspect(Inspect),
 
     /// Draw examples from a model
     #[command(after_help = "\

@@ -176,6 +176,27 @@ impl FromStr for PictureOrArray {
     }
 }
 
+/// What the name of an output file says about its contents, where these are columns.
+#[derive(Clone, Debug)]
+pub enum TableOrArray {
+    Table(PathBuf),
+    Array(PathBuf),
+}
+
+impl FromStr for TableOrArray {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = PathBuf::from(text);
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        match extension.as_deref() {
+            Some("csv") => Ok(Self::Table(path)),
+            Some("npy") => Ok(Self::Array(path)),
+            _ => Err("expected a name that ends in .csv or .npy"),
+        }
+    }
+}
+
 /// The name of a `.npy` file.
 pub fn array_name(text: &str) -> Result<PathBuf, &'static str> {
     match text.parse() {
