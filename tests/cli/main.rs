@@ -5,9 +5,12 @@ mod conditional;
 mod diagnosis;
 mod evaluation;
 mod families;
+mod long_runs;
 mod ranges;
 mod refusals;
+mod score;
 mod scratch;
+mod settings;
 
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, arr2};
 use ndarray_npy::write_npy;
@@ -31,7 +34,15 @@ fn training_leaves_all_its_files_and_says_where() {
     assert!(lines[4].starts_with("in model: model.safetensors, history.csv"));
     assert_eq!(
         scratch.names_in("model"),
-        ["history.csv", "loss.png", "model.safetensors", "reconstructions.png", "samples.png"]
+        [
+            "history.csv",
+            "history.jsonl",
+            "loss.png",
+            "model.safetensors",
+            "reconstructions.png",
+            "run.toml",
+            "samples.png"
+        ]
     );
 
     let history = fs::read_to_string(scratch.path("model/history.csv")).unwrap();
@@ -68,6 +79,7 @@ fn json_is_one_object_that_agrees_with_history_and_evaluation() {
     let report = last_line(&stdout);
     let keys = [
         "epochs",
+        "model_epoch",
         "train_loss",
         "test_loss",
         "test_reconstruction",

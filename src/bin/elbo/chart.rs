@@ -181,7 +181,7 @@ mod tests {
                 test_active_units: 20,
                 beta: 1.0,
                 learning_rate: 1e-3,
-                images_per_second: 1e5,
+                images_per_second: None,
             }
         };
         (1..=epochs).map(epoch).collect()

@@ -23,13 +23,20 @@ pub struct Epoch {
     pub beta: f32,
     /// As it was for the last step.
     pub learning_rate: f64,
-    /// Training images over training time, the test not counted.
-    pub images_per_second: f64,
+    /// Training images over training time, the test not counted; `None` in a model file, whose bytes
+    /// depend on no clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_per_second: Option<f64>,
 }
 
 /// The epoch of the lowest test loss, the first of several.
 pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
     epochs.iter().min_by(|a, b| a.test_loss.total_cmp(&b.test_loss))
+}
+
+/// The epochs without the time they took.
+pub fn timeless(epochs: &[Epoch]) -> Vec<Epoch> {
+    epochs.iter().map(|epoch| Epoch { images_per_second: None, ..epoch.clone() }).collect()
 }
 
 /// Writes the epochs as CSV, a header first.
@@ -72,7 +79,7 @@ mod tests {
             test_active_units: 7,
             beta: 0.1,
             learning_rate: 0.001,
-            images_per_second: 1000.0,
+            images_per_second: Some(1000.0),
         };
         let mut file = Vec::new();
         write_csv(&[epoch], &mut file).unwrap();

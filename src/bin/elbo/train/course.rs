@@ -143,7 +143,7 @@ impl Course<'_> {
             test_active_units: tested.active_units(),
             beta: trained.beta,
             learning_rate: trained.learning_rate,
-            images_per_second: rate(rows, time),
+            images_per_second: Some(rate(rows, time)),
         };
         self.state.history.push(epoch.clone());
         Ok(epoch)
@@ -247,7 +247,7 @@ fn line(epoch: &Epoch, epochs: usize) -> String {
         epoch.test_loss,
         epoch.test_reconstruction,
         epoch.test_kl,
-        thousands(epoch.images_per_second),
+        thousands(epoch.images_per_second.unwrap_or(f64::NAN)),
         width = epochs.to_string().len(),
     )
 }

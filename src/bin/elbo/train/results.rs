@@ -84,7 +84,7 @@ fn notes(outcome: &Outcome, sets: &Sets, args: &args::Train, compute: &Compute) 
         seed: args.course.seed,
         rows: train.row_count(),
         epoch: outcome.epoch,
-        history: outcome.history.clone(),
+        history: history::timeless(&outcome.history),
         kl_per_dimension: outcome.tested.kl_per_dimension.clone(),
         mu_variance: outcome.tested.mu_variance.clone(),
         scores,

@@ -1,0 +1,95 @@
+//! `elbo score` and `elbo inspect`.
+
+use crate::scratch::{Scratch, last_line};
+use ndarray::{Array2, Axis};
+use ndarray_npy::read_npy;
+use std::fs;
+
+const SCORE: &str = "score --model model/model.safetensors --data test.idx";
+
+fn table(text: &str) -> (Vec<String>, Vec<Vec<f64>>) {
+    let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    (names, lines.map(|row| row.iter().map(|cell| cell.parse().unwrap()).collect()).collect())
+}
+
+#[test]
+fn every_row_has_its_score_and_those_above_the_quantile_a_flag() {
+    let scratch = Scratch::with_model("score");
+    let (names, rows) = table(&scratch.succeeds(SCORE));
+    assert_eq!(names, ["row", "reconstruction", "kl", "negative_elbo"]);
+    assert_eq!(rows.len(), 40);
+    for (i, row) in rows.iter().enumerate() {
+        assert_eq!(row[0], i as f64);
+        assert!(row[1] > 0.0 && row[2] > 0.0 && (row[1] + row[2] - row[3]).abs() < 1e-9);
+    }
+    // The same again on other threads and registers.
+    let again = scratch.succeeds(&format!("{SCORE} --threads 1 --simd scalar"));
+    assert_eq!(table(&again).1, rows);
+
+    let line = format!("{SCORE} --flag-above 0.9 --importance-samples 20");
+    let said = scratch.succeeds(&format!("{line} --out scores.csv"));
+    let (names, scored) = table(&fs::read_to_string(scratch.path("scores.csv")).unwrap());
+    assert_eq!(
+        names,
+        ["row", "reconstruction", "kl", "negative_elbo", "negative_bound", "flagged"]
+    );
+    let flagged: Vec<&Vec<f64>> = scored.iter().filter(|row| row[5] == 1.0).collect();
+    let least = flagged.iter().map(|row| row[3]).fold(f64::INFINITY, f64::min);
+    assert!(scored.iter().all(|row| (row[5] == 1.0) == (row[3] >= least)), "{scored:?}");
+    assert!(said.starts_with(&format!("{} of 40 rows flagged, above ", flagged.len())), "{said}");
+    // The threshold is that of the training rows: a tenth of them is above it.
+    let (_, own) = table(
+        &scratch
+            .succeeds("score --model model/model.safetensors --data train.idx --flag-above 0.9"),
+    );
+    assert_eq!(own.iter().filter(|row| row[4] == 1.0).count(), 15);
+
+    scratch.succeeds(&format!("{line} --out scores.npy"));
+    let array: Array2<f64> = read_npy(scratch.path("scores.npy")).unwrap();
+    assert_eq!(array.dim(), (40, 5));
+    for (array, row) in array.axis_iter(Axis(0)).zip(&scored) {
+        assert_eq!(array.to_vec(), row[1..]);
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_is_refused() {
+    let scratch = Scratch::with_labels("unscored");
+    let train = "train --data signed.npy --hidden 8 --latent 2 --epochs 1 --quiet --out o --likelihood \
+                 gaussian --variance optimal";
+    scratch.succeeds(train);
+    let score = "score --model o/model.safetensors --data signed.npy";
+    let message = scratch.fails(2, score);
+    assert!(message.starts_with("--variance: expected a fixed or learned one"), "{message}");
+    let message = scratch.fails(1, &format!("{score} --flag-above 0.9"));
+    assert!(message.contains("holds no scores of training rows"), "{message}");
+    for wrong in ["--flag-above 1", "--flag-above 0", "--out x.txt", "--importance-samples 0"] {
+        scratch.fails(2, &format!("{score} {wrong}"));
+    }
+}
+
+#[test]
+fn a_model_file_says_what_is_in_it() {
+    let scratch = Scratch::with_model("inspect");
+    let text = scratch.succeeds("inspect model/model.safetensors");
+    for part in [
+        "Model: 30-16-9-3-9-16-30, ",
+        "encoder.0",
+        "30 → 16",
+        "activation relu, likelihood bernoulli, prior N(0, 1²)",
+        "Training: 150 rows, 2 epochs, β = 1, seed 1",
+        "negative ELBO of the training rows: median ",
+        "KL per latent dimension",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert!(text.contains('█') && text.lines().count() > 15, "{text}");
+    let json = last_line(&scratch.succeeds("inspect model/model.safetensors --json"));
+    assert_eq!(json["config"]["latent"], 3);
+    assert_eq!(json["layers"][0]["shape"], serde_json::json!([30, 16]));
+    assert_eq!(json["training"]["history"].as_array().unwrap().len(), 2);
+    assert_eq!(json["training"]["epoch"], 2);
+    let message = scratch.fails(1, "inspect train.idx");
+    assert!(message.contains("not a whole safetensors file"), "{message}");
+}
