@@ -6,6 +6,7 @@ mod diagnosis;
 mod evaluation;
 mod families;
 mod long_runs;
+mod plot;
 mod ranges;
 mod refusals;
 mod score;

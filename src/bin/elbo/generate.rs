@@ -117,15 +117,20 @@ pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
 
 pub fn encode(args: &args::Encode, compute: &Compute) -> Result<()> {
     let (vae, _, data) = args.input.open(Augmentation::None)?;
-    let width = 2 * vae.config().latent();
-    let codes = by_pieces(&data, data.len(), width, |inputs, conditions| {
-        let code = match conditions {
+    write_array(&args.out, codes(&vae, compute, &data)?.view())
+}
+
+/// μ and logvar of each row, side by side.
+pub fn codes(vae: &Vae, compute: &Compute, data: &Data) -> Result<Array2<f32>> {
+    // Labels of a model without conditions are there to be looked at.
+    let conditional = vae.config().conditions() > 0;
+    by_pieces(data, data.len(), 2 * vae.config().latent(), |inputs, conditions| {
+        let code = match conditions.filter(|_| conditional) {
             None => vae.encode(compute, inputs)?,
             Some(conditions) => vae.encode_given(compute, inputs, conditions)?,
         };
         Ok(concatenate![Axis(1), code.mu, code.logvar])
-    })?;
-    write_array(&args.out, codes.view())
+    })
 }
 
 /// `work` of the first `rows` rows and their conditions, `width` wide.

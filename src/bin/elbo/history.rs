@@ -1,7 +1,9 @@
 //! What each epoch of a training run came to, as a table.
 
+use crate::failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
+use std::path::Path;
 
 /// One epoch. Losses in nats per example; `loss` is what the objective makes of the two terms, in
 /// training with the weights of each step, in the test with those at the end of the annealing.
@@ -40,13 +42,36 @@ pub fn timeless(epochs: &[Epoch]) -> Vec<Epoch> {
 }
 
 /// Writes the epochs as CSV, a header first.
-pub fn write_csv(epochs: &[Epoch], file: &mut impl Write) -> Result<(), csv::Error> {
+pub fn write_csv(epochs: &[Epoch], file: &mut impl Write) -> std::result::Result<(), csv::Error> {
     let mut table = csv::Writer::from_writer(file);
     for epoch in epochs {
         table.serialize(epoch)?;
     }
     table.flush()?;
     Ok(())
+}
+
+/// Reads what [`write_csv`] wrote.
+pub fn read_csv(path: &Path) -> Result<Vec<Epoch>> {
+    let name = path.display();
+    let expected = "expected a history.csv that `elbo train` wrote";
+    let wrong = |error: csv::Error| {
+        let line = error.position().map_or(0, csv::Position::line);
+        let reason = match error.kind() {
+            csv::ErrorKind::Io(error) => format!("cannot read: {error}"),
+            csv::ErrorKind::Deserialize { err, .. } => format!("line {line}: {}", err.kind()),
+            csv::ErrorKind::UnequalLengths { .. } => format!("line {line} is cut short"),
+            _ => "not a table".to_owned(),
+        };
+        Failure::Run(format!("{name}: {reason}; {expected}"))
+    };
+    let mut table = csv::Reader::from_path(path).map_err(wrong)?;
+    let epochs: Vec<Epoch> =
+        table.deserialize().collect::<std::result::Result<_, _>>().map_err(wrong)?;
+    if epochs.is_empty() {
+        return Err(Failure::Run(format!("{name}: no epochs; {expected}")));
+    }
+    Ok(epochs)
 }
 
 /// `1,234,567`.

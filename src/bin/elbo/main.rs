@@ -3,7 +3,6 @@
 
 mod args;
 mod bench;
-mod chart;
 mod data;
 mod diagnosis;
 mod eval;
@@ -19,6 +18,7 @@ mod npy;
 mod output;
 mod part;
 mod pictures;
+mod plot;
 mod quantiles;
 mod range;
 mod score;
@@ -55,6 +55,7 @@ fn run() -> failure::Result<()> {
         Command::Sample(args) => generate::sample(args, &compute),
         Command::Reconstruct(args) => generate::reconstruct(args, &compute),
         Command::Encode(args) => generate::encode(args, &compute),
+        Command::Plot(args) => plot::run(args, &compute),
         Command::Bench(args) => bench::run(args, &compute),
     }
 }

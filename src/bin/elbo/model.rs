@@ -33,6 +33,18 @@ impl Model {
 impl Input {
     /// The model, its notes, and data of its width, its range and its conditions.
     pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Notes, Data)> {
+        let (vae, notes, data) = self.open_labelled(augmentation)?;
+        if data.labels.is_some() && vae.config().conditions() == 0 {
+            return Err(Failure::Usage(
+                "--labels: the model has no conditions; `elbo train --labels` makes one that has"
+                    .to_owned(),
+            ));
+        }
+        Ok((vae, notes, data))
+    }
+
+    /// As [`Self::open`], where labels are of use to a model without conditions too.
+    pub fn open_labelled(&self, augmentation: Augmentation) -> Result<(Vae, Notes, Data)> {
         let (vae, notes) = self.model.open()?;
         let config = vae.config();
         let mut data = Data::read(&self.data)?;
@@ -41,12 +53,7 @@ impl Input {
         range::check(&data, config.likelihood(), augmentation, Chosen::ByModel)?;
         match (&self.labels, config.conditions()) {
             (None, 0) => {}
-            (Some(_), 0) => {
-                return Err(Failure::Usage(
-                    "--labels: the model has no conditions; `elbo train --labels` makes one that has"
-                        .to_owned(),
-                ));
-            }
+            (Some(path), 0) => data.label(labels::read(path)?)?,
             (None, classes) => {
                 return Err(Failure::Usage(format!(
                     "--labels: missing; the model is conditional, with {classes} classes, and wants \

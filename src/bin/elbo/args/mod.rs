@@ -2,19 +2,23 @@
 
 mod choice;
 mod data;
+mod files;
 mod inspect;
 mod model;
 mod objective;
 mod optimiser;
+mod plot;
 mod score;
 mod train;
 mod values;
 
 pub use data::{Augment, Course, Input, Model, Shape, TrainingData};
+pub use files::{Format, Picture};
 pub use inspect::Inspect;
 pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
 pub use optimiser::Descent;
+pub use plot::{Figure, History, Kl, KlPerDimension, Latent, Plot, Roc};
 pub use score::Score;
 pub use train::{Keep, Train};
 pub use values::{PictureOrArray, TableOrArray};
@@ -171,6 +175,18 @@ Example:
   elbo encode --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --out codes.npy
   python3 -c \"import numpy as np; mu, logvar = np.split(np.load('codes.npy'), 2, axis=1)\"")]
     Encode(Encode),
+
+    /// Draw figures: of a run, of a model's codes, of scores, of the KL divergence
+    #[command(after_help = "\
+Each figure is a PNG or an SVG, as the name after --out says; `elbo plot FIGURE --help` says more.
+
+Examples:
+  elbo plot history --run elbo-out --out history.png
+  elbo plot latent --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz \
+--labels t10k-labels-idx1-ubyte.gz --out latent.svg
+  elbo plot roc --scores scores.csv --positive malignant --out roc.png
+  elbo plot kl --out kl.png")]
+    Plot(Plot),
 
     /// Measure the kernels on this machine, each beside what the machine can do at most
     #[command(after_help = "\
@@ -379,12 +395,18 @@ mod tests {
 
     #[test]
     fn every_option_is_documented() {
-        for command in Cli::command().get_subcommands() {
+        fn check(name: &str, command: &clap::Command) {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(after.contains(&format!("elbo {}", command.get_name())), "no example");
+            assert!(after.contains(name), "{name}: no example");
             for option in command.get_arguments() {
-                assert!(option.get_help().is_some(), "{}: {option}", command.get_name());
+                assert!(option.get_help().is_some(), "{name}: {option}");
             }
+            for below in command.get_subcommands() {
+                check(&format!("{name} {}", below.get_name()), below);
+            }
+        }
+        for command in Cli::command().get_subcommands() {
+            check(&format!("elbo {}", command.get_name()), command);
         }
     }
 

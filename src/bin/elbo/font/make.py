@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fontTools import subset
 
-CHARACTERS = "".join(map(chr, range(0x20, 0x7F))) + "−×·β–…"
+# ASCII, the Latin letters of names of columns and classes, Greek and signs of formulas.
+CHARACTERS = "".join(map(chr, [*range(0x20, 0x7F), *range(0xA0, 0x180)])) + "βεμσ−×·–…→≤≥∞‖"
 
 source, here = Path(sys.argv[1]), Path(__file__).parent
 for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"):

@@ -2,7 +2,6 @@
 
 use super::course::Outcome;
 use crate::args;
-use crate::chart;
 use crate::failure::Result;
 use crate::generate;
 use crate::history;
@@ -10,9 +9,9 @@ use crate::model::is_signed;
 use crate::notes::{Notes, TrainingNotes};
 use crate::output::{Folder, Staged};
 use crate::pictures;
+use crate::plot;
 use crate::quantiles::Quantiles;
 use crate::sets::Sets;
-use elbo::vae::{Objective, Penalty};
 use elbo::{Compute, Dataset};
 use std::io::Write;
 
@@ -61,7 +60,8 @@ pub fn write(
     files.add(&csv, |f| history::write_csv(&outcome.history, f))?;
     files.add(&generated, |f| pictures::write_png(&samples, f))?;
     files.add(&reconstructed, |f| pictures::write_png(&reconstructions, f))?;
-    files.add(&drawn, |f| chart::write_png(&outcome.history, title(&outcome.objective), f))?;
+    let chart = plot::History::new(&outcome.history, Some(&outcome.objective));
+    files.add(&drawn, |f| plot::write_png(&chart, f))?;
     files.add(&run, |f| f.write_all(outcome.settings.as_bytes()))?;
     files.commit()
 }
@@ -117,23 +117,5 @@ impl Dataset for Every<'_> {
 
     fn read_condition(&self, row: usize, out: &mut [f32]) {
         self.rows.read_condition(row * self.every, out);
-    }
-}
-
-/// What the loss is, over its chart.
-fn title(objective: &Objective) -> &'static str {
-    match objective.penalty {
-        Penalty::Kl
-            if *objective
-                == Objective { reduction: objective.reduction, ..Objective::default() } =>
-        {
-            "Loss (negative ELBO)"
-        }
-        Penalty::Kl => "Loss (reconstruction + β × KL)",
-        Penalty::FreeBits { .. } => "Loss (with free bits)",
-        Penalty::Capacity { .. } => "Loss (with a capacity)",
-        Penalty::TotalCorrelation { .. } => "Loss (β-TCVAE)",
-        Penalty::Importance { .. } => "Loss (importance-weighted)",
-        _ => "Loss",
     }
 }

@@ -1,0 +1,152 @@
+//! Scores and labels of rows, from a CSV file.
+
+use crate::args;
+use crate::failure::{Failure, Result};
+use crate::labels;
+use std::path::Path;
+
+/// What `elbo score` calls its score.
+const SCORE: &str = "negative_elbo";
+/// Classes that a message names.
+const NAMED: usize = 10;
+
+pub struct Scores {
+    /// The name of each column of scores, and its scores.
+    pub columns: Vec<(String, Vec<f64>)>,
+    /// Which rows are of the positive class.
+    pub positive: Vec<bool>,
+    /// The name of that class.
+    pub class: String,
+}
+
+impl Scores {
+    pub fn read(args: &args::Roc) -> Result<Self> {
+        let path = &args.scores;
+        let names = match &args.score_column[..] {
+            [] => vec![SCORE.to_owned()],
+            names => names.to_vec(),
+        };
+        let table = Table::read(path)?;
+        let columns: Vec<(String, Vec<f64>)> = names
+            .into_iter()
+            .map(|name| {
+                let numbers = table.numbers(table.column("--score-column", &name)?)?;
+                Ok((name, numbers))
+            })
+            .collect::<Result<_>>()?;
+        let classes = match &args.labels {
+            None => table.cells(table.column("--label-column", &args.label_column)?),
+            Some(path) => {
+                let labels = labels::read(path)?;
+                if labels.of_rows.len() != table.rows.len() {
+                    return Err(Failure::Run(format!(
+                        "{}: {} labels; expected {}, one for each row of {}",
+                        labels.name,
+                        labels.of_rows.len(),
+                        table.rows.len(),
+                        table.name
+                    )));
+                }
+                labels.of_rows.iter().map(u32::to_string).collect()
+            }
+        };
+        let class = positive_class(&classes, args.positive.as_deref())?;
+        let positive: Vec<bool> = classes.iter().map(|name| *name == class).collect();
+        if positive.iter().all(|&is| is) {
+            return Err(Failure::Run(format!(
+                "{}: all {} rows are of the class '{class}'; expected rows of another class too",
+                table.name,
+                positive.len()
+            )));
+        }
+        Ok(Self { columns, positive, class })
+    }
+}
+
+/// The class that was asked for, if there is one such, or 1 of 0 and 1.
+fn positive_class(classes: &[String], asked: Option<&str>) -> Result<String> {
+    let mut known: Vec<&str> = classes.iter().map(String::as_str).collect();
+    known.sort_unstable();
+    known.dedup();
+    let list = || {
+        let more = if known.len() > NAMED { ", …" } else { "" };
+        format!("{}{more}", known[..known.len().min(NAMED)].join(", "))
+    };
+    match asked {
+        Some(name) if known.contains(&name) => Ok(name.to_owned()),
+        Some(name) => Err(Failure::Usage(format!(
+            "--positive {name}: no row has this label; there are: {}",
+            list()
+        ))),
+        None if known == ["0", "1"] => Ok("1".to_owned()),
+        None => Err(Failure::Usage(format!(
+            "--positive: missing; which class are high scores to find? There are: {}",
+            list()
+        ))),
+    }
+}
+
+/// A table of text with a header.
+struct Table {
+    name: String,
+    header: Vec<String>,
+    rows: Vec<csv::StringRecord>,
+}
+
+impl Table {
+    fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let wrong = |error: csv::Error| match error.into_kind() {
+            csv::ErrorKind::Io(error) => Failure::Run(format!("{name}: cannot read: {error}")),
+            csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Failure::Run(format!(
+                "{name}: line {}: {len} cells; expected {expected_len}, as the header has",
+                pos.map_or(0, |at| at.line())
+            )),
+            csv::ErrorKind::Utf8 { pos, .. } => Failure::Run(format!(
+                "{name}: line {}: not UTF-8; expected CSV with a header",
+                pos.map_or(0, |at| at.line())
+            )),
+            _ => Failure::Run(format!("{name}: expected CSV with a header")),
+        };
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(wrong)?;
+        let header: Vec<String> =
+            reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
+        let rows = reader.records().collect::<std::result::Result<Vec<_>, _>>().map_err(wrong)?;
+        if rows.is_empty() {
+            return Err(Failure::Run(format!(
+                "{name}: no rows; expected CSV with a header and a row for each score"
+            )));
+        }
+        Ok(Self { name, header, rows })
+    }
+
+    fn column(&self, option: &str, name: &str) -> Result<usize> {
+        self.header.iter().position(|known| known == name).ok_or_else(|| {
+            Failure::Usage(format!(
+                "{option} {name}: {} has no such column; it has: {}",
+                self.name,
+                self.header.join(", ")
+            ))
+        })
+    }
+
+    fn cells(&self, column: usize) -> Vec<String> {
+        self.rows.iter().map(|row| row[column].to_owned()).collect()
+    }
+
+    fn numbers(&self, column: usize) -> Result<Vec<f64>> {
+        let number = |row: &csv::StringRecord| {
+            row[column].parse().ok().filter(|number: &f64| !number.is_nan()).ok_or_else(|| {
+                Failure::Run(format!(
+                    "{}: line {}, column {}: '{}'; expected a number",
+                    self.name,
+                    row.position().map_or(0, csv::Position::line),
+                    self.header[column],
+                    &row[column]
+                ))
+            })
+        };
+        self.rows.iter().map(number).collect()
+    }
+}
