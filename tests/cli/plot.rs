@@ -29,7 +29,9 @@ fn a_history_is_drawn_from_a_run_or_from_its_table() {
     assert!(by_run.contains("Weight of the KL divergence") && !by_run.contains("Learning rate"));
     drawn(&scratch, "plot history --history m/history.csv");
     let by_table = svg(&scratch);
-    assert!(by_table.contains(">\nLoss\n") && by_run.contains(">\nLoss (negative ELBO)\n"));
+    assert!(
+        by_table.contains(">\nLoss\n") && by_run.contains(">\nLoss (reconstruction + β × KL)\n")
+    );
     drawn(&scratch, "plot history --model m/model.safetensors");
     assert_eq!(svg(&scratch), by_run);
 
