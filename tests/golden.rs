@@ -407,30 +407,64 @@ fn classic_network_agrees_with_pytorch() {
 
 #[cfg(feature = "safetensors")]
 #[test]
-fn a_state_dict_of_the_classic_example_gives_pytorchs_reconstructions() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let vae = Vae::load(folder.join("classic_state_dict.safetensors")).expect("a state dict");
-    assert_eq!(vae.config().to_string(), "12-7-2-7-12");
+fn state_dicts_of_others_give_pytorchs_reconstructions() {
+    use elbo::layers::activation::Activation;
+    use elbo::vae::{Likelihood, Naming, Variance};
 
-    let text = std::fs::read_to_string(folder.join("classic_state_dict.json")).expect("committed");
-    let json: Value = serde_json::from_str(&text).expect("JSON");
-    let shape = sizes(&json["x"]["shape"]);
-    let x: Vec<f32> = numbers(&json["x"]["values"]).iter().map(|&v| v as f32).collect();
-    let x = ArrayView2::from_shape((shape[0], shape[1]), &x).expect("[B, D]");
+    // As mapped_state_dict.toml has it.
+    let mapped = Naming::new([
+        ("encoder.0", "enc.0"),
+        ("encoder_norm.0", "enc.1"),
+        ("encoder.1", "enc.3"),
+        ("encoder_norm.1", "enc.4"),
+        ("mu", "to_mean"),
+        ("logvar", "to_logvar"),
+        ("decoder.0", "dec.0"),
+        ("decoder_norm.0", "dec.1"),
+        ("decoder.1", "dec.3"),
+    ])
+    .expect("no name twice")
+    .activation(Activation::Gelu)
+    .likelihood(Likelihood::Gaussian(Variance::Fixed(1.0)));
+    let path = |name: &str, extension: &str| {
+        let file = format!("tests/golden/{name}_state_dict.{extension}");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+    };
+    for (name, naming, known, widths) in [
+        ("classic", Naming::classic(), true, "12-7-2-7-12"),
+        ("pythae", Naming::pythae(), true, "6-512-2-512-6"),
+        ("mapped", mapped, false, "9-7-5-3-8-9"),
+    ] {
+        let vae = Vae::load_as(path(name, "safetensors"), &naming).expect("a state dict");
+        assert_eq!(vae.config().to_string(), widths);
+        let detected = Vae::load(path(name, "safetensors"));
+        assert_eq!(detected.is_ok(), known, "{name}");
+        if let Ok(detected) = detected {
+            assert_eq!(detected.config(), vae.config());
+            assert_eq!(detected.parameters()[..], vae.parameters()[..]);
+        }
 
-    let compute = Compute::serial();
-    let code = vae.encode(&compute, x).expect("the data fit");
-    let reconstruction = vae.reconstruct(&compute, x).expect("the data fit");
-    for (name, found) in
-        [("mu", &code.mu), ("logvar", &code.logvar), ("reconstruction", &reconstruction)]
-    {
-        let of = &json[name];
-        let parts = Parts::Whole(numbers(&of["values"]));
-        let golden = Golden { shape: sizes(&of["shape"]), float32: 0.0, parts };
-        assert_eq!(found.shape(), golden.shape);
-        // Twelve products an output, and a sigmoid of 2 ULP.
-        let distance = golden.distance(found.as_slice().expect("row-major"));
-        assert!(distance < 1e-6, "{name}: {distance:e}");
+        let text = std::fs::read_to_string(path(name, "json")).expect("committed");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        let shape = sizes(&json["x"]["shape"]);
+        let x: Vec<f32> = numbers(&json["x"]["values"]).iter().map(|&v| v as f32).collect();
+        let x = ArrayView2::from_shape((shape[0], shape[1]), &x).expect("[B, D]");
+
+        let compute = Compute::serial();
+        let code = vae.encode(&compute, x).expect("the data fit");
+        let reconstruction = vae.reconstruct(&compute, x).expect("the data fit");
+        for (tensor, found) in
+            [("mu", &code.mu), ("logvar", &code.logvar), ("reconstruction", &reconstruction)]
+        {
+            let of = &json[tensor];
+            let parts = Parts::Whole(numbers(&of["values"]));
+            let golden = Golden { shape: sizes(&of["shape"]), float32: 0.0, parts };
+            assert_eq!(found.shape(), golden.shape);
+            // Chains of up to 512 additions, two layer normalisations, a sigmoid of 2 ULP.
+            let distance = golden.distance(found.as_slice().expect("row-major"));
+            println!("{name} {tensor}: {distance:.1e}");
+            assert!(distance < 1e-6, "{name} {tensor}: {distance:e}");
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 //! A file holds f32 tensors, weights `[out, in]` row-major and biases `[out]`, under the names
 //! `encoder.0.weight`, `encoder.0.bias`, …, `mu.*`, `logvar.*`, `decoder.0.*`, …, the vectors of
 //! [`Parameters::vectors`] under theirs, and the configuration as JSON under the metadata key `elbo`. A file without that key, such as one
-//! saved from PyTorch, is read too: the widths are those of its tensors. So is a state dict of
-//! the classic example (`fc1`, `fc21`, `fc22`, `fc3`, `fc4`).
+//! saved from PyTorch, is read too: the widths are those of its tensors, its names those of this crate
+//! or of a [`Naming`].
 
-use super::{Config, Parameters, Vae};
+use super::{Config, Naming, Parameters, Vae};
 use crate::error::{Error, Result};
 use ndarray::{ArrayView1, ArrayView2};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
@@ -78,8 +78,8 @@ impl Vae {
 
     /// Reads a model from a file that [`Self::save`] wrote, from a checkpoint, or from a state
     /// dict of PyTorch in the safetensors format: of a module with `encoder`, `mu`, `logvar` and
-    /// `decoder` as this crate names them, or of the classic example (`fc1`, `fc21`, `fc22`,
-    /// `fc3`, `fc4`).
+    /// `decoder` as this crate names them, of the classic example ([`Naming::classic`]) or of pythae's
+    /// default networks ([`Naming::pythae`]).
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a whole
@@ -100,6 +100,82 @@ impl Vae {
         let Opened { vae, notes, .. } = file.open::<Nothing, N>()?;
         Ok((vae, notes))
     }
+
+    /// Writes the model as a state dict of another layout, for `safetensors.torch.load_file` and
+    /// `load_state_dict`. What only training knows, such as dropout, is not kept.
+    ///
+    /// # Errors
+    /// [`Error::ModelFile`] if the layout cannot say what the model is, [`Error::Io`] if the file
+    /// cannot be written.
+    pub fn save_as(&self, path: impl AsRef<Path>, naming: &Naming) -> Result<()> {
+        let path = path.as_ref();
+        let refuse = |reason| Error::ModelFile { path: path.to_owned(), reason };
+        naming.express(&self.config).map_err(refuse)?;
+        let mut tensors = stored("", &self.parameters);
+        let own: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
+        naming.expect_use(&own, &self.config).map_err(refuse)?;
+        for tensor in &mut tensors {
+            tensor.name = naming.tensor(&tensor.name).ok_or_else(|| {
+                let (layout, name, config) = (naming.layout, &tensor.name, &self.config);
+                refuse(format!(
+                    "the layout {layout} has no name for `{name}` of the model {config}"
+                ))
+            })?;
+        }
+        write(path, &tensors, None)
+    }
+
+    /// Reads a model from a state dict of this layout. A configuration in the file is not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_as(path: impl AsRef<Path>, naming: &Naming) -> Result<Self> {
+        let file = ModelFile::read(path.as_ref())?;
+        let tensors = file.tensors(Some(naming))?;
+        let config = tensors.infer_config()?;
+        tensors.model(config, true)
+    }
+}
+
+/// A tensor as a file has it.
+struct Stored {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// All tensors of `parameters`, under `prefix` + their name.
+fn stored(prefix: &str, parameters: &Parameters) -> Vec<Stored> {
+    fn bytes<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<u8> {
+        values.into_iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+    let vectors = parameters.vectors().map(|name| {
+        let vector = parameters.vector(name).expect("a name of its own");
+        let (shape, bytes) = (vec![vector.len()], bytes(vector));
+        Stored { name: format!("{prefix}{name}"), shape, bytes }
+    });
+    let layers = parameters.names().flat_map(|name| {
+        let weight = parameters.weight(name).expect("a name of its own");
+        let bias = parameters.bias(name).expect("a name of its own");
+        let of = |tensor: &str| format!("{prefix}{name}.{tensor}");
+        let (shape, values) = (weight.shape().to_vec(), bytes(&weight));
+        let weight = Stored { name: of("weight"), shape, bytes: values };
+        let bias = Stored { name: of("bias"), shape: vec![bias.len()], bytes: bytes(&bias) };
+        [weight, bias]
+    });
+    vectors.chain(layers).collect()
+}
+
+/// Writes a file of these tensors, and of metadata.
+fn write(path: &Path, tensors: &[Stored], metadata: Option<String>) -> Result<()> {
+    let views = tensors.iter().map(|Stored { name, shape, bytes }| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (name.as_str(), view.expect("as many bytes as the shape says"))
+    });
+    // One key: a map of several would be written in an order of its own each time.
+    let metadata = metadata.map(|header| [(KEY.to_owned(), header)].into_iter().collect());
+    let bytes = safetensors::serialize(views, metadata).expect("valid tensors");
+    write_whole(path, &bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// Writes a model, and the tensors of `buffers` under `prefix.` + their name.
@@ -110,41 +186,11 @@ pub(crate) fn save<T: serde::Serialize, N: serde::Serialize>(
     notes: Option<N>,
     buffers: &[(&str, &Parameters)],
 ) -> Result<()> {
-    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (prefix, parameters) in [("", vae.parameters())].iter().chain(buffers) {
-        for name in parameters.vectors() {
-            let vector = parameters.vector(name).expect("a name of its own");
-            let bytes = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((format!("{prefix}{name}"), vec![vector.len()], bytes));
-        }
-        for name in parameters.names() {
-            let weight = parameters.weight(name).expect("a name of its own");
-            let bias = parameters.bias(name).expect("a name of its own");
-            let bytes = |values: &mut dyn Iterator<Item = &f32>| {
-                values.flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
-            };
-            tensors.push((
-                format!("{prefix}{name}.weight"),
-                weight.shape().to_vec(),
-                bytes(&mut weight.iter()),
-            ));
-            tensors.push((
-                format!("{prefix}{name}.bias"),
-                bias.shape().to_vec(),
-                bytes(&mut bias.iter()),
-            ));
-        }
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (name.as_str(), view.expect("as many bytes as the shape says"))
-    });
+    let all = [("", vae.parameters())].into_iter().chain(buffers.iter().copied());
+    let tensors: Vec<_> = all.flat_map(|(prefix, parameters)| stored(prefix, parameters)).collect();
     let header = Header { format: FORMAT, config: vae.config().clone(), training, notes };
     let header = serde_json::to_string(&header).expect("plain data, and notes that JSON can hold");
-    // One key: a map of several would be written in an order of its own each time.
-    let metadata = [(KEY.to_owned(), header)].into_iter().collect();
-    let bytes = safetensors::serialize(views, Some(metadata)).expect("valid tensors");
-    write_whole(path, &bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
+    write(path, &tensors, Some(header))
 }
 
 /// Writes to a file beside `path`, then renames it: whoever looks at `path` sees the old file
@@ -201,33 +247,29 @@ impl ModelFile {
         T: serde::de::DeserializeOwned,
         N: serde::de::DeserializeOwned,
     {
-        let parse = |error: safetensors::SafeTensorError| {
-            self.error(format!("not a whole safetensors file ({error})"))
+        let (_, metadata) =
+            SafeTensors::read_metadata(&self.bytes).map_err(|error| self.damaged(&error))?;
+        let header = self.header::<T, N>(&metadata)?;
+        let naming = header.is_some().then(Naming::own);
+        let tensors = self.tensors(naming.as_ref())?;
+        let (config, training, notes, inferred) = match header {
+            Some(header) => (header.config, header.training, header.notes, false),
+            None => (tensors.infer_config()?, None, None, true),
         };
-        let (_, metadata) = SafeTensors::read_metadata(&self.bytes).map_err(parse)?;
-        let tensors = SafeTensors::deserialize(&self.bytes).map_err(parse)?;
-        let tensors = Tensors { file: self, tensors };
-        let (config, training, notes) = match self.header::<T, N>(&metadata)? {
-            Some(header) => (header.config, header.training, header.notes),
-            None => (tensors.infer_config()?, None, None),
-        };
-        let inferred = metadata.metadata().as_ref().is_none_or(|map| !map.contains_key(KEY));
-        let config = config.validate().map_err(|error| self.error(error.to_string()))?;
-        // The widths may claim more than the file holds: do not allocate on their word.
-        let claimed = config.parameters().saturating_mul(size_of::<f32>());
-        if claimed > self.bytes.len() {
-            return Err(self.error(format!(
-                "a model {config} has {claimed} bytes of weights, the file has {}",
-                self.bytes.len()
-            )));
-        }
-        let mut parameters = Parameters::zeros(&config);
-        tensors.fill("", &mut parameters)?;
-        if inferred {
-            // Layers numbered 0, 2, 4, as `nn.Sequential` does, would be a shallower model.
-            tensors.expect_no_others(&config, &parameters)?;
-        }
-        Ok(Opened { vae: Vae { config, parameters }, training, notes, tensors })
+        Ok(Opened { vae: tensors.model(config, inferred)?, training, notes, tensors })
+    }
+
+    /// Its tensors, under names as given, or as they themselves tell.
+    fn tensors(&self, naming: Option<&Naming>) -> Result<Tensors<'_>> {
+        let tensors =
+            SafeTensors::deserialize(&self.bytes).map_err(|error| self.damaged(&error))?;
+        let has = |name: &str| tensors.tensor(name).is_ok();
+        let naming = naming.cloned().unwrap_or_else(|| Naming::of(has));
+        Ok(Tensors { file: self, tensors, naming })
+    }
+
+    fn damaged(&self, error: &safetensors::SafeTensorError) -> Error {
+        self.error(format!("not a whole safetensors file ({error})"))
     }
 
     fn header<T, N>(&self, metadata: &Metadata) -> Result<Option<Header<T, N>>>
@@ -254,28 +296,57 @@ impl ModelFile {
 pub(crate) struct Tensors<'a> {
     file: &'a ModelFile,
     tensors: SafeTensors<'a>,
+    naming: Naming,
 }
 
 impl Tensors<'_> {
+    /// The model of this configuration; where it was inferred, there must be nothing else.
+    fn model(&self, config: Config, inferred: bool) -> Result<Vae> {
+        let config = config.validate().map_err(|error| self.file.error(error.to_string()))?;
+        // The widths may claim more than the file holds: do not allocate on their word.
+        let claimed = config.parameters().saturating_mul(size_of::<f32>());
+        if claimed > self.file.bytes.len() {
+            return Err(self.file.error(format!(
+                "a model {config} has {claimed} bytes of weights, the file has {}",
+                self.file.bytes.len()
+            )));
+        }
+        let mut parameters = Parameters::zeros(&config);
+        self.fill("", &mut parameters)?;
+        if inferred {
+            // Layers numbered 0, 2, 4, as `nn.Sequential` does, would be a shallower model.
+            self.expect_no_others(&config, &parameters)?;
+        }
+        Ok(Vae { config, parameters })
+    }
+
+    /// What a tensor of this crate is called in the file.
+    fn name(&self, prefix: &str, own: &str) -> Result<String> {
+        let name = self.naming.tensor(own).ok_or_else(|| {
+            self.file.error(format!("the layout {} has no name for `{own}`", self.naming.layout))
+        })?;
+        Ok(format!("{prefix}{name}"))
+    }
+
     /// Overwrites all layers of `parameters` with the tensors under `prefix` + their name.
     pub(crate) fn fill(&self, prefix: &str, parameters: &mut Parameters) -> Result<()> {
         let names: Vec<String> = parameters.names().map(str::to_owned).collect();
-        let classic = prefix.is_empty() && self.is_classic();
         for name in names {
-            let stored = if classic { classic_name(&name) } else { &name };
-            let (shape, weight) = self.tensor(&format!("{prefix}{stored}.weight"))?;
-            let (_, bias) = self.tensor(&format!("{prefix}{stored}.bias"))?;
+            let stored = self.name(prefix, &format!("{name}.weight"))?;
+            let (shape, weight) = self.tensor(&stored)?;
+            let (_, bias) = self.tensor(&self.name(prefix, &format!("{name}.bias"))?)?;
             let &[rows, columns] = &shape[..] else {
-                return Err(self.error(&format!("{stored}.weight"), "has two dimensions", &shape));
+                return Err(self.error(&stored, "has two dimensions", &shape));
             };
             let weight = ArrayView2::from_shape((rows, columns), &weight).expect("its own shape");
+            let layer = stored.strip_suffix(".weight").unwrap_or(&stored);
             parameters
                 .set(&name, weight, ArrayView1::from(&bias))
-                .map_err(|error| self.file.error(format!("tensor {prefix}{stored}: {error}")))?;
+                .map_err(|error| self.file.error(format!("tensor {layer}: {error}")))?;
         }
         let names: Vec<String> = parameters.vectors().map(str::to_owned).collect();
         for name in names {
-            let stored = format!("{prefix}{name}");
+            let stored = self.name(prefix, &name)?;
             let (_, values) = self.tensor(&stored)?;
             parameters
                 .set_vector(&name, ArrayView1::from(&values))
@@ -305,86 +376,76 @@ impl Tensors<'_> {
     fn view(&self, name: &str) -> Result<TensorView<'_>> {
         self.tensors.tensor(name).map_err(|_| {
             self.file.error(format!(
-                "no tensor `{name}`: not a VAE as this crate saves it, nor the classic fc1 … fc4"
+                "no tensor `{name}`: not a VAE as this crate saves it, nor a state dict of the \
+                 classic example (fc1 … fc4) or of pythae's default networks"
             ))
         })
     }
 
     /// Fails if there are tensors of another model: those whose name is not a part of this one.
     fn expect_no_others(&self, config: &Config, parameters: &Parameters) -> Result<()> {
-        let classic = self.is_classic();
-        let known: Vec<&str> = parameters
-            .names()
-            .map(|name| if classic { classic_name(name) } else { name })
-            .collect();
-        for tensor in self.tensors.names() {
-            let layer = tensor.strip_suffix(".weight").or(tensor.strip_suffix(".bias"));
-            if !layer.is_some_and(|layer| known.contains(&layer)) {
-                return Err(self.file.error(format!(
-                    "tensor `{tensor}` is no part of a model {config}; its layers are {}",
-                    known.join(", ")
-                )));
-            }
+        let layers =
+            parameters.names().flat_map(|n| ["weight", "bias"].map(|t| format!("{n}.{t}")));
+        let own: Vec<String> = layers.chain(parameters.vectors().map(str::to_owned)).collect();
+        let known: Vec<String> =
+            own.iter().map(|name| self.name("", name)).collect::<Result<_>>()?;
+        if let Some(other) =
+            self.tensors.names().into_iter().find(|name| !known.iter().any(|k| k == name))
+        {
+            return Err(self.file.error(format!(
+                "tensor `{other}` is no part of a model {config}; its tensors are {}",
+                known.join(", ")
+            )));
         }
-        Ok(())
+        self.naming.expect_use(&own, config).map_err(|reason| self.file.error(reason))
     }
 
     fn error(&self, name: &str, expected: &str, found: impl std::fmt::Debug) -> Error {
         self.file.error(format!("tensor `{name}`: expected one that {expected}, found {found:?}"))
     }
 
-    fn is_classic(&self) -> bool {
-        self.tensors.tensor("fc1.weight").is_ok()
-    }
-
-    /// The widths of a model without a configuration, from the shapes of its tensors.
+    /// A model without a configuration: its widths from the shapes of its tensors, the rest as the
+    /// layout has it.
     fn infer_config(&self) -> Result<Config> {
-        let shape = |name: &str| -> Result<[usize; 2]> {
-            let tensor = format!("{name}.weight");
+        let shape = |own: &str| -> Result<[usize; 2]> {
+            let tensor = self.name("", &format!("{own}.weight"))?;
             let view = self.view(&tensor)?;
             <[usize; 2]>::try_from(view.shape())
                 .map_err(|_| self.error(&tensor, "has two dimensions", view.shape()))
         };
-        if self.is_classic() {
-            let ([hidden, features], [latent, _]) = (shape("fc1")?, shape("fc21")?);
-            let [decoder, _] = shape("fc3")?;
-            return Ok(Config::builder(features, latent)
-                .encoder(&[hidden])
-                .decoder(&[decoder])
-                .unchecked());
-        }
+        let has = |own: &str| {
+            let name = self.naming.tensor(&format!("{own}.weight"));
+            name.is_some_and(|name| self.tensors.tensor(&name).is_ok())
+        };
         let layers = |part: &str| -> Result<Vec<usize>> {
             (0..)
                 .map(|i| format!("{part}.{i}"))
-                .take_while(|name| self.tensors.tensor(&format!("{name}.weight")).is_ok())
+                .take_while(|name| has(name))
                 .map(|name| shape(&name).map(|[outputs, _]| outputs))
                 .collect()
         };
         let [latent, _] = shape("mu")?;
         let encoder = layers("encoder")?;
+        let [_, inputs] = shape(if encoder.is_empty() { "mu" } else { "encoder.0" })?;
+        // At least this one, or its name is the one to miss.
+        shape("decoder.0")?;
         let mut decoder = layers("decoder")?;
-        let features =
-            decoder.pop().ok_or_else(|| self.file.error("no tensor `decoder.0.weight`"))?;
-        Ok(Config::builder(features, latent).encoder(&encoder).decoder(&decoder).unchecked())
-    }
-}
-
-/// The name of a layer in the classic example.
-fn classic_name(name: &str) -> &'static str {
-    match name {
-        "encoder.0" => "fc1",
-        "mu" => "fc21",
-        "logvar" => "fc22",
-        "decoder.0" => "fc3",
-        _ => "fc4",
+        let features = decoder.pop().expect("it has a shape");
+        let builder = Config::builder(features, latent)
+            .encoder(&encoder)
+            .decoder(&decoder)
+            // What the encoder sees beside a row.
+            .conditions(inputs.saturating_sub(features))
+            .layer_norm(has("encoder_norm.0") || has("decoder_norm.0"));
+        Ok(self.naming.complete(builder).unchecked())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Compute;
-    use ndarray::Array2;
+    use crate::layers::activation::Activation;
+    use crate::vae::{Likelihood, Variance};
 
     fn folder(test: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("elbo-{test}-{}", std::process::id()));
@@ -485,40 +546,74 @@ mod tests {
     }
 
     #[test]
-    fn a_state_dict_of_the_classic_example_is_loaded() {
-        let folder = folder("classic");
-        let path = folder.join("classic.safetensors");
-        let vae = Vae::new(Config::builder(6, 2).hidden(&[4]).build().unwrap(), 5);
-        let tensors: Vec<_> = vae
-            .parameters()
-            .names()
-            .flat_map(|name| {
-                let weight = vae.parameters().weight(name).unwrap();
-                let bias = vae.parameters().bias(name).unwrap();
-                let stored = classic_name(name);
-                let bytes =
-                    |v: Vec<f32>| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
-                [
-                    (
-                        format!("{stored}.weight"),
-                        weight.shape().to_vec(),
-                        bytes(weight.iter().copied().collect()),
-                    ),
-                    (format!("{stored}.bias"), bias.shape().to_vec(), bytes(bias.to_vec())),
-                ]
-            })
-            .collect();
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-        });
-        fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
-        let loaded = Vae::load(&path).unwrap();
-        let x = Array2::from_elem((3, 6), 0.25);
-        let compute = Compute::serial();
-        assert_eq!(
-            loaded.reconstruct(&compute, x.view()).unwrap(),
-            vae.reconstruct(&compute, x.view()).unwrap()
-        );
+    fn other_layouts_and_back_are_the_same_bytes() {
+        let folder = folder("layouts");
+        let path = |name: &str| folder.join(name).with_extension("safetensors");
+        let mapped = Naming::new([
+            ("encoder.0", "enc.net.0"),
+            ("encoder.1", "enc.net.2"),
+            ("encoder_norm.0", "enc.norm.0"),
+            ("encoder_norm.1", "enc.norm.1"),
+            ("mu.weight", "to_mean"),
+            ("mu.bias", "to_mean_bias"),
+            ("logvar", "enc.logvar"),
+            ("decoder.0", "dec"),
+            ("likelihood.logvar", "log_noise"),
+        ])
+        .unwrap()
+        .activation(Activation::Gelu)
+        .likelihood(Likelihood::Gaussian(Variance::PerFeature));
+        let wide = Config::builder(6, 2)
+            .encoder(&[4, 3])
+            .decoder(&[])
+            .activation(Activation::Gelu)
+            .layer_norm(true)
+            .likelihood(Likelihood::Gaussian(Variance::PerFeature))
+            .conditions(5);
+        for (naming, config, known) in [
+            (Naming::classic(), Config::builder(6, 2).hidden(&[4]), true),
+            (Naming::pythae(), Config::builder(6, 2).hidden(&[512]), true),
+            (mapped, wide, false),
+        ] {
+            let vae = Vae::new(config.build().unwrap(), 5);
+            let [own, other, again] = ["own", "other", "again"].map(path);
+            vae.save(&own).unwrap();
+            vae.save_as(&other, &naming).unwrap();
+            let loaded = Vae::load_as(&other, &naming).unwrap();
+            assert_eq!(Vae::load(&other).is_ok(), known);
+            loaded.save(&again).unwrap();
+            assert_eq!(fs::read(&own).unwrap(), fs::read(&again).unwrap());
+            // And the other way round.
+            loaded.save_as(&again, &naming).unwrap();
+            assert_eq!(fs::read(&other).unwrap(), fs::read(&again).unwrap());
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_layout_that_does_not_fit_is_refused() {
+        let folder = folder("misfit");
+        let path = folder.join("model.safetensors");
+        let message = vae().save_as(&path, &Naming::classic()).unwrap_err().to_string();
+        let expected =
+            "the layout classic has no name for `encoder.1.weight` of the model 13-7-5-2-6-13";
+        assert!(message.ends_with(expected), "{message}");
+        let all = [("encoder.0", "a"), ("mu", "b"), ("logvar", "c"), ("decoder.0", "d")];
+        let one = Vae::new(Config::builder(6, 2).encoder(&[4]).decoder(&[]).build().unwrap(), 5);
+        let more = Naming::new(all.into_iter().chain([("decoder.1", "e")])).unwrap();
+        let message = one.save_as(&path, &more).unwrap_err().to_string();
+        assert!(message.contains("`decoder.1` is no layer or tensor"), "{message}");
+        assert!(!path.exists());
+        one.save_as(&path, &Naming::new(all).unwrap()).unwrap();
+        for (naming, part) in [
+            (more, "`decoder.1` is no layer or tensor of the model 6-4-2-6"),
+            (Naming::new(all[1..].to_vec()).unwrap(), "tensor b: `weight`: expected shape [2, 6]"),
+            (Naming::new(all[..3].to_vec()).unwrap(), "has no name for `decoder.0.weight`"),
+            (Naming::pythae(), "no tensor `encoder.embedding.weight`"),
+        ] {
+            let message = Vae::load_as(&path, &naming).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -86,6 +86,16 @@ impl Likelihood {
         }
     }
 
+    /// What is shown of the decoder's last layer l, for messages.
+    pub(crate) fn output(self) -> &'static str {
+        match self {
+            _ if self.is_bernoulli() => "a sigmoid",
+            Self::ContinuousBernoulli => "the mean of a continuous Bernoulli",
+            Self::TanhSquaredError => "a tanh",
+            _ => "the last layer as it is",
+        }
+    }
+
     /// Variances that are learned: 0, 1, or one for each of so many features.
     pub(crate) fn learned_variances(self, features: usize) -> usize {
         match self {

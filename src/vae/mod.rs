@@ -21,6 +21,8 @@ mod inference;
 mod likelihood;
 mod marginal;
 mod matrix;
+#[cfg(feature = "safetensors")]
+mod naming;
 mod objective;
 mod parameters;
 pub(crate) mod terms;
@@ -31,6 +33,8 @@ pub use evaluation::{Evaluation, EvaluationOptions, Scores};
 pub use inference::Inference;
 pub use likelihood::{Likelihood, Variance};
 pub use marginal::MarginalLikelihood;
+#[cfg(feature = "safetensors")]
+pub use naming::Naming;
 pub use objective::{Annealing, Capacity, FreeBits, Objective, ObjectiveBuilder, Penalty};
 pub use parameters::Parameters;
 

@@ -2,10 +2,13 @@
 #![cfg(feature = "cli")]
 
 mod conditional;
+mod convert;
 mod diagnosis;
 mod evaluation;
+mod export;
 mod families;
 mod long_runs;
+mod manual;
 mod plot;
 mod ranges;
 mod refusals;

@@ -3,18 +3,23 @@
 
 mod args;
 mod bench;
+mod completions;
+mod convert;
 mod data;
 mod diagnosis;
 mod eval;
+mod export;
 mod failure;
 mod generate;
 mod history;
 mod idx;
 mod inspect;
 mod labels;
+mod man;
 mod model;
 mod notes;
 mod npy;
+mod onnx;
 mod output;
 mod part;
 mod pictures;
@@ -57,5 +62,9 @@ fn run() -> failure::Result<()> {
         Command::Encode(args) => generate::encode(args, &compute),
         Command::Plot(args) => plot::run(args, &compute),
         Command::Bench(args) => bench::run(args, &compute),
+        Command::Convert(args) => convert::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }

@@ -1,9 +1,13 @@
 //! The command line: what can be asked for, and what makes no sense.
 
 mod choice;
+mod completions;
+mod convert;
 mod data;
+mod export;
 mod files;
 mod inspect;
+mod man;
 mod model;
 mod objective;
 mod optimiser;
@@ -12,9 +16,13 @@ mod score;
 mod train;
 mod values;
 
+pub use completions::Completions;
+pub use convert::{Convert, LayoutName};
 pub use data::{Augment, Course, Input, Model, Shape, TrainingData};
+pub use export::{Export, PartName};
 pub use files::{Format, Picture};
 pub use inspect::Inspect;
+pub use man::Man;
 pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
 pub use optimiser::Descent;
@@ -206,6 +214,22 @@ Examples:
   elbo bench --filter 'product/784-400 input gradient'
   elbo bench --json --simd v3 > v3.jsonl")]
     Bench(Bench),
+
+    /// Turn a model file into a PyTorch state dict, or a state dict into a model file
+    #[command(after_help = convert::AFTER_HELP)]
+    Convert(Convert),
+
+    /// Write a model for other programs to run
+    #[command(after_help = export::AFTER_HELP)]
+    Export(Export),
+
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = completions::AFTER_HELP)]
+    Completions(Completions),
+
+    /// Print the manual page, or write one for each command
+    #[command(after_help = man::AFTER_HELP)]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]

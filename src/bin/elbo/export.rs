@@ -1,0 +1,33 @@
+//! `elbo export`: a model for other programs to run.
+
+use crate::args::{Export, PartName};
+use crate::failure::Result;
+use crate::onnx::{self, Part};
+use crate::output::{Folder, Staged, say, write_file};
+use std::io::Write;
+
+pub fn run(args: &Export) -> Result<()> {
+    let (vae, _) = args.model.open()?;
+    let one = |part| {
+        let bytes = onnx::encode(&vae, part)?;
+        write_file(&args.out, |file| file.write_all(&bytes))
+    };
+    match args.onnx {
+        PartName::Encoder => one(Part::Encoder)?,
+        PartName::Decoder => one(Part::Decoder)?,
+        PartName::Reconstruct => one(Part::Reconstruct)?,
+        PartName::All => {
+            let parts = [Part::Encoder, Part::Decoder, Part::Reconstruct];
+            let names = parts.map(|part| format!("{}.onnx", part.name()));
+            let folder = Folder::prepare(&args.out, &names.each_ref().map(String::as_str))?;
+            let mut staged = Staged::default();
+            for (part, name) in parts.into_iter().zip(&names) {
+                let bytes = onnx::encode(&vae, part)?;
+                staged.add(&folder.join(name), |file| file.write_all(&bytes))?;
+            }
+            staged.commit()?;
+        }
+    }
+    let config = vae.config();
+    say(&format!("{config}, {} likelihood: {}", config.likelihood().name(), args.out.display()))
+}

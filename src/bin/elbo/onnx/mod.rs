@@ -1,0 +1,92 @@
+//! A model as an ONNX file.
+
+mod graph;
+mod layers;
+mod likelihood;
+mod messages;
+
+use crate::failure::{Failure, Result};
+use elbo::vae::Vae;
+use graph::Graph;
+use messages::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
+use prost::Message;
+
+/// What of a model is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    /// x (and the condition) to μ.
+    Encoder,
+    /// z (and the condition) to the mean of the likelihood.
+    Decoder,
+    /// x (and the condition) to the mean of the likelihood at μ.
+    Reconstruct,
+}
+
+impl Part {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
+            Self::Reconstruct => "reconstruct",
+        }
+    }
+}
+
+/// Protocol buffers are no longer than this.
+const MOST_BYTES: usize = i32::MAX as usize;
+
+/// The bytes of the file: the same for the same model.
+pub fn encode(vae: &Vae, part: Part) -> Result<Vec<u8>> {
+    let model = model(vae, part)?;
+    let length = model.encoded_len();
+    if length > MOST_BYTES {
+        return Err(Failure::Run(format!(
+            "--onnx {}: {length} bytes; an ONNX file has at most {MOST_BYTES}",
+            part.name()
+        )));
+    }
+    Ok(model.encode_to_vec())
+}
+
+fn model(vae: &Vae, part: Part) -> Result<ModelProto> {
+    let config = vae.config();
+    let mut graph = Graph::default();
+    let condition = |graph: &mut Graph| {
+        let width = config.conditions();
+        (width > 0).then(|| graph.input("condition", width, "the class of each row, one-hot"))
+    };
+    let (features, latent) = (config.features(), config.latent());
+    let graph = if part == Part::Decoder {
+        let z = graph.input("z", latent, "latent codes");
+        let condition = condition(&mut graph);
+        layers::decoder(&mut graph, vae, z, condition.as_deref())?;
+        graph
+    } else {
+        let x = graph.input("x", features, "examples, as the model was trained on them");
+        let condition = condition(&mut graph);
+        let mu = layers::encoder(&mut graph, vae, x, condition.as_deref());
+        if part == Part::Reconstruct {
+            layers::decoder(&mut graph, vae, mu, condition.as_deref())?;
+        }
+        graph
+    };
+    let graph = if part == Part::Encoder {
+        graph.finish(part.name(), "mu", latent, "the mean of the latent code of each row")
+    } else {
+        let what = "the mean of the likelihood";
+        graph.finish(part.name(), "reconstruction", features, what)
+    };
+    let property = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+    Ok(ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "elbo".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        metadata_props: vec![
+            property("model", config.to_string()),
+            property("activation", config.activation().to_string()),
+            property("likelihood", config.likelihood().name().to_owned()),
+        ],
+    })
+}

@@ -1,0 +1,266 @@
+//! State dicts of other programs: what they call a model's tensors, and what they leave unsaid.
+
+use super::{Config, ConfigBuilder, Likelihood};
+use crate::error::{Error, Result};
+use crate::layers::activation::Activation;
+use crate::loss::Prior;
+
+/// How a state dict names the tensors of a model, and what of the model its names and shapes do not
+/// tell: the activation and the likelihood.
+///
+/// A state dict holds weights `[out, in]` and biases `[out]` and nothing else.
+/// [`Vae::load`](super::Vae::load) knows the two layouts that are built in by their names;
+/// [`Vae::load_as`](super::Vae::load_as) and [`Vae::save_as`](super::Vae::save_as) take any.
+///
+/// | here | [`classic`](Self::classic) | [`pythae`](Self::pythae) |
+/// |---|---|---|
+/// | `encoder.0` | `fc1` | `encoder.layers.0.0` |
+/// | `mu` | `fc21` | `encoder.embedding` |
+/// | `logvar` | `fc22` | `encoder.log_var` |
+/// | `decoder.0` | `fc3` | `decoder.layers.0.0` |
+/// | `decoder.1` | `fc4` | `decoder.layers.1.0` |
+///
+/// ```
+/// use elbo::vae::{Config, Naming, Vae};
+///
+/// let own = Naming::new([("encoder.0", "enc.net.0"), ("mu", "enc.mean"), ("logvar", "enc.logvar"),
+///     ("decoder.0", "dec.net.0"), ("decoder.1", "dec.net.2")])?
+///     .activation("gelu".parse()?);
+/// let config = Config::builder(12, 2).hidden(&[8]).activation("gelu".parse()?).build()?;
+/// let path = std::env::temp_dir().join("elbo-naming.safetensors");
+/// let vae = Vae::new(config, 1);
+/// vae.save_as(&path, &own)?;
+/// assert_eq!(Vae::load_as(&path, &own)?.parameters()[..], vae.parameters()[..]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Naming {
+    /// For messages.
+    pub(crate) layout: &'static str,
+    /// Names here and there, of tensors or of layers; empty where they are the same.
+    names: Vec<(String, String)>,
+    activation: Activation,
+    likelihood: Likelihood,
+    /// The width of hidden layers, where it is the layout's own.
+    hidden: Option<usize>,
+    /// Whether a condition can stand beside x and z.
+    conditions: bool,
+}
+
+const CLASSIC: [(&str, &str); 5] = [
+    ("encoder.0", "fc1"),
+    ("mu", "fc21"),
+    ("logvar", "fc22"),
+    ("decoder.0", "fc3"),
+    ("decoder.1", "fc4"),
+];
+
+const PYTHAE: [(&str, &str); 5] = [
+    ("encoder.0", "encoder.layers.0.0"),
+    ("mu", "encoder.embedding"),
+    ("logvar", "encoder.log_var"),
+    ("decoder.0", "decoder.layers.0.0"),
+    ("decoder.1", "decoder.layers.1.0"),
+];
+
+impl Naming {
+    /// The VAE of pytorch/examples: one hidden layer of ReLUs each side, the output a sigmoid.
+    #[must_use]
+    pub fn classic() -> Self {
+        Self::built_in("classic", &CLASSIC)
+    }
+
+    /// The networks that pythae's `VAE` has if it is given none (`Encoder_VAE_MLP` and
+    /// `Decoder_AE_MLP`): one hidden layer of 512 ReLUs each side, the output a sigmoid.
+    ///
+    /// pythae's default loss is `½(σ(l) − t)²`, which no [`Likelihood`] here is. Such a model is read
+    /// as [`Likelihood::Bernoulli`], the one with that output, and pythae's own
+    /// `reconstruction_loss="bce"`: codes, reconstructions and samples are the same; a loss computed
+    /// here, or training that goes on here, is that of the Bernoulli likelihood.
+    #[must_use]
+    pub fn pythae() -> Self {
+        Self { hidden: Some(512), ..Self::built_in("pythae", &PYTHAE) }
+    }
+
+    fn built_in(layout: &'static str, names: &[(&str, &str)]) -> Self {
+        let names =
+            names.iter().map(|&(here, there)| (here.to_owned(), there.to_owned())).collect();
+        Self { layout, names, conditions: false, ..Self::own() }
+    }
+
+    /// The names of this crate.
+    pub(crate) fn own() -> Self {
+        Self {
+            layout: "elbo",
+            names: Vec::new(),
+            activation: Activation::Relu,
+            likelihood: Likelihood::Bernoulli,
+            hidden: None,
+            conditions: true,
+        }
+    }
+
+    /// A layout of one's own, from pairs of a name here and the name there, each of a tensor
+    /// (`likelihood.logvar`) or of a layer, for its `.weight` and `.bias` (`encoder.0`, `mu`,
+    /// `encoder_norm.0`). Without any pair the names are those of this crate. ReLU and
+    /// Bernoulli unless [`Self::activation`] and [`Self::likelihood`] say otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a name, here or there, stands in two pairs.
+    pub fn new<H: Into<String>, T: Into<String>>(
+        names: impl IntoIterator<Item = (H, T)>,
+    ) -> Result<Self> {
+        let names: Vec<(String, String)> =
+            names.into_iter().map(|(here, there)| (here.into(), there.into())).collect();
+        for (i, (here, there)) in names.iter().enumerate() {
+            for (other_here, other_there) in &names[..i] {
+                if here == other_here || there == other_there {
+                    let expected = "each name once";
+                    let found = format!("{other_here} = {other_there} and {here} = {there}");
+                    return Err(Error::config("names", expected, found));
+                }
+            }
+        }
+        Ok(Self { layout: "mapped", names, ..Self::own() })
+    }
+
+    /// What follows each hidden layer there.
+    #[must_use]
+    pub fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// What the output means there.
+    #[must_use]
+    pub fn likelihood(self, likelihood: Likelihood) -> Self {
+        Self { likelihood, ..self }
+    }
+
+    /// The names that a state dict has, told from those of its tensors.
+    pub(crate) fn of(has: impl Fn(&str) -> bool) -> Self {
+        let is = |naming: &Self| naming.tensor("mu.weight").is_some_and(|name| has(&name));
+        [Self::classic(), Self::pythae()].into_iter().find(is).unwrap_or_else(Self::own)
+    }
+
+    /// What a tensor of this crate, such as `mu.weight`, is called there.
+    pub(crate) fn tensor(&self, own: &str) -> Option<String> {
+        let there = |name: &str| self.names.iter().find(|(here, _)| here == name).map(|(_, t)| t);
+        if self.names.is_empty() {
+            return Some(own.to_owned());
+        }
+        if let Some(name) = there(own) {
+            return Some(name.clone());
+        }
+        let (layer, tensor) = own.rsplit_once('.')?;
+        Some(format!("{}.{tensor}", there(layer)?))
+    }
+
+    /// Fails with the reason if it names what is none of the tensors of a model.
+    pub(crate) fn expect_use(
+        &self,
+        tensors: &[String],
+        config: &Config,
+    ) -> std::result::Result<(), String> {
+        let of = |name: &str, tensor: &String| {
+            tensor == name || tensor.rsplit_once('.').is_some_and(|(layer, _)| layer == name)
+        };
+        let mut names = self.names.iter().map(|(here, _)| here);
+        match names.find(|name| !tensors.iter().any(|tensor| of(name, tensor))) {
+            Some(name) => Err(format!("`{name}` is no layer or tensor of the model {config}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The model of these widths that a state dict of this layout is.
+    pub(crate) fn complete(&self, widths: ConfigBuilder) -> ConfigBuilder {
+        widths.activation(self.activation).likelihood(self.likelihood)
+    }
+
+    /// Fails with the reason if a state dict of this layout cannot say what such a model is.
+    pub(crate) fn express(&self, config: &Config) -> std::result::Result<(), String> {
+        let layout = self.layout;
+        let refuse = |there: String, here: String| {
+            Err(format!("the layout {layout} has {there}, the model {config} has {here}"))
+        };
+        let hidden = || config.encoder().iter().chain(config.decoder());
+        let outputs = [self.likelihood, config.likelihood()].map(Likelihood::output);
+        if hidden().next().is_some() && config.activation() != self.activation {
+            return refuse(format!("{} layers", self.activation), config.activation().to_string());
+        }
+        if outputs[0] != outputs[1] {
+            return refuse(
+                format!("an output that is {}", outputs[0]),
+                format!("one that is {} ({})", outputs[1], config.likelihood().name()),
+            );
+        }
+        if config.conditions() > 0 && !self.conditions {
+            return refuse("no conditions".to_owned(), format!("{}", config.conditions()));
+        }
+        if let Some([low, high]) = config.logvar_clamp() {
+            return refuse("no clamp of logvar".to_owned(), format!("one to {low} … {high}"));
+        }
+        let prior = config.prior();
+        if prior != Prior::default() {
+            let prior = format!("N({}, {}²)", prior.mean, prior.std);
+            return refuse("the prior N(0, 1)".to_owned(), prior);
+        }
+        if let Some(width) = self.hidden
+            && hidden().any(|&n| n != width)
+        {
+            return refuse(format!("hidden layers of {width}"), "others".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_are_named_by_themselves_or_by_their_layer() {
+        let naming =
+            Naming::new([("mu", "a"), ("mu.bias", "b"), ("likelihood.logvar", "v")]).unwrap();
+        let name = |own| naming.tensor(own);
+        assert_eq!(name("mu.weight").as_deref(), Some("a.weight"));
+        assert_eq!(name("mu.bias").as_deref(), Some("b"));
+        assert_eq!(name("likelihood.logvar").as_deref(), Some("v"));
+        assert_eq!(name("logvar.bias"), None);
+        assert_eq!(Naming::own().tensor("logvar.bias").as_deref(), Some("logvar.bias"));
+    }
+
+    #[test]
+    fn a_name_stands_in_one_pair() {
+        for second in [("mu", "b"), ("logvar", "a")] {
+            let message = Naming::new([("mu", "a"), second]).unwrap_err().to_string();
+            assert!(message.starts_with("`names`: expected each name once"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_a_layout_cannot_express_is_refused_by_name() {
+        let plain = || Config::builder(6, 2).hidden(&[512]);
+        for naming in [Naming::classic(), Naming::pythae()] {
+            naming.express(&plain().build().unwrap()).unwrap();
+            // What only training knows is in no state dict.
+            naming.express(&plain().dropout(0.5).build().unwrap()).unwrap();
+            for (builder, part) in [
+                (
+                    plain().activation(Activation::Tanh),
+                    "relu layers, the model 6-512-2-512-6 has tanh",
+                ),
+                (plain().likelihood(Likelihood::SquaredError), "a sigmoid, the model"),
+                (plain().conditions(3), "no conditions"),
+                (plain().logvar_clamp(-5.0, 5.0), "no clamp"),
+                (plain().prior(Prior { mean: 1.0, std: 1.0 }), "the prior N(0, 1)"),
+            ] {
+                let message = naming.express(&builder.build().unwrap()).unwrap_err();
+                let start = format!("the layout {} has ", naming.layout);
+                assert!(message.starts_with(&start) && message.contains(part), "{message}");
+            }
+        }
+        let narrow = Config::builder(6, 2).hidden(&[400]).build().unwrap();
+        Naming::classic().express(&narrow).unwrap();
+        assert!(Naming::pythae().express(&narrow).unwrap_err().contains("hidden layers of 512"));
+    }
+}

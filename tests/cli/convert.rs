@@ -1,0 +1,105 @@
+//! `elbo convert`: state dicts of other programs, and back.
+
+use crate::scratch::{SHORT, Scratch, images, write_idx};
+use std::fs;
+use std::path::Path;
+
+/// A fixture of tests/golden.
+fn golden(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    path.to_str().expect("a path of letters").to_owned()
+}
+
+#[test]
+fn layouts_and_back_are_the_same_bytes() {
+    let scratch = Scratch::new("convert");
+    write_idx(&scratch.path("train.idx"), &images(150, 1));
+    for (layout, hidden) in [("classic", 8), ("pythae", 512)] {
+        let train = format!("train --data train.idx {SHORT} --hidden {hidden} --out {layout}");
+        scratch.succeeds(&train.replace("--hidden 8 ", ""));
+        let model = format!("{layout}/model.safetensors");
+        let line = format!("convert {model} other.safetensors --to {layout}");
+        let stdout = scratch.succeeds(&line);
+        let expected = format!("30-{hidden}-2-{hidden}-30, relu layers, bernoulli likelihood");
+        assert!(stdout.starts_with(&expected), "{stdout}");
+        // The state dict serves wherever a model does.
+        let back = scratch.succeeds("convert other.safetensors back.safetensors");
+        assert!(back.starts_with(&expected), "{back}");
+        scratch.succeeds("sample --model other.safetensors --count 3 --out s.npy");
+        scratch.succeeds(&format!("sample --model {model} --count 3 --out t.npy"));
+        let read = |name: &str| fs::read(scratch.path(name)).unwrap();
+        assert!(read("s.npy") == read("t.npy"), "{layout}");
+        assert_ne!(read("other.safetensors"), read("back.safetensors"));
+        scratch.succeeds(&format!("convert back.safetensors again.safetensors --to {layout}"));
+        assert!(read("again.safetensors") == read("other.safetensors"), "{layout}");
+    }
+}
+
+#[test]
+fn a_mapping_reads_and_writes_a_layout_of_ones_own() {
+    let scratch = Scratch::new("map");
+    let (theirs, map) = (golden("mapped_state_dict.safetensors"), golden("mapped_state_dict.toml"));
+    let stdout = scratch.succeeds(&format!("convert {theirs} ours.safetensors --map {map}"));
+    let expected = "9-7-5-3-8-9, gelu layers, gaussian likelihood: ours.safetensors";
+    assert_eq!(stdout.trim_end(), expected);
+    scratch.succeeds(&format!("convert ours.safetensors back.safetensors --to map --map {map}"));
+    scratch.succeeds(&format!("convert back.safetensors again.safetensors --map {map}"));
+    let read = |name: &str| fs::read(scratch.path(name)).unwrap();
+    assert!(read("ours.safetensors") == read("again.safetensors"));
+    for name in ["enc.3.weight", "to_logvar.bias", "dec.1.weight"] {
+        let file = read("back.safetensors");
+        let header = String::from_utf8_lossy(&file[8..][..600]).into_owned();
+        assert!(header.contains(&format!("\"{name}\"")), "{header}");
+    }
+}
+
+#[test]
+fn what_cannot_be_converted_is_refused_and_nothing_is_written() {
+    let scratch = Scratch::with_model("refused");
+    let ours = "ours.safetensors";
+    let (theirs, map) = (golden("mapped_state_dict.safetensors"), golden("mapped_state_dict.toml"));
+    scratch.succeeds(&format!("convert {theirs} {ours} --map {map}"));
+    fs::write(scratch.path("short.toml"), "[names]\nmu = \"to_mean\"\n").unwrap();
+    fs::write(scratch.path("wrong.toml"), "[names]\nmu = 3\n").unwrap();
+    let model = "model/model.safetensors";
+    let cases = [
+        (
+            1,
+            format!("{model} new.safetensors --to classic"),
+            "model/model.safetensors: the layout classic has no name for `encoder.1.weight` of the \
+             model 30-16-9-3-9-16-30",
+        ),
+        (
+            1,
+            format!("{model} new.safetensors --to pythae"),
+            "the layout pythae has hidden layers of 512, the model 30-16-9-3-9-16-30 has others",
+        ),
+        (
+            1,
+            format!("{ours} new.safetensors --to classic"),
+            "ours.safetensors: the layout classic has relu layers, the model 9-7-5-3-8-9 has gelu",
+        ),
+        (
+            1,
+            format!("{model} new.safetensors --to map --map {map}"),
+            "the layout mapped has gelu layers",
+        ),
+        (1, format!("{theirs} new.safetensors"), "no tensor `mu.weight`: not a VAE as this crate"),
+        (
+            1,
+            format!("{theirs} new.safetensors --map short.toml"),
+            "the layout mapped has no name for `decoder.0.weight`",
+        ),
+        (1, format!("{theirs} new.safetensors --map wrong.toml"), "wrong.toml: line 2: "),
+        (1, format!("{theirs} new.safetensors --map none.toml"), "none.toml: cannot read: "),
+        (1, "none.safetensors new.safetensors".to_owned(), "none.safetensors: cannot read: "),
+        (1, format!("{model} none/new.safetensors"), "none/new.safetensors: cannot write: "),
+        (2, format!("{model} new.safetensors --to map"), "not provided: --map <FILE>"),
+        (2, format!("{model} new.safetensors --to keras"), "'keras' for '--to <LAYOUT>'"),
+        (2, model.to_owned(), "not provided: <OUT>"),
+    ];
+    for (code, line, part) in cases {
+        let message = scratch.fails(code, &format!("convert {line}"));
+        assert!(message.contains(part), "elbo convert {line}: {message}");
+    }
+}

@@ -1,0 +1,74 @@
+//! `elbo completions` and `elbo man`.
+
+use crate::scratch::Scratch;
+use std::fs;
+
+/// The names of all commands, as the tool says them if it is given none.
+fn commands(scratch: &Scratch) -> Vec<String> {
+    let message = scratch.fails(2, "");
+    let names = message.strip_prefix("expected a command: ").unwrap().split(';').next().unwrap();
+    let names: Vec<String> = names.split(", ").map(str::to_owned).collect();
+    assert!(["train", "convert", "man"].iter().all(|name| names.iter().any(|n| n == name)));
+    names
+}
+
+#[test]
+fn completions_know_commands_and_options() {
+    let scratch = Scratch::new("completions");
+    let commands = commands(&scratch);
+    for (shell, part) in [
+        ("bash", "complete -F _elbo"),
+        ("zsh", "#compdef elbo"),
+        ("fish", "complete -c elbo"),
+        ("powershell", "Register-ArgumentCompleter"),
+        ("elvish", "edit:completion:arg-completer[elbo]"),
+    ] {
+        let script = scratch.succeeds(&format!("completions {shell}"));
+        assert!(script.contains(part), "{shell}");
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}");
+        assert!(script.contains("free-bits-per") && script.contains("onnx"), "{shell}");
+    }
+    let message = scratch.fails(2, "completions tcsh");
+    assert!(message.contains("'tcsh' for '<SHELL>'"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn bash_completes_what_was_begun() {
+    let scratch = Scratch::new("bash");
+    let script = scratch.succeeds("completions bash");
+    fs::write(scratch.path("elbo.bash"), script).unwrap();
+    let line = "source ./elbo.bash && COMP_WORDS=(elbo rec) COMP_CWORD=1 && _elbo elbo rec elbo && \
+                echo \"${COMPREPLY[@]}\"";
+    let bash = std::process::Command::new("bash")
+        .args(["--norc", "-c", line])
+        .current_dir(scratch.path("."))
+        .output();
+    // Not every machine has one.
+    let Ok(output) = bash else { return };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "reconstruct");
+}
+
+#[test]
+fn there_is_a_page_for_the_tool_and_for_each_command() {
+    let scratch = Scratch::new("man");
+    let page = scratch.succeeds("man");
+    assert!(page.contains(".TH elbo 1") && page.contains("elbo\\-train(1)"), "{page}");
+    let stdout = scratch.succeeds("man --out man/man1");
+    assert!(stdout.starts_with("in man/man1: elbo.1, elbo-train.1, "), "{stdout}");
+    let mut names: Vec<String> =
+        commands(&scratch).iter().map(|name| format!("elbo-{name}.1")).collect();
+    names.push("elbo.1".to_owned());
+    names.sort();
+    assert_eq!(scratch.names_in("man/man1"), names);
+    let train = fs::read_to_string(scratch.path("man/man1/elbo-train.1")).unwrap();
+    assert!(train.contains(".TH elbo-train 1"), "{train}");
+    for part in ["elbo train", "\\-\\-free\\-bits\\-per", "\\-\\-threads", ".SH EXAMPLES"] {
+        assert!(train.contains(part), "{part}\n{train}");
+    }
+    fs::write(scratch.path("taken"), "").unwrap();
+    let message = scratch.fails(1, "man --out taken");
+    assert!(message.starts_with("taken: cannot write there: "), "{message}");
+}
