@@ -15,8 +15,8 @@ fn layouts_and_back_are_the_same_bytes() {
     let scratch = Scratch::new("convert");
     write_idx(&scratch.path("train.idx"), &images(150, 1));
     for (layout, hidden) in [("classic", 8), ("pythae", 512)] {
-        let train = format!("train --data train.idx {SHORT} --hidden {hidden} --out {layout}");
-        scratch.succeeds(&train.replace("--hidden 8 ", ""));
+        let short = SHORT.replace("--hidden 8", &format!("--hidden {hidden}"));
+        scratch.succeeds(&format!("train --data train.idx {short} --out {layout}"));
         let model = format!("{layout}/model.safetensors");
         let line = format!("convert {model} other.safetensors --to {layout}");
         let stdout = scratch.succeeds(&line);
@@ -48,7 +48,7 @@ fn a_mapping_reads_and_writes_a_layout_of_ones_own() {
     assert!(read("ours.safetensors") == read("again.safetensors"));
     for name in ["enc.3.weight", "to_logvar.bias", "dec.1.weight"] {
         let file = read("back.safetensors");
-        let header = String::from_utf8_lossy(&file[8..][..600]).into_owned();
+        let header = String::from_utf8_lossy(&file[8..]).into_owned();
         assert!(header.contains(&format!("\"{name}\"")), "{header}");
     }
 }
