@@ -6,7 +6,7 @@ use elbo_fuzz::{Meter, measured};
 use libfuzzer_sys::fuzz_target;
 use std::io::{self, Read};
 
-#[path = "../../src/bin/elbo/idx.rs"]
+#[path = "../../src/bin/elbo/data/idx.rs"]
 mod idx;
 
 #[global_allocator]

@@ -8,7 +8,7 @@ use ndarray_npy::write_npy;
 fn conditional_models_want_labels_and_draw_the_class_asked_for() {
     let scratch = Scratch::with_labels("conditional");
     let train = "train --data train.idx --hidden 32 --latent 2 --epochs 30 --batch 16 --lr 0.01 --quiet \
-                 --json --labels train.labels";
+                 --json --conditional --labels train.labels";
     scratch.succeeds(&format!("{train} --test test.idx --test-labels test.labels --out m"));
     let model = "--model m/model.safetensors";
     let on = format!("{model} --data test.idx --labels test.labels");
@@ -51,7 +51,11 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
             format!("sample {model} --label 6 --out x.npy"),
             "--label 6: the model has 6 classes, 0 to 5",
         ),
-        (2, format!("sample {model} --label -1 --out x.npy"), "expected the number of a class"),
+        (
+            2,
+            format!("sample {model} --label -1 --out x.npy"),
+            "--label -1: the model has 6 classes, 0 to 5",
+        ),
         (2, format!("eval {model} --data test.idx"), "--labels: missing; the model is conditional"),
         (2, format!("encode {model} --data test.idx --out x.npy"), "wants the label of each row"),
         (
@@ -88,8 +92,14 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
     let model = "--model plain/model.safetensors";
     let message = scratch.fails(2, &format!("sample {model} --label 3 --out x.npy"));
     assert!(message.contains("--label: the model has no conditions"), "{message}");
-    let message = scratch.fails(2, &format!("eval {model} --data test.idx --labels test.labels"));
-    assert!(message.contains("--labels: the model has no conditions"), "{message}");
+    // Without --conditional the labels are for pictures alone: the model is the same.
+    scratch
+        .succeeds(&format!("train --data train.idx --labels train.labels {SHORT} --out labelled"));
+    let read = |out: &str| std::fs::read(scratch.path(out).join("model.safetensors")).unwrap();
+    assert!(read("plain") == read("labelled"));
+    let plain = scratch.succeeds(&format!("eval {model} --data test.idx"));
+    let labelled = scratch.succeeds(&format!("eval {model} --data test.idx --labels test.labels"));
+    assert_eq!(plain, labelled);
 }
 
 #[test]

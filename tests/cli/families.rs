@@ -50,7 +50,7 @@ fn every_family_of_options_trains() {
         "--schedule cosine --decay-over 6steps --decay-floor 0.1",
         "--accumulate 3",
         "--augment binarise",
-        "--labels train.labels --test-labels test.labels",
+        "--conditional --labels train.labels --test-labels test.labels",
     ] {
         let report =
             last_line(&scratch.succeeds(&format!("{train} {SHORT} {options} --out other")));
@@ -81,7 +81,7 @@ fn all_families_have_the_same_bits_on_any_machine() {
     let mut ways = vec!["--threads 1".to_owned(), "--threads 3".to_owned()];
     ways.extend(elbo::simd::InstructionSet::available().iter().map(|s| format!("--simd {s}")));
     for options in [
-        "--labels train.labels --activation silu --layer-norm --dropout 0.1 --free-bits 0.1 \
+        "--conditional --labels train.labels --activation silu --layer-norm --dropout 0.1 --free-bits 0.1 \
          --optimiser adamw --clip-norm 1 --schedule cosine --augment binarise",
         "--likelihood gaussian --variance per-feature --total-correlation --beta 2 --optimiser sgd \
          --momentum 0.5 --logvar-clamp -5,5",

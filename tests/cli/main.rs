@@ -3,6 +3,7 @@
 
 mod conditional;
 mod convert;
+mod data;
 mod diagnosis;
 mod evaluation;
 mod export;
@@ -278,11 +279,14 @@ fn wrong_usage_is_exit_code_2_and_names_the_option() {
         ("train --colour red", "unexpected argument '--colour'"),
         ("eval", "--model <FILE> --data <FILE>"),
         (&format!("eval {model}"), "not provided: --data <FILE>"),
-        (&format!("sample {model} --out x.jpg"), "expected a name that ends in .png or .npy"),
-        (&format!("sample {model} --out x"), "expected a name that ends in .png or .npy"),
+        (&format!("sample {model} --out x.jpg"), "expected a name that ends in .png, .npy or .csv"),
+        (&format!("sample {model} --out x"), "expected a name that ends in .png, .npy or .csv"),
         (&format!("sample {model} --count 0 --out x.png"), "'--count <N>': expected a whole"),
         (&format!("sample {model} --count 10001 --out x.png"), "expected at most 10000"),
-        (&format!("encode {model} --data test.idx --out x.png"), "a name that ends in .npy"),
+        (
+            &format!("encode {model} --data test.idx --out x.png"),
+            "a name that ends in .npy or .csv",
+        ),
     ];
     for (line, part) in cases {
         let message = scratch.fails(2, line);
@@ -323,10 +327,12 @@ fn bad_data_are_exit_code_1_and_name_the_file() {
     rows[[2, 7]] = f32::NAN;
     write_npy(scratch.path("nan.npy"), &rows).unwrap();
 
-    let expected = "expected IDX images (plain or .gz) or a .npy array";
+    let expected =
+        "neither IDX nor .npy nor a table; expected IDX images, a .npy or .npz array, a table";
+    fs::create_dir(scratch.path("folder")).unwrap();
     let cases = [
         ("missing.idx", "cannot read: No such file or directory"),
-        ("model", "cannot read: is a folder"),
+        ("folder", "no pictures; expected .png or .jpg files"),
         ("empty.idx", "the file is empty"),
         ("cut.idx", "truncated: its header promises 150×6×5 bytes, the file holds 984"),
         ("stub.idx", "truncated: the file ends within the IDX header"),

@@ -80,7 +80,7 @@ fn codes_are_drawn_with_and_without_labels() {
     }
 
     // A single dimension, and a model that wants the labels.
-    let labelled = "--labels train.labels --test-labels test.labels";
+    let labelled = "--conditional --labels train.labels --test-labels test.labels";
     scratch.succeeds(&format!("{train} {labelled} --latent 1 --out c"));
     let on = "--model c/model.safetensors --data test.idx";
     drawn(&scratch, &format!("plot latent {on} --labels test.labels"));
@@ -94,7 +94,6 @@ fn codes_are_drawn_with_and_without_labels() {
         (2, "latent --dimensions 0,3", "--dimensions: 3: the model has 3 latent dimensions"),
         (2, "latent --dimensions 1", "expected two different dimensions"),
         (1, "latent --labels train.labels", "train.labels: 150 labels; expected 40"),
-        (2, "kl-per-dimension --labels test.labels", "--labels: the model has no conditions"),
     ] {
         let message = scratch.fails(code, &format!("plot {line} {on} --out new.png"));
         assert!(message.contains(part), "{line}: {message}");

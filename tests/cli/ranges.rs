@@ -27,14 +27,15 @@ fn data_go_with_the_likelihood_that_accepts_them() {
     let message = scratch.fails(1, &train("wild.npy", tanh));
     assert!(
         message.contains("row 3, column 4: 7.5; expected numbers in [-1, 1]")
-            && message.contains("any finite numbers go with --likelihood gaussian"),
+            && message
+                .contains("any finite numbers go with --scale standardise --likelihood gaussian"),
         "{message}"
     );
     let message = scratch.fails(1, &train("infinite.npy", gaussian));
     assert!(message.ends_with("row 3, column 4: inf; expected finite numbers"), "{message}");
     let message = scratch.fails(1, &train("signed.npy", &format!("--signed {tanh}")));
     assert!(
-        message.ends_with("expected numbers in [0, 1] for --signed to map to [-1, 1]"),
+        message.ends_with("[0, 1] for --signed to map to [-1, 1]; --scale min-max makes them so"),
         "{message}"
     );
 
@@ -80,8 +81,18 @@ fn bytes_read_as_signed_are_the_same_as_signed_numbers() {
         file[8 + header..].to_vec()
     };
     assert!(weights("a") == weights("b"));
-    let eval = |data: &str| {
-        scratch.succeeds(&format!("eval --json --model a/model.safetensors --data {data}"))
+    let eval = |model: &str, data: &str| {
+        scratch.succeeds(&format!("eval --json --model {model}/model.safetensors --data {data}"))
     };
-    assert_eq!(eval("train.idx --signed"), eval("mapped.npy"));
+    // The model's file says that its data were mapped; to say so again is no other thing.
+    assert_eq!(eval("a", "train.idx"), eval("b", "mapped.npy"));
+    assert_eq!(eval("a", "train.idx --signed"), eval("b", "mapped.npy"));
+    // What comes out is as what went in: from 0 to 1, and from -1 to 1.
+    for out in ["a", "b"] {
+        let data = if out == "a" { "train.idx" } else { "mapped.npy" };
+        let model = format!("--model {out}/model.safetensors");
+        scratch.succeeds(&format!("reconstruct {model} --data {data} --out {out}.npy"));
+    }
+    let [a, b] = ["a.npy", "b.npy"].map(|name| read_array(&scratch.path(name)));
+    assert_eq!(a, b.mapv(|x| 0.5 * (x + 1.0)));
 }

@@ -72,11 +72,29 @@ fn options_of_what_was_not_chosen_are_refused() {
         ),
         (
             "--conditional",
-            "--conditional belongs to the embedded sample; name the labels of --data",
+            "--conditional: train.idx has no labels; name them with --labels, or a column",
         ),
         ("--test test.idx --labels train.labels", "--labels: the labels of --test are missing"),
         ("--test test.idx --test-labels test.labels", "--test-labels: the labels of --data are"),
         ("--test-labels test.labels", "not provided: --test <FILE>"),
+        (
+            "--test test.idx --labels train.labels --test-labels test.labels --test-fraction 0.2",
+            "cannot be used with '--test-fraction <F>'",
+        ),
+        ("--test-fraction 1", "'--test-fraction <F>': expected a number above 0 and below 1"),
+        ("--clip-to-range", "--clip-to-range belongs to --scale min-max"),
+        (
+            "--scale standardise",
+            "--scale standardise makes numbers of any size; expected numbers in [0, 1] (or uint8, which is \
+             divided by 255) for the likelihood bernoulli; choose --scale min-max, or --likelihood gaussian",
+        ),
+        ("--columns 1-3", "--columns belongs to a table, and train.idx is none"),
+        ("--header no", "--header belongs to a table"),
+        ("--array x", "--array belongs to a .npz file"),
+        ("--size 8x8", "--size belongs to a folder of pictures"),
+        ("--rgb", "--rgb belongs to a folder of pictures"),
+        ("--size 8", "expected width and height in pixels, up to 16384, such as 64x48"),
+        ("--labels train.labels --label-column x", "cannot be used with '--label-column <COLUMN>'"),
         // Numbers outside of their domains.
         ("--dropout 1", "'--dropout <P>': expected a number from 0 to below 1"),
         ("--prior-std 0", "'--prior-std <S>': expected a number above 0"),

@@ -18,12 +18,13 @@ pub fn run(args: &args::Eval, compute: &Compute) -> Result<()> {
     let augmentation = args.augment.augment;
     args.augment.check(args.input.signed)?;
     let (vae, _, data) = args.input.open(augmentation)?;
+    args.augment.check(data.signed)?;
     Options { objective, augmentation, ..Options::default() }.validate_for(vae.config())?;
     let options = EvaluationOptions { objective, augmentation, seed: args.seed };
     let rows = data.part(0..data.len());
     let results = Results {
-        evaluation: vae.evaluate(compute, &rows, &options)?,
-        parts: vae.decompose(compute, &rows, &options)?,
+        evaluation: data.used(vae.evaluate(compute, &rows, &options))?,
+        parts: data.used(vae.decompose(compute, &rows, &options))?,
         marginal: args
             .importance_samples
             .map(|samples| marginal(&vae, compute, &data, samples, &options))
@@ -49,6 +50,7 @@ fn marginal(
     let counted = Counted { rows: &rows, bar: &bar };
     let result = vae.marginal_log_likelihood(compute, &counted, samples, options);
     bar.finish_and_clear();
+    data.check_read()?;
     result.map_err(|error| option_for(&[], error))
 }
 

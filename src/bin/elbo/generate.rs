@@ -1,16 +1,18 @@
 //! `elbo sample`, `elbo reconstruct` and `elbo encode`: what a model makes of noise or of data.
 
 use crate::args::{self, PictureOrArray};
+use crate::array_file::{self, Words};
 use crate::data::Data;
+use crate::data::columns::listed;
 use crate::failure::{Failure, Result};
 use crate::model::is_signed;
+use crate::notes::{DataNotes, Notes};
 use crate::output::write_file;
 use crate::pictures;
+use crate::scaling::Scaling;
 use elbo::vae::Vae;
 use elbo::{Augmentation, Compute};
 use ndarray::{Array2, ArrayView2, Axis, Slice, concatenate};
-use ndarray_npy::WriteNpyExt;
-use std::path::Path;
 
 /// Rows that go through the model at a time: a large file of bytes is never all numbers at once.
 const PIECE: usize = 4096;
@@ -20,39 +22,72 @@ const PAIRS: usize = 40;
 const MOST_IMAGES: usize = 10_000;
 
 pub fn sample(args: &args::Sample, compute: &Compute) -> Result<()> {
-    let (vae, _) = args.model.open()?;
-    let shape = args.shape.of(vae.config().features(), None)?;
+    let (vae, Notes { data: mut notes, .. }) = args.model.open()?;
+    notes.signed |= args.signed;
+    let shape = args.shape.of(vae.config().features(), notes.image)?;
     if matches!(args.out, PictureOrArray::Picture(_)) {
         check_images(args.count)?;
     }
     let classes = vae.config().conditions();
-    check_label(args.label, classes)?;
-    let mut samples = samples(&vae, compute, args.count, args.seed, args.label)?;
+    let label = args.label.as_deref().map(|label| class_of(label, classes, &notes)).transpose()?;
+    let mut samples = samples(&vae, compute, args.count, args.seed, label)?;
     match &args.out {
-        PictureOrArray::Array(path) => write_array(path, samples.view()),
+        PictureOrArray::Array(path) => {
+            notes.to_user_units(&mut samples);
+            let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
+            let words = (classes > 0).then(|| Words {
+                name: notes.label_column.clone().unwrap_or_else(|| "class".to_owned()),
+                cells: (0..args.count).map(drawn).collect(),
+            });
+            array_file::write(path, samples.view(), &features(&notes, &vae), words.as_ref())
+        }
         PictureOrArray::Picture(path) => {
-            if is_signed(vae.config().likelihood(), args.signed) {
-                pictures::from_signed(&mut samples);
-            }
-            let columns = if args.label.is_none() && classes > 0 { Some(classes) } else { None };
-            let picture = pictures::grid(samples.view(), shape, columns);
+            to_picture(&mut samples, &vae, &notes);
+            let columns = if label.is_none() && classes > 0 { Some(classes) } else { None };
+            let picture = pictures::grid(samples.view(), shape.sides(), columns);
             write_file(path, |file| pictures::write_png(&picture, file))
         }
     }
 }
 
-fn check_label(label: Option<usize>, classes: usize) -> Result<()> {
-    match label {
-        Some(_) if classes == 0 => Err(Failure::Usage(
-            "--label: the model has no conditions; `elbo train --labels` (of the embedded sample: \
-             --conditional) makes one that has"
+/// What the columns of a table of rows are called.
+fn features(notes: &DataNotes, vae: &Vae) -> Vec<String> {
+    (0..vae.config().features()).map(|i| notes.feature(i)).collect()
+}
+
+/// Rows as a model gave or saw them, as grey or colours from 0 to 1.
+pub fn to_picture(rows: &mut Array2<f32>, vae: &Vae, notes: &DataNotes) {
+    if notes.image.is_some() || notes.scaling == Scaling::None {
+        notes.to_user_units(rows);
+    }
+    // Of data that were from −1 to 1 as they came.
+    if !notes.signed && is_signed(vae.config().likelihood(), false) {
+        pictures::from_signed(rows);
+    }
+}
+
+/// The class that a label names.
+fn class_of(label: &str, classes: usize, notes: &DataNotes) -> Result<usize> {
+    if classes == 0 {
+        return Err(Failure::Usage(
+            "--label: the model has no conditions; `elbo train --conditional` makes one that has"
                 .to_owned(),
-        )),
-        Some(label) if label >= classes => Err(Failure::Usage(format!(
+        ));
+    }
+    if !notes.classes.is_empty() {
+        return notes.classes.iter().position(|class| class == label).ok_or_else(|| {
+            Failure::Usage(format!(
+                "--label {label}: the model has the classes {}",
+                listed(&notes.classes)
+            ))
+        });
+    }
+    match label.parse() {
+        Ok(class) if class < classes => Ok(class),
+        _ => Err(Failure::Usage(format!(
             "--label {label}: the model has {classes} classes, 0 to {}",
             classes - 1
         ))),
-        _ => Ok(()),
     }
 }
 
@@ -88,28 +123,28 @@ pub fn reconstructions(
 }
 
 pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open(Augmentation::None)?;
-    let shape = args.shape.of(data.width(), data.image)?;
+    let (vae, Notes { data: notes, .. }, data) = args.input.open(Augmentation::None)?;
+    let shape = args.shape.of(data.width(), data.image.or(notes.image))?;
     match &args.out {
         PictureOrArray::Array(path) => {
             let rows = args.count.unwrap_or(usize::MAX).min(data.len());
-            let outputs = by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
-                reconstructions(&vae, compute, inputs, conditions)
-            })?;
-            write_array(path, outputs.view())
+            let mut outputs =
+                by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
+                    reconstructions(&vae, compute, inputs, conditions)
+                })?;
+            notes.to_user_units(&mut outputs);
+            array_file::write(path, outputs.view(), &features(&notes, &vae), None)
         }
         PictureOrArray::Picture(path) => {
             let rows = args.count.unwrap_or(PAIRS).min(data.len());
             check_images(rows)?;
-            let mut inputs = data.numbers(0..rows);
+            let mut inputs = data.numbers(0..rows)?;
             let conditions = data.conditions(0..rows);
             let conditions = conditions.as_ref().map(|c| c.view());
             let mut outputs = reconstructions(&vae, compute, inputs.view(), conditions)?;
-            if is_signed(vae.config().likelihood(), data.signed) {
-                pictures::from_signed(&mut inputs);
-                pictures::from_signed(&mut outputs);
-            }
-            let picture = pictures::pairs(inputs.view(), outputs.view(), shape);
+            to_picture(&mut inputs, &vae, &notes);
+            to_picture(&mut outputs, &vae, &notes);
+            let picture = pictures::pairs(inputs.view(), outputs.view(), shape.sides());
             write_file(path, |file| pictures::write_png(&picture, file))
         }
     }
@@ -117,15 +152,17 @@ pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
 
 pub fn encode(args: &args::Encode, compute: &Compute) -> Result<()> {
     let (vae, _, data) = args.input.open(Augmentation::None)?;
-    write_array(&args.out, codes(&vae, compute, &data)?.view())
+    let codes = codes(&vae, compute, &data)?;
+    let latent = vae.config().latent();
+    let name = |kind: &'static str| (0..latent).map(move |i| format!("{kind}_{i}"));
+    let names: Vec<String> = name("mu").chain(name("logvar")).collect();
+    array_file::write(&args.out, codes.view(), &names, None)
 }
 
 /// μ and logvar of each row, side by side.
 pub fn codes(vae: &Vae, compute: &Compute, data: &Data) -> Result<Array2<f32>> {
-    // Labels of a model without conditions are there to be looked at.
-    let conditional = vae.config().conditions() > 0;
     by_pieces(data, data.len(), 2 * vae.config().latent(), |inputs, conditions| {
-        let code = match conditions.filter(|_| conditional) {
+        let code = match conditions {
             None => vae.encode(compute, inputs)?,
             Some(conditions) => vae.encode_given(compute, inputs, conditions)?,
         };
@@ -145,7 +182,7 @@ fn by_pieces(
         let piece = first..rows.min(first + PIECE);
         let conditions = data.conditions(piece.clone());
         let conditions = conditions.as_ref().map(|c| c.view());
-        let result = work(data.numbers(piece.clone()).view(), conditions)?;
+        let result = work(data.numbers(piece.clone())?.view(), conditions)?;
         results.slice_axis_mut(Axis(0), Slice::from(piece)).assign(&result);
     }
     Ok(results)
@@ -156,10 +193,6 @@ fn check_images(count: usize) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "--count {count}: expected at most {MOST_IMAGES} for a .png; write a .npy instead"
+        "--count {count}: expected at most {MOST_IMAGES} for a .png; write a .npy or .csv instead"
     )))
-}
-
-fn write_array(path: &Path, array: ArrayView2<f32>) -> Result<()> {
-    write_file(path, |file| array.write_npy(file))
 }

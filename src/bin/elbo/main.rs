@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod array_file;
 mod bench;
 mod completions;
 mod convert;
@@ -12,13 +13,11 @@ mod export;
 mod failure;
 mod generate;
 mod history;
-mod idx;
 mod inspect;
 mod labels;
 mod man;
 mod model;
 mod notes;
-mod npy;
 mod onnx;
 mod output;
 mod part;
@@ -26,10 +25,10 @@ mod pictures;
 mod plot;
 mod quantiles;
 mod range;
+mod scaling;
 mod score;
 mod sets;
 mod settings;
-mod stream;
 mod train;
 
 use args::Command;

@@ -1,11 +1,12 @@
 //! Opening a model and the data that are to go through it.
 
 use crate::args::{Input, Model};
-use crate::data::Data;
+use crate::data::{Data, Plan};
 use crate::failure::{Failure, Result};
 use crate::labels;
-use crate::notes::Notes;
+use crate::notes::{DataNotes, Notes};
 use crate::range::{self, Chosen};
+use crate::scaling::Scaling;
 use elbo::Augmentation;
 use elbo::vae::{Likelihood, Vae};
 use std::path::Path;
@@ -33,36 +34,69 @@ impl Model {
 impl Input {
     /// The model, its notes, and data of its width, its range and its conditions.
     pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Notes, Data)> {
-        let (vae, notes, data) = self.open_labelled(augmentation)?;
-        if data.labels.is_some() && vae.config().conditions() == 0 {
-            return Err(Failure::Usage(
-                "--labels: the model has no conditions; `elbo train --labels` makes one that has"
-                    .to_owned(),
-            ));
+        let (vae, mut notes) = self.model.open()?;
+        let config = vae.config();
+        let conditional = config.conditions() > 0;
+        if conditional && self.labels.is_some() && self.reading.label_column.is_some() {
+            return Err(Failure::Usage("--labels and --label-column: choose one".to_owned()));
         }
+        let like = Some(&notes.data);
+        let labelled = conditional && self.labels.is_none();
+        let mut data = Data::read(&self.data, Plan { options: &self.reading, like, labelled })?;
+        // Of a model from elsewhere nobody knows how its data were read.
+        notes.data.signed |= self.signed;
+        data.signed = notes.data.signed;
+        data.conditional = conditional;
+        let file = self.model.model.display();
+        data.check_width(config.features(), &format!("the model {file}"))?;
+        data.scaling = self.scaling(&notes.data, config.features())?;
+        range::check(&data, config.likelihood(), augmentation, Chosen::ByModel)?;
+        self.label(&mut data, &notes.data, config.conditions())?;
         Ok((vae, notes, data))
     }
 
-    /// As [`Self::open`], where labels are of use to a model without conditions too.
-    pub fn open_labelled(&self, augmentation: Augmentation) -> Result<(Vae, Notes, Data)> {
-        let (vae, notes) = self.model.open()?;
-        let config = vae.config();
-        let mut data = Data::read(&self.data)?;
-        data.signed = self.signed;
-        data.check_width(config.features(), &format!("the model {}", self.model.model.display()))?;
-        range::check(&data, config.likelihood(), augmentation, Chosen::ByModel)?;
-        match (&self.labels, config.conditions()) {
-            (None, 0) => {}
-            (Some(path), 0) => data.label(labels::read(path)?)?,
-            (None, classes) => {
-                return Err(Failure::Usage(format!(
-                    "--labels: missing; the model is conditional, with {classes} classes, and wants \
-                     the label of each row"
-                )));
-            }
-            (Some(path), classes) => data.label(labels::read(path)?.of_classes(classes)?)?,
+    fn scaling(&self, notes: &DataNotes, features: usize) -> Result<Scaling> {
+        let mut scaling = notes.scaling.clone();
+        if scaling.features().is_some_and(|found| found != features) {
+            return Err(Failure::Run(format!(
+                "{}: the notes on its data are for another number of features; damaged",
+                self.model.model.display()
+            )));
         }
-        Ok((vae, notes, data))
+        if self.clip_to_range {
+            match &mut scaling {
+                Scaling::MinMax { clip, .. } => *clip = true,
+                _ => {
+                    return Err(Failure::Usage(
+                        "--clip-to-range belongs to a model of `elbo train --scale min-max`"
+                            .to_owned(),
+                    ));
+                }
+            }
+        }
+        Ok(scaling)
+    }
+
+    /// Gives each row its class. A model without conditions shows them in pictures.
+    fn label(&self, data: &mut Data, notes: &DataNotes, classes: usize) -> Result<()> {
+        let raw = match &self.labels {
+            Some(path) => Some(labels::read(path, data.len(), &data.name)?),
+            None => data.found.take(),
+        };
+        let Some(raw) = raw else {
+            if classes == 0 {
+                return Ok(());
+            }
+            return Err(Failure::Usage(format!(
+                "--labels: missing; the model is conditional, with {classes} classes, and wants the label \
+                 of each row"
+            )));
+        };
+        data.labels = Some(match classes {
+            0 => raw.for_pictures(notes)?,
+            classes => raw.among(classes, &notes.classes)?,
+        });
+        Ok(())
     }
 }
 

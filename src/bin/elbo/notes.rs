@@ -2,6 +2,7 @@
 
 use crate::history::Epoch;
 use crate::quantiles::Quantiles;
+use crate::scaling::Scaling;
 use elbo::vae::Objective;
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +19,21 @@ pub struct Notes {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DataNotes {
-    /// Names of the features; empty where they have none.
+    /// Names of the features (of a table without a header their numbers from 1 on); empty where they
+    /// have none.
     pub columns: Vec<String>,
     /// Where a row is an image.
     pub image: Option<ImageShape>,
+    /// Whether pictures were resized to that shape.
+    pub resized: bool,
+    /// What was done to each feature, before anything else.
+    pub scaling: Scaling,
     /// Whether rows were mapped to 2x − 1.
     pub signed: bool,
     /// Names of the classes in their order; empty where they are numbers.
     pub classes: Vec<String>,
+    /// The column of a table that the labels came from.
+    pub label_column: Option<String>,
 }
 
 impl DataNotes {
@@ -41,6 +49,14 @@ impl DataNotes {
             (None, true) => format!("{features} features"),
             (None, false) => format!("{features} columns: {}", self.columns.join(", ")),
         }];
+        match &self.scaling {
+            Scaling::None => {}
+            Scaling::Standardise { .. } => parts.push("standardised".to_owned()),
+            Scaling::MinMax { clip: false, .. } => parts.push("scaled to [0, 1]".to_owned()),
+            Scaling::MinMax { clip: true, .. } => {
+                parts.push("scaled and clipped to [0, 1]".to_owned());
+            }
+        }
         if self.signed {
             parts.push("mapped to [-1, 1]".to_owned());
         }

@@ -74,10 +74,11 @@ impl Table {
         compute: &Compute,
     ) -> Result<Self> {
         let rows = data.part(0..data.len());
-        let scores = vae.score(compute, &rows)?;
+        let scores = data.used(vae.score(compute, &rows))?;
         let bound = |samples| -> Result<Vec<f64>> {
             let options = EvaluationOptions { seed: args.seed, ..EvaluationOptions::default() };
             let marginal = vae.marginal_log_likelihood(compute, &rows, samples, &options);
+            data.check_read()?;
             let marginal = marginal.map_err(|error| option_for(&[], error))?;
             Ok(marginal.of_rows.iter().map(|value| -value).collect())
         };

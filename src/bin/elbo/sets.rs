@@ -1,12 +1,13 @@
 //! What to train on, and what to test on.
 
 use crate::args::TrainingData;
-use crate::data::Data;
-use crate::failure::Result;
-use crate::labels;
+use crate::data::{Data, Plan};
+use crate::failure::{Failure, Result};
+use crate::labels::{self, Classes, Raw};
 use crate::notes::DataNotes;
 use crate::part::Part;
 use crate::range::{self, Chosen};
+use crate::scaling::{Kind, Scaling};
 use elbo::vae::Likelihood;
 use std::ops::Range;
 
@@ -18,43 +19,65 @@ pub struct Sets {
     other: Option<Data>,
     /// Rows of `other`, if there is one, else of `data`.
     pub test: Range<usize>,
+    /// Features that are the same in every training row, where they were to be scaled.
+    pub constant: usize,
 }
 
 impl Sets {
     pub fn read(args: &TrainingData, likelihood: Likelihood, seed: u64) -> Result<Self> {
-        let (mut data, mut other) = match (&args.data, &args.test) {
-            (None, _) => {
-                let (train, test) = Data::sample(args.conditional)?;
-                (train, Some(test))
-            }
-            (Some(data), None) => (Data::read(data)?, None),
-            (Some(data), Some(test)) => (Data::read(data)?, Some(Data::read(test)?)),
-        };
-        for data in [Some(&mut data), other.as_mut()].into_iter().flatten() {
-            data.signed = args.signed;
-            range::check(data, likelihood, args.augment.augment, Chosen::ByOption)?;
+        let (mut data, other) = files(args)?;
+        if args.conditional && data.labels.is_none() {
+            return Err(Failure::Usage(format!(
+                "--conditional: {} has no labels; name them with --labels, or a column of a table with \
+                 --label-column, or give each class of pictures a folder",
+                data.name
+            )));
         }
-        if let Some(path) = &args.labels {
-            let labels = labels::read(path)?;
-            let tested = args.test_labels.as_deref().map(labels::read).transpose()?;
-            // A class may be in one of the files alone.
-            let classes = tested.as_ref().map_or(0, |tested| tested.classes).max(labels.classes);
-            data.label(labels.of_classes(classes)?)?;
-            if let (Some(other), Some(tested)) = (&mut other, tested) {
-                other.label(tested.of_classes(classes)?)?;
-            }
-        }
-        let rows = data.len();
-        match other {
+        let kept = match &other {
             Some(test) => {
                 test.check_width(data.width(), &data.name)?;
-                Ok(Self { train: 0..rows, test: 0..test.len(), data, other: Some(test) })
+                data.len()
             }
-            None => {
-                let kept = data.hold_out_a_tenth(seed)?;
-                Ok(Self { data, train: 0..kept, other: None, test: kept..rows })
-            }
+            None => data.hold_out(args.test_fraction.unwrap_or(0.1), seed)?,
+        };
+        let mut sets = Self {
+            train: 0..kept,
+            test: other.as_ref().map_or(kept..data.len(), |test| 0..test.len()),
+            data,
+            other,
+            constant: 0,
+        };
+        sets.scale(args.scale, args.clip_to_range)?;
+        for data in [Some(&mut sets.data), sets.other.as_mut()].into_iter().flatten() {
+            data.signed = args.signed;
+            data.conditional = args.conditional;
+            range::check(data, likelihood, args.augment.augment, Chosen::ByOption)?;
         }
+        Ok(sets)
+    }
+
+    /// Fits the scaling to the training rows, for all rows.
+    fn scale(&mut self, kind: Kind, clip: bool) -> Result<()> {
+        if kind == Kind::None {
+            return Ok(());
+        }
+        range::check_finite(&self.data)?;
+        let mut trained_on = vec![false; self.data.len()];
+        self.train.clone().for_each(|row| trained_on[self.data.place(row)] = true);
+        let (scaling, constant) = Scaling::fit(kind, clip, self.data.width(), |work| {
+            self.data.rows.each(|row, numbers| {
+                if trained_on[row] {
+                    work(numbers);
+                }
+                Ok(())
+            })
+        })?;
+        self.constant = constant;
+        if let Some(other) = &mut self.other {
+            other.scaling = scaling.clone();
+        }
+        self.data.scaling = scaling;
+        Ok(())
     }
 
     pub fn test_data(&self) -> &Data {
@@ -69,9 +92,15 @@ impl Sets {
         self.test_data().part(self.test.clone())
     }
 
+    /// What came of using the rows of either.
+    pub fn used<T>(&self, result: elbo::Result<T>) -> Result<T> {
+        self.data.check_read()?;
+        self.test_data().used(result)
+    }
+
     /// How the data were read, to be kept with the model.
     pub fn notes(&self) -> DataNotes {
-        DataNotes { signed: self.data.signed, ..DataNotes::default() }
+        self.data.notes()
     }
 
     /// The first rows to test on, as many as there are up to `most`.
@@ -79,8 +108,55 @@ impl Sets {
         self.test.start..self.test.end.min(self.test.start + most)
     }
 
-    /// How many classes the rows have; 0 without labels.
+    /// How many classes the model is conditional on; 0 for none.
     pub fn classes(&self) -> usize {
-        self.data.labels.as_ref().map_or(0, |labels| labels.classes)
+        self.data
+            .labels
+            .as_ref()
+            .filter(|_| self.data.conditional)
+            .map_or(0, |labels| labels.classes)
+    }
+}
+
+/// The data sets with their labels.
+fn files(args: &TrainingData) -> Result<(Data, Option<Data>)> {
+    let Some(path) = &args.data else {
+        let (train, test) = Data::sample()?;
+        return Ok((train, Some(test)));
+    };
+    let options = &args.reading;
+    let labelled = args.conditional;
+    let mut data = Data::read(path, Plan { options, like: None, labelled })?;
+    let Some(path) = &args.test else {
+        if let Some(raw) = raw_labels(&mut data, args.labels.as_deref())? {
+            let Classes { count, names } = Classes::of([&raw])?;
+            data.labels = Some(raw.among(count, &names)?);
+        }
+        return Ok((data, None));
+    };
+    let like = data.notes();
+    let of_test = options.for_more_of_the_same();
+    let mut other = Data::read(path, Plan { options: &of_test, like: Some(&like), labelled })?;
+    let of_data = raw_labels(&mut data, args.labels.as_deref())?;
+    let of_other = raw_labels(&mut other, args.test_labels.as_deref())?;
+    // A class may be in one of the files alone.
+    let Classes { count, names } = Classes::of([&of_data, &of_other].into_iter().flatten())?;
+    for (data, raw) in [(&mut data, of_data), (&mut other, of_other)] {
+        data.labels = raw.map(|raw| raw.among(count, &names)).transpose()?;
+    }
+    if args.conditional && data.labels.is_some() && other.labels.is_none() {
+        return Err(Failure::Usage(format!(
+            "--conditional: {} has no labels; name them with --test-labels",
+            other.name
+        )));
+    }
+    Ok((data, Some(other)))
+}
+
+/// The labels of a file of labels, or those that came with the rows.
+fn raw_labels(data: &mut Data, path: Option<&std::path::Path>) -> Result<Option<Raw>> {
+    match path {
+        Some(path) => labels::read(path, data.len(), &data.name).map(Some),
+        None => Ok(data.found.take()),
     }
 }

@@ -1,7 +1,10 @@
 //! Which data, and what is done to them on the way.
 
-use super::values::{HeightWidth, MAX_WIDTH, count, named};
+use super::Reading;
+use super::values::{HeightWidth, MAX_WIDTH, count, fraction, named};
 use crate::failure::{Failure, Result};
+use crate::notes::ImageShape;
+use crate::scaling::Kind;
 use clap::Args;
 use elbo::Augmentation;
 use std::path::PathBuf;
@@ -10,47 +13,64 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct TrainingData {
-    /// Training data: IDX images (plain or .gz), or .npy (float32 or float64, or uint8, which is divided
-    /// by 255; all axes but the first are flattened), in the range that the likelihood accepts [default:
-    /// the embedded sample]
+    /// Training data: IDX images or .npy (float32 or float64, or uint8, which is divided by 255; all axes
+    /// but the first are flattened), a table (.csv, .tsv; all of these plain or .gz), .npz, or a folder of
+    /// .png and .jpg, in the range that the likelihood accepts [default: the embedded sample]
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
 
-    /// Test data, as --data [default: a tenth of the rows of --data, drawn by the seed and held out
-    /// of the training]
+    /// Test data, as --data [default: a part of the rows of --data, drawn by the seed and held out of the
+    /// training]
     #[arg(long, value_name = "FILE", requires = "data")]
     pub test: Option<PathBuf>,
 
-    /// Labels of --data, which make the model conditional: IDX labels (plain or .gz) or .npy of whole
-    /// numbers from 0, one for each row; encoder and decoder see them one-hot [default: no conditions]
-    #[arg(long, value_name = "FILE", requires = "data")]
+    /// The part of the rows of --data that is held out where there is no --test [default: 0.1]
+    #[arg(long, value_name = "F", value_parser = fraction, requires = "data", conflicts_with = "test",
+          allow_negative_numbers = true)]
+    pub test_fraction: Option<f64>,
+
+    /// Labels of --data: IDX labels (plain or .gz), .npy of whole numbers from 0, or a .csv of one column of
+    /// words or numbers, one for each row [default: those that come with the rows, of --label-column or of
+    /// pictures in one folder for each class]
+    #[arg(long, value_name = "FILE", requires = "data", conflicts_with = "label_column")]
     pub labels: Option<PathBuf>,
 
     /// Labels of --test, as --labels
     #[arg(long, value_name = "FILE", requires = "test")]
     pub test_labels: Option<PathBuf>,
 
-    /// Make the model conditional on the labels of the embedded sample, 0 to 9
+    /// Make the model conditional on the labels: encoder and decoder see them one-hot (those of the
+    /// embedded sample are 0 to 9)
     #[arg(long)]
     pub conditional: bool,
 
-    /// Map data from 0 to 1, or bytes, to -1 to 1 by 2x - 1, as a tanh output wants them; pictures show
-    /// them mapped back
+    /// Scale each feature by the training rows, kept in the model file and undone on output: none,
+    /// standardise (to mean 0 and standard deviation 1) or min-max (to 0 to 1)
+    #[arg(long, value_name = "NAME", value_enum, default_value_t, hide_possible_values = true)]
+    pub scale: Kind,
+
+    /// With --scale min-max: read a number outside of the training rows' range as the nearer end of it
+    #[arg(long)]
+    pub clip_to_range: bool,
+
+    /// Map data from 0 to 1, or bytes, to -1 to 1 by 2x - 1, as a tanh output wants them; kept in the model
+    /// file and undone on output
     #[arg(long)]
     pub signed: bool,
+
+    #[command(flatten)]
+    pub reading: Reading,
 
     #[command(flatten)]
     pub augment: Augment,
 }
 
 impl TrainingData {
-    /// That the options name labels where there must be some.
+    /// That the options name labels where there must be some, and go together.
     pub fn check(&self) -> Result<()> {
         let refuse = |message: &str| Err(Failure::Usage(message.to_owned()));
-        if self.conditional && self.data.is_some() {
-            return refuse(
-                "--conditional belongs to the embedded sample; name the labels of --data with --labels",
-            );
+        if self.clip_to_range && self.scale != Kind::MinMax {
+            return refuse("--clip-to-range belongs to --scale min-max");
         }
         match (&self.test, &self.labels, &self.test_labels) {
             (Some(_), Some(_), None) => {
@@ -103,19 +123,28 @@ pub struct Input {
     #[command(flatten)]
     pub model: Model,
 
-    /// The data: IDX images (plain or .gz), or .npy (float32 or float64, or uint8, which is divided by
-    /// 255; all axes but the first are flattened), in the range that the model's likelihood accepts
+    /// The data, in any format of `elbo train`; columns, scaling and the size of pictures are those the
+    /// model was trained with
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
-    /// Of a conditional model: the labels of --data, IDX (plain or .gz) or .npy of whole numbers from 0
+    /// The labels of --data, as for `elbo train`: a conditional model wants them, of another one pictures
+    /// show them [default: of a conditional model those that come with the rows]
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 
-    /// Map data from 0 to 1, or bytes, to -1 to 1 by 2x - 1, as `elbo train --signed` does; pictures show
-    /// them mapped back
+    /// Of a model of --scale min-max: read a number outside of the training rows' range as the nearer end
+    /// of it
+    #[arg(long)]
+    pub clip_to_range: bool,
+
+    /// Map data from 0 to 1, or bytes, to -1 to 1 by 2x - 1: of a model from elsewhere that was trained so
+    /// (the file of `elbo train --signed` says so itself)
     #[arg(long)]
     pub signed: bool,
+
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// How rows are shown as images.
@@ -129,17 +158,23 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of images of `features` pixels, of which the data may know something.
-    pub fn of(&self, features: usize, data: Option<[usize; 2]>) -> Result<[usize; 2]> {
+    /// The shape of images of `features` elements, of which the data or the model may know something.
+    pub fn of(&self, features: usize, known: Option<ImageShape>) -> Result<ImageShape> {
         let Some(HeightWidth([height, width])) = self.shape else {
-            return Ok(data.unwrap_or_else(|| crate::pictures::nearly_square(features)));
+            return Ok(known.filter(|known| known.elements() == features).unwrap_or_else(|| {
+                let [height, width] = crate::pictures::nearly_square(features);
+                ImageShape { height, width, channels: 1 }
+            }));
         };
-        if height.checked_mul(width) == Some(features) {
-            return Ok([height, width]);
+        // Three numbers a pixel are its colours.
+        for channels in [1, 3] {
+            if height.checked_mul(width).and_then(|n| n.checked_mul(channels)) == Some(features) {
+                return Ok(ImageShape { height, width, channels });
+            }
         }
         Err(Failure::Usage(format!(
             "--shape {height}x{width}: expected height × width to be {features}, \
-             the elements of a row"
+             the elements of a row (or a third of them, for colours)"
         )))
     }
 }

@@ -12,6 +12,7 @@ mod model;
 mod objective;
 mod optimiser;
 mod plot;
+mod reading;
 mod score;
 mod train;
 mod values;
@@ -27,6 +28,7 @@ pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
 pub use optimiser::Descent;
 pub use plot::{Figure, History, Kl, KlPerDimension, Latent, Plot, Roc};
+pub use reading::{Reading, Stream};
 pub use score::Score;
 pub use train::{Keep, Train};
 pub use values::{PictureOrArray, TableOrArray};
@@ -86,6 +88,13 @@ Without --data it trains on an embedded sample of MNIST (5,000 images; the test 
 The folder then holds model.safetensors, history.csv and history.jsonl (a line for each epoch), run.toml \
 (the options of the run), samples.png, reconstructions.png (inputs above outputs) and loss.png.
 
+Of a table (.csv, .tsv, commas, semicolons or tabs between the columns) every column is a feature but \
+that of the labels; a missing value is an error that names its line. Most tables want --scale standardise \
+--likelihood gaussian. Parquet and Arrow are not read, as that would more than double what the tool is \
+built of; in Python, `pandas.read_parquet('t.parquet').to_csv('t.csv', index=False)` makes a table of \
+them. Pictures of one folder, or of one folder for each class, are read in the order of their names, grey \
+unless --rgb says otherwise.
+
 A long run can be interrupted: Ctrl-C finishes the step, writes a checkpoint and says how to go on; with \
 --checkpoint-every a run that is killed loses no more than that. Resumed, it comes to the same bits as if \
 nothing had happened.
@@ -93,6 +102,10 @@ nothing had happened.
 Examples:
   elbo train
   elbo train --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --out mnist
+  elbo train --data table.csv --label-column kind --scale standardise --likelihood gaussian
+  elbo train --data table.csv --columns 2-9,12 --scale min-max --test-fraction 0.2
+  elbo train --data photos --size 64x48 --rgb --out faces
+  elbo train --data train.npz --array x_train
   elbo train --data table.npy --hidden 256,64 --latent 8 --epochs 50 --json --quiet
   elbo train --encoder 512,256 --decoder 256,512 --activation gelu --layer-norm --dropout 0.1
   elbo train --likelihood continuous-bernoulli
@@ -162,6 +175,7 @@ Deterministic: sample i is a function of the seed and of i (and of its class).
 
 Examples:
   elbo sample --model elbo-out/model.safetensors --count 100 --seed 7 --out samples.png
+  elbo sample --model table/model.safetensors --count 1000 --out rows.csv
   elbo sample --model conditional.safetensors --label 7 --out sevens.png")]
     Sample(Sample),
 
@@ -275,18 +289,19 @@ pub struct Sample {
         allow_negative_numbers = true)]
     pub seed: u64,
 
-    /// Of a conditional model: the class to draw [default: all classes in turn, each a column of the
-    /// picture]
-    #[arg(long, value_name = "CLASS", value_parser = label, allow_negative_numbers = true)]
-    pub label: Option<usize>,
+    /// Of a conditional model: the class to draw, by its name or else its number from 0 on [default: all
+    /// classes in turn, each a column of the picture]
+    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
+    pub label: Option<String>,
 
-    /// Show outputs from -1 to 1 as grey, for a model of data that were mapped there (--signed of
-    /// `elbo train`); a tanh output is shown so in any case
+    /// Map outputs from -1 to 1 to 0 to 1, of a model from elsewhere whose data were mapped there (the file
+    /// of `elbo train --signed` says so itself); pictures show a tanh output so in any case
     #[arg(long)]
     pub signed: bool,
 
-    /// X.png for a grid of images, X.npy for an array (float32, [count, features], what the likelihood
-    /// has for its mean)
+    /// X.png for a grid of images, X.npy for an array (float32, [count, features]), X.csv for a table with
+    /// a header and the class, if there is one; in the units of the training data, what the likelihood has
+    /// for its mean
     #[arg(long, value_name = "FILE")]
     pub out: PictureOrArray,
 
@@ -299,12 +314,13 @@ pub struct Reconstruct {
     #[command(flatten)]
     pub input: Input,
 
-    /// Examples to reconstruct, from the first one on [default: 40 for a .png, all for a .npy]
+    /// Examples to reconstruct, from the first one on [default: 40 for a .png, else all]
     #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
     pub count: Option<usize>,
 
-    /// X.png for a picture, inputs above outputs; X.npy for the outputs as an array (float32,
-    /// [rows, features], what the likelihood has for its mean)
+    /// X.png for a picture, inputs above outputs; X.npy for the outputs as an array (float32, [rows,
+    /// features]), X.csv as a table with a header; in the units of the training data, what the likelihood
+    /// has for its mean
     #[arg(long, value_name = "FILE")]
     pub out: PictureOrArray,
 
@@ -317,7 +333,7 @@ pub struct Encode {
     #[command(flatten)]
     pub input: Input,
 
-    /// X.npy, the array to write
+    /// X.npy, the array to write, or X.csv, a table with the header mu_0 … logvar_0 …
     #[arg(long, value_name = "FILE", value_parser = array_name)]
     pub out: PathBuf,
 }
@@ -340,10 +356,6 @@ pub struct Bench {
 
 fn simd() -> impl TypedValueParser<Value = InstructionSet> {
     StringValueParser::new().try_map(|name| name.parse::<InstructionSet>())
-}
-
-fn label(text: &str) -> std::result::Result<usize, &'static str> {
-    text.parse().map_err(|_| "expected the number of a class, 0 or more")
 }
 
 /// Reads the command line. `None` if it asked for help or the version, which are then printed.
@@ -411,6 +423,7 @@ fn one_line(message: &str) -> String {
 mod tests {
     use super::values::HeightWidth;
     use super::*;
+    use crate::notes::ImageShape;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -453,7 +466,7 @@ mod tests {
             (
                 "sample --model m --out x.jpg",
                 "invalid value 'x.jpg' for '--out <FILE>': \
-                 expected a name that ends in .png or .npy",
+                 expected a name that ends in .png, .npy or .csv",
             ),
             ("eval --model m", "the following required arguments were not provided: --data <FILE>"),
             (
@@ -471,10 +484,13 @@ mod tests {
     #[test]
     fn shapes_must_fit() {
         let shape = Shape { shape: Some("20x30".parse().unwrap()) };
-        assert_eq!(shape.of(600, None).unwrap(), [20, 30]);
+        let image = |height, width, channels| ImageShape { height, width, channels };
+        assert_eq!(shape.of(600, None).unwrap(), image(20, 30, 1));
+        assert_eq!(shape.of(1800, None).unwrap(), image(20, 30, 3));
         assert!(matches!(shape.of(784, None), Err(Failure::Usage(_))));
-        assert_eq!(Shape { shape: None }.of(600, Some([60, 10])).unwrap(), [60, 10]);
-        assert_eq!(Shape { shape: None }.of(600, None).unwrap(), [24, 25]);
+        let known = Some(image(10, 20, 3));
+        assert_eq!(Shape { shape: None }.of(600, known).unwrap(), image(10, 20, 3));
+        assert_eq!(Shape { shape: None }.of(600, None).unwrap(), image(24, 25, 1));
         assert!("28".parse::<HeightWidth>().is_err() && "0x3".parse::<HeightWidth>().is_err());
     }
 }

@@ -155,6 +155,24 @@ impl FromStr for HeightWidth {
     }
 }
 
+/// Width and height of an image, in pixels: the order in which programs for pictures have them.
+#[derive(Clone, Copy, Debug)]
+pub struct WidthHeight(pub [u32; 2]);
+
+impl FromStr for WidthHeight {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sides = text
+            .split_once(['x', '×'])
+            .and_then(|(width, height)| Some([width.parse().ok()?, height.parse().ok()?]));
+        match sides {
+            Some(sides) if sides.iter().all(|side| (1..=1 << 14).contains(side)) => Ok(Self(sides)),
+            _ => Err("expected width and height in pixels, up to 16384, such as 64x48"),
+        }
+    }
+}
+
 /// What the name of an output file says about its contents.
 #[derive(Clone, Debug)]
 pub enum PictureOrArray {
@@ -170,8 +188,8 @@ impl FromStr for PictureOrArray {
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         match extension.as_deref() {
             Some("png") => Ok(Self::Picture(path)),
-            Some("npy") => Ok(Self::Array(path)),
-            _ => Err("expected a name that ends in .png or .npy"),
+            Some("npy" | "csv") => Ok(Self::Array(path)),
+            _ => Err("expected a name that ends in .png, .npy or .csv"),
         }
     }
 }
@@ -197,11 +215,11 @@ impl FromStr for TableOrArray {
     }
 }
 
-/// The name of a `.npy` file.
+/// The name of a `.npy` or `.csv` file.
 pub fn array_name(text: &str) -> Result<PathBuf, &'static str> {
     match text.parse() {
         Ok(PictureOrArray::Array(path)) => Ok(path),
-        _ => Err("expected a name that ends in .npy"),
+        _ => Err("expected a name that ends in .npy or .csv"),
     }
 }
 

@@ -24,7 +24,7 @@ const BAR: u32 = 220;
 const NAMES: u32 = 340;
 
 pub fn run(args: &args::Latent, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_labelled(Augmentation::None)?;
+    let (vae, _, data) = args.input.open(Augmentation::None)?;
     let codes = codes(&vae, compute, &data)?;
     let (mu, logvar) = codes.view().split_at(Along(1), vae.config().latent());
     let variances: Vec<f64> = mu.columns().into_iter().map(variance).collect();

@@ -36,19 +36,7 @@ impl Scores {
             .collect::<Result<_>>()?;
         let classes = match &args.labels {
             None => table.cells(table.column("--label-column", &args.label_column)?),
-            Some(path) => {
-                let labels = labels::read(path)?;
-                if labels.of_rows.len() != table.rows.len() {
-                    return Err(Failure::Run(format!(
-                        "{}: {} labels; expected {}, one for each row of {}",
-                        labels.name,
-                        labels.of_rows.len(),
-                        table.rows.len(),
-                        table.name
-                    )));
-                }
-                labels.of_rows.iter().map(u32::to_string).collect()
-            }
+            Some(path) => labels::read(path, table.rows.len(), &table.name)?.cells.into_words(),
         };
         let class = positive_class(&classes, args.positive.as_deref())?;
         let positive: Vec<bool> = classes.iter().map(|name| *name == class).collect();

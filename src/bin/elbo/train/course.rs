@@ -108,9 +108,9 @@ impl Course<'_> {
             _ => None,
         };
         let before = Duration::from_secs_f64(self.state.epoch_seconds);
-        let (trainer, began) = (&mut self.trainer, Instant::now());
+        let (trainer, sets, began) = (&mut self.trainer, self.sets, Instant::now());
         let pause = self.compute.install(|| -> Result<Pause> {
-            while let Some(step) = trainer.step(train)? {
+            while let Some(step) = sets.used(trainer.step(train))? {
                 progress.step(&step, || (trainer.epoch_so_far(), before + began.elapsed()));
                 if interrupt::requested() {
                     return Ok(Pause::Interrupted);
@@ -155,7 +155,7 @@ impl Course<'_> {
     }
 
     fn test(&self, vae: &Vae) -> Result<Evaluation> {
-        Ok(vae.evaluate(self.compute, &self.sets.test_part(), &self.testing())?)
+        self.sets.used(vae.evaluate(self.compute, &self.sets.test_part(), &self.testing()))
     }
 
     /// The epoch of the lowest test loss, the first of several.
@@ -211,7 +211,7 @@ impl Course<'_> {
         };
         let tested = self.test(&vae)?;
         let seen = self.sets.test_data().part(self.sets.first_of_test(diagnosis::ROWS));
-        let parts = vae.decompose(self.compute, &seen, &testing)?;
+        let parts = self.sets.used(vae.decompose(self.compute, &seen, &testing))?;
         let State { history, training_seconds, settings, .. } = self.state;
         Ok(Outcome {
             warnings: diagnosis::warnings(&tested, &parts),

@@ -56,6 +56,9 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     if !args.quiet {
         say(&headline(&trainer, &sets, compute))?;
     }
+    if sets.constant > 0 && !args.quiet {
+        say(&constant_features(&sets))?;
+    }
     interrupt::listen()?;
     let course = Course { args, sets: &sets, compute, folder: &folder, trainer, state };
     let outcome = course.run(&trained)?;
@@ -82,6 +85,14 @@ fn options(args: &args::Train) -> Result<Options> {
 
 fn steps_of_an_epoch(options: &Options, rows: usize) -> u64 {
     rows.div_ceil(options.batch.saturating_mul(options.accumulate)) as u64
+}
+
+fn constant_features(sets: &Sets) -> String {
+    let features = if sets.constant == 1 { "feature is" } else { "features are" };
+    format!(
+        "{} {features} the same in every training row; there the scaling subtracts that value alone",
+        thousands(sets.constant as f64)
+    )
 }
 
 fn headline(trainer: &Trainer, sets: &Sets, compute: &Compute) -> String {

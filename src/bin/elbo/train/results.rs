@@ -5,8 +5,7 @@ use crate::args;
 use crate::failure::Result;
 use crate::generate;
 use crate::history;
-use crate::model::is_signed;
-use crate::notes::{Notes, TrainingNotes};
+use crate::notes::{ImageShape, Notes, TrainingNotes};
 use crate::output::{Folder, Staged};
 use crate::pictures;
 use crate::plot;
@@ -32,7 +31,7 @@ pub fn write(
     outcome: &Outcome,
     sets: &Sets,
     args: &args::Train,
-    shape: [usize; 2],
+    shape: ImageShape,
     compute: &Compute,
 ) -> Result<()> {
     let (vae, shown) = (&outcome.vae, sets.first_of_test(RECONSTRUCTIONS));
@@ -43,17 +42,17 @@ pub fn write(
     };
     let columns = (classes > 0).then_some(classes);
     let mut samples = generate::samples(vae, compute, count, args.course.seed, None)?;
-    let mut inputs = sets.test_data().numbers(shown.clone());
+    let mut inputs = sets.test_data().numbers(shown.clone())?;
     let conditions = sets.test_data().conditions(shown);
     let conditions = conditions.as_ref().map(|c| c.view());
     let mut outputs = generate::reconstructions(vae, compute, inputs.view(), conditions)?;
-    if is_signed(vae.config().likelihood(), sets.data.signed) {
-        [&mut samples, &mut inputs, &mut outputs].into_iter().for_each(pictures::from_signed);
-    }
-    let samples = pictures::grid(samples.view(), shape, columns);
-    let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);
-
     let notes = notes(outcome, sets, args, compute)?;
+    for rows in [&mut samples, &mut inputs, &mut outputs] {
+        generate::to_picture(rows, vae, &notes.data);
+    }
+    let samples = pictures::grid(samples.view(), shape.sides(), columns);
+    let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape.sides());
+
     let mut files = Staged::default();
     let [model, csv, drawn, generated, reconstructed, run, _] = FILES.map(|name| folder.join(name));
     files.add_by_name(&model, |name| vae.save_with(name, &notes))?;
@@ -76,7 +75,7 @@ fn notes(outcome: &Outcome, sets: &Sets, args: &args::Train, compute: &Compute) 
         None
     } else {
         let every = train.row_count().div_ceil(SCORED);
-        let scores = vae.score(compute, &Every { rows: &train, every })?;
+        let scores = sets.used(vae.score(compute, &Every { rows: &train, every }))?;
         Quantiles::of(scores.negative_elbo().collect())
     };
     let training = TrainingNotes {

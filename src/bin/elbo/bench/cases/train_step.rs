@@ -8,11 +8,12 @@
 use super::{Case, Work, check, uniform};
 use crate::bench::clock::{Clock, Timing};
 use crate::bench::limit::Limit;
-use crate::data::Data;
+use crate::data::{Data, Rows};
 use crate::failure::Result;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, Vae};
 use elbo::{Compute, Dataset};
+use ndarray::{Axis, Slice};
 
 /// Of made-up data: whole batches of every size, and of each so many that they do not stay in the
 /// innermost cache.
@@ -65,9 +66,11 @@ impl Model {
     fn data(self) -> Result<Box<dyn Dataset>> {
         Ok(match self {
             Self { digits: true, .. } => {
-                let images = Data::sample(false)?.0;
+                let images = Data::sample()?.0;
                 let whole_batches = images.len() / self.batch * self.batch;
-                images.into_first(whole_batches)
+                let Rows::U8(mut bytes) = images.rows else { unreachable!("MNIST is bytes") };
+                bytes.slice_axis_inplace(Axis(0), Slice::from(..whole_batches));
+                Box::new(bytes)
             }
             Self { features: 784, .. } => {
                 let bytes = uniform(ROWS, 784, 1)?.mapv(|u| 1 + (255.0 * u) as u8);

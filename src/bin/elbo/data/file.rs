@@ -45,3 +45,10 @@ pub fn start<'a>(name: &str, plain: &'a mut impl BufRead, expected: &str) -> Res
         Failure::Run(format!("{name}: damaged or truncated gzip file ({error}); {expected}"))
     })
 }
+
+/// Whether contents that begin so are text.
+pub fn is_text(start: &[u8]) -> bool {
+    let control = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c);
+    // Other bytes may be letters in UTF-8, or in an encoding that the reader of tables names.
+    !start.is_empty() && !start.iter().any(|&byte| control(byte) || byte == 0x7f)
+}

@@ -115,26 +115,7 @@ pub fn read(stream: impl Read) -> Result<Idx, IdxError> {
 
 /// As [`read`], with so many dimensions: labels have one.
 pub fn read_of_rank(ranks: RangeInclusive<u8>, mut stream: impl Read) -> Result<Idx, IdxError> {
-    let [zero_0, zero_1, element_type, rank] = header_word(&mut stream)?;
-    if (zero_0, zero_1) != (0, 0) {
-        return Err(IdxError::Magic);
-    }
-    if element_type != 0x08 {
-        return Err(IdxError::ElementType(element_type));
-    }
-    if !ranks.contains(&rank) {
-        return Err(IdxError::Rank(rank));
-    }
-    let mut shape = Vec::with_capacity(usize::from(rank));
-    for _ in 0..rank {
-        // A dimension is 32 bits wide and `usize` no narrower on any target of this crate.
-        shape.push(u32::from_be_bytes(header_word(&mut stream)?) as usize);
-    }
-    // A zero elsewhere must not hide an overflow: `[0, 2³², 2³²]` claims nothing, but its rows do.
-    let size = shape.iter().try_fold(1_usize, |size, &n| size.checked_mul(n.max(1)));
-    let Some(_) = size.filter(|&size| isize::try_from(size).is_ok()) else {
-        return Err(IdxError::TooLarge(shape));
-    };
+    let shape = read_header(ranks, &mut stream)?;
     let promised: usize = shape.iter().product();
 
     let mut bytes = Vec::new();
@@ -155,6 +136,34 @@ pub fn read_of_rank(ranks: RangeInclusive<u8>, mut stream: impl Read) -> Result<
     }
     bytes.shrink_to_fit();
     Ok(Idx { shape, bytes })
+}
+
+/// Reads the shape, and leaves the stream where the elements begin.
+pub fn read_header(
+    ranks: RangeInclusive<u8>,
+    stream: &mut impl Read,
+) -> Result<Vec<usize>, IdxError> {
+    let [zero_0, zero_1, element_type, rank] = header_word(stream)?;
+    if (zero_0, zero_1) != (0, 0) {
+        return Err(IdxError::Magic);
+    }
+    if element_type != 0x08 {
+        return Err(IdxError::ElementType(element_type));
+    }
+    if !ranks.contains(&rank) {
+        return Err(IdxError::Rank(rank));
+    }
+    let mut shape = Vec::with_capacity(usize::from(rank));
+    for _ in 0..rank {
+        // A dimension is 32 bits wide and `usize` no narrower on any target of this crate.
+        shape.push(u32::from_be_bytes(header_word(stream)?) as usize);
+    }
+    // A zero elsewhere must not hide an overflow: `[0, 2³², 2³²]` claims nothing, but its rows do.
+    let size = shape.iter().try_fold(1_usize, |size, &n| size.checked_mul(n.max(1)));
+    let Some(_) = size.filter(|&size| isize::try_from(size).is_ok()) else {
+        return Err(IdxError::TooLarge(shape));
+    };
+    Ok(shape)
 }
 
 fn header_word(stream: &mut impl Read) -> Result<[u8; 4], IdxError> {

@@ -213,14 +213,14 @@ const PIECE: usize = 1 << 16;
 
 /// What the dictionary of a `.npy` file says.
 #[derive(Debug, PartialEq)]
-struct Header {
-    descr: String,
-    fortran_order: bool,
-    shape: Vec<usize>,
+pub struct Header {
+    pub descr: String,
+    pub fortran_order: bool,
+    pub shape: Vec<usize>,
 }
 
 impl Header {
-    fn read(stream: &mut impl Read) -> Result<Self, NpyError> {
+    pub fn read(stream: &mut impl Read) -> Result<Self, NpyError> {
         let [start @ .., major, _minor] = header_bytes::<8>(stream)?;
         if start != *MAGIC {
             return Err(NpyError::Header("it must begin with \\x93NUMPY"));

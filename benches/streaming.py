@@ -1,0 +1,42 @@
+"""Writes a .npy file too large for most memories, for training that leaves it on the disk.
+
+    python3 benches/streaming.py big.npy            # 6 GB: 7,653,061 rows of 784 bytes
+    elbo train --data big.npy --epochs 1 --stream always --out streamed
+    elbo train --data big.npy --epochs 1 --stream never --out in-memory
+
+The two models are the same, byte for byte. Rows are grey squares on black with a little noise, by a
+generator with a fixed seed: any machine writes the same file.
+"""
+
+import sys
+
+import numpy as np
+
+SIDE = 28
+PIECE = 1 << 14
+
+
+def rows(count, generator):
+    """Squares of a random place, size and grey."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    top, left = generator.integers(0, SIDE - 8, (2, count, 1, 1))
+    size = generator.integers(4, 14, (count, 1, 1))
+    grey = generator.integers(100, 240, (count, 1, 1))
+    inside = (y >= top) & (y < top + size) & (x >= left) & (x < left + size)
+    noise = generator.integers(0, 16, (count, SIDE, SIDE))
+    return (np.where(inside, grey, 0) + noise).astype(np.uint8).reshape(count, -1)
+
+
+def main(path, gigabytes=6.0):
+    count = int(float(gigabytes) * 1e9 / SIDE**2)
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (count, SIDE * SIDE))
+    generator = np.random.default_rng(1)
+    for first in range(0, count, PIECE):
+        last = min(first + PIECE, count)
+        array[first:last] = rows(last - first, generator)
+    array.flush()
+    print(f"{path}: {count} rows of {SIDE * SIDE} bytes")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

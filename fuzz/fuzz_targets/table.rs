@@ -1,0 +1,146 @@
+//! The tool's reader of tables: what it reads is written again and read the same, and a table that was
+//! written in any of the usual ways is read as it was.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use table::{Features, Header, Options, Table};
+
+#[path = "../../src/bin/elbo/data/columns.rs"]
+#[allow(dead_code)]
+mod columns;
+#[path = "../../src/bin/elbo/data/lines.rs"]
+mod lines;
+#[path = "../../src/bin/elbo/data/table.rs"]
+#[allow(dead_code)]
+mod table;
+
+/// How a program may write tables.
+struct Style {
+    delimiter: u8,
+    line_break: &'static str,
+    quoted: bool,
+    empty_lines: bool,
+}
+
+impl Style {
+    fn of(byte: u8) -> Self {
+        Self {
+            delimiter: [b',', b';', b'\t'][usize::from(byte % 3)],
+            line_break: ["\n", "\r\n"][usize::from(byte >> 2 & 1)],
+            quoted: byte & 8 != 0,
+            empty_lines: byte & 16 != 0,
+        }
+    }
+
+    fn write(&self, records: impl IntoIterator<Item = Vec<String>>) -> String {
+        let mut text = String::new();
+        for record in records {
+            for (i, cell) in record.iter().enumerate() {
+                if i > 0 {
+                    text.push(char::from(self.delimiter));
+                }
+                let special = |c: char| ",;\t\"\n\r\u{feff}".contains(c);
+                if self.quoted || cell.is_empty() || cell.contains(special) {
+                    text.push_str(&format!("\"{}\"", cell.replace('"', "\"\"")));
+                } else {
+                    text.push_str(cell);
+                }
+            }
+            text.push_str(self.line_break);
+            if self.empty_lines {
+                text.push_str(self.line_break);
+            }
+        }
+        text
+    }
+}
+
+/// The rows of a table as text, the label last.
+fn records(table: &Table) -> Vec<Vec<String>> {
+    let mut header = table.columns.clone();
+    header.extend(table.label_column.clone());
+    let rows = table.numbers.chunks(table.columns.len()).enumerate().map(|(i, row)| {
+        let mut cells: Vec<String> = row.iter().map(f32::to_string).collect();
+        cells.extend(table.labels.as_ref().map(|labels| labels[i].clone()));
+        cells
+    });
+    std::iter::once(header).chain(rows).collect()
+}
+
+fn same(a: &Table, b: &Table) -> bool {
+    let bits = |table: &Table| table.numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    a.columns == b.columns && a.labels == b.labels && bits(a) == bits(b)
+}
+
+fn read_again(table: &Table, style: &Style) -> Table {
+    let label = table.label_column.as_ref().map(|_| (table.columns.len() + 1).to_string());
+    let options = Options {
+        delimiter: Some(style.delimiter),
+        header: Header::Yes,
+        features: Features::All,
+        label: label.as_deref(),
+        ..Options::default()
+    };
+    let text = style.write(records(table));
+    table::read(text.as_bytes(), &options).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+}
+
+/// Whatever the bytes are, no panic; and of a table, no number that is none.
+fn anything(style: &Style, options: Options, bytes: &[u8]) {
+    let table = match table::read(bytes, &options) {
+        Err(error) => return assert!(!error.to_string().is_empty()),
+        Ok(table) => table,
+    };
+    let (width, rows) = (table.columns.len(), table.numbers.len() / table.columns.len());
+    assert!(rows > 0 && rows * width == table.numbers.len());
+    assert!(table.numbers.iter().all(|x| x.is_finite()));
+    assert!(table.labels.as_ref().is_none_or(|labels| labels.len() == rows));
+    // The label is asked for by its number, which a feature may be called.
+    if !table.columns.contains(&(width + 1).to_string()) {
+        assert!(same(&read_again(&table, style), &table), "{table:?}");
+    }
+}
+
+/// A table of numbers of the bytes, and where one cell is damaged the line that the message names.
+fn written(style: &Style, bytes: &[u8]) {
+    let [width, place, rest @ ..] = bytes else { return };
+    let width = usize::from(width % 5) + 1;
+    let cells: Vec<f32> = rest
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&word| f32::from_le_bytes(word))
+        .map(|x| if x.is_finite() { x } else { 0.5 })
+        .collect();
+    let numbers = cells[..cells.len() / width * width].to_vec();
+    if numbers.is_empty() {
+        return;
+    }
+    let columns = (0..width).map(|i| format!("c {i}")).collect();
+    let table = Table { columns, numbers, labels: None, label_column: None };
+    assert!(same(&read_again(&table, style), &table), "{table:?}");
+
+    let mut damaged = records(&table);
+    let row = 1 + usize::from(*place) % (damaged.len() - 1);
+    damaged[row][usize::from(*place) % width] = "no number".to_owned();
+    let text = style.write(damaged);
+    let options = Options { delimiter: Some(style.delimiter), ..Options::default() };
+    let message = table::read(text.as_bytes(), &options).expect_err("a damaged cell").to_string();
+    let line = 1 + row * if style.empty_lines { 2 } else { 1 };
+    assert!(message.starts_with(&format!("line {line}, column 'c ")), "{message} in {text:?}");
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let [first, second, rest @ ..] = bytes else { return };
+    let style = Style::of(*first);
+    let labels = ["1", "2", "kind"];
+    let options = Options {
+        header: [Header::Auto, Header::Yes, Header::No][usize::from(second % 3)],
+        label: labels.get(usize::from(second >> 2 & 3)).copied(),
+        dropped: (second & 16 != 0).then_some("2-3"),
+        ..Options::default()
+    };
+    anything(&style, options, rest);
+    written(&style, rest);
+});

@@ -1,0 +1,290 @@
+//! Telling formats apart, and reading each.
+
+use super::columns::listed;
+use super::images::{self, Images};
+use super::streamed::Streamed;
+use super::{Data, Rows, file, idx, npy, npz, table};
+use crate::args::{Reading, Stream};
+use crate::failure::{Failure, Result};
+use crate::labels::{Cells, Raw};
+use crate::notes::{DataNotes, ImageShape};
+use ndarray::Array2;
+use std::fs::File;
+use std::io::{self, BufRead, Read, Seek};
+use std::path::Path;
+
+/// What can be read, for messages.
+pub const EXPECTED: &str = "expected IDX images, a .npy or .npz array, a table (.csv, .tsv; all of these \
+                            plain or .gz but .npz), or a folder of .png or .jpg";
+
+/// Files from this size on stay where they are.
+const STREAM_FROM: u64 = 1 << 30;
+
+/// How to read: what the command line says, and what a model's notes say.
+#[derive(Clone, Copy)]
+pub struct Plan<'a> {
+    pub options: &'a Reading,
+    /// Data that the new ones are to be like; the options are for what it leaves open.
+    pub like: Option<&'a DataNotes>,
+    /// Whether labels are wanted: the column that a model's labels came from is then read again.
+    pub labelled: bool,
+}
+
+impl Data {
+    /// Reads a file or a folder, told apart by how it begins and then by its name.
+    pub fn read(path: &Path, plan: Plan) -> Result<Self> {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            plan.refuse_others(&name, Format::Pictures)?;
+            return of_images(name, images::read_folder(path, plan.images()?)?, plan);
+        }
+        let cannot = |error: io::Error| wrong(&name, &format!("cannot read: {error}"));
+        let mut opened = file::open(path, EXPECTED)?;
+        let mut start = Vec::new();
+        opened.by_ref().take(8).read_to_end(&mut start).map_err(cannot)?;
+        if start.starts_with(b"\x89PNG") || start.starts_with(b"\xff\xd8\xff") {
+            plan.refuse_others(&name, Format::Pictures)?;
+            return of_images(name, images::read_one(path, plan.images()?)?, plan);
+        }
+        if start.starts_with(npz::MAGIC) {
+            plan.refuse_others(&name, Format::Archive)?;
+            opened.rewind().map_err(cannot)?;
+            let array = npz::with_array(opened, plan.options.array.as_deref(), |stream| {
+                npy::read(stream).map_err(|error| error.to_string())
+            });
+            return of_npy(&name, array.map_err(|reason| wrong(&name, &reason))?);
+        }
+        if let Some(data) = streamed(path, &opened, plan)? {
+            return Ok(data);
+        }
+        let data = Self::parse(&name, start.chain(opened), plan)?;
+        if plan.options.stream == Stream::Always {
+            return Err(cannot_stream(&name));
+        }
+        Ok(data)
+    }
+
+    /// As [`Self::read`], from a stream: an IDX file, a `.npy` file or a table, gzipped or not.
+    pub fn parse(name: &str, stream: impl Read, plan: Plan) -> Result<Self> {
+        let mut plain = file::plain(name, stream, EXPECTED)?;
+        let start = file::start(name, &mut plain, EXPECTED)?;
+        if start.starts_with(npy::MAGIC) {
+            plan.refuse_others(name, Format::Array)?;
+            return of_npy(
+                name,
+                npy::read(plain).map_err(|error| wrong(name, &error.to_string()))?,
+            );
+        }
+        if start.starts_with(&[0, 0]) {
+            plan.refuse_others(name, Format::Array)?;
+            let idx = idx::read(plain).map_err(|error| wrong(name, &error.to_string()))?;
+            let flat = [idx.shape[0], idx.shape[1..].iter().product()];
+            let rows = Array2::from_shape_vec(flat, idx.bytes).expect("the reader counted them");
+            return of_array(name, Rows::U8(rows), &idx.shape);
+        }
+        if let Some(kind) = known(start) {
+            return Err(wrong(name, kind));
+        }
+        if file::is_text(start) && !is_called_otherwise(name) {
+            plan.refuse_others(name, Format::Table)?;
+            return of_table(name, plain, plan);
+        }
+        Err(wrong(name, &format!("neither IDX nor .npy nor a table; {EXPECTED}")))
+    }
+}
+
+fn cannot_stream(name: &str) -> Failure {
+    Failure::Usage(format!(
+        "--stream always: {name} must be in memory; only whole, plain IDX files and .npy files in C order can \
+         stay on the disk"
+    ))
+}
+
+fn wrong(name: &str, reason: &str) -> Failure {
+    Failure::Run(format!("{name}: {reason}"))
+}
+
+/// What a file of another kind is, and what to make of it.
+fn known(start: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 5] = [
+        (
+            b"PAR1",
+            "a Parquet file; write it as text first (in Python: `pandas.read_parquet(f).to_csv(g, index=False)`)",
+        ),
+        (
+            b"ARROW1",
+            "an Arrow file; write it as text first (in Python: `pandas.read_feather(f).to_csv(g, index=False)`)",
+        ),
+        (b"\x89HDF", "an HDF5 file; write its array with numpy.save first"),
+        (b"BZh", "a bzip2 file; expected it plain or .gz"),
+        (b"\x28\xb5\x2f\xfd", "a Zstandard file; expected it plain or .gz"),
+    ];
+    kinds.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
+}
+
+/// Whether text stands under a name of something else.
+fn is_called_otherwise(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    [".idx", ".npy", ".npz", "-ubyte", ".png", ".jpg", ".jpeg"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// A large array, left in its file.
+fn streamed(path: &Path, opened: &File, plan: Plan) -> Result<Option<Data>> {
+    let name = path.display().to_string();
+    let file = opened.metadata().ok().filter(|about| about.is_file());
+    let wanted = file.is_some_and(|about| match plan.options.stream {
+        Stream::Auto => about.len() >= STREAM_FROM,
+        Stream::Always => true,
+        Stream::Never => false,
+    });
+    if !wanted {
+        return Ok(None);
+    }
+    match Streamed::open(path)? {
+        Some((rows, shape)) => {
+            plan.refuse_others(&name, Format::Array)?;
+            of_array(&name, Rows::Streamed(rows), &shape).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+fn of_npy(name: &str, npy: npy::Npy) -> Result<Data> {
+    let rows = match npy.rows {
+        npy::Rows::U8(rows) => Rows::U8(rows),
+        npy::Rows::F32(rows) => Rows::F32(rows),
+    };
+    of_array(name, rows, &npy.shape)
+}
+
+fn of_array(name: &str, rows: Rows, shape: &[usize]) -> Result<Data> {
+    if rows.len() == 0 || rows.width() == 0 {
+        return Err(wrong(name, &format!("no data: its shape is {shape:?}")));
+    }
+    Ok(Data { image: ImageShape::of_array(shape), ..Data::new(name, rows) })
+}
+
+fn of_images(name: String, images: Images, plan: Plan) -> Result<Data> {
+    let expected = plan.like.and_then(|like| like.image);
+    if let Some(expected) = expected.filter(|&expected| expected != images.shape) {
+        let ImageShape { height, width, .. } = images.shape;
+        return Err(wrong(
+            &name,
+            &format!(
+                "pictures of {width}x{height} pixels (width x height); the model is for {}x{}; --size {0}x{1} \
+                 resizes them",
+                expected.width, expected.height
+            ),
+        ));
+    }
+    let found =
+        images.classes.map(|classes| Raw { name: name.clone(), cells: Cells::Words(classes) });
+    let resized = plan.images()?.size.is_some();
+    let rows = Rows::U8(images.rows);
+    Ok(Data { image: Some(images.shape), resized, found, ..Data::new(&name, rows) })
+}
+
+fn of_table(name: &str, plain: impl BufRead, plan: Plan) -> Result<Data> {
+    let table =
+        table::read(plain, &plan.table(name)?).map_err(|error| wrong(name, &error.to_string()))?;
+    let width = table.columns.len();
+    let rows = Array2::from_shape_vec([table.numbers.len() / width, width], table.numbers)
+        .expect("every line has every column");
+    let found = table.labels.map(|words| Raw { name: name.to_owned(), cells: Cells::Words(words) });
+    Ok(Data {
+        columns: table.columns,
+        label_column: table.label_column,
+        found,
+        ..Data::new(name, Rows::F32(rows))
+    })
+}
+
+/// What options are about.
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    /// IDX or `.npy`.
+    Array,
+    Archive,
+    Table,
+    Pictures,
+}
+
+impl Plan<'_> {
+    /// That no option is there that is about another format.
+    fn refuse_others(&self, name: &str, format: Format) -> Result<()> {
+        let Reading { array, columns, drop_columns, label_column, size, rgb, stream, .. } =
+            self.options;
+        let options = [
+            (array.is_some(), "--array", Format::Archive, "a .npz file"),
+            (columns.is_some(), "--columns", Format::Table, "a table"),
+            (drop_columns.is_some(), "--drop-columns", Format::Table, "a table"),
+            (label_column.is_some(), "--label-column", Format::Table, "a table"),
+            (self.options.has_header(), "--header", Format::Table, "a table"),
+            (size.is_some(), "--size", Format::Pictures, "a folder of pictures"),
+            (*rgb, "--rgb", Format::Pictures, "a folder of pictures"),
+        ];
+        if let Some((_, option, _, of)) =
+            options.iter().find(|(given, _, its, _)| *given && *its != format)
+        {
+            return Err(Failure::Usage(format!("{option} belongs to {of}, and {name} is none")));
+        }
+        if *stream == Stream::Always && format != Format::Array {
+            return Err(cannot_stream(name));
+        }
+        Ok(())
+    }
+
+    fn images(&self) -> Result<images::Options> {
+        let given = self.options.size.map(|size| size.0);
+        let Some(like) = self.like.and_then(|like| Some((like.image?, like.resized))) else {
+            return Ok(images::Options { size: given, rgb: self.options.rgb });
+        };
+        let (shape, resized) = like;
+        let size = [shape.width as u32, shape.height as u32];
+        if self.options.rgb && shape.channels == 1 {
+            return Err(Failure::Usage("--rgb: the model is one of grey pictures".to_owned()));
+        }
+        if let Some([width, height]) = given.filter(|given| *given != size) {
+            let [of_width, of_height] = size;
+            return Err(Failure::Usage(format!(
+                "--size {width}x{height}: the model is for pictures of {of_width}x{of_height}"
+            )));
+        }
+        let size = given.or(resized.then_some(size));
+        Ok(images::Options { size, rgb: shape.channels == 3 })
+    }
+
+    fn table(&self, name: &str) -> Result<table::Options<'_>> {
+        let options = self.options;
+        let tabs = [".tsv", ".tab", ".tsv.gz", ".tab.gz"];
+        let named = name.to_ascii_lowercase();
+        let delimiter = tabs.iter().any(|end| named.ends_with(end)).then_some(b'\t');
+        let like = self.like.filter(|like| !like.columns.is_empty());
+        let features = match (like, options.columns.as_deref()) {
+            (None, None) => table::Features::All,
+            (None, Some(list)) => table::Features::Listed(list),
+            (Some(like), None) if options.drop_columns.is_none() => {
+                table::Features::OfModel(&like.columns)
+            }
+            (Some(like), _) => {
+                let option = if options.columns.is_some() { "--columns" } else { "--drop-columns" };
+                return Err(Failure::Usage(format!(
+                    "{option}: the model knows its columns ({}); leave the option out",
+                    listed(&like.columns)
+                )));
+            }
+        };
+        let again =
+            self.like.filter(|_| self.labelled).and_then(|like| like.label_column.as_deref());
+        Ok(table::Options {
+            delimiter,
+            header: options.header(),
+            features,
+            dropped: options.drop_columns.as_deref(),
+            label: options.label_column.as_deref().or(again),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! The examples, in the type and the place they were stored in.
+
+use super::streamed::Streamed;
+use crate::failure::Result;
+use elbo::Dataset;
+use ndarray::Array2;
+
+#[derive(Debug)]
+pub enum Rows {
+    /// Bytes, 255 standing for 1. They stay bytes in memory.
+    U8(Array2<u8>),
+    /// Any finite numbers.
+    F32(Array2<f32>),
+    /// Rows of either kind, in a file too large for memory.
+    Streamed(Streamed),
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(rows) => rows.nrows(),
+            Self::F32(rows) => rows.nrows(),
+            Self::Streamed(rows) => rows.len(),
+        }
+    }
+
+    pub fn width(&self) -> usize {
+        match self {
+            Self::U8(rows) => rows.ncols(),
+            Self::F32(rows) => rows.ncols(),
+            Self::Streamed(rows) => rows.width(),
+        }
+    }
+
+    /// Whether rows are bytes, and so numbers from 0 to 1.
+    pub fn are_bytes(&self) -> bool {
+        match self {
+            Self::U8(_) => true,
+            Self::F32(_) => false,
+            Self::Streamed(rows) => rows.is_bytes(),
+        }
+    }
+
+    /// Overwrites `out` with a row.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Self::U8(rows) => rows.read_row(row, out),
+            Self::F32(rows) => rows.read_row(row, out),
+            Self::Streamed(rows) => rows.read_row(row, out),
+        }
+    }
+
+    /// Goes over all rows in the order of the file.
+    pub fn each(&self, mut work: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+        if let Self::Streamed(rows) = self {
+            return rows.each(work);
+        }
+        let mut row = vec![0.0; self.width()];
+        for i in 0..self.len() {
+            self.read_row(i, &mut row);
+            work(i, &row)?;
+        }
+        Ok(())
+    }
+}

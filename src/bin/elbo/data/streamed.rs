@@ -1,0 +1,353 @@
+//! Rows that stay in their file: each is read where it lies, when it is wanted.
+//!
+//! Read, not mapped into memory. A mapped file counts as the process's own memory as its pages come in, and
+//! ends the process by a signal if someone cuts it short; it also takes `unsafe`. A positional read costs
+//! under a microsecond where the system still holds the page, keeps the memory of the process flat, and
+//! turns a file that was cut short into a message.
+
+use super::idx;
+use super::npy;
+use crate::failure::{Failure, Result};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, BufReader, Seek};
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// An array in a file, its first axis as rows and all others flattened.
+#[derive(Debug)]
+pub struct Streamed {
+    file: File,
+    name: String,
+    /// Where the first row begins.
+    start: u64,
+    rows: usize,
+    width: usize,
+    element: Element,
+    /// The first failure to read a row.
+    failed: OnceLock<String>,
+}
+
+/// How a number is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Element {
+    U8,
+    F32Little,
+    F32Big,
+    F64Little,
+    F64Big,
+}
+
+/// Bytes of one read where the whole file is read in order.
+const PIECE: usize = 1 << 20;
+
+impl Streamed {
+    /// Opens a plain IDX file or a `.npy` file in C order, and gives the array's shape. `None` if it is
+    /// anything else, of which the reader for files in memory knows more to say.
+    pub fn open(path: &Path) -> Result<Option<(Self, Vec<usize>)>> {
+        let name = path.display().to_string();
+        let cannot = |error: io::Error| Failure::Run(format!("{name}: cannot read: {error}"));
+        let file = File::open(path).map_err(cannot)?;
+        let mut stream = BufReader::new(&file);
+        let Some((element, shape, start)) = layout(&mut stream) else { return Ok(None) };
+        if shape.len() < 2 {
+            return Ok(None);
+        }
+        // A zero elsewhere must not hide an overflow, hence `max(1)`.
+        let claim = shape.iter().try_fold(element.bytes(), |n, &m| n.checked_mul(m.max(1)));
+        if claim.is_none() {
+            return Ok(None);
+        }
+        let (rows, width) = (shape[0], shape[1..].iter().product::<usize>());
+        let promised = (rows as u64).checked_mul((width * element.bytes()) as u64);
+        let found = file.metadata().map_err(cannot)?.len();
+        if promised.and_then(|bytes| bytes.checked_add(start)) != Some(found) {
+            return Ok(None);
+        }
+        let failed = OnceLock::new();
+        Ok(Some((Self { file, name, start, rows, width, element, failed }, shape)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether rows are bytes.
+    pub fn is_bytes(&self) -> bool {
+        self.element == Element::U8
+    }
+
+    /// Overwrites `out` with a row: with NaN if it cannot be read, which [`Self::check`] then tells.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.width);
+        thread_local! {
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.resize(self.row_bytes(), 0);
+            match read_exact_at(&self.file, bytes, self.place(row)) {
+                Ok(()) => self.element.decode(bytes, out),
+                Err(error) => {
+                    let _ = self.failed.set(self.describe(row, &error));
+                    out.fill(f32::NAN);
+                }
+            }
+        });
+    }
+
+    /// That every row that was read could be read.
+    pub fn check(&self) -> Result<()> {
+        self.failed.get().map_or(Ok(()), |message| Err(Failure::Run(message.clone())))
+    }
+
+    /// Goes over all rows in order.
+    pub fn each(&self, mut work: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+        let row_bytes = self.row_bytes();
+        let at_a_time = (PIECE / row_bytes.max(1)).max(1);
+        let mut bytes = vec![0; at_a_time.min(self.rows) * row_bytes];
+        let mut row = vec![0.0; self.width];
+        for first in (0..self.rows).step_by(at_a_time) {
+            let rows = at_a_time.min(self.rows - first);
+            let piece = &mut bytes[..rows * row_bytes];
+            read_exact_at(&self.file, piece, self.place(first))
+                .map_err(|error| Failure::Run(self.describe(first, &error)))?;
+            for (i, bytes) in piece.chunks_exact(row_bytes.max(1)).enumerate() {
+                self.element.decode(bytes, &mut row);
+                work(first + i, &row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the system which rows come next, so that it fetches them from the disk meanwhile.
+    pub fn prefetch(&self, rows: impl Iterator<Item = usize>) {
+        let _ = &rows;
+        #[cfg(target_os = "linux")]
+        for row in rows {
+            let length = std::num::NonZeroU64::new(self.row_bytes() as u64);
+            // A hint: where it is not taken, reading takes longer and no more.
+            let _ = rustix::fs::fadvise(
+                &self.file,
+                self.place(row),
+                length,
+                rustix::fs::Advice::WillNeed,
+            );
+        }
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.width * self.element.bytes()
+    }
+
+    fn place(&self, row: usize) -> u64 {
+        self.start + row as u64 * self.row_bytes() as u64
+    }
+
+    fn describe(&self, row: usize, error: &io::Error) -> String {
+        let name = &self.name;
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return format!(
+                "{name}: row {row} is gone: the file was cut short while it was being read"
+            );
+        }
+        format!("{name}: row {row}: cannot read: {error}")
+    }
+}
+
+impl Element {
+    fn of(descr: &str) -> Option<Self> {
+        Some(match descr {
+            "|u1" | "<u1" | ">u1" | "u1" | "B" => Self::U8,
+            "<f4" => Self::F32Little,
+            ">f4" => Self::F32Big,
+            "<f8" => Self::F64Little,
+            ">f8" => Self::F64Big,
+            _ => return None,
+        })
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F32Little | Self::F32Big => 4,
+            Self::F64Little | Self::F64Big => 8,
+        }
+    }
+
+    fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
+            for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = number(bytes);
+            }
+        }
+        match self {
+            Self::U8 => each(bytes, out, |[byte]| f32::from(byte) / 255.0),
+            Self::F32Little => each(bytes, out, f32::from_le_bytes),
+            Self::F32Big => each(bytes, out, f32::from_be_bytes),
+            Self::F64Little => each(bytes, out, |bytes| f64::from_le_bytes(bytes) as f32),
+            Self::F64Big => each(bytes, out, |bytes| f64::from_be_bytes(bytes) as f32),
+        }
+    }
+}
+
+/// The element, the shape, and where the elements begin.
+fn layout(stream: &mut BufReader<&File>) -> Option<(Element, Vec<usize>, u64)> {
+    use std::io::BufRead;
+    if stream.fill_buf().ok()?.starts_with(npy::MAGIC) {
+        let header = npy::Header::read(stream).ok()?;
+        let element = Element::of(&header.descr).filter(|_| !header.fortran_order)?;
+        return Some((element, header.shape, stream.stream_position().ok()?));
+    }
+    let shape = idx::read_header(2..=u8::MAX, stream).ok()?;
+    Some((Element::U8, shape, stream.stream_position().ok()?))
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, place) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                bytes = &mut bytes[count..];
+                place += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Rows;
+    use ndarray::{Array2, Array3, ShapeBuilder};
+    use ndarray_npy::{WritableElement, WriteNpyExt, write_npy};
+    use std::path::PathBuf;
+
+    /// A file of its own for one test, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("elbo-streamed-{name}-{}", std::process::id())))
+        }
+
+        fn open(&self) -> Option<(Streamed, Vec<usize>)> {
+            Streamed::open(&self.0).unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn streams_as_it_is_read<T: WritableElement>(scratch: &Scratch, array: &Array2<T>) {
+        write_npy(&scratch.0, array).unwrap();
+        let in_memory = match npy::read(File::open(&scratch.0).unwrap()).unwrap().rows {
+            npy::Rows::U8(rows) => Rows::U8(rows),
+            npy::Rows::F32(rows) => Rows::F32(rows),
+        };
+        let (streamed, _) = scratch.open().unwrap();
+        assert_eq!(
+            (streamed.len(), streamed.width(), streamed.is_bytes()),
+            (in_memory.len(), in_memory.width(), in_memory.are_bytes())
+        );
+        let width = in_memory.width();
+        let mut seen = 0;
+        let both = |row: usize| {
+            let (mut a, mut b) = (vec![f32::NAN; width], vec![f32::NAN; width]);
+            streamed.read_row(row, &mut a);
+            in_memory.read_row(row, &mut b);
+            (a, b)
+        };
+        streamed
+            .each(|row, numbers| {
+                let (a, b) = both(row);
+                assert!(row == seen && numbers == a && a == b, "{row}");
+                seen += 1;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, in_memory.len());
+        let (a, b) = both(seen / 2);
+        assert_eq!(a, b);
+        streamed.prefetch(0..seen);
+        streamed.check().unwrap();
+    }
+
+    #[test]
+    fn rows_on_the_disk_are_those_in_memory() {
+        let scratch = Scratch::new("same");
+        // More than one piece, and the last one shorter.
+        let wide = |i, j| ((i * 7 + j) % 251) as u8;
+        streams_as_it_is_read(&scratch, &Array2::from_shape_fn((5000, 433), |(i, j)| wide(i, j)));
+        let numbers = Array2::from_shape_fn((500, 37), |(i, j)| (i * j) as f32 / 7.0);
+        streams_as_it_is_read(&scratch, &numbers);
+        streams_as_it_is_read(&scratch, &numbers.mapv(|x| f64::from(x) / 3.0));
+    }
+
+    #[test]
+    fn idx_files_stream_too() {
+        let scratch = Scratch::new("idx");
+        let bytes: Vec<u8> =
+            [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3].into_iter().chain(0..6).collect();
+        std::fs::write(&scratch.0, &bytes).unwrap();
+        let (streamed, shape) = scratch.open().unwrap();
+        let mut row = [f32::NAN; 3];
+        streamed.read_row(1, &mut row);
+        assert_eq!((shape, row), (vec![2, 1, 3], [3.0, 4.0, 5.0].map(|x: f32| x / 255.0)));
+    }
+
+    #[test]
+    fn what_has_no_rows_in_order_is_left_to_the_other_readers() {
+        let scratch = Scratch::new("others");
+        let fortran = Array2::<f32>::zeros((2, 3).f());
+        write_npy(&scratch.0, &fortran).unwrap();
+        assert!(scratch.open().is_none());
+        let mut file = Vec::new();
+        Array3::<u8>::zeros((4, 2, 2)).write_npy(&mut file).unwrap();
+        for length in 0..file.len() {
+            std::fs::write(&scratch.0, &file[..length]).unwrap();
+            assert!(scratch.open().is_none(), "{length}");
+        }
+        std::fs::write(&scratch.0, &file).unwrap();
+        assert_eq!(scratch.open().unwrap().1, [4, 2, 2]);
+        file.push(0);
+        std::fs::write(&scratch.0, &file).unwrap();
+        assert!(scratch.open().is_none());
+    }
+
+    #[test]
+    fn a_file_cut_short_meanwhile_is_an_error_that_names_it() {
+        let scratch = Scratch::new("cut");
+        write_npy(&scratch.0, &Array2::<f32>::ones((10, 4))).unwrap();
+        let (streamed, _) = scratch.open().unwrap();
+        let length = std::fs::metadata(&scratch.0).unwrap().len();
+        File::options().write(true).open(&scratch.0).unwrap().set_len(length - 20).unwrap();
+        let mut row = [0.0; 4];
+        streamed.read_row(7, &mut row);
+        assert_eq!(row, [1.0; 4]);
+        streamed.check().unwrap();
+        streamed.read_row(8, &mut row);
+        assert!(row.iter().all(|x| x.is_nan()));
+        let message = streamed.check().unwrap_err().to_string();
+        assert!(
+            message.ends_with("row 8 is gone: the file was cut short while it was being read"),
+            "{message}"
+        );
+        assert!(streamed.each(|_, _| Ok(())).is_err());
+    }
+}

@@ -1,0 +1,532 @@
+//! Reading tables: text with commas, semicolons or tabs between the columns.
+//!
+//! The crate `csv` takes the text apart; this file decides what is a header, a number, a label and a
+//! missing value, and says where it found what it cannot use. With `columns` and `lines` it leans on that
+//! crate and the standard library alone, so that a fuzz target can include it.
+
+use super::columns::{Columns, listed};
+use super::lines::Lines;
+use csv::{ByteRecord, ReaderBuilder};
+use std::fmt;
+use std::io::{BufRead, Read};
+
+/// How to read a table.
+#[derive(Clone, Debug, Default)]
+pub struct Options<'a> {
+    /// What stands between columns; found out from the first line if nobody says.
+    pub delimiter: Option<u8>,
+    pub header: Header,
+    pub features: Features<'a>,
+    /// Columns that are not features, as a list of names and numbers.
+    pub dropped: Option<&'a str>,
+    /// The column of labels, by name or number.
+    pub label: Option<&'a str>,
+}
+
+/// Whether the first line names the columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Header {
+    Yes,
+    No,
+    /// It does if a cell of it, other than a label, is no number.
+    #[default]
+    Auto,
+}
+
+/// Which columns are features.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Features<'a> {
+    /// All but the label.
+    #[default]
+    All,
+    /// A list of names and numbers.
+    Listed(&'a str),
+    /// Those that a model was trained with.
+    OfModel(&'a [String]),
+}
+
+/// A table's numbers and labels.
+#[derive(Debug, PartialEq)]
+pub struct Table {
+    /// What the features are called: by the header, or by their numbers from 1 on.
+    pub columns: Vec<String>,
+    /// Row-major, as wide as there are columns.
+    pub numbers: Vec<f32>,
+    /// What stands in the column of labels.
+    pub labels: Option<Vec<String>>,
+    /// What that column is called.
+    pub label_column: Option<String>,
+}
+
+/// Why a text is no such table, in a sentence.
+#[derive(Debug)]
+pub struct TableError(pub String);
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TableError {}
+
+impl From<String> for TableError {
+    fn from(message: String) -> Self {
+        Self(message)
+    }
+}
+
+/// Reads a whole table.
+pub fn read(mut stream: impl BufRead, options: &Options) -> Result<Table, TableError> {
+    let delimiter = match options.delimiter {
+        Some(delimiter) => delimiter,
+        None => sniff(stream.fill_buf().map_err(|error| error.to_string())?),
+    };
+    let mut records = Records::new(stream, delimiter);
+    let Some(first) = records.next()? else {
+        return Err("no data: the table is empty".to_owned().into());
+    };
+    let named = has_header(&first, options)?;
+    let names = if named {
+        first.cells().map(|cell| cell.map(str::to_owned)).collect::<Result<_, _>>()?
+    } else {
+        (1..=first.record.len()).map(|number| number.to_string()).collect()
+    };
+    let columns = Columns { names, named };
+    let (places, label) = choose(&columns, options)?;
+
+    let mut table = Table {
+        columns: places.iter().map(|&place| columns.names[place].clone()).collect(),
+        numbers: Vec::new(),
+        labels: label.map(|_| Vec::new()),
+        label_column: label.map(|place| columns.names[place].clone()),
+    };
+    let mut next = if named { records.next()? } else { Some(first) };
+    if next.is_none() {
+        return Err("no data: there is nothing below the header".to_owned().into());
+    }
+    while let Some(row) = next {
+        if row.record.len() != columns.names.len() {
+            return Err(row.of_other_length(&columns, delimiter).into());
+        }
+        for &place in &places {
+            table.numbers.push(row.number(place, &columns)?);
+        }
+        if let (Some(place), Some(labels)) = (label, &mut table.labels) {
+            labels.push(row.label(place, &columns)?);
+        }
+        next = records.next()?;
+    }
+    Ok(table)
+}
+
+/// What most often stands between columns in the first line.
+fn sniff(start: &[u8]) -> u8 {
+    let line = start.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty());
+    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
+    let mut quoted = false;
+    for &byte in line.unwrap_or_default() {
+        quoted ^= byte == b'"';
+        for (delimiter, count) in &mut counts {
+            *count += usize::from(!quoted && byte == *delimiter);
+        }
+    }
+    // Of equals, the first.
+    counts
+        .into_iter()
+        .rev()
+        .max_by_key(|(_, count)| *count)
+        .map_or(b',', |(delimiter, _)| delimiter)
+}
+
+fn has_header(first: &Row, options: &Options) -> Result<bool, TableError> {
+    match options.header {
+        Header::Yes => return Ok(true),
+        Header::No => return Ok(false),
+        Header::Auto => {}
+    }
+    let mut parts = first.cell(0)?.split_whitespace();
+    if first.record.len() == 1
+        && parts.clone().count() > 1
+        && parts.all(|part| part.parse::<f32>().is_ok())
+    {
+        return Err(format!(
+            "line {}: the columns have spaces between them; expected commas, semicolons or tabs",
+            first.line
+        )
+        .into());
+    }
+    let label = options.label.and_then(|label| label.trim().parse::<usize>().ok());
+    let (mut words, mut numbers) = (0, 0);
+    for (place, cell) in first.cells().enumerate() {
+        let cell = cell?;
+        if Some(place + 1) == label || is_missing(cell) {
+            continue;
+        }
+        match cell.parse::<f32>() {
+            Ok(_) => numbers += 1,
+            Err(_) => words += 1,
+        }
+    }
+    if words > 0 && numbers > 0 {
+        return Err(format!(
+            "line {} has words and numbers; say whether it names the columns with --header yes or no \
+             (and name a column of labels with --label-column)",
+            first.line
+        )
+        .into());
+    }
+    Ok(words > 0)
+}
+
+/// The places of the features and of the label.
+fn choose(columns: &Columns, options: &Options) -> Result<(Vec<usize>, Option<usize>), TableError> {
+    let under = |option: &'static str| move |message: String| format!("{option}: {message}");
+    let label = options.label.map(|label| columns.place(label)).transpose();
+    let label = label.map_err(under("--label-column"))?;
+    let dropped = options.dropped.map(|list| columns.places(list)).transpose();
+    let dropped = dropped.map_err(under("--drop-columns"))?.unwrap_or_default();
+    let mut features = match options.features {
+        Features::All => (0..columns.names.len()).filter(|&place| Some(place) != label).collect(),
+        Features::Listed(list) => columns.places(list).map_err(under("--columns"))?,
+        Features::OfModel(names) => of_model(columns, names, label)?,
+    };
+    features.retain(|place| !dropped.contains(place));
+    if let Some(label) = label.filter(|label| features.contains(label)) {
+        return Err(
+            format!("column '{}' is both a feature and the label", columns.names[label]).into()
+        );
+    }
+    if features.is_empty() {
+        return Err("no column of numbers is left to read".to_owned().into());
+    }
+    let nameless = features.iter().find(|&&place| columns.names[place].is_empty());
+    if let Some(place) = nameless {
+        return Err(format!(
+            "column {} has no name in the header: the index of a pandas frame? Leave it out with \
+             --drop-columns {0}, or write the file with index=False",
+            place + 1
+        )
+        .into());
+    }
+    for (i, &place) in features.iter().enumerate() {
+        let name = &columns.names[place];
+        if features[..i].iter().any(|&other| columns.names[other] == *name) {
+            return Err(format!(
+                "two columns are called '{name}'; leave one out with --drop-columns, by its number"
+            )
+            .into());
+        }
+    }
+    Ok((features, label))
+}
+
+/// The places of a model's columns: by their names, or by their numbers if the model knows no names. A table
+/// without a header has them in their order.
+fn of_model(
+    columns: &Columns,
+    names: &[String],
+    label: Option<usize>,
+) -> Result<Vec<usize>, TableError> {
+    if !columns.named {
+        let all: Vec<_> = (0..columns.names.len()).filter(|&place| Some(place) != label).collect();
+        let numbers = names.iter().map(|name| columns.place(name).ok()).collect::<Option<Vec<_>>>();
+        return match numbers {
+            Some(places) => Ok(places),
+            None if all.len() == names.len() => Ok(all),
+            None => Err(format!(
+                "{}; the model wants {}, in a header or as the only columns",
+                columns.listed(),
+                listed(names)
+            )
+            .into()),
+        };
+    }
+    let by_number = names.iter().all(|name| name.parse::<usize>().is_ok());
+    let place = |name: &String| match columns.names.iter().position(|found| found == name) {
+        Some(place) => Ok(place),
+        None if by_number => columns.place(name).map_err(TableError),
+        None => Err(TableError(format!(
+            "no column '{name}', which the model was trained with; the file has {}",
+            columns.listed()
+        ))),
+    };
+    names.iter().map(place).collect()
+}
+
+/// The lines of a table, with their numbers.
+struct Records<R> {
+    reader: csv::Reader<Lines<R>>,
+}
+
+struct Row {
+    record: ByteRecord,
+    /// As an editor counts, from 1 on.
+    line: u64,
+}
+
+impl<R: Read> Records<R> {
+    fn new(stream: R, delimiter: u8) -> Self {
+        let mut builder = ReaderBuilder::new();
+        builder.has_headers(false).flexible(true).delimiter(delimiter);
+        Self { reader: builder.from_reader(Lines::new(stream)) }
+    }
+
+    fn next(&mut self) -> Result<Option<Row>, TableError> {
+        let mut record = ByteRecord::new();
+        let more = self.reader.read_byte_record(&mut record);
+        if !more.map_err(|error| format!("cannot read: {error}"))? {
+            return Ok(None);
+        }
+        let last = self.reader.get_ref().line(self.reader.position().byte());
+        // A cell in quotes may hold line breaks.
+        let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
+        Ok(Some(Row { record, line: last.saturating_sub(within).max(1) }))
+    }
+}
+
+fn is_missing(cell: &str) -> bool {
+    let words = ["", "na", "n/a", "nan", "null", "none", "?", "-"];
+    words.iter().any(|word| cell.eq_ignore_ascii_case(word))
+}
+
+impl Row {
+    fn cells(&self) -> impl Iterator<Item = Result<&str, TableError>> {
+        (0..self.record.len()).map(|place| self.cell(place))
+    }
+
+    fn cell(&self, place: usize) -> Result<&str, TableError> {
+        let text = std::str::from_utf8(&self.record[place]);
+        text.map(str::trim).map_err(|_| {
+            TableError(format!(
+                "line {}, column {}: not UTF-8 text; save the table as UTF-8",
+                self.line,
+                place + 1
+            ))
+        })
+    }
+
+    /// Where a cell is, for messages.
+    fn at(&self, place: usize, columns: &Columns) -> String {
+        if columns.named {
+            format!("line {}, column '{}'", self.line, columns.names[place])
+        } else {
+            format!("line {}, column {}", self.line, place + 1)
+        }
+    }
+
+    fn number(&self, place: usize, columns: &Columns) -> Result<f32, TableError> {
+        let cell = self.cell(place)?;
+        if let Ok(number) = cell.parse::<f32>()
+            && number.is_finite()
+        {
+            return Ok(number);
+        }
+        let at = self.at(place, columns);
+        Err(TableError(if is_missing(cell) {
+            let shown = if cell.is_empty() { String::new() } else { format!(" ({cell})") };
+            format!(
+                "{at}: a missing value{shown}; fill it in, remove the line, or leave the column out with \
+                 --drop-columns"
+            )
+        } else if cell.parse::<f64>().is_ok() {
+            format!("{at}: {cell}; expected a finite number, within the range of 32 bits")
+        } else if cell.replace(',', ".").parse::<f32>().is_ok() {
+            format!("{at}: '{cell}' has a decimal comma; write a point in its place")
+        } else if columns.names.len() == 1 && cell.contains(char::is_whitespace) {
+            format!("{at}: '{cell}'; expected commas, semicolons or tabs between the columns")
+        } else {
+            format!(
+                "{at}: '{cell}'; expected a number; leave the column out with --drop-columns, or name it \
+                 with --label-column if it is the label"
+            )
+        }))
+    }
+
+    fn label(&self, place: usize, columns: &Columns) -> Result<String, TableError> {
+        match self.cell(place)? {
+            "" => Err(TableError(format!("{}: a missing label", self.at(place, columns)))),
+            cell => Ok(cell.to_owned()),
+        }
+    }
+
+    fn of_other_length(&self, columns: &Columns, delimiter: u8) -> String {
+        let between = match delimiter {
+            b'\t' => "tabs".to_owned(),
+            other => format!("'{}'", char::from(other)),
+        };
+        format!(
+            "line {}: {} columns; expected {}, as in the first line ({between} between them)",
+            self.line,
+            self.record.len(),
+            columns.names.len()
+        )
+    }
+}
+
+/// Reads text of one column, with what may be its header.
+pub fn read_column(stream: impl BufRead) -> Result<Vec<String>, TableError> {
+    let mut records = Records::new(stream, b',');
+    let mut cells = Vec::new();
+    while let Some(row) = records.next()? {
+        if row.record.len() != 1 {
+            let count = row.record.len();
+            return Err(
+                format!("line {}: {count} columns; expected one, of labels", row.line).into()
+            );
+        }
+        match row.cell(0)? {
+            "" => return Err(format!("line {}: a missing label", row.line).into()),
+            cell => cells.push(cell.to_owned()),
+        }
+    }
+    Ok(cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str, options: Options) -> Result<Table, String> {
+        read(text.as_bytes(), &options).map_err(|error| error.to_string())
+    }
+
+    fn plain(text: &str) -> Table {
+        table(text, Options::default()).unwrap()
+    }
+
+    fn message(text: &str) -> String {
+        table(text, Options::default()).unwrap_err()
+    }
+
+    fn labelled(text: &str, label: &str) -> Result<Table, String> {
+        table(text, Options { label: Some(label), ..Options::default() })
+    }
+
+    #[test]
+    fn the_first_line_says_what_stands_between_columns_and_whether_it_names_them() {
+        for text in ["a,b\n1,2\n3,4\n", "a;b\r\n1;2\r\n3;4", "\u{feff}a\tb\n\n1\t 2\n3\t4\n\n"] {
+            let found = plain(text);
+            assert_eq!(found.columns, ["a", "b"], "{text:?}");
+            assert_eq!(found.numbers, [1.0, 2.0, 3.0, 4.0], "{text:?}");
+        }
+        let found = plain("1,2\n3,-4.5e1\n");
+        assert_eq!((&found.columns.join(" ")[..], &found.numbers[2..]), ("1 2", &[3.0, -45.0][..]));
+        assert_eq!(plain("\"a;b;c\",\"say \"\"d\"\"\"\n1,2\n").columns, ["a;b;c", "say \"d\""]);
+        let years = Options { header: Header::Yes, ..Options::default() };
+        assert_eq!(table("2019,2020\n1,2\n", years).unwrap().columns, ["2019", "2020"]);
+        let unclear = message("id,2019\n1,2\n");
+        assert!(unclear.starts_with("line 1 has words and numbers; say whether"), "{unclear}");
+        let none = Options { header: Header::No, ..Options::default() };
+        assert_eq!(
+            table("a,2\n", none).unwrap_err().split(';').next(),
+            Some("line 1, column 1: 'a'")
+        );
+    }
+
+    #[test]
+    fn columns_are_chosen_in_the_order_asked_for() {
+        let text = "a,b,c,d\n1,2,3,4\n5,6,7,8\n";
+        let chosen = |list| {
+            table(text, Options { features: Features::Listed(list), ..Options::default() }).unwrap()
+        };
+        assert_eq!(chosen("d,1").numbers, [4.0, 1.0, 8.0, 5.0]);
+        assert_eq!(chosen("2-3").columns, ["b", "c"]);
+        let dropped = Options { dropped: Some("1,c"), ..Options::default() };
+        assert_eq!(table(text, dropped).unwrap().columns, ["b", "d"]);
+        let all = Options { dropped: Some("1-4"), ..Options::default() };
+        assert_eq!(table(text, all).unwrap_err(), "no column of numbers is left to read");
+        let none = Options { features: Features::Listed("e"), ..Options::default() };
+        assert_eq!(
+            table(text, none).unwrap_err(),
+            "--columns: no column 'e'; the file has a, b, c, d"
+        );
+    }
+
+    #[test]
+    fn labels_may_be_words_and_are_no_features() {
+        let found = labelled("x,kind,y\n1,setosa,2\n3,\"iris, other\",4\n", "kind").unwrap();
+        assert_eq!((found.columns.join(" ").as_str(), found.numbers.len()), ("x y", 4));
+        assert_eq!(found.labels.unwrap(), ["setosa", "iris, other"]);
+        assert_eq!(found.label_column.unwrap(), "kind");
+        // By number a column of words does not make a header of the first line.
+        let found = labelled("1,2,a\n3,4,b\n", "3").unwrap();
+        assert_eq!((found.columns.join(" ").as_str(), found.numbers.len()), ("1 2", 4));
+        assert_eq!(labelled("x,y\n1,\n", "y").unwrap_err(), "line 2, column 'y': a missing label");
+        assert_eq!(
+            labelled("x,y\n1,2\n", "z").unwrap_err(),
+            "--label-column: no column 'z'; the file has x, y"
+        );
+        let both =
+            Options { features: Features::Listed("x,y"), label: Some("y"), ..Options::default() };
+        assert_eq!(
+            table("x,y\n1,2\n", both).unwrap_err(),
+            "column 'y' is both a feature and the label"
+        );
+    }
+
+    #[test]
+    fn a_model_finds_its_columns_by_name() {
+        let of_model = |text, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            table(text, Options { features: Features::OfModel(&names), ..Options::default() })
+        };
+        assert_eq!(of_model("c,b,a\n3,2,1\n", &["a", "b"]).unwrap().numbers, [1.0, 2.0]);
+        let lacks = of_model("c,b\n3,2\n", &["a", "b"]).unwrap_err();
+        assert_eq!(lacks, "no column 'a', which the model was trained with; the file has c, b");
+        // Without a header they are in their order.
+        assert_eq!(of_model("3,2\n", &["a", "b"]).unwrap().numbers, [3.0, 2.0]);
+        let wide = of_model("3,2,1\n", &["a", "b"]).unwrap_err();
+        assert_eq!(
+            wide,
+            "3 columns and no header; the model wants a, b, in a header or as the only columns"
+        );
+        assert_eq!(of_model("3,2,1\n", &["1", "3"]).unwrap().numbers, [3.0, 1.0]);
+        assert_eq!(of_model("x,y,z\n3,2,1\n", &["1", "3"]).unwrap().numbers, [3.0, 1.0]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_with_its_line_as_an_editor_counts() {
+        // An empty line, a cell of two lines, both kinds of line breaks.
+        for line_break in ["\n", "\r\n"] {
+            let text = |cell: &str| {
+                let lines = ["a,b", "", "1,2", "\"3", "\",4", cell];
+                lines.join(line_break)
+            };
+            for (cell, reason) in [
+                ("5,", "a missing value; fill it in, remove the line, or leave the column out"),
+                ("5,NA", "a missing value (NA); fill it in"),
+                ("5,nan", "a missing value (nan); fill it in"),
+                ("5,x", "'x'; expected a number; leave the column out with --drop-columns"),
+                ("5,1e99", "1e99; expected a finite number"),
+                ("5,\"1,5\"", "'1,5' has a decimal comma; write a point in its place"),
+            ] {
+                let message = message(&text(cell));
+                assert!(message.starts_with(&format!("line 6, column 'b': {reason}")), "{message}");
+            }
+            let short = message(&text("5"));
+            assert_eq!(
+                short,
+                "line 6: 1 columns; expected 2, as in the first line (',' between them)"
+            );
+        }
+        let spaces =
+            "line 2, column 'a b': '1 2'; expected commas, semicolons or tabs between the columns";
+        assert_eq!(message("a b\n1 2\n"), spaces);
+        assert!(message("1 2\n3 4\n").starts_with("line 1: the columns have spaces between them"));
+    }
+
+    #[test]
+    fn a_table_without_data_or_names_is_an_error() {
+        assert_eq!(message(""), "no data: the table is empty");
+        assert_eq!(message("\n\n"), "no data: the table is empty");
+        assert_eq!(message("a,b\n"), "no data: there is nothing below the header");
+        assert!(
+            message(",a\n0,1\n").starts_with("column 1 has no name in the header: the index of")
+        );
+        assert!(message("a,a\n0,1\n").starts_with("two columns are called 'a'"));
+        let latin =
+            read(&b"gr\xfc\xdfe,b\n1,2\n"[..], &Options::default()).unwrap_err().to_string();
+        assert_eq!(latin, "line 1, column 1: not UTF-8 text; save the table as UTF-8");
+    }
+}

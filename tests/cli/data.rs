@@ -1,0 +1,336 @@
+//! Data as people have them: tables, archives, folders of pictures, files too large for memory.
+
+use crate::scratch::{SHORT, Scratch, images, last_line, read_array, write_idx};
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use ndarray::{Array2, Axis};
+use ndarray_npy::write_npy;
+use std::fs;
+
+const GAUSSIAN: &str = "--scale standardise --likelihood gaussian";
+
+/// Rows around three centres, of very different sizes, and one column that never changes.
+fn numbers(row: usize) -> [f64; 4] {
+    let kind = (row % 3) as f64;
+    let [a, b, c] = [7, 11, 5].map(|n| ((row * n) % 13) as f64 / 13.0);
+    [1000.0 + 50.0 * kind + 9.0 * a, -0.01 * kind + 0.002 * b, 3.0 * kind + c - 2.0, 6.5]
+}
+
+/// A table with a column of words, the columns in this order.
+fn table(rows: std::ops::Range<usize>, columns: &[&str], separator: &str) -> String {
+    let names = ["width", "depth", "age", "constant"];
+    let mut text = columns.join(separator) + "\n";
+    for row in rows {
+        let cell = |name: &&str| match names.iter().position(|known| known == name) {
+            Some(place) => numbers(row)[place].to_string(),
+            None => ["small", "middle, so", "large"][row % 3].to_owned(),
+        };
+        let quoted = |cell: String| if cell.contains(',') { format!("\"{cell}\"") } else { cell };
+        let cells: Vec<String> = columns.iter().map(cell).map(quoted).collect();
+        text += &(cells.join(separator) + "\n");
+    }
+    text
+}
+
+const COLUMNS: [&str; 5] = ["width", "kind", "depth", "age", "constant"];
+
+fn cells(text: &str) -> (Vec<&str>, Vec<Vec<&str>>) {
+    let mut lines = text.lines().map(|line| line.split(',').collect());
+    (lines.next().unwrap(), lines.collect())
+}
+
+#[test]
+fn a_table_with_words_is_trained_on_and_comes_out_in_its_own_units() {
+    let scratch = Scratch::new("table");
+    fs::write(scratch.path("all.csv"), table(0..300, &COLUMNS, ",")).unwrap();
+    let train = "train --data all.csv --label-column kind --hidden 16 --latent 2 --epochs 60 --batch 16 \
+                 --lr 0.01";
+    let stdout = scratch.succeeds(&format!("{train} {GAUSSIAN} --out m"));
+    assert!(stdout.starts_with("4-16-2-16-4 (") && stdout.contains("270 rows"), "{stdout}");
+    assert!(stdout.contains("1 feature is the same in every training row"), "{stdout}");
+
+    let model = "--model m/model.safetensors";
+    scratch.succeeds(&format!("reconstruct {model} --data all.csv --out r.csv"));
+    let text = fs::read_to_string(scratch.path("r.csv")).unwrap();
+    let (header, rows) = cells(&text);
+    assert_eq!((header, rows.len()), (vec!["width", "depth", "age", "constant"], 300));
+    // In the order of the file, and nearer to each row than to the next, of another kind.
+    for (i, row) in rows.iter().enumerate() {
+        let width: f64 = row[0].parse().unwrap();
+        assert!((width - numbers(i)[0]).abs() < 20.0, "row {i}: {width}");
+    }
+    scratch.succeeds(&format!("reconstruct {model} --data all.csv --out r.npy"));
+    let array = read_array(&scratch.path("r.npy"));
+    for (row, array) in rows.iter().zip(array.rows()) {
+        let row: Vec<f32> = row.iter().map(|cell| cell.parse().unwrap()).collect();
+        assert_eq!(row, array.to_vec());
+    }
+
+    scratch.succeeds(&format!("sample {model} --count 50 --out s.csv"));
+    let text = fs::read_to_string(scratch.path("s.csv")).unwrap();
+    let (header, rows) = cells(&text);
+    assert_eq!((header.len(), rows.len()), (4, 50));
+    assert!(rows.iter().all(|row| (900.0..1200.0).contains(&row[0].parse::<f64>().unwrap())));
+    scratch.succeeds(&format!("encode {model} --data all.csv --out e.csv"));
+    let text = fs::read_to_string(scratch.path("e.csv")).unwrap();
+    assert!(text.starts_with("mu_0,mu_1,logvar_0,logvar_1\n") && text.lines().count() == 301);
+
+    // Other files need not be in the same order; what else they hold is passed over.
+    let mut columns = COLUMNS;
+    columns.reverse();
+    fs::write(scratch.path("turned.tsv"), table(0..300, &columns, "\t")).unwrap();
+    scratch.succeeds(&format!("reconstruct {model} --data turned.tsv --out t.npy"));
+    assert_eq!(read_array(&scratch.path("t.npy")), array);
+    fs::write(scratch.path("few.csv"), table(0..9, &["width", "age"], ",")).unwrap();
+    let message = scratch.fails(1, &format!("reconstruct {model} --data few.csv --out x.npy"));
+    assert_eq!(
+        message,
+        "few.csv: no column 'depth', which the model was trained with; the file has width, age"
+    );
+    let message =
+        scratch.fails(2, &format!("encode {model} --data all.csv --columns age --out x.npy"));
+    assert!(
+        message.starts_with("--columns: the model knows its columns (width, depth"),
+        "{message}"
+    );
+}
+
+#[test]
+fn classes_that_are_words_make_a_conditional_model() {
+    let scratch = Scratch::new("classes");
+    fs::write(scratch.path("all.csv"), table(0..150, &COLUMNS, ";")).unwrap();
+    let train =
+        format!("train --data all.csv --label-column kind --conditional {SHORT} {GAUSSIAN}");
+    scratch.succeeds(&format!("{train} --out m"));
+    let model = "--model m/model.safetensors";
+    scratch.succeeds(&format!("sample {model} --count 6 --out s.csv"));
+    let text = fs::read_to_string(scratch.path("s.csv")).unwrap();
+    let kinds: Vec<&str> = text.lines().map(|line| line.splitn(5, ',').nth(4).unwrap()).collect();
+    let [large, middle, small] = ["large", "\"middle, so\"", "small"];
+    assert_eq!(kinds, ["kind", large, middle, small, large, middle, small]);
+    scratch.succeeds(&format!("sample {model} --count 6 --label small --out one.csv"));
+    let message = scratch.fails(2, &format!("sample {model} --label tiny --out x.csv"));
+    assert_eq!(message, "--label tiny: the model has the classes large, middle, so, small");
+
+    // The model knows where its labels come from.
+    let eval = scratch.succeeds(&format!("eval {model} --data all.csv --json"));
+    let words: String =
+        (0..150).map(|i| format!("{}\n", ["small", "\"middle, so\"", "large"][i % 3])).collect();
+    fs::write(scratch.path("labels.csv"), format!("kind\n{words}")).unwrap();
+    let file = format!("eval {model} --data all.csv --labels labels.csv --json");
+    assert_eq!(scratch.succeeds(&file), eval);
+    fs::write(scratch.path("other.csv"), table(0..9, &COLUMNS, ",").replace("large", "huge"))
+        .unwrap();
+    let message = scratch.fails(1, &format!("eval {model} --data other.csv"));
+    assert!(
+        message.starts_with("other.csv: row 2: huge; the model has the classes large, "),
+        "{message}"
+    );
+    fs::write(
+        scratch.path("without.csv"),
+        table(0..9, &["width", "depth", "age", "constant"], ","),
+    )
+    .unwrap();
+    let message = scratch.fails(1, &format!("eval {model} --data without.csv"));
+    assert!(message.starts_with("without.csv: --label-column: no column 'kind'"), "{message}");
+}
+
+#[test]
+fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
+    let scratch = Scratch::new("wrong-table");
+    let whole = table(0..30, &["width", "depth"], ",");
+    let lines: Vec<&str> = whole.lines().collect();
+    let with = |line: usize, text: &str| {
+        let mut lines = lines.clone();
+        lines[line - 1] = text;
+        fs::write(scratch.path("t.csv"), lines.join("\r\n")).unwrap();
+    };
+    for (text, message) in [
+        (
+            "3,",
+            "t.csv: line 12, column 'depth': a missing value; fill it in, remove the line, or leave",
+        ),
+        ("3,?", "t.csv: line 12, column 'depth': a missing value (?)"),
+        (
+            "3,red",
+            "t.csv: line 12, column 'depth': 'red'; expected a number; leave the column out with",
+        ),
+        ("3", "t.csv: line 12: 1 columns; expected 2, as in the first line"),
+    ] {
+        with(12, text);
+        let found = scratch.fails(1, &format!("train --data t.csv {GAUSSIAN} --out x"));
+        assert!(found.starts_with(message), "{found}");
+    }
+    // The likelihood of the default is for numbers from 0 to 1.
+    with(1, lines[0]);
+    let message = scratch.fails(1, "train --data t.csv --out x");
+    assert!(
+        message.starts_with("t.csv: row 0, column 'width': 1000; expected numbers in [0, 1]")
+            && message.contains("--scale standardise --likelihood gaussian"),
+        "{message}"
+    );
+    let message =
+        scratch.fails(1, &format!("train --data t.csv --columns tall {GAUSSIAN} --out x"));
+    assert_eq!(message, "t.csv: --columns: no column 'tall'; the file has width, depth");
+    scratch
+        .succeeds(&format!("train --data t.csv --drop-columns depth {SHORT} {GAUSSIAN} --out m"));
+    assert!(scratch.succeeds("inspect m/model.safetensors").contains("1 columns: width"));
+}
+
+#[test]
+fn min_max_wants_its_range_or_clips() {
+    let scratch = Scratch::new("min-max");
+    fs::write(scratch.path("train.csv"), table(0..90, &["width", "depth"], ",")).unwrap();
+    fs::write(scratch.path("test.csv"), "width,depth\n1020,-0.01\n2000,-0.01\n").unwrap();
+    let train = format!("train --data train.csv --test test.csv --scale min-max {SHORT}");
+    let message = scratch.fails(1, &format!("{train} --out m"));
+    assert!(
+        message.starts_with(
+            "test.csv: row 1, column 'width': 2000: outside of the training rows, 1000 to"
+        ) && message.contains("--clip-to-range"),
+        "{message}"
+    );
+    scratch.succeeds(&format!("{train} --clip-to-range --out m"));
+    let model = "--model m/model.safetensors";
+    scratch.succeeds(&format!("reconstruct {model} --data test.csv --out r.npy"));
+    let rows = read_array(&scratch.path("r.npy"));
+    assert!(rows.column(0).iter().all(|x| (1000.0..=1110.0).contains(x)), "{rows}");
+
+    let inside =
+        format!("train --data train.csv --test train.csv --scale min-max {SHORT} --out strict");
+    scratch.succeeds(&inside);
+    let eval = "eval --model strict/model.safetensors --data test.csv";
+    assert!(scratch.fails(1, eval).contains("outside of the training rows"));
+    scratch.succeeds(&format!("{eval} --clip-to-range"));
+    let message = scratch.fails(2, &format!("{eval} --columns width"));
+    assert!(message.starts_with("--columns: the model knows"), "{message}");
+}
+
+#[test]
+fn an_array_of_an_archive_is_that_array() {
+    use std::io::Write;
+    let scratch = Scratch::new("npz");
+    write_npy(scratch.path("x.npy"), &images(60, 1)).unwrap();
+    let file = fs::File::create(scratch.path("both.npz")).unwrap();
+    let mut archive = zip::ZipWriter::new(file);
+    for name in ["x.npy", "y.npy"] {
+        let options = zip::write::SimpleFileOptions::default();
+        archive.start_file(name, options).unwrap();
+        archive.write_all(&fs::read(scratch.path("x.npy")).unwrap()).unwrap();
+    }
+    archive.finish().unwrap();
+    let message = scratch.fails(1, "train --data both.npz --out m");
+    assert_eq!(message, "both.npz: 2 arrays: x, y; choose one with --array");
+    scratch.succeeds(&format!("train --data both.npz --array y {SHORT} --out a"));
+    scratch.succeeds(&format!("train --data x.npy {SHORT} --out b"));
+    let read = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
+    assert!(read("a") == read("b"));
+}
+
+#[test]
+fn a_folder_of_pictures_with_a_folder_for_each_class() {
+    let scratch = Scratch::new("pictures");
+    for (class, bright) in [("night", 20), ("noon", 220)] {
+        fs::create_dir_all(scratch.path(&format!("sky/{class}"))).unwrap();
+        for i in 0..12_u8 {
+            let path = scratch.path(&format!("sky/{class}/{i:02}.png"));
+            let side = 8 + u32::from(i % 2) * 4;
+            if i < 6 {
+                GrayImage::from_fn(side, 8, |x, _| Luma([bright + (x as u8 + i) % 9]))
+                    .save(path)
+                    .unwrap();
+            } else {
+                RgbImage::from_pixel(side, 8, Rgb([bright + i, bright, bright - i]))
+                    .save(path)
+                    .unwrap();
+            }
+        }
+    }
+    let message = scratch.fails(1, "train --data sky --out m");
+    assert!(
+        message.contains("01.png: 12x8 pixels (width x height)") && message.contains("--size 8x8"),
+        "{message}"
+    );
+    let train = format!("train --data sky --size 6x4 --conditional {SHORT} --likelihood gaussian");
+    scratch.succeeds(&format!("{train} --out m"));
+    let model = "--model m/model.safetensors";
+    scratch.succeeds(&format!("sample {model} --label noon --count 4 --out noon.csv"));
+    let text = fs::read_to_string(scratch.path("noon.csv")).unwrap();
+    assert!(
+        text.starts_with("x0,x1,") && text.lines().nth(1).unwrap().ends_with(",noon"),
+        "{text}"
+    );
+    // Height 4 and width 6 are the model's, nine times as large; so are size and classes.
+    scratch.succeeds(&format!("sample {model} --label noon --count 1 --out noon.png"));
+    let picture = image::open(scratch.path("noon.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (6 * 8 + 4, 4 * 8 + 4));
+    scratch.succeeds(&format!("reconstruct {model} --data sky --out r.npy"));
+    assert_eq!(read_array(&scratch.path("r.npy")).dim(), (24, 24));
+    let message =
+        scratch.fails(2, &format!("reconstruct {model} --data sky --size 8x8 --out x.npy"));
+    assert_eq!(message, "--size 8x8: the model is for pictures of 6x4");
+
+    scratch.succeeds(&format!(
+        "train --data sky --size 6x4 --rgb {SHORT} --likelihood gaussian --out rgb"
+    ));
+    scratch.succeeds("reconstruct --model rgb/model.safetensors --data sky --out rgb.npy");
+    let rows = read_array(&scratch.path("rgb.npy"));
+    assert_eq!(rows.dim(), (24, 72));
+    // One picture is a folder of one.
+    scratch
+        .succeeds("reconstruct --model rgb/model.safetensors --data sky/noon/03.png --out one.npy");
+    assert_eq!(read_array(&scratch.path("one.npy")).row(0), rows.index_axis(Axis(0), 15));
+}
+
+#[test]
+fn rows_on_the_disk_give_the_same_bits_as_rows_in_memory() {
+    let scratch = Scratch::new("streamed");
+    write_idx(&scratch.path("bytes.idx"), &images(150, 1));
+    let numbers = Array2::from_shape_fn((150, 4), |(i, j)| numbers(i)[j]);
+    write_npy(scratch.path("numbers.npy"), &numbers).unwrap();
+    write_npy(scratch.path("labels.npy"), &ndarray::Array1::from_shape_fn(150, |i| (i % 3) as u8))
+        .unwrap();
+    for data in [
+        "--data bytes.idx",
+        "--data bytes.idx --labels labels.npy --conditional --test-fraction 0.3 --seed 5",
+        "--data numbers.npy --scale standardise --likelihood gaussian",
+        "--data numbers.npy --scale min-max --clip-to-range --augment dequantise --likelihood \
+         continuous-bernoulli",
+    ] {
+        let run = |stream: &str| {
+            let report =
+                scratch.succeeds(&format!("train {data} {SHORT} --stream {stream} --out m"));
+            let model = fs::read(scratch.path("m/model.safetensors")).unwrap();
+            let picture = fs::read(scratch.path("m/reconstructions.png")).unwrap();
+            (last_line(&report)["test_loss"].clone(), model, picture)
+        };
+        assert!(run("always") == run("never"), "{data}");
+    }
+    let eval = |stream: &str| {
+        let data = "--data numbers.npy --clip-to-range";
+        scratch.succeeds(&format!("eval --model m/model.safetensors {data} --stream {stream}"))
+    };
+    assert_eq!(eval("always"), eval("never"));
+
+    fs::write(scratch.path("t.csv"), table(0..9, &["width", "depth"], ",")).unwrap();
+    let message = scratch.fails(2, "train --data t.csv --stream always --out x");
+    assert!(message.starts_with("--stream always: t.csv must be in memory; only "), "{message}");
+    let mut cut = fs::read(scratch.path("bytes.idx")).unwrap();
+    cut.truncate(1000);
+    fs::write(scratch.path("cut.idx"), cut).unwrap();
+    let message = scratch.fails(1, "train --data cut.idx --stream always --out x");
+    assert!(message.starts_with("cut.idx: truncated: its header promises 150×6×5"), "{message}");
+}
+
+#[test]
+fn the_test_part_is_as_large_as_asked_for() {
+    let scratch = Scratch::new("fraction");
+    write_idx(&scratch.path("train.idx"), &images(150, 1));
+    let stdout = scratch.succeeds(
+        "train --data train.idx --test-fraction 0.3 --hidden 8 --latent 2 --epochs 1 --out m",
+    );
+    assert!(stdout.contains("105 rows to train on, 45 to test"), "{stdout}");
+    // The file of options repeats it.
+    scratch.succeeds("train --config m/run.toml --quiet --out again");
+    let read = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
+    assert!(read("m") == read("again"));
+}
