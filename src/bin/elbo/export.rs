@@ -7,9 +7,10 @@ use crate::output::{Folder, Staged, say, write_file};
 use std::io::Write;
 
 pub fn run(args: &Export) -> Result<()> {
-    let (vae, _) = args.model.open()?;
+    let (vae, notes) = args.model.open()?;
+    let notes = &notes.data;
     let one = |part| {
-        let bytes = onnx::encode(&vae, part)?;
+        let bytes = onnx::encode(&vae, notes, part)?;
         write_file(&args.out, |file| file.write_all(&bytes))
     };
     match args.onnx {
@@ -22,7 +23,7 @@ pub fn run(args: &Export) -> Result<()> {
             let folder = Folder::prepare(&args.out, &names.each_ref().map(String::as_str))?;
             let mut staged = Staged::default();
             for (part, name) in parts.into_iter().zip(&names) {
-                let bytes = onnx::encode(&vae, part)?;
+                let bytes = onnx::encode(&vae, notes, part)?;
                 staged.add(&folder.join(name), |file| file.write_all(&bytes))?;
             }
             staged.commit()?;

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 pub const AFTER_HELP: &str = "\
 encoder takes x [rows, features] to mu [rows, latent]; decoder takes z [rows, latent] to reconstruction \
 [rows, features], the mean of the likelihood; reconstruct takes x to reconstruction through mu. Any number of \
-rows, float32. A conditional model takes condition [rows, classes] besides, one-hot. The file is of IR version \
+rows, float32. A conditional model takes condition [rows, classes] besides, one-hot. x and reconstruction have \
+the units of the data: --scale and --signed of `elbo train` are a part of the file. Only bytes are not: they go \
+in divided by 255. Columns and classes are listed in its metadata. The file is of IR version \
 9 with operators of version 20 (ONNX 1.16, ONNX Runtime 1.17 or later). The same model gives the same bytes. \
 An encoder's log-variance is not exported.
 

@@ -1,7 +1,7 @@
 //! A graph under construction: nodes in the order in which they run, and the tensors they use.
 
 use super::messages::{
-    AttributeProto, DimensionProto, FLOAT, GraphProto, NodeProto, TensorProto, TensorShapeProto,
+    AttributeProto, DOUBLE, DimensionProto, FLOAT, GraphProto, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
@@ -43,6 +43,18 @@ impl Graph {
             data_type: FLOAT,
             name: name.clone(),
             raw_data: values.into_iter().flat_map(|value| value.to_le_bytes()).collect(),
+        });
+        name
+    }
+
+    /// A constant of float64, one for each column, of the part of the model that was entered.
+    pub fn wide_tensor(&mut self, name: &str, values: &[f64]) -> String {
+        let name = format!("{}/{name}", self.scope);
+        self.proto.initializer.push(TensorProto {
+            dims: vec![values.len() as i64],
+            data_type: DOUBLE,
+            name: name.clone(),
+            raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         });
         name
     }

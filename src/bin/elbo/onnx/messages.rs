@@ -11,6 +11,8 @@ pub const IR_VERSION: i64 = 9;
 pub const OPSET: i64 = 20;
 /// `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
+/// `TensorProto.DataType.DOUBLE`.
+pub const DOUBLE: i32 = 11;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {

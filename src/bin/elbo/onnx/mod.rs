@@ -4,8 +4,10 @@ mod graph;
 mod layers;
 mod likelihood;
 mod messages;
+mod units;
 
 use crate::failure::{Failure, Result};
+use crate::notes::DataNotes;
 use elbo::vae::Vae;
 use graph::Graph;
 use messages::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
@@ -14,11 +16,11 @@ use prost::Message;
 /// What of a model is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part {
-    /// x (and the condition) to μ.
+    /// x, in the units of the data, (and the condition) to μ.
     Encoder,
-    /// z (and the condition) to the mean of the likelihood.
+    /// z (and the condition) to the mean of the likelihood, in the units of the data.
     Decoder,
-    /// x (and the condition) to the mean of the likelihood at μ.
+    /// x (and the condition) to the mean of the likelihood at μ, both in the units of the data.
     Reconstruct,
 }
 
@@ -36,8 +38,8 @@ impl Part {
 const MOST_BYTES: usize = i32::MAX as usize;
 
 /// The bytes of the file: the same for the same model.
-pub fn encode(vae: &Vae, part: Part) -> Result<Vec<u8>> {
-    let model = model(vae, part)?;
+pub fn encode(vae: &Vae, notes: &DataNotes, part: Part) -> Result<Vec<u8>> {
+    let model = model(vae, notes, part)?;
     let length = model.encoded_len();
     if length > MOST_BYTES {
         return Err(Failure::Run(format!(
@@ -48,7 +50,7 @@ pub fn encode(vae: &Vae, part: Part) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-fn model(vae: &Vae, part: Part) -> Result<ModelProto> {
+fn model(vae: &Vae, notes: &DataNotes, part: Part) -> Result<ModelProto> {
     let config = vae.config();
     let mut graph = Graph::default();
     let condition = |graph: &mut Graph| {
@@ -56,26 +58,28 @@ fn model(vae: &Vae, part: Part) -> Result<ModelProto> {
         (width > 0).then(|| graph.input("condition", width, "the class of each row, one-hot"))
     };
     let (features, latent) = (config.features(), config.latent());
-    let graph = if part == Part::Decoder {
+    if part == Part::Decoder {
         let z = graph.input("z", latent, "latent codes");
         let condition = condition(&mut graph);
-        layers::decoder(&mut graph, vae, z, condition.as_deref())?;
-        graph
+        let y = layers::decoder(&mut graph, vae, z, condition.as_deref())?;
+        units::leave(&mut graph, notes, y);
     } else {
-        let x = graph.input("x", features, "examples, as the model was trained on them");
+        let x = graph.input("x", features, "examples, in the units of the data");
         let condition = condition(&mut graph);
+        let x = units::enter(&mut graph, notes, x);
         let mu = layers::encoder(&mut graph, vae, x, condition.as_deref());
         if part == Part::Reconstruct {
-            layers::decoder(&mut graph, vae, mu, condition.as_deref())?;
+            let y = layers::decoder(&mut graph, vae, mu, condition.as_deref())?;
+            units::leave(&mut graph, notes, y);
         }
-        graph
-    };
+    }
     let graph = if part == Part::Encoder {
         graph.finish(part.name(), "mu", latent, "the mean of the latent code of each row")
     } else {
-        let what = "the mean of the likelihood";
+        let what = "the mean of the likelihood, in the units of the data";
         graph.finish(part.name(), "reconstruction", features, what)
     };
+    let list = |names: &[String]| serde_json::to_string(names).expect("names are strings");
     let property = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
     Ok(ModelProto {
         ir_version: IR_VERSION,
@@ -83,10 +87,13 @@ fn model(vae: &Vae, part: Part) -> Result<ModelProto> {
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        // Names as JSON, empty where there are none.
         metadata_props: vec![
             property("model", config.to_string()),
             property("activation", config.activation().to_string()),
             property("likelihood", config.likelihood().name().to_owned()),
+            property("columns", list(&notes.columns)),
+            property("classes", list(&notes.classes)),
         ],
     })
 }
