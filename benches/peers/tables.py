@@ -11,11 +11,12 @@ to 119, 150 to 5066); the test part has all other rows. So nobody is told which 
 there none to learn from. Labels are read for the area under the ROC curve of the test part, and for
 nothing else.
 
-Every program reads the same files and is run with seeds 1 to 5. Nothing was tuned on the labels: elbo has
-one setting for all three tables, SETTING, chosen by the ELBO of rows held out from the training parts;
-PyOD's VAE has its defaults and, as a second setting, all of SETTING; the isolation forest has its
-defaults. elbo holds out a tenth of the training part, as it does when no test data are named; the
-others train on all of it. Needs numpy, scikit-learn, pyod and torch
+Every program reads the same files and is run with seeds 1 to 5. Nothing was tuned on the labels. Both VAEs
+are run with two settings, the same for all three tables: PYOD, the defaults of PyOD's VAE, and HELD_OUT,
+that of nine which gave elbo the best ELBO of rows held out from the training parts. The isolation forest
+has its defaults. elbo holds out a tenth of the training part, as it does where no test data are named; the
+others train on all of it. PyOD's default loss clamps the KL divergence to its capacity, which is 0: what it
+trains is the squared error alone, with noise in the code. Needs numpy, scikit-learn, pyod and torch
 (scikit-learn 1.9.1, PyOD 3.6.7, torch 2.15.0 made the file).
 """
 
@@ -39,7 +40,10 @@ TABLES = {
     "wine": ("cultivar-1", 10 / 119),
     "digits": ("zero", 150 / 5066),
 }
-SETTING = {"hidden": 64, "latent": 8, "dropout": 0.1, "lr": 0.002, "epochs": 300, "batch": 32}
+PYOD = {
+    "hidden": [128, 64, 32], "latent": 2, "dropout": 0.2, "lr": 0.001, "epochs": 30, "batch": 32
+}
+HELD_OUT = {"hidden": [64], "latent": 8, "dropout": 0.1, "lr": 0.002, "epochs": 300, "batch": 32}
 DIGITS = "zero one two three four five six seven eight nine".split()
 
 
@@ -92,32 +96,32 @@ def isolation_forest(name, seed):
     return -forest.score_samples(read(name, "test")[0])
 
 
-def pyod(name, seed, **setting):
+def pyod(setting, name, seed):
     from pyod.models.vae import VAE
 
-    vae = VAE(random_state=seed, verbose=0, **setting).fit(read(name, "train")[0])
+    vae = VAE(
+        random_state=seed,
+        verbose=0,
+        encoder_neuron_list=setting["hidden"],
+        decoder_neuron_list=setting["hidden"][::-1],
+        latent_dim=setting["latent"],
+        dropout_rate=setting["dropout"],
+        lr=setting["lr"],
+        epoch_num=setting["epochs"],
+        batch_size=setting["batch"],
+    )
+    vae.fit(read(name, "train")[0])
     return vae.decision_function(read(name, "test")[0])
 
 
-def pyod_as_here(name, seed):
-    return pyod(
-        name,
-        seed,
-        encoder_neuron_list=[SETTING["hidden"]],
-        decoder_neuron_list=[SETTING["hidden"]],
-        latent_dim=SETTING["latent"],
-        dropout_rate=SETTING["dropout"],
-        lr=SETTING["lr"],
-        epoch_num=SETTING["epochs"],
-        batch_size=SETTING["batch"],
-    )
-
-
-def elbo(binary, name, seed):
+def elbo(binary, setting, name, seed):
     """By the commands of a user; scores as `elbo score` writes them."""
+    setting = setting | {"hidden": ",".join(map(str, setting["hidden"]))}
     with tempfile.TemporaryDirectory() as folder:
-        run = lambda *words: subprocess.run([binary, *map(str, words)], cwd=folder, check=True)
-        options = [f"--{key}={value}" for key, value in SETTING.items()]
+        run = lambda *words: subprocess.run(
+            [binary, *map(str, words)], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        )
+        options = [f"--{key}={value}" for key, value in setting.items()]
         train, test = [DATA / f"{name}-{part}.csv" for part in ("train", "test")]
         run("train", "--data", train, "--label-column", "label", "--scale", "standardise",
             "--likelihood", "gaussian", *options, "--seed", seed, "--quiet", "--out", "model")
@@ -129,10 +133,12 @@ def elbo(binary, name, seed):
 def main(binary):
     from sklearn.metrics import roc_auc_score
 
+    given = lambda setting: binary and functools.partial(elbo, binary, setting)
     programs = {
-        "elbo": binary and (lambda name, seed: elbo(binary, name, seed)),
-        "PyOD VAE, its defaults": pyod,
-        "PyOD VAE, settings as elbo": pyod_as_here,
+        "elbo, PyOD's settings": given(PYOD),
+        "PyOD VAE, its defaults": functools.partial(pyod, PYOD),
+        "elbo, by held-out ELBO": given(HELD_OUT),
+        "PyOD VAE, by held-out ELBO": functools.partial(pyod, HELD_OUT),
         "isolation forest": isolation_forest,
     }
     path = HERE / "tables.json"

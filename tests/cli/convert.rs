@@ -54,6 +54,29 @@ fn a_mapping_reads_and_writes_a_layout_of_ones_own() {
 }
 
 #[test]
+fn what_a_state_dict_does_not_say_is_said() {
+    let scratch = Scratch::new("unsaid");
+    let rows: String = (0..40).map(|i| format!("{},{},{}\n", i, 500 - i * i, i % 7)).collect();
+    fs::write(scratch.path("table.csv"), rows).unwrap();
+    scratch.succeeds(&format!(
+        "train --data table.csv --scale min-max --signed {SHORT} \
+        --likelihood squared-error --output tanh --out signed"
+    ));
+    scratch.succeeds(&format!(
+        "train --data table.csv --scale min-max --clip-to-range {SHORT} --out m"
+    ));
+    let message = scratch.fails(1, "convert signed/model.safetensors new.safetensors --to classic");
+    assert!(message.contains("has an output that is a sigmoid"), "{message}");
+    let stdout = scratch.succeeds("convert m/model.safetensors c.safetensors --to classic");
+    let note = "note: the model saw data that were scaled and clipped to [0, 1]; a state dict does not say so";
+    assert_eq!(stdout.lines().next(), Some(note));
+    // A model file keeps what it knows.
+    assert_eq!(scratch.succeeds("convert m/model.safetensors n.safetensors").lines().count(), 1);
+    let read = |name: &str| fs::read(scratch.path(name)).unwrap();
+    assert!(read("m/model.safetensors") == read("n.safetensors"));
+}
+
+#[test]
 fn what_cannot_be_converted_is_refused_and_nothing_is_written() {
     let scratch = Scratch::with_model("refused");
     let ours = "ours.safetensors";

@@ -38,6 +38,12 @@ pub fn run(args: &Convert) -> Result<()> {
             error => error.to_string(),
         })
     })?;
+    let prepared = notes.data.preparation().join(" and ");
+    if to.is_some() && !prepared.is_empty() {
+        say(&format!(
+            "note: the model saw data that were {prepared}; a state dict does not say so"
+        ))?;
+    }
     let config = vae.config();
     say(&format!(
         "{config}, {} layers, {} likelihood: {}",

@@ -1,14 +1,20 @@
 //! `elbo export`: a model for other programs to run.
 
 use crate::args::{Export, PartName};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::onnx::{self, Part};
 use crate::output::{Folder, Staged, say, write_file};
 use std::io::Write;
 
 pub fn run(args: &Export) -> Result<()> {
     let (vae, notes) = args.model.open()?;
-    let notes = &notes.data;
+    let (config, notes) = (vae.config(), &notes.data);
+    if notes.scaling.features().is_some_and(|found| found != config.features()) {
+        return Err(Failure::Run(format!(
+            "{}: the notes on its data are for another number of features; damaged",
+            args.model.model.display()
+        )));
+    }
     let one = |part| {
         let bytes = onnx::encode(&vae, notes, part)?;
         write_file(&args.out, |file| file.write_all(&bytes))
@@ -29,6 +35,5 @@ pub fn run(args: &Export) -> Result<()> {
             staged.commit()?;
         }
     }
-    let config = vae.config();
     say(&format!("{config}, {} likelihood: {}", config.likelihood().name(), args.out.display()))
 }

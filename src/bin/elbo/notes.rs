@@ -49,21 +49,22 @@ impl DataNotes {
             (None, true) => format!("{features} features"),
             (None, false) => format!("{features} columns: {}", self.columns.join(", ")),
         }];
-        match &self.scaling {
-            Scaling::None => {}
-            Scaling::Standardise { .. } => parts.push("standardised".to_owned()),
-            Scaling::MinMax { clip: false, .. } => parts.push("scaled to [0, 1]".to_owned()),
-            Scaling::MinMax { clip: true, .. } => {
-                parts.push("scaled and clipped to [0, 1]".to_owned());
-            }
-        }
-        if self.signed {
-            parts.push("mapped to [-1, 1]".to_owned());
-        }
+        parts.extend(self.preparation().into_iter().map(str::to_owned));
         if !self.classes.is_empty() {
             parts.push(format!("classes {}", self.classes.join(", ")));
         }
         parts.join("; ")
+    }
+
+    /// What was done to the data before the model saw them.
+    pub fn preparation(&self) -> Vec<&'static str> {
+        let scaled = match &self.scaling {
+            Scaling::None => None,
+            Scaling::Standardise { .. } => Some("standardised"),
+            Scaling::MinMax { clip: false, .. } => Some("scaled to [0, 1]"),
+            Scaling::MinMax { clip: true, .. } => Some("scaled and clipped to [0, 1]"),
+        };
+        scaled.into_iter().chain(self.signed.then_some("mapped to [-1, 1]")).collect()
     }
 }
 

@@ -127,7 +127,7 @@ impl Scaling {
 }
 
 /// What a feature's distances are divided by.
-fn range(low: f64, high: f64) -> f64 {
+pub fn range(low: f64, high: f64) -> f64 {
     if high > low { high - low } else { 1.0 }
 }
 

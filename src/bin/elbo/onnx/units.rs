@@ -55,8 +55,8 @@ pub fn leave(graph: &mut Graph, notes: &DataNotes, y: String) -> String {
 
 /// `(x − from) / by`, in float32.
 fn scaled(graph: &mut Graph, x: String, from: &[f64], by: &[f64]) -> String {
-    let [from, by] = [("offset", from), ("divisor", by)]
-        .map(|(name, values)| graph.wide_tensor(name, values));
+    let [from, by] =
+        [("offset", from), ("divisor", by)].map(|(name, values)| graph.wide_tensor(name, values));
     let x = graph.node("Sub", &[&x, &from]);
     let x = graph.node("Div", &[&x, &by]);
     cast(graph, &x, FLOAT)
