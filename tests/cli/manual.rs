@@ -57,12 +57,14 @@ fn there_is_a_page_for_the_tool_and_for_each_command() {
     let page = scratch.succeeds("man");
     assert!(page.contains(".TH elbo 1") && page.contains("elbo\\-train(1)"), "{page}");
     let stdout = scratch.succeeds("man --out man/man1");
-    assert!(stdout.starts_with("in man/man1: elbo.1, elbo-train.1, "), "{stdout}");
-    let mut names: Vec<String> =
-        commands(&scratch).iter().map(|name| format!("elbo-{name}.1")).collect();
-    names.push("elbo.1".to_owned());
-    names.sort();
-    assert_eq!(scratch.names_in("man/man1"), names);
+    assert!(stdout.starts_with("in man/man1: elbo-train.1, "), "{stdout}");
+    let names = scratch.names_in("man/man1");
+    for name in commands(&scratch) {
+        assert!(names.contains(&format!("elbo-{name}.1")), "{name} {names:?}");
+    }
+    // Commands below a command have theirs, and what a page refers to is there.
+    assert!(names.contains(&"elbo.1".to_owned()) && names.contains(&"elbo-plot-roc.1".to_owned()));
+    assert!(!names.iter().any(|name| name.contains("help")), "{names:?}");
     let train = fs::read_to_string(scratch.path("man/man1/elbo-train.1")).unwrap();
     assert!(train.contains(".TH elbo-train 1"), "{train}");
     for part in ["elbo train", "\\-\\-free\\-bits\\-per", "\\-\\-threads", ".SH EXAMPLES"] {

@@ -8,18 +8,17 @@ use clap_mangen::roff::{Roff, roman};
 use std::io;
 
 pub fn run(args: &Man) -> Result<()> {
-    let mut tool = Cli::command().disable_help_subcommand(true);
+    let mut tool = Cli::command()
+        .disable_help_subcommand(true)
+        .mut_subcommands(|command| command.disable_help_subcommand(true));
     // So that pages of commands know the whole name and the options of all commands.
     tool.build();
     let Some(path) = &args.out else {
         let page = page(&tool, "elbo").expect("memory takes any page");
         return say(String::from_utf8_lossy(&page).trim_end());
     };
-    let commands = tool.get_subcommands().map(|command| {
-        let name = format!("elbo-{}", command.get_name());
-        (command, name)
-    });
-    let pages: Vec<_> = [(&tool, "elbo".to_owned())].into_iter().chain(commands).collect();
+    let mut pages = Vec::new();
+    collect(&tool, "elbo".to_owned(), &mut pages);
     let names: Vec<String> = pages.iter().map(|(_, name)| format!("{name}.1")).collect();
     let folder = Folder::prepare(path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let mut staged = Staged::default();
@@ -28,6 +27,14 @@ pub fn run(args: &Man) -> Result<()> {
     }
     staged.commit()?;
     say(&format!("in {}: {}", path.display(), names.join(", ")))
+}
+
+/// A command and those below it, under the names of their pages.
+fn collect<'a>(command: &'a Command, name: String, pages: &mut Vec<(&'a Command, String)>) {
+    for below in command.get_subcommands() {
+        collect(below, format!("{name}-{}", below.get_name()), pages);
+    }
+    pages.push((command, name));
 }
 
 /// A page, in roff.
