@@ -16,24 +16,26 @@ SIDE = 28
 PIECE = 1 << 14
 
 
-def rows(count, generator):
+def squares(generator):
     """Squares of a random place, size and grey."""
     y, x = np.mgrid[:SIDE, :SIDE]
-    top, left = generator.integers(0, SIDE - 8, (2, count, 1, 1))
-    size = generator.integers(4, 14, (count, 1, 1))
-    grey = generator.integers(100, 240, (count, 1, 1))
+    top, left = generator.integers(0, SIDE - 8, (2, PIECE, 1, 1))
+    size = generator.integers(4, 14, (PIECE, 1, 1))
+    grey = generator.integers(100, 240, (PIECE, 1, 1))
     inside = (y >= top) & (y < top + size) & (x >= left) & (x < left + size)
-    noise = generator.integers(0, 16, (count, SIDE, SIDE))
-    return (np.where(inside, grey, 0) + noise).astype(np.uint8).reshape(count, -1)
+    return np.where(inside, grey, 0).astype(np.uint8).reshape(PIECE, -1)
 
 
 def main(path, gigabytes=6.0):
     count = int(float(gigabytes) * 1e9 / SIDE**2)
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (count, SIDE * SIDE))
     generator = np.random.default_rng(1)
+    clean = squares(generator)
     for first in range(0, count, PIECE):
+        piece = clean[generator.permutation(PIECE)]
+        noise = np.frombuffer(generator.bytes(piece.size), np.uint8).reshape(piece.shape)
         last = min(first + PIECE, count)
-        array[first:last] = rows(last - first, generator)
+        array[first:last] = (piece + (noise & 15))[: last - first]
     array.flush()
     print(f"{path}: {count} rows of {SIDE * SIDE} bytes")
 
