@@ -11,6 +11,8 @@ use table::{Features, Header, Options, Table};
 mod columns;
 #[path = "../../src/bin/elbo/data/lines.rs"]
 mod lines;
+#[path = "../../src/bin/elbo/data/records.rs"]
+mod records;
 #[path = "../../src/bin/elbo/data/table.rs"]
 #[allow(dead_code)]
 mod table;

@@ -11,8 +11,8 @@ pub struct Reading {
     #[arg(long, value_name = "NAME")]
     pub array: Option<String>,
 
-    /// Of a table: whether its first line names the columns, yes, no or auto (yes if a cell of it is no
-    /// number)
+    /// Of a table: whether its first line names the columns, yes, no or auto (yes if it is words, no if it
+    /// is numbers, an error if it has both, labels aside)
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
     header: HeaderName,
 

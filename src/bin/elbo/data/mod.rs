@@ -9,6 +9,7 @@ mod notes;
 pub mod npy;
 mod npz;
 mod read;
+mod records;
 mod rows;
 mod split;
 mod streamed;

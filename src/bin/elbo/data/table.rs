@@ -1,14 +1,12 @@
 //! Reading tables: text with commas, semicolons or tabs between the columns.
 //!
-//! The crate `csv` takes the text apart; this file decides what is a header, a number, a label and a
-//! missing value, and says where it found what it cannot use. With `columns` and `lines` it leans on that
-//! crate and the standard library alone, so that a fuzz target can include it.
+//! The crate `csv` takes the text apart; this file decides what is a header and which columns are features
+//! and labels. With `columns`, `lines` and `records` it leans on that crate and the standard library alone,
+//! so that a fuzz target can include it.
 
 use super::columns::{Columns, listed};
-use super::lines::Lines;
-use csv::{ByteRecord, ReaderBuilder};
-use std::fmt;
-use std::io::{BufRead, Read};
+use super::records::{Records, Row, TableError, is_missing};
+use std::io::BufRead;
 
 /// How to read a table.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +26,7 @@ pub struct Options<'a> {
 pub enum Header {
     Yes,
     No,
-    /// It does if a cell of it, other than a label, is no number.
+    /// It does if it is words, and does not if it is numbers; labels are passed over.
     #[default]
     Auto,
 }
@@ -56,24 +54,6 @@ pub struct Table {
     pub labels: Option<Vec<String>>,
     /// What that column is called.
     pub label_column: Option<String>,
-}
-
-/// Why a text is no such table, in a sentence.
-#[derive(Debug)]
-pub struct TableError(pub String);
-
-impl fmt::Display for TableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TableError {}
-
-impl From<String> for TableError {
-    fn from(message: String) -> Self {
-        Self(message)
-    }
 }
 
 /// Reads a whole table.
@@ -252,116 +232,6 @@ fn of_model(
         ))),
     };
     names.iter().map(place).collect()
-}
-
-/// The lines of a table, with their numbers.
-struct Records<R> {
-    reader: csv::Reader<Lines<R>>,
-}
-
-struct Row {
-    record: ByteRecord,
-    /// As an editor counts, from 1 on.
-    line: u64,
-}
-
-impl<R: Read> Records<R> {
-    fn new(stream: R, delimiter: u8) -> Self {
-        let mut builder = ReaderBuilder::new();
-        builder.has_headers(false).flexible(true).delimiter(delimiter);
-        Self { reader: builder.from_reader(Lines::new(stream)) }
-    }
-
-    fn next(&mut self) -> Result<Option<Row>, TableError> {
-        let mut record = ByteRecord::new();
-        let more = self.reader.read_byte_record(&mut record);
-        if !more.map_err(|error| format!("cannot read: {error}"))? {
-            return Ok(None);
-        }
-        let last = self.reader.get_ref().line(self.reader.position().byte());
-        // A cell in quotes may hold line breaks.
-        let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
-        Ok(Some(Row { record, line: last.saturating_sub(within).max(1) }))
-    }
-}
-
-fn is_missing(cell: &str) -> bool {
-    let words = ["", "na", "n/a", "nan", "null", "none", "?", "-"];
-    words.iter().any(|word| cell.eq_ignore_ascii_case(word))
-}
-
-impl Row {
-    fn cells(&self) -> impl Iterator<Item = Result<&str, TableError>> {
-        (0..self.record.len()).map(|place| self.cell(place))
-    }
-
-    fn cell(&self, place: usize) -> Result<&str, TableError> {
-        let text = std::str::from_utf8(&self.record[place]);
-        text.map(str::trim).map_err(|_| {
-            TableError(format!(
-                "line {}, column {}: not UTF-8 text; save the table as UTF-8",
-                self.line,
-                place + 1
-            ))
-        })
-    }
-
-    /// Where a cell is, for messages.
-    fn at(&self, place: usize, columns: &Columns) -> String {
-        if columns.named {
-            format!("line {}, column '{}'", self.line, columns.names[place])
-        } else {
-            format!("line {}, column {}", self.line, place + 1)
-        }
-    }
-
-    fn number(&self, place: usize, columns: &Columns) -> Result<f32, TableError> {
-        let cell = self.cell(place)?;
-        if let Ok(number) = cell.parse::<f32>()
-            && number.is_finite()
-        {
-            return Ok(number);
-        }
-        let at = self.at(place, columns);
-        Err(TableError(if is_missing(cell) {
-            let shown = if cell.is_empty() { String::new() } else { format!(" ({cell})") };
-            format!(
-                "{at}: a missing value{shown}; fill it in, remove the line, or leave the column out with \
-                 --drop-columns"
-            )
-        } else if cell.parse::<f64>().is_ok() {
-            format!("{at}: {cell}; expected a finite number, within the range of 32 bits")
-        } else if cell.replace(',', ".").parse::<f32>().is_ok() {
-            format!("{at}: '{cell}' has a decimal comma; write a point in its place")
-        } else if columns.names.len() == 1 && cell.contains(char::is_whitespace) {
-            format!("{at}: '{cell}'; expected commas, semicolons or tabs between the columns")
-        } else {
-            format!(
-                "{at}: '{cell}'; expected a number; leave the column out with --drop-columns, or name it \
-                 with --label-column if it is the label"
-            )
-        }))
-    }
-
-    fn label(&self, place: usize, columns: &Columns) -> Result<String, TableError> {
-        match self.cell(place)? {
-            "" => Err(TableError(format!("{}: a missing label", self.at(place, columns)))),
-            cell => Ok(cell.to_owned()),
-        }
-    }
-
-    fn of_other_length(&self, columns: &Columns, delimiter: u8) -> String {
-        let between = match delimiter {
-            b'\t' => "tabs".to_owned(),
-            other => format!("'{}'", char::from(other)),
-        };
-        format!(
-            "line {}: {} columns; expected {}, as in the first line ({between} between them)",
-            self.line,
-            self.record.len(),
-            columns.names.len()
-        )
-    }
 }
 
 /// Reads text of one column, with what may be its header.
