@@ -16,6 +16,7 @@ mod refusals;
 mod score;
 mod scratch;
 mod settings;
+mod traverse;
 
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, arr2};
 use ndarray_npy::write_npy;

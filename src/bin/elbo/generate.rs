@@ -10,16 +10,16 @@ use crate::notes::{DataNotes, Notes};
 use crate::output::write_file;
 use crate::pictures;
 use crate::scaling::Scaling;
-use elbo::vae::Vae;
+use elbo::vae::{Encoded, Vae};
 use elbo::{Augmentation, Compute};
-use ndarray::{Array2, ArrayView2, Axis, Slice, concatenate};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Slice, concatenate};
 
 /// Rows that go through the model at a time: a large file of bytes is never all numbers at once.
 const PIECE: usize = 4096;
 /// Pairs in a picture, if nobody says how many.
 const PAIRS: usize = 40;
 /// A picture of more images would be too large to look at.
-const MOST_IMAGES: usize = 10_000;
+pub const MOST_IMAGES: usize = 10_000;
 
 pub fn sample(args: &args::Sample, compute: &Compute) -> Result<()> {
     let (vae, Notes { data: mut notes, .. }) = args.model.open()?;
@@ -44,7 +44,7 @@ pub fn sample(args: &args::Sample, compute: &Compute) -> Result<()> {
         PictureOrArray::Picture(path) => {
             to_picture(&mut samples, &vae, &notes);
             let columns = if label.is_none() && classes > 0 { Some(classes) } else { None };
-            let picture = pictures::grid(samples.view(), shape.sides(), columns);
+            let picture = pictures::grid(samples.view(), shape, columns);
             write_file(path, |file| pictures::write_png(&picture, file))
         }
     }
@@ -67,7 +67,7 @@ pub fn to_picture(rows: &mut Array2<f32>, vae: &Vae, notes: &DataNotes) {
 }
 
 /// The class that a label names.
-fn class_of(label: &str, classes: usize, notes: &DataNotes) -> Result<usize> {
+pub fn class_of(label: &str, classes: usize, notes: &DataNotes) -> Result<usize> {
     if classes == 0 {
         return Err(Failure::Usage(
             "--label: the model has no conditions; `elbo train --conditional` makes one that has"
@@ -144,7 +144,7 @@ pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
             let mut outputs = reconstructions(&vae, compute, inputs.view(), conditions)?;
             to_picture(&mut inputs, &vae, &notes);
             to_picture(&mut outputs, &vae, &notes);
-            let picture = pictures::pairs(inputs.view(), outputs.view(), shape.sides());
+            let picture = pictures::pairs(inputs.view(), outputs.view(), shape);
             write_file(path, |file| pictures::write_png(&picture, file))
         }
     }
@@ -162,11 +162,28 @@ pub fn encode(args: &args::Encode, compute: &Compute) -> Result<()> {
 /// μ and logvar of each row, side by side.
 pub fn codes(vae: &Vae, compute: &Compute, data: &Data) -> Result<Array2<f32>> {
     by_pieces(data, data.len(), 2 * vae.config().latent(), |inputs, conditions| {
-        let code = match conditions {
-            None => vae.encode(compute, inputs)?,
-            Some(conditions) => vae.encode_given(compute, inputs, conditions)?,
-        };
+        let code = posterior(vae, compute, inputs, conditions)?;
         Ok(concatenate![Axis(1), code.mu, code.logvar])
+    })
+}
+
+/// The mean code of one row.
+pub fn code_of(vae: &Vae, compute: &Compute, data: &Data, row: usize) -> Result<Array1<f32>> {
+    let conditions = data.conditions(row..row + 1);
+    let conditions = conditions.as_ref().map(|c| c.view());
+    let code = posterior(vae, compute, data.numbers(row..row + 1)?.view(), conditions)?;
+    Ok(code.mu.row(0).to_owned())
+}
+
+fn posterior(
+    vae: &Vae,
+    compute: &Compute,
+    inputs: ArrayView2<f32>,
+    conditions: Option<ArrayView2<f32>>,
+) -> Result<Encoded> {
+    Ok(match conditions {
+        None => vae.encode(compute, inputs)?,
+        Some(conditions) => vae.encode_given(compute, inputs, conditions)?,
     })
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod completions;
 mod convert;
 mod data;
+mod decoded;
 mod diagnosis;
 mod eval;
 mod export;
@@ -14,6 +15,7 @@ mod failure;
 mod generate;
 mod history;
 mod inspect;
+mod interpolate;
 mod labels;
 mod man;
 mod model;
@@ -30,6 +32,7 @@ mod score;
 mod sets;
 mod settings;
 mod train;
+mod traverse;
 
 use args::Command;
 use failure::Failure;
@@ -59,6 +62,8 @@ fn run() -> failure::Result<()> {
         Command::Sample(args) => generate::sample(args, &compute),
         Command::Reconstruct(args) => generate::reconstruct(args, &compute),
         Command::Encode(args) => generate::encode(args, &compute),
+        Command::Traverse(args) => traverse::run(args, &compute),
+        Command::Interpolate(args) => interpolate::run(args, &compute),
         Command::Plot(args) => plot::run(args, &compute),
         Command::Bench(args) => bench::run(args, &compute),
         Command::Convert(args) => convert::run(args),

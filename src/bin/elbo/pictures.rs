@@ -1,7 +1,8 @@
-//! Pictures of examples: grids of grey images.
+//! Pictures of examples: sheets of images, grey or in colour.
 
-use image::{GrayImage, ImageFormat, Luma};
-use ndarray::{Array2, ArrayView2};
+use crate::notes::ImageShape;
+use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use std::io::{self, Seek, Write};
 
 /// Pixels between neighbouring images.
@@ -13,7 +14,7 @@ const GAP_GREY: u8 = 56;
 
 /// `images` (one a row, values from 0 to 1) in a grid of so many columns, or one that is as square as
 /// it can be.
-pub fn grid(images: ArrayView2<f32>, shape: [usize; 2], columns: Option<usize>) -> GrayImage {
+pub fn grid(images: ArrayView2<f32>, shape: ImageShape, columns: Option<usize>) -> Sheet {
     let square = (images.nrows() as f64).sqrt().ceil() as usize;
     let columns = columns.map_or(square, |columns| columns.min(images.nrows()));
     let rows = images.nrows().div_ceil(columns.max(1));
@@ -21,11 +22,11 @@ pub fn grid(images: ArrayView2<f32>, shape: [usize; 2], columns: Option<usize>) 
     for (i, image) in images.rows().into_iter().enumerate() {
         sheet.place(i / columns, i % columns, image);
     }
-    sheet.canvas
+    sheet
 }
 
 /// Each input above its output, in bands of at most ten.
-pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: [usize; 2]) -> GrayImage {
+pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: ImageShape) -> Sheet {
     let columns = inputs.nrows().min(10);
     let bands = inputs.nrows().div_ceil(columns.max(1));
     let gaps: Vec<u32> =
@@ -35,7 +36,7 @@ pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: [usize; 2
         sheet.place(2 * (i / columns), i % columns, input);
         sheet.place(2 * (i / columns) + 1, i % columns, output);
     }
-    sheet.canvas
+    sheet
 }
 
 /// Values from −1 to 1 as values from 0 to 1.
@@ -50,16 +51,23 @@ pub fn nearly_square(width: usize) -> [usize; 2] {
     [height, width / height]
 }
 
-/// Writes a picture as PNG.
-pub fn write_png(image: &GrayImage, file: &mut (impl Write + Seek)) -> io::Result<()> {
-    image.write_to(file, ImageFormat::Png).map_err(io::Error::other)
+/// Writes a picture as PNG, a grey one with one byte a pixel.
+pub fn write_png(sheet: &Sheet, file: &mut (impl Write + Seek)) -> io::Result<()> {
+    let Sheet { canvas, shape, .. } = sheet;
+    if shape.channels == 3 {
+        return canvas.write_to(file, ImageFormat::Png).map_err(io::Error::other);
+    }
+    let grey = |x, y| Luma([canvas.get_pixel(x, y).0[0]]);
+    GrayImage::from_fn(canvas.width(), canvas.height(), grey)
+        .write_to(file, ImageFormat::Png)
+        .map_err(io::Error::other)
 }
 
 /// A canvas with places for images.
-struct Sheet {
-    canvas: GrayImage,
-    shape: [usize; 2],
-    /// Edge of the square that one element becomes.
+pub struct Sheet {
+    canvas: RgbImage,
+    shape: ImageShape,
+    /// Edge of the square that one pixel becomes.
     scale: u32,
     /// Where each row of images begins.
     tops: Vec<u32>,
@@ -67,30 +75,47 @@ struct Sheet {
 
 impl Sheet {
     /// One more row of images than there are `gaps` between them.
-    fn new(shape: [usize; 2], columns: usize, gaps: &[u32]) -> Self {
+    fn new(shape: ImageShape, columns: usize, gaps: &[u32]) -> Self {
         let scale = scale(shape);
-        let [height, width] = shape.map(|n| n as u32 * scale);
-        let mut tops = vec![GAP];
+        let mut sheet = Self { canvas: RgbImage::default(), shape, scale, tops: vec![GAP] };
+        let [height, width] = sheet.tile();
         for gap in gaps {
-            tops.push(tops.last().unwrap_or(&0) + height + gap);
+            let top = sheet.tops.last().unwrap_or(&0) + height + gap;
+            sheet.tops.push(top);
         }
-        let bottom = tops.last().unwrap_or(&0) + height + GAP;
+        let bottom = sheet.tops.last().unwrap_or(&0) + height + GAP;
         let right = GAP + columns as u32 * (width + GAP);
-        let canvas = GrayImage::from_pixel(right, bottom, Luma([GAP_GREY]));
-        Self { canvas, shape, scale, tops }
+        sheet.canvas = RgbImage::from_pixel(right, bottom, Rgb([GAP_GREY; 3]));
+        sheet
     }
 
-    fn place(&mut self, row: usize, column: usize, image: ndarray::ArrayView1<f32>) {
-        let width = self.shape[1];
-        let left = GAP + column as u32 * (width as u32 * self.scale + GAP);
-        for (i, &value) in image.iter().enumerate() {
-            let x = left + (i % width) as u32 * self.scale;
-            let y = self.tops[row] + (i / width) as u32 * self.scale;
-            // The cast saturates, and makes NaN black.
-            let grey = Luma([(value * 255.0).round() as u8]);
+    /// Height and width of an image in pixels of the picture.
+    pub fn tile(&self) -> [u32; 2] {
+        [self.shape.height, self.shape.width].map(|n| n as u32 * self.scale)
+    }
+
+    /// Upper left corner of an image in the picture.
+    pub fn corner(&self, row: usize, column: usize) -> [u32; 2] {
+        [GAP + column as u32 * (self.tile()[1] + GAP), self.tops[row]]
+    }
+
+    pub fn picture(&self) -> &RgbImage {
+        &self.canvas
+    }
+
+    fn place(&mut self, row: usize, column: usize, image: ArrayView1<f32>) {
+        let [left, top] = self.corner(row, column);
+        let ImageShape { width, channels, .. } = self.shape;
+        for pixel in 0..image.len() / channels {
+            let x = left + (pixel % width) as u32 * self.scale;
+            let y = top + (pixel / width) as u32 * self.scale;
+            // The cast saturates, and makes NaN black. Of grey the one channel counts three times.
+            let channel =
+                |c: usize| (image[pixel * channels + c.min(channels - 1)] * 255.0).round();
+            let colour = Rgb([0, 1, 2].map(|c| channel(c) as u8));
             for dy in 0..self.scale {
                 for dx in 0..self.scale {
-                    self.canvas.put_pixel(x + dx, y + dy, grey);
+                    self.canvas.put_pixel(x + dx, y + dy, colour);
                 }
             }
         }
@@ -98,9 +123,9 @@ impl Sheet {
 }
 
 /// Twice the size; more for images too small to be seen, none for those that are large already.
-fn scale(shape: [usize; 2]) -> u32 {
-    match shape[0].max(shape[1]) {
-        0..=28 => (56 / shape[0].max(shape[1]).max(1)).min(8) as u32,
+fn scale(shape: ImageShape) -> u32 {
+    match shape.height.max(shape.width) {
+        side @ 0..=28 => (56 / side.max(1)).min(8) as u32,
         29..=128 => 2,
         _ => 1,
     }
@@ -110,6 +135,11 @@ fn scale(shape: [usize; 2]) -> u32 {
 mod tests {
     use super::*;
     use ndarray::arr2;
+    use std::io::Cursor;
+
+    fn grey(height: usize, width: usize) -> ImageShape {
+        ImageShape { height, width, channels: 1 }
+    }
 
     #[test]
     fn the_most_nearly_square_shape() {
@@ -122,7 +152,7 @@ mod tests {
     #[test]
     fn a_grid_has_every_image_in_its_place() {
         let images = Array2::from_shape_fn((5, 28 * 28), |(i, _)| i as f32 / 4.0);
-        let picture = grid(images.view(), [28, 28], None);
+        let picture = grid(images.view(), grey(28, 28), None).canvas;
         // 3 columns and 2 rows of 56 pixels, 2 between them and around.
         assert_eq!(picture.dimensions(), (3 * 58 + 2, 2 * 58 + 2));
         let at = |column: u32, row: u32| picture.get_pixel(2 + 58 * column, 2 + 58 * row).0[0];
@@ -136,16 +166,19 @@ mod tests {
         let mut images = arr2(&[[-1.0], [0.0], [1.0], [-1.0], [1.0]]);
         from_signed(&mut images);
         assert_eq!(images, arr2(&[[0.0], [0.5], [1.0], [0.0], [1.0]]));
-        let picture = grid(images.view(), [1, 1], Some(3));
+        let picture = grid(images.view(), grey(1, 1), Some(3)).canvas;
         assert_eq!(picture.dimensions(), (3 * 10 + 2, 2 * 10 + 2));
-        assert_eq!(grid(images.view(), [1, 1], Some(9)).dimensions(), (5 * 10 + 2, 10 + 2));
+        assert_eq!(
+            grid(images.view(), grey(1, 1), Some(9)).canvas.dimensions(),
+            (5 * 10 + 2, 10 + 2)
+        );
     }
 
     #[test]
     fn inputs_are_above_outputs() {
         let inputs = Array2::from_elem((12, 4), 1.0);
         let outputs = Array2::from_elem((12, 4), 0.5);
-        let picture = pairs(inputs.view(), outputs.view(), [2, 2]);
+        let picture = pairs(inputs.view(), outputs.view(), grey(2, 2)).canvas;
         let side = 16;
         assert_eq!(picture.dimensions(), (10 * (side + 2) + 2, 4 * side + 2 + 2 + 10 + 2 + 2));
         assert_eq!(picture.get_pixel(2, 2).0[0], 255);
@@ -155,8 +188,25 @@ mod tests {
 
     #[test]
     fn values_beyond_the_unit_interval_are_clamped() {
-        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), [1, 3], None);
+        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), grey(1, 3), None).canvas;
         let grey: Vec<u8> = (0..3).map(|x| picture.get_pixel(2 + 8 * x, 2).0[0]).collect();
         assert_eq!(grey, [0, 255, 0]);
+    }
+
+    #[test]
+    fn colours_stay_beside_each_other_and_grey_is_written_as_grey() {
+        let image = arr2(&[[1.0, 0.0, 0.0, 0.0, 0.5, 1.0]]);
+        let shape = ImageShape { height: 1, width: 2, channels: 3 };
+        let sheet = grid(image.view(), shape, None);
+        assert_eq!(sheet.canvas.dimensions(), (2 * 8 + 4, 8 + 4));
+        assert_eq!(sheet.canvas.get_pixel(2, 2), &Rgb([255, 0, 0]));
+        assert_eq!(sheet.canvas.get_pixel(17, 9), &Rgb([0, 128, 255]));
+        for (sheet, colour) in [(sheet, true), (grid(image.view(), grey(2, 3), None), false)] {
+            let mut file = Cursor::new(Vec::new());
+            write_png(&sheet, &mut file).unwrap();
+            let read = image::load_from_memory(file.get_ref()).unwrap();
+            assert_eq!(read.color().has_color(), colour);
+            assert_eq!(read.to_rgb8(), sheet.canvas);
+        }
     }
 }

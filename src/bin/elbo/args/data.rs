@@ -109,7 +109,7 @@ impl Augment {
 }
 
 /// A trained model.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Model {
     /// The model: a model.safetensors that `elbo train` wrote, or a PyTorch state dict in that
     /// format
@@ -158,6 +158,10 @@ pub struct Shape {
 }
 
 impl Shape {
+    pub fn is_given(&self) -> bool {
+        self.shape.is_some()
+    }
+
     /// The shape of images of `features` elements, of which the data or the model may know something.
     pub fn of(&self, features: usize, known: Option<ImageShape>) -> Result<ImageShape> {
         let Some(HeightWidth([height, width])) = self.shape else {

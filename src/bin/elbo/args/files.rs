@@ -36,6 +36,29 @@ impl FromStr for Picture {
     }
 }
 
+/// Decoded codes: to look at, or to go on with.
+#[derive(Clone, Debug)]
+pub enum Decoded {
+    Picture(Picture),
+    Array(PathBuf),
+    Table(PathBuf),
+}
+
+impl FromStr for Decoded {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = Path::new(text);
+        match &ending(path)[..] {
+            "npy" => Ok(Self::Array(path.to_owned())),
+            "csv" => Ok(Self::Table(path.to_owned())),
+            _ => Picture::of(path)
+                .map(Self::Picture)
+                .ok_or("expected a name that ends in .png, .svg, .npy or .csv"),
+        }
+    }
+}
+
 fn ending(path: &Path) -> String {
     path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
@@ -50,7 +73,10 @@ mod tests {
         assert_eq!(format("a/b.PNG"), Ok(Format::Png));
         assert_eq!(format("x.y.svg"), Ok(Format::Svg));
         for name in ["png", "x.pdf", "x", ""] {
-            assert!(format(name).is_err(), "{name}");
+            assert!(format(name).is_err() && name.parse::<Decoded>().is_err(), "{name}");
         }
+        assert!(matches!("x.npy".parse(), Ok(Decoded::Array(_))));
+        assert!(matches!("x.csv".parse(), Ok(Decoded::Table(_))));
+        assert!(matches!("x.svg".parse(), Ok(Decoded::Picture(_))));
     }
 }

@@ -15,13 +15,14 @@ mod plot;
 mod reading;
 mod score;
 mod train;
+mod traverse;
 mod values;
 
 pub use completions::Completions;
 pub use convert::{Convert, LayoutName};
 pub use data::{Augment, Course, Input, Model, Shape, TrainingData};
 pub use export::{Export, PartName};
-pub use files::{Format, Picture};
+pub use files::{Decoded, Format, Picture};
 pub use inspect::Inspect;
 pub use man::Man;
 pub use model::{Architecture, Output};
@@ -31,6 +32,7 @@ pub use plot::{Figure, History, Kl, KlPerDimension, Latent, Plot, Roc};
 pub use reading::{Reading, Stream};
 pub use score::Score;
 pub use train::{Keep, Train};
+pub use traverse::{Dimensions, Interpolate, Traverse};
 pub use values::{PictureOrArray, TableOrArray};
 
 use crate::failure::{Failure, Result};
@@ -197,6 +199,29 @@ Example:
   elbo encode --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --out codes.npy
   python3 -c \"import numpy as np; mu, logvar = np.split(np.load('codes.npy'), 2, axis=1)\"")]
     Encode(Encode),
+
+    /// Show what each latent dimension means: move one at a time and decode
+    #[command(after_help = "\
+Each row of the picture is a latent dimension, moved in equal steps while the others are held. Outputs of a \
+table's model are drawn as lines: those of the five columns that change most.
+
+Examples:
+  elbo traverse --model elbo-out/model.safetensors --out traversals.png
+  elbo traverse --model m.safetensors --dimensions active --steps 15 --range 2 --out active.svg
+  elbo traverse --model m.safetensors --from-data t10k-images-idx3-ubyte.gz --row 5 --out five.png
+  elbo traverse --model table.safetensors --dimensions 0,3 --out moves.csv")]
+    Traverse(Traverse),
+
+    /// Go from one row of a data file to another by way of their codes
+    #[command(after_help = "\
+The mean codes of two rows are joined, and each code on the way is decoded. In the picture the rows \
+themselves stand at both ends.
+
+Examples:
+  elbo interpolate --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --rows 0,1,2 \
+--out ways.png
+  elbo interpolate --model m.safetensors --data table.csv --rows 4,17 --steps 5 --spherical --out way.csv")]
+    Interpolate(Interpolate),
 
     /// Draw figures: of a run, of a model's codes, of scores, of the KL divergence
     #[command(after_help = "\

@@ -37,6 +37,14 @@ pub fn weight(text: &str) -> Result<f32, &'static str> {
     }
 }
 
+/// As [`positive`], for what the library holds in 64 bits.
+pub fn above_zero(text: &str) -> Result<f64, &'static str> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("expected a number above 0"),
+    }
+}
+
 /// As [`weight`], for what the library holds in 64 bits.
 pub fn not_negative(text: &str) -> Result<f64, &'static str> {
     match text.parse() {

@@ -28,11 +28,6 @@ impl ImageShape {
         self.height * self.width * self.channels
     }
 
-    /// Height and width of all channels beside each other.
-    pub fn sides(self) -> [usize; 2] {
-        [self.height, self.width * self.channels]
-    }
-
     /// That of images in an array of `shape`: its axes beyond the first, without those of length 1, are
     /// height and width, or those and the three colours.
     pub fn of_array(shape: &[usize]) -> Option<Self> {

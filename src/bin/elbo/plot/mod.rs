@@ -9,14 +9,18 @@ mod latent;
 mod legend;
 mod panel;
 mod ranking;
+mod responses;
 mod roc;
 mod scale;
 mod scores;
 mod smooth;
+mod strips;
 mod style;
 
-pub use figure::write_png;
+pub use figure::{write, write_png};
 pub use history::History;
+pub use responses::{MOST as MOST_PANELS, Response, Responses};
+pub use strips::Strips;
 
 use crate::args::{self, Figure};
 use crate::failure::Result;

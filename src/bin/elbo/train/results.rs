@@ -50,8 +50,8 @@ pub fn write(
     for rows in [&mut samples, &mut inputs, &mut outputs] {
         generate::to_picture(rows, vae, &notes.data);
     }
-    let samples = pictures::grid(samples.view(), shape.sides(), columns);
-    let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape.sides());
+    let samples = pictures::grid(samples.view(), shape, columns);
+    let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);
 
     let mut files = Staged::default();
     let [model, csv, drawn, generated, reconstructed, run, _] = FILES.map(|name| folder.join(name));

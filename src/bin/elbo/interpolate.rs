@@ -1,0 +1,171 @@
+//! `elbo interpolate`: from the code of a row to that of another.
+
+use crate::args;
+use crate::data::Data;
+use crate::decoded::{Decodings, Strip};
+use crate::failure::Result;
+use crate::generate::{class_of, code_of};
+use crate::notes::Notes;
+use crate::traverse::{check_row, one_hot};
+use elbo::loss::Prior;
+use elbo::vae::Vae;
+use elbo::{Augmentation, Compute};
+use ndarray::{Array1, Array2, Axis, concatenate};
+
+pub fn run(args: &args::Interpolate, compute: &Compute) -> Result<()> {
+    let (vae, notes, data) = args.input.open(Augmentation::None)?;
+    for &row in &args.rows.0 {
+        check_row(row, &data)?;
+    }
+    let ends: Vec<End> = args
+        .rows
+        .0
+        .iter()
+        .map(|&row| End::of(row, args, &vae, &notes, &data, compute))
+        .collect::<Result<_>>()?;
+    let prior = vae.config().prior();
+    let last = (args.steps - 1) as f64;
+    let places: Vec<f64> = (0..args.steps).map(|step| step as f64 / last).collect();
+    let (mut z, mut conditions): (Vec<f32>, Vec<f32>) = (Vec::new(), Vec::new());
+    for pair in ends.windows(2) {
+        for &place in &places {
+            z.extend(between(&pair[0].code, &pair[1].code, place, args.spherical, prior));
+            // A class of both is itself, bit for bit.
+            conditions.extend(line(&pair[0].condition, &pair[1].condition, place));
+        }
+    }
+    let rows = (ends.len() - 1) * places.len();
+    let z = Array2::from_shape_vec((rows, vae.config().latent()), z).expect("codes of one width");
+    let classes = vae.config().conditions();
+    let outputs = if classes == 0 {
+        vae.decode(compute, z.view())?
+    } else {
+        let conditions = Array2::from_shape_vec((rows, classes), conditions).expect("one a code");
+        vae.decode_given(compute, z.view(), conditions.view())?
+    };
+    let strips = ends.windows(2).map(|pair| Strip {
+        name: format!("{} → {}", pair[0].row, pair[1].row),
+        detail: String::new(),
+        keys: vec![pair[0].row.to_string(), pair[1].row.to_string()],
+        values: places.iter().map(|&place| place as f32).collect(),
+        ends: Some(concatenate![Axis(0), pair[0].input, pair[1].input]),
+    });
+    let way = if args.spherical { "arcs" } else { "straight lines" };
+    let decodings = Decodings {
+        vae: &vae,
+        notes: &notes,
+        title: format!("Along {way} between codes of rows"),
+        along: "part of the way",
+        strips: strips.collect(),
+        places,
+        outputs,
+        keys: vec!["from", "to", "part"],
+    };
+    decodings.write(&args.out, &args.shape)
+}
+
+/// A row to go from or to.
+struct End {
+    row: usize,
+    /// `[1, D]`, as the model sees it.
+    input: Array2<f32>,
+    /// The mean of its posterior.
+    code: Array1<f32>,
+    /// What it is decoded with, of a model without conditions nothing.
+    condition: Array1<f32>,
+}
+
+impl End {
+    fn of(
+        row: usize,
+        args: &args::Interpolate,
+        vae: &Vae,
+        notes: &Notes,
+        data: &Data,
+        compute: &Compute,
+    ) -> Result<Self> {
+        let classes = vae.config().conditions();
+        let condition = match &args.label {
+            Some(label) => one_hot(class_of(label, classes, &notes.data)?, classes),
+            None if classes == 0 => Array1::zeros(0),
+            None => data
+                .conditions(row..row + 1)
+                .map_or_else(|| Array1::zeros(classes), |conditions| conditions.row(0).to_owned()),
+        };
+        let code = code_of(vae, compute, data, row)?;
+        Ok(Self { row, input: data.numbers(row..row + 1)?, code, condition })
+    }
+}
+
+/// The code at a part of the way, in 64 bits.
+fn between(
+    from: &Array1<f32>,
+    to: &Array1<f32>,
+    part: f64,
+    spherical: bool,
+    prior: Prior,
+) -> Vec<f32> {
+    if spherical { arc(from, to, part, prior) } else { line(from, to, part) }
+}
+
+fn line(from: &Array1<f32>, to: &Array1<f32>, part: f64) -> Vec<f32> {
+    let mixed = |(&a, &b): (&f32, &f32)| ((1.0 - part) * f64::from(a) + part * f64::from(b)) as f32;
+    from.iter().zip(to).map(mixed).collect()
+}
+
+/// Spherical linear interpolation (Shoemake 1985; of latent codes White 2016), about the prior's mean.
+///
+/// Codes in the same direction, or in opposite ones, span no plane to turn in: a line then.
+fn arc(from: &Array1<f32>, to: &Array1<f32>, part: f64, prior: Prior) -> Vec<f32> {
+    let mean = f64::from(prior.mean);
+    let pairs = || from.iter().zip(to).map(|(&a, &b)| (f64::from(a) - mean, f64::from(b) - mean));
+    let (aa, bb, ab) =
+        pairs().fold((0.0, 0.0, 0.0), |(aa, bb, ab), (a, b)| (aa + a * a, bb + b * b, ab + a * b));
+    let angle = (ab / (aa * bb).sqrt()).clamp(-1.0, 1.0).acos();
+    // Not for NaN either, the angle with a code in the mean itself.
+    if !(angle.sin() > 1e-6) {
+        return line(from, to, part);
+    }
+    let [a_share, b_share] = [1.0 - part, part].map(|part| (part * angle).sin() / angle.sin());
+    pairs().map(|(a, b)| (mean + a_share * a + b_share * b) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr1;
+
+    const PRIOR: Prior = Prior { mean: 0.0, std: 1.0 };
+
+    #[test]
+    fn lines_and_arcs_begin_and_end_at_the_rows() {
+        let (a, b) = (arr1(&[3.0_f32, 0.0, 0.5]), arr1(&[0.25_f32, 2.0, -1.0]));
+        for spherical in [false, true] {
+            for (part, end) in [(0.0, &a), (1.0, &b)] {
+                for (found, known) in between(&a, &b, part, spherical, PRIOR).iter().zip(end) {
+                    assert!((found - known).abs() < 1e-6);
+                }
+            }
+        }
+        assert_eq!(line(&a, &b, 0.5), [1.625, 1.0, -0.25]);
+        assert_eq!(line(&a, &a, 0.3), a.to_vec());
+    }
+
+    #[test]
+    fn an_arc_keeps_its_distance_from_the_mean() {
+        let (a, b) = (arr1(&[2.0_f32, 1.0]), arr1(&[1.0_f32, 2.0]));
+        let prior = Prior { mean: 1.0, std: 2.0 };
+        for step in 0..=10 {
+            let code = arc(&a, &b, f64::from(step) / 10.0, prior);
+            let far = (code[0] - 1.0).hypot(code[1] - 1.0);
+            assert!((far - 1.0).abs() < 1e-6, "{code:?}");
+        }
+        let middle = arc(&a, &b, 0.5, prior);
+        assert!((middle[0] - middle[1]).abs() < 1e-6);
+        // No plane to turn in.
+        let opposite = arr1(&[-4.0_f32, -2.0]);
+        assert_eq!(arc(&a, &opposite, 0.5, PRIOR), [-1.0, -0.5]);
+        assert_eq!(arc(&a, &a, 0.5, PRIOR), a.to_vec());
+        assert_eq!(arc(&arr1(&[0.0, 0.0]), &b, 0.5, PRIOR), [0.5, 1.0]);
+    }
+}

@@ -1,0 +1,147 @@
+//! How the outputs of a table's model follow a code: lines for the features that move most.
+
+use super::figure::{Area, DrawError, Figure};
+use super::legend::{Entry, Mark, Rows};
+use super::panel::{Axis, MARGIN, Panel, title};
+use super::scale::{Scale, around};
+use super::style::{PALETTE, TITLE, shortened};
+use ndarray::{ArrayView2, Axis as Along};
+use plotters::prelude::*;
+
+/// Features with a line in each panel.
+const LINES: usize = 5;
+/// Panels beside each other.
+const ACROSS: usize = 3;
+/// More panels would be too many to look at.
+pub const MOST: usize = 60;
+/// Width and height of a panel.
+const PANEL: [u32; 2] = [500, 460];
+/// Height of the title.
+const HEAD: u32 = 60;
+
+pub struct Responses<'a> {
+    pub title: &'a str,
+    pub panels: Vec<Response<'a>>,
+    /// Of the features.
+    pub names: &'a [String],
+    /// What the lower axis is.
+    pub along: &'a str,
+    /// What the outputs are.
+    pub outputs: &'static str,
+    /// On the lower axis.
+    pub values: &'a [f64],
+}
+
+pub struct Response<'a> {
+    pub title: String,
+    /// A row for each value.
+    pub rows: ArrayView2<'a, f32>,
+}
+
+impl Response<'_> {
+    /// The features that change most, the first one most.
+    fn features(&self) -> Vec<usize> {
+        let spread: Vec<f32> = self
+            .rows
+            .axis_iter(Along(1))
+            .map(|column| {
+                let low = column.iter().copied().fold(f32::INFINITY, f32::min);
+                let high = column.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                high - low
+            })
+            .collect();
+        let mut order: Vec<usize> = (0..spread.len()).collect();
+        order.sort_by(|&a, &b| spread[b].total_cmp(&spread[a]));
+        order.truncate(LINES);
+        order
+    }
+}
+
+impl Responses<'_> {
+    fn legend(&self, features: &[usize]) -> Vec<Entry> {
+        let entry = |(i, &feature): (usize, &usize)| {
+            let line = Mark::Line(PALETTE[i].stroke_width(5));
+            Entry::new(line, shortened(&self.names[feature], 20))
+        };
+        features.iter().enumerate().map(entry).collect()
+    }
+}
+
+impl Figure for Responses<'_> {
+    fn size(&self) -> [u32; 2] {
+        let across = self.panels.len().clamp(1, ACROSS);
+        let down = self.panels.len().div_ceil(across);
+        // A single panel has its title below the figure's.
+        [(PANEL[0] * across as u32).max(700), PANEL[1] * down as u32 + HEAD]
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Result<(), DrawError> {
+        let (width, _) = area.dim_in_pixel();
+        title(area, self.title, (MARGIN, MARGIN), width as i32 - 2 * MARGIN)?;
+        let (_, below) = area.split_vertically(HEAD as i32 * 2 - TITLE as i32 / 4);
+        let across = self.panels.len().clamp(1, ACROSS);
+        let places = below.split_evenly((self.panels.len().div_ceil(across), across));
+        let legends: Vec<(Vec<usize>, Vec<Entry>)> = self
+            .panels
+            .iter()
+            .map(|panel| panel.features())
+            .map(|features| (features.clone(), self.legend(&features)))
+            .collect();
+        let room = places[0].dim_in_pixel().0 as i32 - 200;
+        let least_legend = legends
+            .iter()
+            .map(|(_, legend)| Rows::arranged(&places[0], legend, room).height())
+            .max()
+            .unwrap_or(0);
+        let ends = around(self.values.iter().copied(), 0.02);
+        for ((place, response), (features, legend)) in places.iter().zip(&self.panels).zip(&legends)
+        {
+            let shown = features
+                .iter()
+                .flat_map(|&feature| response.rows.column(feature).to_vec())
+                .map(f64::from);
+            let panel = Panel {
+                title: &response.title,
+                x: Axis::new(self.along, Scale::linear(ends.clone(), 7)),
+                y: Axis::new(self.outputs, Scale::linear(around(shown, 0.06), 6)),
+                legend,
+                least_legend,
+            };
+            let mut chart = panel.draw(place)?;
+            for (i, &feature) in features.iter().enumerate().rev() {
+                let outputs = response.rows.column(feature);
+                let points = self.values.iter().copied().zip(outputs.iter().map(|&y| f64::from(y)));
+                let line = PALETTE[i].stroke_width(5);
+                chart.draw_series(LineSeries::new(points, line))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::{png, svg};
+    use super::*;
+    use ndarray::arr2;
+
+    #[test]
+    fn the_features_that_move_most_have_lines() {
+        let rows = arr2(&[[0.0, 1.0, 5.0, 0.0], [0.1, -1.0, 5.0, 0.3]]);
+        let response = Response { title: "dimension 0".to_owned(), rows: rows.view() };
+        assert_eq!(response.features(), [1, 3, 0, 2]);
+        let names: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        let panels =
+            (0..4).map(|i| Response { title: format!("dimension {i}"), rows: rows.view() });
+        let figure = Responses {
+            title: "Traversal",
+            panels: panels.collect(),
+            names: &names,
+            along: "z",
+            outputs: "output",
+            values: &[-3.0, 3.0],
+        };
+        assert_eq!(png(&figure).unwrap().dimensions(), (1500, 980));
+        assert!(svg(&figure).unwrap().contains("dimension 3"));
+    }
+}
