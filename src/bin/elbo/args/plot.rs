@@ -1,7 +1,7 @@
 //! `elbo plot`.
 
+use super::Input;
 use super::files::Picture;
-use super::{Input, values};
 use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 
@@ -177,9 +177,8 @@ fn pair(text: &str) -> Result<[usize; 2], &'static str> {
 }
 
 fn gaussian(text: &str) -> Result<[f64; 2], &'static str> {
-    let numbers = text.split_once(',').map(|(mu, sigma)| {
-        [mu, sigma].map(|number| values::finite(number.trim()).ok().map(f64::from))
-    });
+    let finite = |number: &str| number.trim().parse().ok().filter(|n: &f64| n.is_finite());
+    let numbers = text.split_once(',').map(|(mu, sigma)| [mu, sigma].map(finite));
     match numbers {
         Some([Some(mu), Some(sigma)]) if sigma > 0.0 => Ok([mu, sigma]),
         _ => Err("expected a mean and a standard deviation above 0, such as 0.5,0.3"),

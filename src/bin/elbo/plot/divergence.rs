@@ -3,9 +3,9 @@
 use super::contour::{Contour, contours};
 use super::figure::{Area, DrawError, Figure, write};
 use super::legend::{Entry, Mark};
-use super::panel::{Axis, MARGIN, Panel, title};
+use super::panel::{Axis, BELOW, MARGIN, Panel, TITLE_HEIGHT, title};
 use super::scale::Scale;
-use super::style::{self, AXIS, BLUE, GREEN, INK, LABEL, ORANGE, VERMILION, sequential};
+use super::style::{self, AXIS, BLUE, GREEN, INK, LABEL, ORANGE, VERMILION, sequential, shortened};
 use crate::args;
 use crate::failure::Result;
 use crate::output::{say, say_json};
@@ -130,7 +130,7 @@ impl<'a> Divergence<'a> {
         };
         let legend: Vec<Entry> = curves.iter().map(entry).collect();
         let y = Axis::new("KL (nats)", Scale::linear(0.0..HIGHEST, 5));
-        let mut chart = Panel { title, x, y, legend: &legend }.draw(area)?;
+        let mut chart = Panel { title, x, y, legend: &legend, least_legend: 0 }.draw(area)?;
         for curve in curves.iter().rev() {
             let line = curve.colour.stroke_width(5);
             chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
@@ -144,6 +144,7 @@ impl<'a> Divergence<'a> {
             x: Axis::new("μ", Scale::linear(-MU..MU, 6)).without_grid(),
             y: Axis::new("σ", Scale::linear(0.0..SIGMA[1], 6)).without_grid(),
             legend: &[],
+            least_legend: 0,
         };
         let mut chart = panel.draw(area)?;
         let whole =
@@ -187,7 +188,7 @@ impl<'a> Divergence<'a> {
     /// The bands' colours from the bottom up, with the levels between them.
     fn colour_bar<B: DrawingBackend>(area: &Area<B>) -> std::result::Result<(), DrawError> {
         let (_, height) = area.dim_in_pixel();
-        let (top, bottom) = (MARGIN + 78, height as i32 - MARGIN - 120);
+        let (top, bottom) = (MARGIN + TITLE_HEIGHT + 12, height as i32 - MARGIN - BELOW as i32);
         let bands = LEVELS.len() as i32 + 1;
         let edge = |band: i32| bottom - (bottom - top) * band / bands;
         let label = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
@@ -223,8 +224,8 @@ impl<'a> Divergence<'a> {
             y += 64;
             let cells = [
                 letter_of(i),
-                row.mu.to_string().replace('-', "−"),
-                row.sigma.to_string(),
+                shortened(&row.mu.to_string().replace('-', "−"), 8),
+                shortened(&row.sigma.to_string(), 8),
                 format!("{:.5}", row.kl),
             ];
             for (x, cell) in columns.into_iter().zip(cells) {

@@ -145,6 +145,7 @@ impl<'a> History<'a> {
             x: Axis::new("epoch", Scale::whole(first as f64 - 0.5..last as f64 + 0.5, 10)),
             y: Axis::new(unit, Scale::linear(around(values(), 0.06), 9)),
             legend: &legend,
+            least_legend: 0,
         };
         let mut chart = panel.draw(area)?;
         for curve in curves {

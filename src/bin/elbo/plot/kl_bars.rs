@@ -98,6 +98,7 @@ impl Figure for KlBars {
             x: Axis::new(name, scale).without_grid(),
             y: Axis::new("KL (nats per example)", self.y()),
             legend: &legend,
+            least_legend: 0,
         };
         let mut chart = panel.draw(area)?;
         let floor = self.y().bounds().start;

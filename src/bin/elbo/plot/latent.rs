@@ -220,6 +220,7 @@ impl Figure for Latent {
             x: Axis::new(&self.names[0], scale(&mut self.points.iter().map(|p| p.0))),
             y: Axis::new(&self.names[1], scale(&mut self.points.iter().map(|p| p.1))),
             legend: &[],
+            least_legend: 0,
         };
         let mut chart = panel.draw(&map)?;
         let (radius, opacity) = self.mark();

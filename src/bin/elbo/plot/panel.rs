@@ -12,7 +12,9 @@ pub type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Scale, Scale>>;
 
 /// Between the edge of a panel and what is in it.
 pub const MARGIN: i32 = 30;
-const TITLE_HEIGHT: i32 = 66;
+pub const TITLE_HEIGHT: i32 = 66;
+/// Room for the labels and the name of the lower axis.
+pub const BELOW: u32 = AXIS + LABEL + 34;
 const TICK: i32 = 10;
 
 pub struct Panel<'a> {
@@ -20,6 +22,8 @@ pub struct Panel<'a> {
     pub x: Axis<'a>,
     pub y: Axis<'a>,
     pub legend: &'a [Entry],
+    /// Room for a legend at least, so that panels beside each other have their axes on one line.
+    pub least_legend: i32,
 }
 
 pub struct Axis<'a> {
@@ -54,7 +58,7 @@ impl Panel<'_> {
         title(area, self.title, (left, MARGIN), inner)?;
         let legend = Rows::arranged(area, self.legend, inner);
         legend.draw(area, self.legend, (left, MARGIN + TITLE_HEIGHT))?;
-        let above = MARGIN + TITLE_HEIGHT + legend.height() + 12;
+        let above = MARGIN + TITLE_HEIGHT + legend.height().max(self.least_legend) + 12;
 
         // The last label of the axis reaches beyond it by its half.
         let last =
@@ -63,7 +67,7 @@ impl Panel<'_> {
             .margin(MARGIN)
             .margin_top(above)
             .margin_right(MARGIN.max(last / 2 + 14))
-            .x_label_area_size(AXIS + LABEL + 34)
+            .x_label_area_size(BELOW)
             .y_label_area_size(beside)
             .build_cartesian_2d(self.x.scale.clone(), self.y.scale.clone())?;
         let grid =

@@ -1,7 +1,7 @@
 //! ROC and precision-recall, side by side.
 
 use super::figure::{Area, DrawError, Figure, write};
-use super::legend::{Entry, Mark};
+use super::legend::{Entry, Mark, Rows};
 use super::panel::{Axis, Panel};
 use super::ranking::{Ranking, rank};
 use super::scale::Scale;
@@ -132,20 +132,27 @@ impl Figure for Roc<'_> {
         let unit = || Scale::linear(-0.02..1.02, 6);
         let panels = area.split_evenly((1, 2));
         let positives = format!("{} of {} rows positive", self.positives, self.rows);
-        let legend = self.legend("area", |ranking| ranking.roc_auc);
+        let areas = self.legend("area", |ranking| ranking.roc_auc);
+        let averages = self.legend("average precision", |ranking| ranking.average_precision);
+        // Both panels have the same axes, and so the same room.
+        let (width, _) = panels[0].dim_in_pixel();
+        let heights = [&areas, &averages]
+            .map(|legend| Rows::arranged(&panels[0], legend, width as i32 - 190).height());
+        let least_legend = heights[0].max(heights[1]);
         let roc = Panel {
             title: &format!("ROC: {} found", shortened(self.class, 30)),
             x: Axis::new("false positive rate", unit()),
             y: Axis::new("true positive rate", unit()),
-            legend: &legend,
+            legend: &areas,
+            least_legend,
         };
         self.panel(&panels[0], &roc, [(0.0, 0.0), (1.0, 1.0)], |ranking| ranking.roc.clone())?;
-        let legend = self.legend("average precision", |ranking| ranking.average_precision);
         let precision_recall = Panel {
             title: &format!("Precision-recall: {positives}"),
             x: Axis::new("recall", unit()),
             y: Axis::new("precision", unit()),
-            legend: &legend,
+            legend: &averages,
+            least_legend,
         };
         let share = self.positives as f64 / self.rows as f64;
         let chance = [(0.0, share), (1.0, share)];

@@ -13,6 +13,8 @@ pub const LABEL: u32 = 32;
 
 pub const INK: RGBColor = RGBColor(38, 38, 38);
 pub const FAINT: RGBColor = RGBColor(150, 150, 150);
+/// Of text that is not looked for first.
+pub const FAINT_INK: RGBColor = RGBColor(110, 110, 110);
 pub const GRID: RGBColor = RGBColor(225, 225, 225);
 
 pub const ORANGE: RGBColor = RGBColor(230, 159, 0);
