@@ -140,7 +140,9 @@ fn an_interpolation_goes_from_row_to_row() {
         assert_eq!(array.row(row), rebuilt.row(known));
     }
     assert!(
-        svg.contains(">\n5 → 7\n") && svg.contains(">\nfrom\n") && svg.contains("straight lines")
+        svg.contains(">\nrow 5 → 7\n")
+            && svg.contains(">\nfrom\n")
+            && svg.contains("straight lines")
     );
     let (arc, _, svg) =
         written(&scratch, &format!("interpolate {on} --rows 5,7,1 --steps 4 --spherical"));

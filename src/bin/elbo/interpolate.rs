@@ -44,7 +44,7 @@ pub fn run(args: &args::Interpolate, compute: &Compute) -> Result<()> {
         vae.decode_given(compute, z.view(), conditions.view())?
     };
     let strips = ends.windows(2).map(|pair| Strip {
-        name: format!("{} → {}", pair[0].row, pair[1].row),
+        name: format!("row {} → {}", pair[0].row, pair[1].row),
         detail: String::new(),
         keys: vec![pair[0].row.to_string(), pair[1].row.to_string()],
         values: places.iter().map(|&place| place as f32).collect(),
@@ -122,8 +122,8 @@ fn arc(from: &Array1<f32>, to: &Array1<f32>, part: f64, prior: Prior) -> Vec<f32
     let (aa, bb, ab) =
         pairs().fold((0.0, 0.0, 0.0), |(aa, bb, ab), (a, b)| (aa + a * a, bb + b * b, ab + a * b));
     let angle = (ab / (aa * bb).sqrt()).clamp(-1.0, 1.0).acos();
-    // Not for NaN either, the angle with a code in the mean itself.
-    if !(angle.sin() > 1e-6) {
+    // NaN is the angle with a code in the mean itself.
+    if angle.is_nan() || angle.sin() < 1e-6 {
         return line(from, to, part);
     }
     let [a_share, b_share] = [1.0 - part, part].map(|part| (part * angle).sin() / angle.sin());

@@ -53,7 +53,9 @@ pub fn run(args: &args::Traverse, compute: &Compute) -> Result<()> {
     };
     let strips = dimensions.iter().map(|&dimension| Strip {
         name: format!("dimension {dimension}"),
-        detail: known.as_ref().map_or_else(String::new, |k| format!("KL {:.2}", k.kl[dimension])),
+        detail: known
+            .as_ref()
+            .map_or_else(String::new, |k| format!("KL {:.2} nats", k.kl[dimension])),
         keys: vec![dimension.to_string()],
         values: places.iter().map(|&place| moved(dimension, place)).collect(),
         ends: None,

@@ -58,12 +58,36 @@ impl Response<'_> {
 }
 
 impl Responses<'_> {
-    fn legend(&self, features: &[usize]) -> Vec<Entry> {
-        let entry = |(i, &feature): (usize, &usize)| {
-            let line = Mark::Line(PALETTE[i].stroke_width(5));
-            Entry::new(line, shortened(&self.names[feature], 20))
+    /// The lines of each panel: features and their colours.
+    fn lines(&self) -> Vec<Vec<(usize, RGBColor)>> {
+        let mut seen: Vec<usize> = Vec::new();
+        self.panels
+            .iter()
+            .map(|panel| {
+                let mut taken = [false; PALETTE.len()];
+                let colour = |feature: usize| {
+                    let place =
+                        seen.iter().position(|&other| other == feature).unwrap_or_else(|| {
+                            seen.push(feature);
+                            seen.len() - 1
+                        });
+                    // The same in all panels, where there are colours enough.
+                    let mut all = (0..PALETTE.len()).map(|i| (place + i) % PALETTE.len());
+                    let free = all.find(|&i| !taken[i]).unwrap_or(0);
+                    taken[free] = true;
+                    (feature, PALETTE[free])
+                };
+                panel.features().into_iter().map(colour).collect()
+            })
+            .collect()
+    }
+
+    fn legend(&self, lines: &[(usize, RGBColor)]) -> Vec<Entry> {
+        let entry = |(feature, colour): &(usize, RGBColor)| {
+            let line = Mark::Line(colour.stroke_width(5));
+            Entry::new(line, shortened(&self.names[*feature], 20))
         };
-        features.iter().enumerate().map(entry).collect()
+        lines.iter().map(entry).collect()
     }
 }
 
@@ -81,24 +105,20 @@ impl Figure for Responses<'_> {
         let (_, below) = area.split_vertically(HEAD as i32 * 2 - TITLE as i32 / 4);
         let across = self.panels.len().clamp(1, ACROSS);
         let places = below.split_evenly((self.panels.len().div_ceil(across), across));
-        let legends: Vec<(Vec<usize>, Vec<Entry>)> = self
-            .panels
-            .iter()
-            .map(|panel| panel.features())
-            .map(|features| (features.clone(), self.legend(&features)))
-            .collect();
+        let lines = self.lines();
+        let legends: Vec<Vec<Entry>> = lines.iter().map(|lines| self.legend(lines)).collect();
         let room = places[0].dim_in_pixel().0 as i32 - 200;
         let least_legend = legends
             .iter()
-            .map(|(_, legend)| Rows::arranged(&places[0], legend, room).height())
+            .map(|legend| Rows::arranged(&places[0], legend, room).height())
             .max()
             .unwrap_or(0);
         let ends = around(self.values.iter().copied(), 0.02);
-        for ((place, response), (features, legend)) in places.iter().zip(&self.panels).zip(&legends)
-        {
-            let shown = features
+        let panels = places.iter().zip(&self.panels).zip(lines.iter().zip(&legends));
+        for ((place, response), (lines, legend)) in panels {
+            let shown = lines
                 .iter()
-                .flat_map(|&feature| response.rows.column(feature).to_vec())
+                .flat_map(|(feature, _)| response.rows.column(*feature).to_vec())
                 .map(f64::from);
             let panel = Panel {
                 title: &response.title,
@@ -108,11 +128,10 @@ impl Figure for Responses<'_> {
                 least_legend,
             };
             let mut chart = panel.draw(place)?;
-            for (i, &feature) in features.iter().enumerate().rev() {
-                let outputs = response.rows.column(feature);
+            for (feature, colour) in lines.iter().rev() {
+                let outputs = response.rows.column(*feature);
                 let points = self.values.iter().copied().zip(outputs.iter().map(|&y| f64::from(y)));
-                let line = PALETTE[i].stroke_width(5);
-                chart.draw_series(LineSeries::new(points, line))?;
+                chart.draw_series(LineSeries::new(points, colour.stroke_width(5)))?;
             }
         }
         Ok(())
@@ -125,14 +144,24 @@ mod tests {
     use super::*;
     use ndarray::arr2;
 
+    impl Responses<'_> {
+        fn colour_in(&self, panel: usize, feature: usize) -> RGBColor {
+            let lines = &self.lines()[panel];
+            lines.iter().find(|line| line.0 == feature).unwrap().1
+        }
+    }
+
     #[test]
     fn the_features_that_move_most_have_lines() {
         let rows = arr2(&[[0.0, 1.0, 5.0, 0.0], [0.1, -1.0, 5.0, 0.3]]);
         let response = Response { title: "dimension 0".to_owned(), rows: rows.view() };
         assert_eq!(response.features(), [1, 3, 0, 2]);
         let names: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
-        let panels =
-            (0..4).map(|i| Response { title: format!("dimension {i}"), rows: rows.view() });
+        let other = arr2(&[[0.0, 0.0, 5.0, 0.0], [0.1, 0.0, 7.0, 0.3]]);
+        let panels = (0..4).map(|i| Response {
+            title: format!("dimension {i}"),
+            rows: if i == 1 { other.view() } else { rows.view() },
+        });
         let figure = Responses {
             title: "Traversal",
             panels: panels.collect(),
@@ -141,6 +170,11 @@ mod tests {
             outputs: "output",
             values: &[-3.0, 3.0],
         };
+        // A feature has its colour in all panels.
+        let lines = figure.lines();
+        assert_eq!(figure.colour_in(0, 1), PALETTE[0]);
+        assert!([0, 1, 2, 3].iter().all(|&f| figure.colour_in(0, f) == figure.colour_in(1, f)));
+        assert_eq!(lines[1][0].0, 2);
         assert_eq!(png(&figure).unwrap().dimensions(), (1500, 980));
         assert!(svg(&figure).unwrap().contains("dimension 3"));
     }
