@@ -255,7 +255,7 @@ impl Figure for Divergence<'_> {
     fn size(&self) -> [u32; 2] {
         // Room for the table's rows beyond those that are always there.
         let rows = self.table.len().saturating_sub(7) as u32;
-        [1300, 1060 + 32 * rows]
+        [1100, 920 + 32 * rows]
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
@@ -311,7 +311,7 @@ mod tests {
     fn it_is_drawn_with_points_beyond_the_map_too() {
         let table = rows(&[[0.0, 1.0], [7.0, 0.5], [-1.0, 0.001], [1.0, 2.0]]);
         let figure = Divergence::new(InstructionSet::detect(), &table).unwrap();
-        assert_eq!(png(&figure).unwrap().dimensions(), (1300, 1060));
+        assert_eq!(png(&figure).unwrap().dimensions(), (1100, 920));
         let text = svg(&figure).unwrap();
         assert!(text.contains("KL over the mean μ") && text.contains("24.818"));
     }

@@ -7,7 +7,8 @@ use super::style;
 use crate::args::{Format, Picture};
 use crate::failure::Result;
 use crate::output::write_file;
-use image::{ImageFormat, Rgb, RgbImage};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::fmt::Display;
@@ -70,7 +71,17 @@ pub fn write_png(
     figure: &impl Figure,
     file: &mut (impl Write + Seek),
 ) -> std::result::Result<(), DrawError> {
-    Ok(png(figure)?.write_to(file, ImageFormat::Png)?)
+    let picture = png(figure)?;
+    let (width, height) = picture.dimensions();
+    // Even areas and thin lines are shortest without a filter; a sheet of grey images as grey.
+    let encoder = PngEncoder::new_with_quality(file, CompressionType::Best, FilterType::NoFilter);
+    if picture.pixels().all(|Rgb([r, g, b])| r == g && g == b) {
+        let grey: Vec<u8> = picture.pixels().map(|pixel| pixel.0[0]).collect();
+        encoder.write_image(&grey, width, height, ExtendedColorType::L8)?;
+    } else {
+        encoder.write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)?;
+    }
+    Ok(())
 }
 
 pub fn png(figure: &impl Figure) -> std::result::Result<RgbImage, DrawError> {
@@ -179,7 +190,8 @@ mod tests {
         }
 
         fn image(&self) -> Option<([u32; 2], &RgbImage)> {
-            Some(([30, 10], &self.0))
+            // One of the figure's own size covers it.
+            Some((if self.0.width() == 60 { [0, 0] } else { [30, 10] }, &self.0))
         }
     }
 
@@ -207,6 +219,14 @@ mod tests {
         assert_eq!(picture.get_pixel(5, 5), &Rgb([0, 0, 255]));
         assert_eq!(picture.get_pixel(32, 11), &Rgb([1, 2, 3]));
         assert_eq!(picture.get_pixel(33, 11), &Rgb([255, 255, 255]));
+        for (figure, colour) in [(figure, true), (Patch(RgbImage::new(60, 40)), false)] {
+            let mut file = Cursor::new(Vec::new());
+            write_png(&figure, &mut file).unwrap();
+            let read = image::load_from_memory(file.get_ref()).unwrap();
+            assert_eq!(read.color().has_color(), colour);
+            assert_eq!(read.into_rgb8(), png(&figure).unwrap());
+        }
+        let figure = Patch(RgbImage::from_pixel(3, 2, Rgb([1, 2, 3])));
         let text = svg(&figure).unwrap();
         assert!(
             text.starts_with("<svg width=\"60\" height=\"40\" viewBox=\"0 0 120 80\""),
