@@ -15,7 +15,7 @@ use ndarray::{Array1, Array2, Axis, concatenate};
 pub fn run(args: &args::Interpolate, compute: &Compute) -> Result<()> {
     let (vae, notes, data) = args.input.open(Augmentation::None)?;
     for &row in &args.rows.0 {
-        check_row(row, &data)?;
+        check_row("--rows: row", row, &data)?;
     }
     let ends: Vec<End> = args
         .rows

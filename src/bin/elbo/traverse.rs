@@ -23,7 +23,7 @@ pub fn run(args: &args::Traverse, compute: &Compute) -> Result<()> {
         }
         Some(path) => {
             let (vae, notes, data) = args.input(path).open(Augmentation::None)?;
-            check_row(args.row, &data)?;
+            check_row("--row", args.row, &data)?;
             (vae, notes, Some(data))
         }
     };
@@ -101,12 +101,13 @@ impl args::Traverse {
     }
 }
 
-pub fn check_row(row: usize, data: &Data) -> Result<()> {
+/// That the data have the row that `option` asks for.
+pub fn check_row(option: &str, row: usize, data: &Data) -> Result<()> {
     if row < data.len() {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "row {row}: {} has {} rows, 0 to {}",
+        "{option} {row}: {} has {} rows, 0 to {}",
         data.name,
         data.len(),
         data.len() - 1

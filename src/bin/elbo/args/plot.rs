@@ -133,8 +133,7 @@ pub struct Roc {
     #[arg(long, value_name = "NAME", default_value = "label")]
     pub label_column: String,
 
-    /// Labels in a file of their own instead: IDX (plain or .gz) or .npy of whole numbers, one for each
-    /// row of --scores
+    /// Labels in a file of their own instead, as --labels of `elbo train`, one for each row of --scores
     #[arg(long, value_name = "FILE", conflicts_with = "label_column")]
     pub labels: Option<PathBuf>,
 
