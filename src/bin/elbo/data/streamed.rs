@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// An array in a file, its first axis as rows and all others flattened.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Streamed {
     element: Element,
     /// The first failure to read a row.
     failed: OnceLock<String>,
+    /// Batches whose rows are still to be announced, since a read was slow.
+    announce: AtomicU32,
 }
 
 /// How a number is stored.
@@ -37,6 +41,12 @@ enum Element {
     F64Little,
     F64Big,
 }
+
+/// A read that takes longer than this had to wait for the disk.
+const SLOW: Duration = Duration::from_micros(100);
+/// For so many batches after a slow read, rows are announced. Of a file that the system holds in memory each
+/// announcement would cost a third of a read, and nothing would come of it.
+const BATCHES: u32 = 256;
 
 /// Bytes of one read where the whole file is read in order.
 const PIECE: usize = 1 << 20;
@@ -64,8 +74,8 @@ impl Streamed {
         if promised.and_then(|bytes| bytes.checked_add(start)) != Some(found) {
             return Ok(None);
         }
-        let failed = OnceLock::new();
-        Ok(Some((Self { file, name, start, rows, width, element, failed }, shape)))
+        let (failed, announce) = (OnceLock::new(), AtomicU32::new(BATCHES));
+        Ok(Some((Self { file, name, start, rows, width, element, failed, announce }, shape)))
     }
 
     pub fn len(&self) -> usize {
@@ -89,7 +99,12 @@ impl Streamed {
         }
         BYTES.with_borrow_mut(|bytes| {
             bytes.resize(self.row_bytes(), 0);
-            match read_exact_at(&self.file, bytes, self.place(row)) {
+            let began = Instant::now();
+            let read = read_exact_at(&self.file, bytes, self.place(row));
+            if began.elapsed() > SLOW {
+                self.announce.store(BATCHES, Ordering::Relaxed);
+            }
+            match read {
                 Ok(()) => self.element.decode(bytes, out),
                 Err(error) => {
                     let _ = self.failed.set(self.describe(row, &error));
@@ -125,7 +140,13 @@ impl Streamed {
 
     /// Tells the system which rows come next, so that it fetches them from the disk meanwhile.
     pub fn prefetch(&self, rows: impl Iterator<Item = usize>) {
-        let _ = &rows;
+        let left = self.announce.load(Ordering::Relaxed);
+        if left == 0 {
+            return;
+        }
+        self.announce.store(left - 1, Ordering::Relaxed);
+        #[cfg(not(target_os = "linux"))]
+        drop(rows);
         #[cfg(target_os = "linux")]
         for row in rows {
             let length = std::num::NonZeroU64::new(self.row_bytes() as u64);
@@ -284,7 +305,9 @@ mod tests {
         assert_eq!(seen, in_memory.len());
         let (a, b) = both(seen / 2);
         assert_eq!(a, b);
+        streamed.announce.store(1, Ordering::Relaxed);
         streamed.prefetch(0..seen);
+        assert_eq!(streamed.announce.load(Ordering::Relaxed), 0);
         streamed.check().unwrap();
     }
 
