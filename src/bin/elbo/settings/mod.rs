@@ -111,6 +111,10 @@ pub fn expand(arguments: Vec<OsString>, command: &Command) -> Result<Expanded> {
     let mut expanded = arguments[..=at].to_vec();
     let mut added = Vec::new();
     for (name, (value, origin)) in layers.options {
+        // What is there anyway is not said: an option may be at odds with others only if it is.
+        if option(train, &name).is_some_and(|option| is_default(option, &value)) {
+            continue;
+        }
         if value_of(&rest, &name).is_none() {
             added.push((name.clone(), origin));
         }
@@ -161,6 +165,10 @@ fn switched<'a>(token: &'a OsString, train: &Command) -> Option<(&'a str, bool)>
 
 fn option<'a>(train: &'a Command, name: &str) -> Option<&'a Arg> {
     train.get_arguments().find(|option| option.get_long() == Some(name))
+}
+
+fn is_default(option: &Arg, value: &OsStr) -> bool {
+    matches!(option.get_default_values(), [default] if default.as_os_str() == value)
 }
 
 fn is_switch(train: &Command, name: &str) -> bool {
