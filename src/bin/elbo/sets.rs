@@ -103,6 +103,17 @@ impl Sets {
         self.data.notes()
     }
 
+    /// Whether rows have columns with names, and are no pictures.
+    pub fn is_table(&self) -> bool {
+        let DataNotes { columns, image, .. } = self.notes();
+        !columns.is_empty() && image.is_none()
+    }
+
+    /// What to call the rows.
+    pub fn noun(&self) -> &'static str {
+        if self.is_table() { "rows" } else { "images" }
+    }
+
     /// The first rows to test on, as many as there are up to `most`.
     pub fn first_of_test(&self, most: usize) -> Range<usize> {
         self.test.start..self.test.end.min(self.test.start + most)

@@ -67,7 +67,7 @@ impl Course<'_> {
         let epochs = self.args.course.epochs;
         let an_epoch = steps_of_an_epoch(self.trainer.options(), rows);
         let (all, done) = (an_epoch * epochs as u64, self.trainer.steps());
-        let mut progress = Progress::new(all, done, epochs, self.args.quiet);
+        let mut progress = Progress::new(all, done, epochs, self.sets.noun(), self.args.quiet);
         let mut log = Log::new(self.folder.join(HISTORY_LINES));
         let mut best = self.best_so_far()?;
         if stopping.checkpoint_every.is_some() && stopping.resume.is_none() {
@@ -84,7 +84,7 @@ impl Course<'_> {
                     }
                     log.write(&self.state.history)?;
                     if !self.args.quiet {
-                        progress.suspend(|| say(&line(&epoch, epochs)))?;
+                        progress.suspend(|| say(&line(&epoch, epochs, self.sets.noun())))?;
                     }
                     if interrupt::requested() {
                         return Err(self.interrupted(best.as_ref())?);
@@ -238,10 +238,10 @@ fn rate(rows: usize, seconds: f64) -> f64 {
     (10.0 * rows as f64 / seconds.max(1e-9)).round() / 10.0
 }
 
-fn line(epoch: &Epoch, epochs: usize) -> String {
+fn line(epoch: &Epoch, epochs: usize, rows: &str) -> String {
     format!(
         "epoch {:>width$}/{epochs}: loss {:.2} in training, {:.2} in the test \
-         (reconstruction {:.2}, KL {:.2}), {} images/s",
+         (reconstruction {:.2}, KL {:.2}), {} {rows}/s",
         epoch.epoch,
         epoch.train_loss,
         epoch.test_loss,

@@ -39,7 +39,7 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     let shape = args.shape.of(features, sets.data.image)?;
     let config = args.model.config(likelihood, features, sets.classes())?;
     options.validate_for(&config)?;
-    let folder = Folder::prepare(&args.out, &results::FILES)?;
+    let folder = Folder::prepare(&args.out, &results::files(&sets))?;
 
     let trained = sets.train_part();
     let (trainer, state) = match &args.stopping.resume {
@@ -64,7 +64,7 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     let outcome = course.run(&trained)?;
     results::write(&folder, &outcome, &sets, args, shape, compute)?;
     checkpoint::remove(&folder)?;
-    report::report(&outcome, args, started.elapsed())
+    report::report(&outcome, &sets, args, started.elapsed())
 }
 
 fn options(args: &args::Train) -> Result<Options> {

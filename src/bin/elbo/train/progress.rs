@@ -11,18 +11,20 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub struct Progress {
     bar: ProgressBar,
     epochs: usize,
+    /// What a row is called.
+    rows: &'static str,
     shown: Instant,
 }
 
 impl Progress {
-    pub fn new(steps: u64, done: u64, epochs: usize, quiet: bool) -> Self {
+    pub fn new(steps: u64, done: u64, epochs: usize, rows: &'static str, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(steps) };
         let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left")
             .expect("a template that indicatif knows");
         let bar = bar.with_style(style).with_position(done);
         // Time is counted from here: steps of an earlier process took none of it.
         bar.reset_eta();
-        Self { bar, epochs, shown: Instant::now() }
+        Self { bar, epochs, rows, shown: Instant::now() }
     }
 
     /// One more step; `epoch` is what the epoch has come to, in so much time.
@@ -34,13 +36,14 @@ impl Progress {
         self.shown = Instant::now();
         let (so_far, time) = epoch();
         self.bar.set_message(format!(
-            "epoch {}/{}: loss {:.2} (reconstruction {:.2}, KL {:.2}), {} images/s",
+            "epoch {}/{}: loss {:.2} (reconstruction {:.2}, KL {:.2}), {} {}/s",
             so_far.epoch,
             self.epochs,
             so_far.loss,
             so_far.reconstruction,
             so_far.kl,
             thousands(so_far.rows as f64 / time.as_secs_f64().max(1e-9)),
+            self.rows,
         ));
     }
 

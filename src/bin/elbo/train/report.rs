@@ -1,11 +1,12 @@
 //! What a run says at its end.
 
 use super::course::Outcome;
-use super::results::{FILES, MODEL};
+use super::results::{self, MODEL};
 use crate::args;
 use crate::failure::Result;
 use crate::history::{Epoch, thousands};
 use crate::output::{say, say_json};
+use crate::sets::Sets;
 use elbo::vae::{Likelihood, Objective, Penalty};
 use serde::Serialize;
 use std::time::Duration;
@@ -27,7 +28,7 @@ struct Report<'a> {
     model: String,
 }
 
-pub fn report(outcome: &Outcome, args: &args::Train, time: Duration) -> Result<()> {
+pub fn report(outcome: &Outcome, sets: &Sets, args: &args::Train, time: Duration) -> Result<()> {
     let kept = outcome.kept();
     if args.json {
         let report = Report {
@@ -48,17 +49,18 @@ pub fn report(outcome: &Outcome, args: &args::Train, time: Duration) -> Result<(
     }
     let (name, value) = bound(outcome.vae.config().likelihood(), &outcome.objective, kept);
     say(&format!(
-        "test {name}: {value:.2} nats per example (reconstruction {:.2}, KL {:.2}), {} images/s, {:.1} s",
+        "test {name}: {value:.2} nats per example (reconstruction {:.2}, KL {:.2}), {} {}/s, {:.1} s",
         kept.test_reconstruction,
         kept.test_kl,
         thousands(outcome.images_per_second),
+        sets.noun(),
         time.as_secs_f64(),
     ))?;
     if outcome.epoch < outcome.history.len() {
         let epochs = outcome.history.len();
         say(&format!("the model is that of epoch {} of {epochs}, the best one", outcome.epoch))?;
     }
-    say(&format!("in {}: {}", args.out.display(), FILES.join(", ")))?;
+    say(&format!("in {}: {}", args.out.display(), results::files(sets).join(", ")))?;
     outcome.warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))
 }
 

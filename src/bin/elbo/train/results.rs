@@ -5,25 +5,35 @@ use crate::args;
 use crate::failure::Result;
 use crate::generate;
 use crate::history;
-use crate::notes::{ImageShape, Notes, TrainingNotes};
+use crate::notes::{DataNotes, ImageShape, Notes, TrainingNotes};
 use crate::output::{Folder, Staged};
 use crate::pictures;
 use crate::plot;
 use crate::quantiles::Quantiles;
 use crate::sets::Sets;
+use elbo::vae::Vae;
 use elbo::{Compute, Dataset};
+use image::GrayImage;
 use std::io::Write;
 
 /// Images in `samples.png`, or as many rows of all classes as come nearest.
-const SAMPLES: usize = 64;
+const MOST_SAMPLES: usize = 64;
 /// Pairs in `reconstructions.png`.
-const RECONSTRUCTIONS: usize = 20;
+const MOST_PAIRS: usize = 20;
 
 pub const MODEL: &str = "model.safetensors";
 pub const RUN: &str = "run.toml";
 pub const HISTORY_LINES: &str = "history.jsonl";
-pub const FILES: [&str; 7] =
-    [MODEL, "history.csv", "loss.png", "samples.png", "reconstructions.png", RUN, HISTORY_LINES];
+const HISTORY: &str = "history.csv";
+const LOSS: &str = "loss.png";
+const SAMPLES: &str = "samples.png";
+const RECONSTRUCTIONS: &str = "reconstructions.png";
+
+/// The names of all that a run leaves. Rows of a table are no pictures.
+pub fn files(sets: &Sets) -> Vec<&'static str> {
+    let pictures: &[_] = if sets.is_table() { &[] } else { &[SAMPLES, RECONSTRUCTIONS] };
+    [&[MODEL, HISTORY, HISTORY_LINES, RUN, LOSS], pictures].concat()
+}
 
 /// All the files but the log: written first, the model foremost, then given their names.
 pub fn write(
@@ -34,11 +44,36 @@ pub fn write(
     shape: ImageShape,
     compute: &Compute,
 ) -> Result<()> {
-    let (vae, shown) = (&outcome.vae, sets.first_of_test(RECONSTRUCTIONS));
+    let vae = &outcome.vae;
+    let notes = notes(outcome, sets, args, compute)?;
+    let mut files = Staged::default();
+    files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
+    files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
+    files.add(&folder.join(RUN), |file| file.write_all(outcome.settings.as_bytes()))?;
+    let chart = plot::History::new(&outcome.history, Some(&outcome.objective));
+    files.add(&folder.join(LOSS), |file| plot::write_png(&chart, file))?;
+    if !sets.is_table() {
+        let [samples, pairs] = sheets(vae, &notes.data, sets, args, shape, compute)?;
+        files.add(&folder.join(SAMPLES), |file| pictures::write_png(&samples, file))?;
+        files.add(&folder.join(RECONSTRUCTIONS), |file| pictures::write_png(&pairs, file))?;
+    }
+    files.commit()
+}
+
+/// Samples, and inputs above what the model makes of them.
+fn sheets(
+    vae: &Vae,
+    data: &DataNotes,
+    sets: &Sets,
+    args: &args::Train,
+    shape: ImageShape,
+    compute: &Compute,
+) -> Result<[GrayImage; 2]> {
+    let shown = sets.first_of_test(MOST_PAIRS);
     let classes = sets.classes();
     let count = match classes {
-        0 => SAMPLES,
-        classes => (SAMPLES / classes).max(1) * classes,
+        0 => MOST_SAMPLES,
+        classes => (MOST_SAMPLES / classes).max(1) * classes,
     };
     let columns = (classes > 0).then_some(classes);
     let mut samples = generate::samples(vae, compute, count, args.course.seed, None)?;
@@ -46,23 +81,13 @@ pub fn write(
     let conditions = sets.test_data().conditions(shown);
     let conditions = conditions.as_ref().map(|c| c.view());
     let mut outputs = generate::reconstructions(vae, compute, inputs.view(), conditions)?;
-    let notes = notes(outcome, sets, args, compute)?;
     for rows in [&mut samples, &mut inputs, &mut outputs] {
-        generate::to_picture(rows, vae, &notes.data);
+        generate::to_picture(rows, vae, data);
     }
-    let samples = pictures::grid(samples.view(), shape, columns);
-    let reconstructions = pictures::pairs(inputs.view(), outputs.view(), shape);
-
-    let mut files = Staged::default();
-    let [model, csv, drawn, generated, reconstructed, run, _] = FILES.map(|name| folder.join(name));
-    files.add_by_name(&model, |name| vae.save_with(name, &notes))?;
-    files.add(&csv, |f| history::write_csv(&outcome.history, f))?;
-    files.add(&generated, |f| pictures::write_png(&samples, f))?;
-    files.add(&reconstructed, |f| pictures::write_png(&reconstructions, f))?;
-    let chart = plot::History::new(&outcome.history, Some(&outcome.objective));
-    files.add(&drawn, |f| plot::write_png(&chart, f))?;
-    files.add(&run, |f| f.write_all(outcome.settings.as_bytes()))?;
-    files.commit()
+    Ok([
+        pictures::grid(samples.view(), shape, columns),
+        pictures::pairs(inputs.view(), outputs.view(), shape),
+    ])
 }
 
 /// Training rows that the quantiles of the scores are taken from, at most: evenly spaced ones.
