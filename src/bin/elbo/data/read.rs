@@ -277,14 +277,14 @@ impl Plan<'_> {
                 )));
             }
         };
-        let again =
-            self.like.filter(|_| self.labelled).and_then(|like| like.label_column.as_deref());
+        let usual = self.like.and_then(|like| like.label_column.as_deref());
         Ok(table::Options {
             delimiter,
             header: options.header(),
             features,
             dropped: options.drop_columns.as_deref(),
-            label: options.label_column.as_deref().or(again),
+            label: options.label_column.as_deref().or(usual.filter(|_| self.labelled)),
+            usual_label: usual,
         })
     }
 }

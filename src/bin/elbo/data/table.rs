@@ -19,6 +19,9 @@ pub struct Options<'a> {
     pub dropped: Option<&'a str>,
     /// The column of labels, by name or number.
     pub label: Option<&'a str>,
+    /// Where none is chosen: the name of a column whose cells are labels if it is there and each row has
+    /// one.
+    pub usual_label: Option<&'a str>,
 }
 
 /// Whether the first line names the columns.
@@ -93,7 +96,11 @@ pub fn read(mut stream: impl BufRead, options: &Options) -> Result<Table, TableE
             table.numbers.push(row.number(place, &columns)?);
         }
         if let (Some(place), Some(labels)) = (label, &mut table.labels) {
-            labels.push(row.label(place, &columns)?);
+            match row.label(place, &columns) {
+                Ok(label) => labels.push(label),
+                Err(_) if options.label.is_none() => table.labels = None,
+                Err(error) => return Err(error),
+            }
         }
         next = records.next()?;
     }
@@ -163,7 +170,9 @@ fn has_header(first: &Row, options: &Options) -> Result<bool, TableError> {
 fn choose(columns: &Columns, options: &Options) -> Result<(Vec<usize>, Option<usize>), TableError> {
     let under = |option: &'static str| move |message: String| format!("{option}: {message}");
     let label = options.label.map(|label| columns.place(label)).transpose();
-    let label = label.map_err(under("--label-column"))?;
+    let usual =
+        || options.usual_label.filter(|_| columns.named).and_then(|l| columns.place(l).ok());
+    let label = label.map_err(under("--label-column"))?.or_else(usual);
     let dropped = options.dropped.map(|list| columns.places(list)).transpose();
     let dropped = dropped.map_err(under("--drop-columns"))?.unwrap_or_default();
     let mut features = match options.features {
@@ -311,6 +320,20 @@ mod tests {
             table(text, none).unwrap_err(),
             "--columns: no column 'e'; the file has a, b, c, d"
         );
+    }
+
+    #[test]
+    fn a_usual_label_is_read_where_there_is_one() {
+        let read = |text: &str| {
+            table(text, Options { usual_label: Some("kind"), ..Options::default() }).unwrap()
+        };
+        let found = read("x,kind\n1,a\n2,b\n");
+        assert_eq!(
+            (found.columns.join(" "), found.labels.unwrap().join(" ")),
+            ("x".into(), "a b".into())
+        );
+        assert_eq!(read("x,kind\n1,a\n2,\n").labels, None);
+        assert_eq!(read("x,y\n1,2\n").columns, ["x", "y"]);
     }
 
     #[test]
