@@ -12,6 +12,7 @@ mod long_runs;
 mod manual;
 mod plot;
 mod ranges;
+mod readme;
 mod refusals;
 mod score;
 mod scratch;

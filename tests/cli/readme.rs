@@ -1,0 +1,47 @@
+//! The way from a table to flagged rows, by the commands that the README prints.
+
+use crate::scratch::Scratch;
+use std::fs;
+use std::path::Path;
+
+/// The commands of the first fenced block below a heading, each in one line.
+fn commands(readme: &str, heading: &str) -> Vec<String> {
+    let (_, below) = readme.split_once(heading).expect("the heading");
+    let (_, block) = below.split_once("```sh\n").expect("a block of commands");
+    let (block, _) = block.split_once("```").expect("its end");
+    block.replace("\\\n", " ").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn three_commands_lead_from_a_table_to_flagged_rows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scratch = Scratch::new("readme");
+    fs::create_dir_all(scratch.path("tests/data")).unwrap();
+    for part in ["train", "test"] {
+        let name = format!("tests/data/breast-cancer-{part}.csv");
+        fs::copy(root.join(&name), scratch.path(&name)).unwrap();
+    }
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let commands = commands(&readme, "### From a table to flagged rows");
+    assert_eq!(commands.len(), 3, "{commands:?}");
+    let said: Vec<String> = commands
+        .iter()
+        .map(|command| scratch.succeeds(command.strip_prefix("elbo ").expect("a command of elbo")))
+        .collect();
+    assert!(said[1].contains(" of 342 rows flagged, above "), "{}", said[1]);
+    assert!(said[2].starts_with("342 rows, 199 of the class malignant"), "{}", said[2]);
+
+    let table = fs::read_to_string(scratch.path("scores.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 1 + 342);
+    assert_eq!(rows[0].join(" "), "row reconstruction kl negative_elbo flagged label");
+    let share = |label: &str| {
+        let flags: Vec<f64> =
+            rows.iter().filter(|row| row[5] == label).map(|row| row[4].parse().unwrap()).collect();
+        flags.iter().sum::<f64>() / flags.len() as f64
+    };
+    // What the threshold promises of ordinary rows, and that it tells the others from them.
+    let (ordinary, strange) = (share("benign"), share("malignant"));
+    assert!(ordinary < 0.05 && strange > 3.0 * ordinary, "{ordinary} {strange}");
+    assert!(scratch.path("roc.png").exists());
+}
