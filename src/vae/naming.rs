@@ -27,10 +27,11 @@ use crate::loss::Prior;
 ///     ("decoder.0", "dec.net.0"), ("decoder.1", "dec.net.2")])?
 ///     .activation("gelu".parse()?);
 /// let config = Config::builder(12, 2).hidden(&[8]).activation("gelu".parse()?).build()?;
-/// let path = std::env::temp_dir().join("elbo-naming.safetensors");
+/// # let path = std::env::temp_dir().join(format!("elbo-doc-naming-{}", std::process::id()));
 /// let vae = Vae::new(config, 1);
 /// vae.save_as(&path, &own)?;
 /// assert_eq!(Vae::load_as(&path, &own)?.parameters()[..], vae.parameters()[..]);
+/// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
