@@ -7,13 +7,12 @@ use crate::generate;
 use crate::history;
 use crate::notes::{DataNotes, ImageShape, Notes, TrainingNotes};
 use crate::output::{Folder, Staged};
-use crate::pictures;
+use crate::pictures::{self, Sheet};
 use crate::plot;
 use crate::quantiles::Quantiles;
 use crate::sets::Sets;
 use elbo::vae::Vae;
 use elbo::{Compute, Dataset};
-use image::GrayImage;
 use std::io::Write;
 
 /// Images in `samples.png`, or as many rows of all classes as come nearest.
@@ -68,7 +67,7 @@ fn sheets(
     args: &args::Train,
     shape: ImageShape,
     compute: &Compute,
-) -> Result<[GrayImage; 2]> {
+) -> Result<[Sheet; 2]> {
     let shown = sets.first_of_test(MOST_PAIRS);
     let classes = sets.classes();
     let count = match classes {
