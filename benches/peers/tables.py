@@ -11,7 +11,8 @@ to 119, 150 to 5066); the test part has all other rows. So nobody is told which 
 there none to learn from. Labels are read for the area under the ROC curve of the test part, and for
 nothing else.
 
-Every program reads the same files and is run with seeds 1 to 5. Nothing was tuned on the labels. Both VAEs
+Every program reads the same files and is run with seeds 1 to 5. No setting was searched for by the labels
+(README.md says which ones were looked at). Both VAEs
 are run with two settings, the same for all three tables: PYOD, the defaults of PyOD's VAE, and HELD_OUT,
 that of nine which gave elbo the best ELBO of rows held out from the training parts. The isolation forest
 has its defaults. elbo holds out a tenth of the training part, as it does where no test data are named; the
