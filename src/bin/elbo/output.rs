@@ -134,10 +134,15 @@ impl Drop for Folder {
     }
 }
 
-/// Writes a line to standard output. A reader that has gone away (`| head`) is no failure.
+/// Writes a line to standard output.
 pub fn say(line: &str) -> Result<()> {
+    print(format!("{line}\n").as_bytes())
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no failure.
+pub fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Run(format!("standard output: {error}")))
         }

@@ -6,12 +6,12 @@ use crate::data::Data;
 use crate::failure::{Failure, Result, option_for};
 use crate::history::thousands;
 use crate::notes::Notes;
-use crate::output::{say, write_file};
+use crate::output::{print, say, write_file};
 use elbo::vae::{EvaluationOptions, Vae};
 use elbo::{Augmentation, Compute};
 use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// Rows named in the summary, those of the highest scores.
 const NAMED: usize = 5;
@@ -22,14 +22,10 @@ pub fn run(args: &args::Score, compute: &Compute) -> Result<()> {
     let table = Table::of(args, &vae, &data, threshold, compute)?;
     match &args.out {
         None => {
-            let mut stdout = io::stdout().lock();
-            match table.write_csv(&mut stdout).map_err(io::Error::from) {
-                // A reader that has gone away (`| head`) is no failure.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Err(Failure::Run(format!("standard output: {error}")))
-                }
-                _ => Ok(()),
-            }
+            let mut table_as_csv = Vec::new();
+            let written = table.write_csv(&mut table_as_csv);
+            written.map_err(|error| Failure::Run(format!("cannot write CSV: {error}")))?;
+            print(&table_as_csv)
         }
         Some(TableOrArray::Table(path)) => {
             write_file(path, |file| table.write_csv(file))?;
