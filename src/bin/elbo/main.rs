@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> failure::Result<()> {
-    let Some(cli) = args::parse()? else { return Ok(()) };
+    let Some(cli) = settings::parse()? else { return Ok(()) };
     let compute = cli.machine.compute()?;
     match &cli.command {
         Command::Train(args) => train::run(args, &compute),

@@ -12,6 +12,7 @@ mod model;
 mod objective;
 mod optimiser;
 mod plot;
+mod preset;
 mod reading;
 mod score;
 mod train;
@@ -29,20 +30,18 @@ pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
 pub use optimiser::Descent;
 pub use plot::{Figure, History, Kl, KlPerDimension, Latent, Plot, Roc};
+pub use preset::Preset;
 pub use reading::{Reading, Stream};
 pub use score::Score;
 pub use train::{Keep, Train};
 pub use traverse::{Dimensions, Interpolate, Traverse};
 pub use values::{PictureOrArray, TableOrArray};
 
-use crate::failure::{Failure, Result};
-use crate::settings;
+use crate::failure::Result;
 use clap::builder::{StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use elbo::Compute;
 use elbo::simd::InstructionSet;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use values::{MAX_WIDTH, array_name, count, seed};
 
@@ -383,72 +382,13 @@ fn simd() -> impl TypedValueParser<Value = InstructionSet> {
     StringValueParser::new().try_map(|name| name.parse::<InstructionSet>())
 }
 
-/// Reads the command line. `None` if it asked for help or the version, which are then printed.
-pub fn parse() -> Result<Option<Cli>> {
-    let command = Cli::command();
-    let expanded = settings::expand(std::env::args_os().collect(), &command)?;
-    let error = match matched(command, &expanded.arguments) {
-        Ok(cli) => return Ok(Some(cli)),
-        Err(error) => error,
-    };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            crate::output::say(error.render().to_string().trim_end())?;
-            Ok(None)
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let command = Cli::command();
-            let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
-            Err(Failure::Usage(format!(
-                "expected a command: {}; `elbo --help` says more",
-                names.join(", ")
-            )))
-        }
-        _ => {
-            let message = one_line(&error.render().to_string());
-            let origin = expanded.origin(&message).map(|origin| format!("{origin}: "));
-            Err(Failure::Usage(format!("{}{message}", origin.unwrap_or_default())))
-        }
-    }
-}
-
-fn matched(
-    command: clap::Command,
-    arguments: &[OsString],
-) -> std::result::Result<Cli, clap::Error> {
-    let matches = command.clone().try_get_matches_from(arguments)?;
-    let mut cli = Cli::from_arg_matches(&matches)?;
-    if let (Command::Train(train), Some((name, matches))) = (&mut cli.command, matches.subcommand())
-    {
-        let command = command.find_subcommand(name).expect("it was matched");
-        train.settings = settings::effective(command, matches);
-    }
-    Ok(cli)
-}
-
-/// Clap's message without the usage that it repeats, in one line.
-fn one_line(message: &str) -> String {
-    let mut line = String::new();
-    for part in message.lines().map(str::trim).take_while(|part| !part.starts_with("Usage:")) {
-        if part.is_empty() || part.starts_with("For more information") {
-            continue;
-        }
-        if let Some(tip) = part.strip_prefix("tip: ") {
-            line.push_str("; ");
-            line.push_str(tip);
-        } else {
-            line.push_str(if line.is_empty() { "" } else { " " });
-            line.push_str(part.strip_prefix("error: ").unwrap_or(part));
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::values::HeightWidth;
     use super::*;
+    use crate::failure::Failure;
     use crate::notes::ImageShape;
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -469,40 +409,6 @@ mod tests {
         }
         for command in Cli::command().get_subcommands() {
             check(&format!("elbo {}", command.get_name()), command);
-        }
-    }
-
-    #[test]
-    fn a_message_is_one_line_that_names_the_option() {
-        let cases = [
-            (
-                "train --latent 0",
-                "invalid value '0' for '--latent <Z>': expected a whole number from 1 to 16777216",
-            ),
-            (
-                "train --lr NaN",
-                "invalid value 'NaN' for '--lr <RATE>': expected a number above 0, such as 0.001",
-            ),
-            (
-                "train --hidden 400,0",
-                "invalid value '400,0' for '--hidden <WIDTHS>': expected widths from 1 to \
-                 16777216, separated by commas, such as 512,256; or none",
-            ),
-            (
-                "sample --model m --out x.jpg",
-                "invalid value 'x.jpg' for '--out <FILE>': \
-                 expected a name that ends in .png, .npy or .csv",
-            ),
-            ("eval --model m", "the following required arguments were not provided: --data <FILE>"),
-            (
-                "train --latnet 3",
-                "unexpected argument '--latnet' found; a similar argument exists: '--latent'",
-            ),
-        ];
-        for (line, message) in cases {
-            let words = std::iter::once("elbo").chain(line.split(' '));
-            let error = Cli::try_parse_from(words).unwrap_err();
-            assert_eq!(one_line(&error.render().to_string()), message);
         }
     }
 

@@ -1,8 +1,9 @@
 //! `elbo train`.
 
 use super::values::{count, span};
-use super::{Architecture, Course, Descent, Importance, Output, Shape, TrainingData, Weight};
-use crate::settings::Preset;
+use super::{
+    Architecture, Course, Descent, Importance, Output, Preset, Shape, TrainingData, Weight,
+};
 use clap::{Args, ValueEnum};
 use elbo::optim::Span;
 use std::path::PathBuf;

@@ -5,9 +5,11 @@
 //! set of domains and one set of messages, and what is typed wins because it comes last.
 
 mod effective;
+mod parse;
 
-pub use effective::effective;
+pub use parse::parse;
 
+use crate::args::Preset;
 use crate::failure::{Failure, Result};
 use crate::train::saved_settings;
 use clap::{Arg, ArgAction, Command, ValueEnum};
@@ -25,38 +27,16 @@ const OF_A_CALL: [&str; 10] =
 const BESIDE_RESUME: [&str; 7] =
     ["resume", "threads", "simd", "json", "quiet", "checkpoint-every", "help"];
 
-/// Usual starts.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum Preset {
-    Mnist,
-    Tabular,
-    Anomaly,
-    BetaVae,
-    Iwae,
-}
-
-impl Preset {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Mnist => include_str!("presets/mnist.toml"),
-            Self::Tabular => include_str!("presets/tabular.toml"),
-            Self::Anomaly => include_str!("presets/anomaly.toml"),
-            Self::BetaVae => include_str!("presets/beta-vae.toml"),
-            Self::Iwae => include_str!("presets/iwae.toml"),
-        }
-    }
-}
-
 /// A command line with what was added to it.
-pub struct Expanded {
-    pub arguments: Vec<OsString>,
+struct Expanded {
+    arguments: Vec<OsString>,
     /// Options that were added, and where each comes from.
     added: Vec<(String, String)>,
 }
 
 impl Expanded {
     /// Where the option comes from that a message is about; `None` if it was typed.
-    pub fn origin(&self, message: &str) -> Option<&str> {
+    fn origin(&self, message: &str) -> Option<&str> {
         let named = |name: &str| {
             ["'", " ", "=", "["].iter().any(|end| message.contains(&format!("'--{name}{end}")))
         };
@@ -66,7 +46,7 @@ impl Expanded {
 }
 
 /// Puts the options of `--preset`, `--config` and `--resume` in front of those typed after `train`.
-pub fn expand(arguments: Vec<OsString>, command: &Command) -> Result<Expanded> {
+fn expand(arguments: Vec<OsString>, command: &Command) -> Result<Expanded> {
     let as_typed = |arguments| Ok(Expanded { arguments, added: Vec::new() });
     let Some(at) = place_of_train(&arguments) else { return as_typed(arguments) };
     let train = command.find_subcommand("train").expect("a command of this tool");
