@@ -96,7 +96,7 @@ fn an_interrupt_finishes_the_step_and_says_how_to_go_on() {
     let mut child = scratch.command(&format!("{long} --out out"));
     let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // At work as soon as there is a first epoch.
-    while !scratch.path("out/history.jsonl").exists() {
+    while !scratch.path("out/history.jsonl.part").exists() {
         sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
@@ -114,6 +114,8 @@ fn an_interrupt_finishes_the_step_and_says_how_to_go_on() {
     // The checkpoint is a model.
     let eval = "eval --model out/checkpoint.safetensors --data test.idx --json";
     assert!(last_line(&scratch.succeeds(eval))["loss"].as_f64().unwrap() > 0.0);
+    let text = scratch.succeeds("inspect out/checkpoint.safetensors");
+    assert!(text.contains("Training: 400 rows, ") && text.contains("KL per latent"), "{text}");
     // A new run does not cover it.
     let message = scratch.fails(1, &format!("{RUN} --out out"));
     assert!(message.contains("go on with `elbo train --resume out`"), "{message}");
@@ -123,10 +125,33 @@ fn an_interrupt_finishes_the_step_and_says_how_to_go_on() {
         message.starts_with("--lr: a resumed run keeps the options it began with"),
         "{message}"
     );
-    // And its data.
+    // And its data, row by row.
+    write_idx(&scratch.path("train.idx"), &images(400, 5));
+    let message = scratch.fails(1, "train --resume out");
+    assert!(message.contains("train.idx: not the numbers that the run began with"), "{message}");
     write_idx(&scratch.path("train.idx"), &images(300, 1));
     let message = scratch.fails(1, "train --resume out");
     assert!(message.contains("300 rows to train on and 40 to test; the run began with 400 and 40"));
+}
+
+#[test]
+fn a_run_killed_before_its_checkpoint_is_removed_comes_to_its_end_again() {
+    let scratch = with_images("end");
+    let mut child = start(&scratch, &format!("{RUN} --checkpoint-every 1epochs --out out"));
+    let kept = scratch.path("kept.safetensors");
+    // Whatever checkpoint is there when it is looked for; the run may be over first.
+    while fs::copy(scratch.path("out/checkpoint.safetensors"), &kept).is_err() {
+        assert!(child.try_wait().unwrap().is_none_or(|status| status.success()));
+        sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success());
+    let model = bits(&scratch, "out");
+    fs::copy(&kept, scratch.path("out/checkpoint.safetensors")).unwrap();
+    // And what a killed process leaves of a file.
+    fs::write(scratch.path("out/.model.safetensors.12345.part"), "half").unwrap();
+    scratch.succeeds("train --resume out --quiet");
+    assert_eq!(bits(&scratch, "out"), model);
+    assert!(scratch.names_in("out").iter().all(|name| !name.contains("part")));
 }
 
 #[test]

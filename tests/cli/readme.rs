@@ -30,6 +30,11 @@ fn three_commands_lead_from_a_table_to_flagged_rows() {
         .collect();
     assert!(said[1].contains(" of 342 rows flagged, above "), "{}", said[1]);
     assert!(said[2].starts_with("342 rows, 199 of the class malignant"), "{}", said[2]);
+    // As the script that compares programs has it for the same options and seed.
+    let json = fs::read_to_string(root.join("benches/peers/tables.json")).unwrap();
+    let tables: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let area = tables["elbo, PyOD's settings"]["breast-cancer"][0].as_f64().unwrap();
+    assert!(said[2].contains(&format!("{area:.4}")), "{area} in {}", said[2]);
 
     let table = fs::read_to_string(scratch.path("scores.csv")).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();

@@ -61,6 +61,11 @@ impl Staged {
         })
     }
 
+    /// A file that is written already, under another name.
+    pub fn adopt(&mut self, written: PathBuf, path: PathBuf) {
+        self.files.push((written, path));
+    }
+
     /// Gives every file its name, in the order they were added.
     pub fn commit(mut self) -> Result<()> {
         self.files.reverse();
@@ -117,6 +122,24 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Removes what processes that were killed while they wrote one of these files have left of it.
+    pub fn sweep(&self, names: &[&str]) {
+        let left_behind = |hidden: &str| {
+            let rest = names
+                .iter()
+                .find_map(|name| hidden.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
+            let number = rest
+                .and_then(|rest| rest.strip_suffix(".tmp").or_else(|| rest.strip_suffix(".part")));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(left_behind) {
+                // Only room on the disk is lost if it stays.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// The path of a file in it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -132,6 +155,16 @@ impl Drop for Folder {
             }
         }
     }
+}
+
+/// A path as one can paste it into a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Writes a line to standard output.
@@ -213,6 +246,32 @@ mod tests {
         );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(scratch.names(), ["a.txt"]);
+    }
+
+    #[test]
+    fn paths_can_be_pasted() {
+        for (path, text) in [("a/b-1.x", "a/b-1.x"), ("my run", "'my run'"), ("it's", "'it'\\''s'")]
+        {
+            assert_eq!(quoted(Path::new(path)), text);
+        }
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_swept_away() {
+        let scratch = Scratch::new("sweep");
+        let (left, stays) = (
+            [".a.bin.17.tmp", ".a.bin.4000000000.part"],
+            ["a.bin", ".a.bin.x.tmp", ".b.bin.17.tmp", ".a.bin.tmp"],
+        );
+        for name in left.iter().chain(&stays) {
+            fs::write(scratch.0.join(name), "").unwrap();
+        }
+        Folder::prepare(&scratch.0, &[]).unwrap().sweep(&["a.bin"]);
+        let mut names = scratch.names();
+        names.sort();
+        let mut expected = stays.map(str::to_owned);
+        expected.sort();
+        assert_eq!(names, expected);
     }
 
     #[test]

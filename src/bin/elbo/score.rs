@@ -43,8 +43,8 @@ fn threshold(notes: &Notes, part: f64) -> Result<f64> {
     let scores = notes.training.as_ref().and_then(|training| training.scores.as_ref());
     let scores = scores.ok_or_else(|| {
         Failure::Run(
-            "--flag-above: the model file holds no scores of training rows; `elbo train` keeps them, but \
-             not for --variance optimal"
+            "--flag-above: the model file holds no scores of training rows; `elbo train` writes them at the \
+             end of a run, but not for --variance optimal"
                 .to_owned(),
         )
     })?;

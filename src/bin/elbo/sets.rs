@@ -8,6 +8,7 @@ use crate::notes::DataNotes;
 use crate::part::Part;
 use crate::range::{self, Chosen};
 use crate::scaling::{Kind, Scaling};
+use elbo::Dataset;
 use elbo::vae::Likelihood;
 use std::ops::Range;
 
@@ -101,6 +102,29 @@ impl Sets {
     /// How the data were read, to be kept with the model.
     pub fn notes(&self) -> DataNotes {
         self.data.notes()
+    }
+
+    /// A number that other data would not have: of how they were read, and of rows here and there.
+    pub fn fingerprint(&self) -> Result<u64> {
+        /// Of either part.
+        const ROWS: usize = 256;
+        // FNV-1a.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        let notes = serde_json::to_vec(&self.notes());
+        notes.expect("plain data").into_iter().for_each(&mut add);
+        let mut numbers = vec![0.0; self.data.width()];
+        for part in [self.train_part(), self.test_part()] {
+            let rows = part.row_count();
+            let mut condition = vec![0.0; part.conditions()];
+            for row in (0..rows).step_by(rows.div_ceil(ROWS)).chain([rows - 1]) {
+                part.read_row(row, &mut numbers);
+                part.read_condition(row, &mut condition);
+                let all = numbers.iter().chain(&condition);
+                all.flat_map(|number| number.to_le_bytes()).for_each(&mut add);
+            }
+        }
+        self.used(Ok(hash))
     }
 
     /// Whether rows have columns with names, and are no pictures.

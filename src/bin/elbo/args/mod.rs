@@ -86,7 +86,7 @@ pub enum Command {
         args_override_self = true,
         after_help = "\
 Without --data it trains on an embedded sample of MNIST (5,000 images; the test takes 1,000 others). \
-The folder then holds model.safetensors, history.csv and history.jsonl (a line for each epoch), run.toml \
+The folder then holds model.safetensors, history.csv and history.jsonl (a line for each epoch; history.jsonl.part while the run goes on), run.toml \
 (the options of the run), samples.png, reconstructions.png (inputs above outputs) and loss.png.
 
 Of a table (.csv, .tsv, commas, semicolons or tabs between the columns) every column is a feature but \

@@ -7,8 +7,8 @@
 use crate::args;
 use crate::failure::{Failure, Result};
 use crate::history::Epoch;
-use crate::notes::DataNotes;
-use crate::output::Folder;
+use crate::notes::{DataNotes, Notes, TrainingNotes};
+use crate::output::{Folder, quoted};
 use crate::sets::Sets;
 use elbo::Compute;
 use elbo::train::Trainer;
@@ -26,11 +26,12 @@ pub struct Checkpoint {
     pub state: State,
 }
 
-/// The tool's notes in a checkpoint. Read as those of a model they are [`Notes`](crate::notes::Notes):
-/// a checkpoint is a model, too.
+/// The tool's notes in a checkpoint: those of a model, for a checkpoint is one, and what a run needs
+/// besides.
 #[derive(Serialize, Deserialize)]
 struct CheckpointNotes {
-    data: DataNotes,
+    #[serde(flatten)]
+    model: Notes,
     run: State,
 }
 
@@ -45,27 +46,41 @@ pub struct State {
     pub training_seconds: f64,
     /// Spent on the training of the current epoch.
     pub epoch_seconds: f64,
+    /// What the model's file would say after the last epoch.
+    #[serde(skip)]
+    pub last: Option<TrainingNotes>,
     train_rows: usize,
     test_rows: usize,
+    /// Of the data.
+    fingerprint: u64,
 }
 
 impl State {
-    pub fn new(sets: &Sets, args: &args::Train) -> Self {
-        Self {
+    pub fn new(sets: &Sets, args: &args::Train) -> Result<Self> {
+        Ok(Self {
             settings: args.settings.clone(),
             history: Vec::new(),
             training_seconds: 0.0,
             epoch_seconds: 0.0,
+            last: None,
             train_rows: sets.train.len(),
             test_rows: sets.test.len(),
-        }
+            fingerprint: sets.fingerprint()?,
+        })
     }
 
-    /// That the data are as many rows as they were.
-    pub fn expect_rows(&self, sets: &Sets) -> Result<()> {
+    /// That the data are what they were.
+    pub fn expect_same(&self, sets: &Sets) -> Result<()> {
         let found = (sets.train.len(), sets.test.len());
         if found == (self.train_rows, self.test_rows) {
-            return Ok(());
+            if sets.fingerprint()? == self.fingerprint {
+                return Ok(());
+            }
+            return Err(Failure::Run(format!(
+                "{}: not the numbers that the run began with: the file has changed, or another one \
+                 stands in its place",
+                sets.data.name
+            )));
         }
         Err(Failure::Run(format!(
             "{}: {} rows to train on and {} to test; the run began with {} and {}: are these the same \
@@ -80,14 +95,15 @@ impl Checkpoint {
         let path = folder.join(NAME);
         let (trainer, notes) = Trainer::resume_with::<CheckpointNotes>(&path, compute.clone())
             .map_err(|error| unreadable(&path, error))?;
-        let run = notes.ok_or_else(|| foreign(&path))?.run;
-        Ok(Self { trainer, state: run })
+        let CheckpointNotes { model, run } = notes.ok_or_else(|| foreign(&path))?;
+        Ok(Self { trainer, state: State { last: model.training, ..run } })
     }
 }
 
 /// Writes a checkpoint, in the place of an older one.
-pub fn write(folder: &Folder, trainer: &Trainer, state: &State, data: &DataNotes) -> Result<()> {
-    let notes = CheckpointNotes { data: data.clone(), run: state.clone() };
+pub fn write(folder: &Folder, trainer: &Trainer, state: &State, data: DataNotes) -> Result<()> {
+    let model = Notes { data, training: state.last.clone() };
+    let notes = CheckpointNotes { model, run: state.clone() };
     Ok(trainer.save_checkpoint_with(folder.join(NAME), &notes)?)
 }
 
@@ -124,7 +140,7 @@ pub fn refuse_unfinished(folder: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let folder = folder.display();
+    let folder = quoted(folder);
     Err(Failure::Run(format!(
         "{}: the checkpoint of an unfinished run; go on with `elbo train --resume {folder}`, or remove \
          it, or choose another --out",

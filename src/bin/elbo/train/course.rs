@@ -3,14 +3,15 @@
 use super::checkpoint::{self, State};
 use super::log::Log;
 use super::progress::Progress;
-use super::results::{HISTORY_LINES, MODEL, RUN};
+use super::results::{HISTORY_SO_FAR, MODEL, RUN};
 use super::{interrupt, steps_of_an_epoch};
 use crate::args::{self, Keep};
 use crate::diagnosis;
 use crate::failure::{Failure, Result};
 use crate::history::{self, Epoch, thousands};
-use crate::notes::DataNotes;
-use crate::output::{Folder, say, write_file};
+use crate::model;
+use crate::notes::{Notes, TrainingNotes};
+use crate::output::{Folder, quoted, say, write_file};
 use crate::part::Part;
 use crate::sets::Sets;
 use elbo::optim::Span;
@@ -53,6 +54,13 @@ impl Outcome {
     }
 }
 
+/// The model of the lowest test loss so far.
+struct Best {
+    vae: Vae,
+    /// As of its epoch.
+    notes: TrainingNotes,
+}
+
 /// Why the steps of an epoch have stopped.
 enum Pause {
     EpochOver,
@@ -68,7 +76,7 @@ impl Course<'_> {
         let an_epoch = steps_of_an_epoch(self.trainer.options(), rows);
         let (all, done) = (an_epoch * epochs as u64, self.trainer.steps());
         let mut progress = Progress::new(all, done, epochs, self.sets.noun(), self.args.quiet);
-        let mut log = Log::new(self.folder.join(HISTORY_LINES));
+        let mut log = Log::new(self.folder.join(HISTORY_SO_FAR));
         let mut best = self.best_so_far()?;
         if stopping.checkpoint_every.is_some() && stopping.resume.is_none() {
             self.checkpoint(best.as_ref())?;
@@ -80,7 +88,8 @@ impl Course<'_> {
                 Pause::EpochOver => {
                     let epoch = self.end_of_epoch(rows)?;
                     if stopping.keep() == Keep::Best && self.best_epoch() == Some(epoch.epoch) {
-                        best = Some((epoch.epoch, self.trainer.vae().clone()));
+                        let notes = self.state.last.clone().expect("an epoch is done");
+                        best = Some(Best { vae: self.trainer.vae().clone(), notes });
                     }
                     log.write(&self.state.history)?;
                     if !self.args.quiet {
@@ -146,6 +155,16 @@ impl Course<'_> {
             images_per_second: Some(rate(rows, time)),
         };
         self.state.history.push(epoch.clone());
+        self.state.last = Some(TrainingNotes {
+            objective: self.trainer.options().objective,
+            seed: self.args.course.seed,
+            rows,
+            epoch: epoch.epoch,
+            history: history::timeless(&self.state.history),
+            kl_per_dimension: tested.kl_per_dimension,
+            mu_variance: tested.mu_variance,
+            scores: None,
+        });
         Ok(epoch)
     }
 
@@ -169,44 +188,45 @@ impl Course<'_> {
         patience.zip(best).is_some_and(|(patience, best)| since(best) >= patience)
     }
 
-    /// The best model of a run that is resumed, and its epoch. Its file may be ahead of the checkpoint:
-    /// then the run comes by that epoch again, with the same bits.
-    fn best_so_far(&self) -> Result<Option<(usize, Vae)>> {
+    /// The best model of a run that is resumed. Its file may be ahead of the checkpoint: then the run comes
+    /// by that epoch again, with the same bits.
+    fn best_so_far(&self) -> Result<Option<Best>> {
         if self.args.stopping.keep() == Keep::Last || self.state.history.is_empty() {
             return Ok(None);
         }
-        let (vae, notes) = Vae::load_with::<BestNotes>(self.folder.join(MODEL))?;
-        let epoch = notes.map_or(0, |notes| notes.best_epoch);
-        Ok(Some((epoch, vae)))
+        let (vae, notes) = model::open(&self.folder.join(MODEL))?;
+        Ok(notes.training.map(|notes| Best { vae, notes }))
     }
 
     /// Writes what the run needs to go on from here.
-    fn checkpoint(&self, best: Option<&(usize, Vae)>) -> Result<()> {
+    fn checkpoint(&self, best: Option<&Best>) -> Result<()> {
         let data = self.sets.notes();
-        if let Some((epoch, vae)) = best {
-            let notes = BestNotes { data: data.clone(), best_epoch: *epoch };
+        if let Some(Best { vae, notes }) = best {
+            let history = history::timeless(&self.state.history);
+            let training = TrainingNotes { history, ..notes.clone() };
+            let notes = Notes { data: data.clone(), training: Some(training) };
             vae.save_with(self.folder.join(MODEL), &notes)?;
         }
         write_file(&self.folder.join(RUN), |file| file.write_all(self.state.settings.as_bytes()))?;
-        checkpoint::write(self.folder, &self.trainer, &self.state, &data)
+        checkpoint::write(self.folder, &self.trainer, &self.state, data)
     }
 
-    fn interrupted(&self, best: Option<&(usize, Vae)>) -> Result<Failure> {
+    fn interrupted(&self, best: Option<&Best>) -> Result<Failure> {
         self.checkpoint(best)?;
         Ok(Failure::Interrupted(format!(
             "interrupted after step {} ({} of {} epochs done); go on with: elbo train --resume {}",
             thousands(self.trainer.steps() as f64),
             self.state.history.len(),
             self.args.course.epochs,
-            self.args.out.display()
+            quoted(&self.args.out)
         )))
     }
 
-    fn outcome(self, best: Option<(usize, Vae)>, rows: usize) -> Result<Outcome> {
+    fn outcome(self, best: Option<Best>, rows: usize) -> Result<Outcome> {
         let testing = self.testing();
         let last = self.state.history.len();
         let (epoch, vae) = match best {
-            Some((epoch, vae)) => (epoch, vae),
+            Some(Best { vae, notes }) => (notes.epoch, vae),
             None => (last, self.trainer.vae().clone()),
         };
         let tested = self.test(&vae)?;
@@ -224,13 +244,6 @@ impl Course<'_> {
             settings,
         })
     }
-}
-
-/// Notes in the model file of a run that is not over: it may be used already.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct BestNotes {
-    data: DataNotes,
-    best_epoch: usize,
 }
 
 /// Rows a second, to a tenth.

@@ -1,4 +1,4 @@
-//! `history.jsonl`: a line for each epoch, there to be followed while the run goes on.
+//! `history.jsonl.part`: a line for each epoch, to be followed while the run goes on.
 
 use crate::failure::{Failure, Result};
 use crate::history::Epoch;

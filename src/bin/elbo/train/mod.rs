@@ -40,16 +40,17 @@ pub fn run(args: &args::Train, compute: &Compute) -> Result<()> {
     let config = args.model.config(likelihood, features, sets.classes())?;
     options.validate_for(&config)?;
     let folder = Folder::prepare(&args.out, &results::files(&sets))?;
+    folder.sweep(&[&results::files(&sets)[..], &[checkpoint::NAME]].concat());
 
     let trained = sets.train_part();
     let (trainer, state) = match &args.stopping.resume {
         None => {
             let vae = Vae::new(config, args.course.seed);
-            (Trainer::new(vae, options, compute.clone())?, checkpoint::State::new(&sets, args))
+            (Trainer::new(vae, options, compute.clone())?, checkpoint::State::new(&sets, args)?)
         }
         Some(_) => {
             let Checkpoint { trainer, state } = Checkpoint::read(&args.out, compute)?;
-            state.expect_rows(&sets)?;
+            state.expect_same(&sets)?;
             (trainer, state)
         }
     };

@@ -1,4 +1,5 @@
-//! The progress bar of a run: on standard error, and only where that is a terminal.
+//! The progress of a run in two lines, of which the longer fits 80 columns: on standard error, and only where
+//! that is a terminal.
 
 use crate::history::thousands;
 use elbo::train::{Epoch, Step};
@@ -19,7 +20,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(steps: u64, done: u64, epochs: usize, rows: &'static str, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(steps) };
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left")
+        let style = ProgressStyle::with_template("{msg}\n{wide_bar} {percent}%, {eta} left")
             .expect("a template that indicatif knows");
         let bar = bar.with_style(style).with_position(done);
         // Time is counted from here: steps of an earlier process took none of it.

@@ -22,7 +22,9 @@ const MOST_PAIRS: usize = 20;
 
 pub const MODEL: &str = "model.safetensors";
 pub const RUN: &str = "run.toml";
-pub const HISTORY_LINES: &str = "history.jsonl";
+const HISTORY_LINES: &str = "history.jsonl";
+/// The same while the run goes on: an older run's stays until this one is over.
+pub const HISTORY_SO_FAR: &str = "history.jsonl.part";
 const HISTORY: &str = "history.csv";
 const LOSS: &str = "loss.png";
 const SAMPLES: &str = "samples.png";
@@ -48,6 +50,7 @@ pub fn write(
     let mut files = Staged::default();
     files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
     files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
+    files.adopt(folder.join(HISTORY_SO_FAR), folder.join(HISTORY_LINES));
     files.add(&folder.join(RUN), |file| file.write_all(outcome.settings.as_bytes()))?;
     let chart = plot::History::new(&outcome.history, Some(&outcome.objective));
     files.add(&folder.join(LOSS), |file| plot::write_png(&chart, file))?;
