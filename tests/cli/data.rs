@@ -135,6 +135,49 @@ fn classes_that_are_words_make_a_conditional_model() {
 }
 
 #[test]
+fn a_table_without_a_header_is_scored_as_it_was_trained() {
+    let scratch = Scratch::new("headerless");
+    let whole = table(0..60, &["width", "depth", "age", "kind"], "|");
+    let (_, rows) = whole.split_once('\n').unwrap();
+    fs::write(scratch.path("t.csv"), rows).unwrap();
+    scratch.succeeds(&format!("train --data t.csv --label-column 4 {SHORT} {GAUSSIAN} --out m"));
+    let model = "--model m/model.safetensors";
+    scratch.succeeds(&format!("score {model} --data t.csv --out s.csv"));
+    let text = fs::read_to_string(scratch.path("s.csv")).unwrap();
+    let labels: Vec<&str> = text.lines().map(|line| line.splitn(5, ',').nth(4).unwrap()).collect();
+    assert_eq!(labels[..4], ["label", "small", "\"middle, so\"", "large"]);
+    // The features alone will do.
+    let rows: String =
+        rows.lines().map(|line| format!("{}\n", line.rsplit_once('|').unwrap().0)).collect();
+    fs::write(scratch.path("few.csv"), rows).unwrap();
+    scratch.succeeds(&format!("score {model} --data few.csv --out few-s.csv"));
+    let few = fs::read_to_string(scratch.path("few-s.csv")).unwrap();
+    for (few, all) in few.lines().zip(text.lines()) {
+        assert_eq!(all.splitn(5, ',').take(4).collect::<Vec<_>>().join(","), few);
+    }
+}
+
+#[test]
+fn no_result_replaces_the_data_it_is_of() {
+    let scratch = Scratch::new("own");
+    let whole = table(0..30, &["width", "depth"], ",");
+    fs::write(scratch.path("own.csv"), &whole).unwrap();
+    scratch.succeeds(&format!("train --data own.csv {SHORT} {GAUSSIAN} --out m"));
+    for command in ["score", "encode", "reconstruct", "interpolate --rows 0,1"] {
+        let message = scratch.fails(
+            2,
+            &format!("{command} --model m/model.safetensors --data own.csv --out m/../own.csv"),
+        );
+        assert_eq!(
+            message,
+            "--out m/../own.csv: --data reads this file, and it would be replaced; choose another name",
+            "{command}"
+        );
+    }
+    assert_eq!(fs::read_to_string(scratch.path("own.csv")).unwrap(), whole);
+}
+
+#[test]
 fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
     let scratch = Scratch::new("wrong-table");
     let whole = table(0..30, &["width", "depth"], ",");
@@ -160,6 +203,10 @@ fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
         let found = scratch.fails(1, &format!("train --data t.csv {GAUSSIAN} --out x"));
         assert!(found.starts_with(message), "{found}");
     }
+    let wide: Vec<u8> = "\u{feff}a,b\n1,2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(scratch.path("t.csv"), wide).unwrap();
+    let message = scratch.fails(1, "train --data t.csv --out x");
+    assert_eq!(message, "t.csv: UTF-16 text; save it as UTF-8");
     // The likelihood of the default is for numbers from 0 to 1.
     with(1, lines[0]);
     let message = scratch.fails(1, "train --data t.csv --out x");

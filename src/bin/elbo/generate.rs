@@ -10,8 +10,8 @@ use crate::notes::{DataNotes, Notes};
 use crate::output::write_file;
 use crate::pictures;
 use crate::scaling::Scaling;
+use elbo::Compute;
 use elbo::vae::{Encoded, Vae};
-use elbo::{Augmentation, Compute};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice, concatenate};
 
 /// Rows that go through the model at a time: a large file of bytes is never all numbers at once.
@@ -123,7 +123,8 @@ pub fn reconstructions(
 }
 
 pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
-    let (vae, Notes { data: notes, .. }, data) = args.input.open(Augmentation::None)?;
+    let (PictureOrArray::Picture(out) | PictureOrArray::Array(out)) = &args.out;
+    let (vae, Notes { data: notes, .. }, data) = args.input.open_for(out)?;
     let shape = args.shape.of(data.width(), data.image.or(notes.image))?;
     match &args.out {
         PictureOrArray::Array(path) => {
@@ -151,7 +152,7 @@ pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
 }
 
 pub fn encode(args: &args::Encode, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open(Augmentation::None)?;
+    let (vae, _, data) = args.input.open_for(&args.out)?;
     let codes = codes(&vae, compute, &data)?;
     let latent = vae.config().latent();
     let name = |kind: &'static str| (0..latent).map(move |i| format!("{kind}_{i}"));

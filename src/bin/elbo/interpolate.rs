@@ -7,13 +7,13 @@ use crate::failure::Result;
 use crate::generate::{class_of, code_of};
 use crate::notes::Notes;
 use crate::traverse::{check_row, one_hot};
+use elbo::Compute;
 use elbo::loss::Prior;
 use elbo::vae::Vae;
-use elbo::{Augmentation, Compute};
 use ndarray::{Array1, Array2, Axis, concatenate};
 
 pub fn run(args: &args::Interpolate, compute: &Compute) -> Result<()> {
-    let (vae, notes, data) = args.input.open(Augmentation::None)?;
+    let (vae, notes, data) = args.input.open_for(args.out.path())?;
     for &row in &args.rows.0 {
         check_row("--rows: row", row, &data)?;
     }

@@ -1,7 +1,7 @@
 //! Opening a model and the data that are to go through it.
 
 use crate::args::{Input, Model};
-use crate::data::{Data, Plan};
+use crate::data::{Data, Plan, is_picture};
 use crate::failure::{Failure, Result};
 use crate::labels;
 use crate::notes::{DataNotes, Notes};
@@ -32,6 +32,28 @@ impl Model {
 }
 
 impl Input {
+    /// As [`Self::open`], for results that go to `out`, which must be none of the files that are read.
+    pub fn open_for(&self, out: &Path) -> Result<(Vae, Notes, Data)> {
+        self.spare(out)?;
+        self.open(Augmentation::None)
+    }
+
+    fn spare(&self, out: &Path) -> Result<()> {
+        // What is not there yet is none of them.
+        let Ok(place) = out.canonicalize() else { return Ok(()) };
+        let read = [("--data", Some(&self.data)), ("--labels", self.labels.as_ref())];
+        for (option, path) in read {
+            let Some(read) = path.and_then(|path| path.canonicalize().ok()) else { continue };
+            if place == read || (read.is_dir() && is_picture(&place) && place.starts_with(&read)) {
+                return Err(Failure::Usage(format!(
+                    "--out {}: {option} reads this file, and it would be replaced; choose another name",
+                    out.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The model, its notes, and data of its width, its range and its conditions.
     pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, Notes, Data)> {
         let (vae, mut notes) = self.model.open()?;

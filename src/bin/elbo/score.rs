@@ -17,7 +17,10 @@ use std::io::Write;
 const NAMED: usize = 5;
 
 pub fn run(args: &args::Score, compute: &Compute) -> Result<()> {
-    let (vae, notes, data) = args.input.open(Augmentation::None)?;
+    let (vae, notes, data) = match &args.out {
+        None => args.input.open(Augmentation::None)?,
+        Some(TableOrArray::Table(out) | TableOrArray::Array(out)) => args.input.open_for(out)?,
+    };
     let threshold = args.flag_above.map(|part| threshold(&notes, part)).transpose()?;
     let table = Table::of(args, &vae, &data, threshold, compute)?;
     match &args.out {

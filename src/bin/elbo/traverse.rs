@@ -6,8 +6,8 @@ use crate::decoded::{Decodings, Strip};
 use crate::failure::{Failure, Result};
 use crate::generate::{class_of, code_of};
 use crate::notes::Notes;
+use elbo::Compute;
 use elbo::vae::{EvaluationOptions, Vae};
-use elbo::{Augmentation, Compute};
 use ndarray::{Array1, Array2};
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub fn run(args: &args::Traverse, compute: &Compute) -> Result<()> {
             (vae, notes, None)
         }
         Some(path) => {
-            let (vae, notes, data) = args.input(path).open(Augmentation::None)?;
+            let (vae, notes, data) = args.input(path).open_for(args.out.path())?;
             check_row("--row", args.row, &data)?;
             (vae, notes, Some(data))
         }

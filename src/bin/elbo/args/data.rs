@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub struct TrainingData {
     /// Training data: IDX images or .npy (float32 or float64, or uint8, which is divided by 255; all axes
     /// but the first are flattened), a table (.csv, .tsv; all of these plain or .gz), .npz, or a folder of
-    /// .png and .jpg, in the range that the likelihood accepts [default: the embedded sample]
+    /// .png and .jpg (what is transparent is white), in the range that the likelihood accepts [default: the embedded sample]
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
 
@@ -129,7 +129,8 @@ pub struct Input {
     pub data: PathBuf,
 
     /// The labels of --data, as for `elbo train`: a conditional model wants them, of another one pictures
-    /// show them [default: of a conditional model those that come with the rows]
+    /// and tables show them [default: those that come with the rows: of --label-column, else of the column
+    /// that the model's labels came from, or of pictures in one folder for each class]
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 

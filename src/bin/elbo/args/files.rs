@@ -44,6 +44,15 @@ pub enum Decoded {
     Table(PathBuf),
 }
 
+impl Decoded {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Picture(picture) => &picture.path,
+            Self::Array(path) | Self::Table(path) => path,
+        }
+    }
+}
+
 impl FromStr for Decoded {
     type Err = &'static str;
 

@@ -89,7 +89,7 @@ Without --data it trains on an embedded sample of MNIST (5,000 images; the test 
 The folder then holds model.safetensors, history.csv and history.jsonl (a line for each epoch; history.jsonl.part while the run goes on), run.toml \
 (the options of the run), samples.png, reconstructions.png (inputs above outputs) and loss.png.
 
-Of a table (.csv, .tsv, commas, semicolons or tabs between the columns) every column is a feature but \
+Of a table (.csv, .tsv, commas, semicolons, tabs or | between the columns) every column is a feature but \
 that of the labels; a missing value is an error that names its line. Most tables want --scale standardise \
 --likelihood gaussian. Parquet and Arrow are not read, as that would more than double what the tool is \
 built of; in Python, `pandas.read_parquet('t.parquet').to_csv('t.csv', index=False)` makes a table of \

@@ -1,13 +1,14 @@
 //! Reading a folder of pictures as rows of bytes.
 //!
 //! Pictures of the folder itself, sorted by name; or, if it holds folders of pictures, those of each in turn,
-//! sorted, with the name of the folder as their class.
+//! sorted, with the name of the folder as their class. Each is turned as its EXIF data say, and what is
+//! transparent lies on white.
 
 use super::file;
 use crate::failure::{Failure, Result};
 use crate::notes::ImageShape;
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb, RgbImage};
 use ndarray::Array2;
 use std::ffi::OsStr;
 use std::fs;
@@ -89,7 +90,8 @@ fn contents(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((pictures, folders))
 }
 
-fn is_picture(path: &Path) -> bool {
+/// Whether a file has the name of a picture.
+pub fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
@@ -134,7 +136,31 @@ fn open(path: &Path) -> Result<DynamicImage> {
     let file = file::open(path, EXPECTED)?;
     let reader = ImageReader::new(std::io::BufReader::new(file)).with_guessed_format();
     let reader = reader.map_err(|error| wrong(path, &format!("cannot read: {error}")))?;
-    reader.decode().map_err(|error| wrong(path, &format!("damaged picture: {error}")))
+    let decode = || {
+        let mut decoder = reader.into_decoder()?;
+        Limits::default().reserve(decoder.total_bytes())?;
+        let orientation = decoder.orientation()?;
+        let mut picture = DynamicImage::from_decoder(decoder)?;
+        picture.apply_orientation(orientation);
+        Ok(on_white(picture))
+    };
+    decode().map_err(|error: image::ImageError| wrong(path, &format!("damaged picture: {error}")))
+}
+
+/// The colours that show where a picture lies on white paper: under full transparency a file may hold any.
+fn on_white(picture: DynamicImage) -> DynamicImage {
+    if !picture.color().has_alpha() {
+        return picture;
+    }
+    let picture = picture.into_rgba8();
+    let over = |colour: u8, alpha: u32| {
+        ((u32::from(colour) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [red, green, blue, alpha] = picture.get_pixel(x, y).0;
+        Rgb([red, green, blue].map(|colour| over(colour, alpha.into())))
+    })
+    .into()
 }
 
 fn wrong(path: &Path, reason: &str) -> Failure {
@@ -144,7 +170,7 @@ fn wrong(path: &Path, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{Rgb, RgbImage};
+    use image::{GrayImage, Luma, LumaA, Rgba};
 
     /// A folder of its own for one test, removed at its end.
     struct Scratch(PathBuf);
@@ -227,6 +253,39 @@ mod tests {
         assert_eq!(images.shape, ImageShape { height: 3, width: 6, channels: 1 });
         assert!(images.rows.row(0).iter().all(|&grey| grey == 100));
         assert!(images.rows.row(1).iter().all(|&grey| grey == 50));
+    }
+
+    #[test]
+    fn what_is_transparent_is_white() {
+        let scratch = Scratch::new("transparent");
+        let pixels = [[10, 20, 30, 255], [200, 0, 0, 0], [0, 255, 0, 51]];
+        let colours = image::RgbaImage::from_fn(3, 1, |x, _| Rgba(pixels[x as usize]));
+        colours.save(scratch.0.join("a.png")).unwrap();
+        let greys = [[7, 255], [7, 0], [5, 51]];
+        let grey = image::GrayAlphaImage::from_fn(3, 1, |x, _| LumaA(greys[x as usize]));
+        grey.save(scratch.0.join("b.png")).unwrap();
+        let images = scratch.read(Options { rgb: true, ..Options::default() }).unwrap();
+        assert_eq!(images.rows.row(0).to_vec(), [10, 20, 30, 255, 255, 255, 204, 255, 204]);
+        let images = scratch.read(Options::default()).unwrap();
+        assert_eq!(images.rows.row(1).to_vec(), [7, 255, 205]);
+    }
+
+    #[test]
+    fn a_photograph_is_turned_as_its_camera_says() {
+        let scratch = Scratch::new("turned");
+        let path = scratch.0.join("a.jpg");
+        GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 20 } else { 230 }]))
+            .save(&path)
+            .unwrap();
+        let mut file = fs::read(&path).unwrap();
+        // One field, 0x112: 6, to be turned by a quarter, clockwise.
+        let exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        file.splice(2..2, exif.iter().copied());
+        fs::write(&path, file).unwrap();
+        let images = scratch.read(Options::default()).unwrap();
+        assert_eq!(images.shape, ImageShape { height: 32, width: 16, channels: 1 });
+        let (top, bottom) = (images.rows[[0, 15]], images.rows[[0, 31 * 16]]);
+        assert!(top < 60 && bottom > 190, "{top} {bottom}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod split;
 mod streamed;
 pub mod table;
 
+pub use images::is_picture;
 pub use read::Plan;
 pub use rows::Rows;
 

@@ -106,7 +106,7 @@ fn wrong(name: &str, reason: &str) -> Failure {
 
 /// What a file of another kind is, and what to make of it.
 fn known(start: &[u8]) -> Option<&'static str> {
-    let kinds: [(&[u8], &str); 5] = [
+    let kinds: [(&[u8], &str); 7] = [
         (
             b"PAR1",
             "a Parquet file; write it as text first (in Python: `pandas.read_parquet(f).to_csv(g, index=False)`)",
@@ -116,6 +116,8 @@ fn known(start: &[u8]) -> Option<&'static str> {
             "an Arrow file; write it as text first (in Python: `pandas.read_feather(f).to_csv(g, index=False)`)",
         ),
         (b"\x89HDF", "an HDF5 file; write its array with numpy.save first"),
+        (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
+        (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
         (b"BZh", "a bzip2 file; expected it plain or .gz"),
         (b"\x28\xb5\x2f\xfd", "a Zstandard file; expected it plain or .gz"),
     ];

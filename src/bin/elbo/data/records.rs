@@ -62,6 +62,29 @@ pub fn is_missing(cell: &str) -> bool {
     words.iter().any(|word| cell.eq_ignore_ascii_case(word))
 }
 
+/// What the commas in a number are.
+enum Thousands {
+    Perhaps,
+    Surely,
+}
+
+/// Whether three digits follow each comma in a number.
+fn thousands(cell: &str) -> Option<Thousands> {
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = cell.split_once('.').map_or((cell, None), |(w, f)| (w, Some(f)));
+    let mut groups = whole.strip_prefix(['+', '-']).unwrap_or(whole).split(',');
+    let first = groups.next()?;
+    let groups: Vec<&str> = groups.collect();
+    let grouped = (1..=3).contains(&first.len())
+        && !first.starts_with('0')
+        && !groups.is_empty()
+        && groups.iter().all(|group| group.len() == 3 && digits(group))
+        && digits(first)
+        && fraction.is_none_or(digits);
+    let surely = groups.len() > 1 || fraction.is_some();
+    grouped.then_some(if surely { Thousands::Surely } else { Thousands::Perhaps })
+}
+
 impl Row {
     pub fn cells(&self) -> impl Iterator<Item = Result<&str, TableError>> {
         (0..self.record.len()).map(|place| self.cell(place))
@@ -103,10 +126,22 @@ impl Row {
             )
         } else if cell.parse::<f64>().is_ok() {
             format!("{at}: {cell}; expected a finite number, within the range of 32 bits")
+        } else if let Some(commas) = thousands(cell) {
+            match commas {
+                Thousands::Perhaps => format!(
+                    "{at}: '{cell}' may have a thousands separator (leave the comma out) or a decimal \
+                     comma (write a point in its place)"
+                ),
+                Thousands::Surely => {
+                    format!("{at}: '{cell}' has thousands separators; leave the commas out")
+                }
+            }
         } else if cell.replace(',', ".").parse::<f32>().is_ok() {
             format!("{at}: '{cell}' has a decimal comma; write a point in its place")
         } else if columns.names.len() == 1 && cell.contains(char::is_whitespace) {
-            format!("{at}: '{cell}'; expected commas, semicolons or tabs between the columns")
+            format!(
+                "{at}: '{cell}'; expected commas, semicolons, tabs or bars (|) between the columns"
+            )
         } else {
             format!(
                 "{at}: '{cell}'; expected a number; leave the column out with --drop-columns, or name it \

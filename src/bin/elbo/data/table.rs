@@ -1,4 +1,4 @@
-//! Reading tables: text with commas, semicolons or tabs between the columns.
+//! Reading tables: text with commas, semicolons, tabs or bars (`|`) between the columns.
 //!
 //! The crate `csv` takes the text apart; this file decides what is a header and which columns are features
 //! and labels. With `columns`, `lines` and `records` it leans on that crate and the standard library alone,
@@ -6,7 +6,7 @@
 
 use super::columns::{Columns, listed};
 use super::records::{Records, Row, TableError, is_missing};
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 /// How to read a table.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Options<'a> {
     /// The column of labels, by name or number.
     pub label: Option<&'a str>,
     /// Where none is chosen: the name of a column whose cells are labels if it is there and each row has
-    /// one.
+    /// one; or its number, in a table without a header.
     pub usual_label: Option<&'a str>,
 }
 
@@ -61,11 +61,12 @@ pub struct Table {
 
 /// Reads a whole table.
 pub fn read(mut stream: impl BufRead, options: &Options) -> Result<Table, TableError> {
-    let delimiter = match options.delimiter {
-        Some(delimiter) => delimiter,
-        None => sniff(stream.fill_buf().map_err(|error| error.to_string())?),
-    };
-    let mut records = Records::new(stream, delimiter);
+    let mut start = Vec::new();
+    while start.trim_ascii().is_empty()
+        && stream.read_until(b'\n', &mut start).map_err(|error| error.to_string())? > 0
+    {}
+    let delimiter = options.delimiter.unwrap_or_else(|| sniff(&start));
+    let mut records = Records::new(start.chain(stream), delimiter);
     let Some(first) = records.next()? else {
         return Err("no data: the table is empty".to_owned().into());
     };
@@ -76,7 +77,9 @@ pub fn read(mut stream: impl BufRead, options: &Options) -> Result<Table, TableE
         (1..=first.record.len()).map(|number| number.to_string()).collect()
     };
     let columns = Columns { names, named };
+    let mut next = if named { records.next()? } else { Some(first) };
     let (places, label) = choose(&columns, options)?;
+    check_names(&columns, &places, next.as_ref(), delimiter)?;
 
     let mut table = Table {
         columns: places.iter().map(|&place| columns.names[place].clone()).collect(),
@@ -84,7 +87,6 @@ pub fn read(mut stream: impl BufRead, options: &Options) -> Result<Table, TableE
         labels: label.map(|_| Vec::new()),
         label_column: label.map(|place| columns.names[place].clone()),
     };
-    let mut next = if named { records.next()? } else { Some(first) };
     if next.is_none() {
         return Err("no data: there is nothing below the header".to_owned().into());
     }
@@ -108,11 +110,10 @@ pub fn read(mut stream: impl BufRead, options: &Options) -> Result<Table, TableE
 }
 
 /// What most often stands between columns in the first line.
-fn sniff(start: &[u8]) -> u8 {
-    let line = start.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty());
-    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
+fn sniff(line: &[u8]) -> u8 {
+    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
     let mut quoted = false;
-    for &byte in line.unwrap_or_default() {
+    for &byte in line {
         quoted ^= byte == b'"';
         for (delimiter, count) in &mut counts {
             *count += usize::from(!quoted && byte == *delimiter);
@@ -138,12 +139,14 @@ fn has_header(first: &Row, options: &Options) -> Result<bool, TableError> {
         && parts.all(|part| part.parse::<f32>().is_ok())
     {
         return Err(format!(
-            "line {}: the columns have spaces between them; expected commas, semicolons or tabs",
+            "line {}: the columns have spaces between them; expected commas, semicolons, \
+             tabs or bars (|)",
             first.line
         )
         .into());
     }
-    let label = options.label.and_then(|label| label.trim().parse::<usize>().ok());
+    let label = options.label.or(options.usual_label);
+    let label = label.and_then(|label| label.trim().parse::<usize>().ok());
     let (mut words, mut numbers) = (0, 0);
     for (place, cell) in first.cells().enumerate() {
         let cell = cell?;
@@ -170,9 +173,7 @@ fn has_header(first: &Row, options: &Options) -> Result<bool, TableError> {
 fn choose(columns: &Columns, options: &Options) -> Result<(Vec<usize>, Option<usize>), TableError> {
     let under = |option: &'static str| move |message: String| format!("{option}: {message}");
     let label = options.label.map(|label| columns.place(label)).transpose();
-    let usual =
-        || options.usual_label.filter(|_| columns.named).and_then(|l| columns.place(l).ok());
-    let label = label.map_err(under("--label-column"))?.or_else(usual);
+    let label = label.map_err(under("--label-column"))?.or_else(|| usual_label(columns, options));
     let dropped = options.dropped.map(|list| columns.places(list)).transpose();
     let dropped = dropped.map_err(under("--drop-columns"))?.unwrap_or_default();
     let mut features = match options.features {
@@ -189,12 +190,49 @@ fn choose(columns: &Columns, options: &Options) -> Result<(Vec<usize>, Option<us
     if features.is_empty() {
         return Err("no column of numbers is left to read".to_owned().into());
     }
+    Ok((features, label))
+}
+
+/// The place of the column that a model's labels came from, if the table has it.
+fn usual_label(columns: &Columns, options: &Options) -> Option<usize> {
+    let place = columns.place(options.usual_label?).ok()?;
+    if columns.named {
+        return Some(place);
+    }
+    // A number says less than a name: in a table of the features alone it is one of these.
+    match options.features {
+        Features::OfModel(names) => of_model(columns, names, Some(place)).is_ok().then_some(place),
+        _ => None,
+    }
+}
+
+/// That each feature has a name of its own; `next` is the line below the header.
+fn check_names(
+    columns: &Columns,
+    features: &[usize],
+    next: Option<&Row>,
+    delimiter: u8,
+) -> Result<(), TableError> {
     let nameless = features.iter().find(|&&place| columns.names[place].is_empty());
-    if let Some(place) = nameless {
+    if let Some(&place) = nameless {
+        let number = place + 1;
+        let is_empty = |row: &Row| row.record.get(place).is_some_and(|c| c.trim_ascii().is_empty());
+        if number == columns.names.len() && next.is_some_and(is_empty) {
+            return Err(format!(
+                "an empty column at the end: {} at the end of each line? Leave it out with \
+                 --drop-columns {number}",
+                match delimiter {
+                    b',' => "a comma",
+                    b';' => "a semicolon",
+                    b'\t' => "a tab",
+                    _ => "a bar (|)",
+                }
+            )
+            .into());
+        }
         return Err(format!(
-            "column {} has no name in the header: the index of a pandas frame? Leave it out with \
-             --drop-columns {0}, or write the file with index=False",
-            place + 1
+            "column {number} has no name in the header: the index of a pandas frame? Leave it out with \
+             --drop-columns {number}, or write the file with index=False"
         )
         .into());
     }
@@ -207,7 +245,7 @@ fn choose(columns: &Columns, options: &Options) -> Result<(Vec<usize>, Option<us
             .into());
         }
     }
-    Ok((features, label))
+    Ok(())
 }
 
 /// The places of a model's columns: by their names, or by their numbers if the model knows no names. A table
@@ -284,7 +322,12 @@ mod tests {
 
     #[test]
     fn the_first_line_says_what_stands_between_columns_and_whether_it_names_them() {
-        for text in ["a,b\n1,2\n3,4\n", "a;b\r\n1;2\r\n3;4", "\u{feff}a\tb\n\n1\t 2\n3\t4\n\n"] {
+        for text in [
+            "a,b\n1,2\n3,4\n",
+            "a;b\r\n1;2\r\n3;4",
+            "\u{feff}a\tb\n\n1\t 2\n3\t4\n\n",
+            "\n\na|b\n1|2\n3| 4\n",
+        ] {
             let found = plain(text);
             assert_eq!(found.columns, ["a", "b"], "{text:?}");
             assert_eq!(found.numbers, [1.0, 2.0, 3.0, 4.0], "{text:?}");
@@ -292,6 +335,9 @@ mod tests {
         let found = plain("1,2\n3,-4.5e1\n");
         assert_eq!((&found.columns.join(" ")[..], &found.numbers[2..]), ("1 2", &[3.0, -45.0][..]));
         assert_eq!(plain("\"a;b;c\",\"say \"\"d\"\"\"\n1,2\n").columns, ["a;b;c", "say \"d\""]);
+        // However little of it a stream gives at a time.
+        let slowly = std::io::BufReader::with_capacity(2, &b"alpha;beta\n1;2\n"[..]);
+        assert_eq!(read(slowly, &Options::default()).unwrap().columns, ["alpha", "beta"]);
         let years = Options { header: Header::Yes, ..Options::default() };
         assert_eq!(table("2019,2020\n1,2\n", years).unwrap().columns, ["2019", "2020"]);
         let unclear = message("id,2019\n1,2\n");
@@ -334,6 +380,28 @@ mod tests {
         );
         assert_eq!(read("x,kind\n1,a\n2,\n").labels, None);
         assert_eq!(read("x,y\n1,2\n").columns, ["x", "y"]);
+    }
+
+    #[test]
+    fn a_usual_label_is_read_without_a_header_too() {
+        let read = |text: &str, names: &[&str], label| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let features = Features::OfModel(&names);
+            let options = Options { features, usual_label: Some(label), ..Options::default() };
+            table(text, options).map(|table| (table.numbers, table.labels))
+        };
+        let labels = |labels: &[&str]| Some(labels.iter().map(|&l| l.to_owned()).collect());
+        let found = read("1,2,a\n3,4,b\n", &["1", "2"], "3").unwrap();
+        assert_eq!(found, (vec![1.0, 2.0, 3.0, 4.0], labels(&["a", "b"])));
+        let found = read("a,1,2\nb,3,4\n", &["2", "3"], "1").unwrap();
+        assert_eq!(found, (vec![1.0, 2.0, 3.0, 4.0], labels(&["a", "b"])));
+        // The features alone.
+        for (names, label) in [(["1", "2"], "3"), (["2", "3"], "1")] {
+            assert_eq!(read("1,2\n", &names, label).unwrap(), (vec![1.0, 2.0], None));
+        }
+        // Another column of words is none of the label's.
+        let message = read("1,x,a\n", &["1", "2"], "3").unwrap_err();
+        assert!(message.starts_with("line 1 has words and numbers"), "{message}");
     }
 
     #[test]
@@ -393,6 +461,15 @@ mod tests {
                 ("5,x", "'x'; expected a number; leave the column out with --drop-columns"),
                 ("5,1e99", "1e99; expected a finite number"),
                 ("5,\"1,5\"", "'1,5' has a decimal comma; write a point in its place"),
+                ("5,\"0,125\"", "'0,125' has a decimal comma; write a point in its place"),
+                (
+                    "5,\"-1,234\"",
+                    "'-1,234' may have a thousands separator (leave the comma out) or a decimal comma \
+                     (write a point in its place)",
+                ),
+                ("5,\"1,234.5\"", "'1,234.5' has thousands separators; leave the commas out"),
+                ("5,\"1,234,567\"", "'1,234,567' has thousands separators; leave the commas out"),
+                ("5,\"1,23,456\"", "'1,23,456'; expected a number"),
             ] {
                 let message = message(&text(cell));
                 assert!(message.starts_with(&format!("line 6, column 'b': {reason}")), "{message}");
@@ -403,8 +480,7 @@ mod tests {
                 "line 6: 1 columns; expected 2, as in the first line (',' between them)"
             );
         }
-        let spaces =
-            "line 2, column 'a b': '1 2'; expected commas, semicolons or tabs between the columns";
+        let spaces = "line 2, column 'a b': '1 2'; expected commas, semicolons, tabs or bars (|) between the columns";
         assert_eq!(message("a b\n1 2\n"), spaces);
         assert!(message("1 2\n3 4\n").starts_with("line 1: the columns have spaces between them"));
     }
@@ -417,6 +493,10 @@ mod tests {
         assert!(
             message(",a\n0,1\n").starts_with("column 1 has no name in the header: the index of")
         );
+        let comma = "an empty column at the end: a comma at the end of each line? Leave it out with \
+                     --drop-columns 3";
+        assert_eq!(message("a,b,\n0,1,\n"), comma);
+        assert!(message("a,b,\n0,1,2\n").starts_with("column 3 has no name in the header"));
         assert!(message("a,a\n0,1\n").starts_with("two columns are called 'a'"));
         let latin =
             read(&b"gr\xfc\xdfe,b\n1,2\n"[..], &Options::default()).unwrap_err().to_string();

@@ -7,7 +7,6 @@ use super::scale::Scale;
 use super::style::{BLUE, FAINT, VERMILION};
 use crate::args;
 use crate::failure::Result;
-use elbo::Augmentation;
 use elbo::Compute;
 use elbo::vae::EvaluationOptions;
 use plotters::prelude::*;
@@ -20,7 +19,7 @@ const NUMBERED: usize = 40;
 const LEAST: f64 = 1e-4;
 
 pub fn run(args: &args::KlPerDimension, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open(Augmentation::None)?;
+    let (vae, _, data) = args.input.open_for(&args.out.path)?;
     let rows = data.part(0..data.len());
     let evaluation = vae.evaluate(compute, &rows, &EvaluationOptions::default())?;
     let mut bars: Vec<(usize, f64)> =

@@ -9,8 +9,8 @@ use crate::args;
 use crate::data::Data;
 use crate::failure::{Failure, Result};
 use crate::generate::codes;
+use elbo::Compute;
 use elbo::vae::Vae;
-use elbo::{Augmentation, Compute};
 use ndarray::{ArrayView2, Axis as Along};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -24,7 +24,7 @@ const BAR: u32 = 220;
 const NAMES: u32 = 340;
 
 pub fn run(args: &args::Latent, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open(Augmentation::None)?;
+    let (vae, _, data) = args.input.open_for(&args.out.path)?;
     let codes = codes(&vae, compute, &data)?;
     let (mu, logvar) = codes.view().split_at(Along(1), vae.config().latent());
     let variances: Vec<f64> = mu.columns().into_iter().map(variance).collect();
