@@ -17,10 +17,10 @@ const CHUNK: usize = 256;
 
 /// A latent dimension is active if its mean varies by more than this over the data (Burda et
 /// al. 2016, §5.1, who call it A_u).
-const ACTIVE_VARIANCE: f64 = 0.01;
+pub const ACTIVE_VARIANCE: f64 = 0.01;
 
 /// A latent dimension has collapsed onto the prior if it carries less than this, in nats.
-const COLLAPSED_KL: f64 = 0.01;
+pub const COLLAPSED_KL: f64 = 0.01;
 
 /// How to evaluate: data with defaults.
 ///

@@ -29,7 +29,7 @@ pub(crate) mod terms;
 pub(crate) mod workspace;
 
 pub use config::{Config, ConfigBuilder};
-pub use evaluation::{Evaluation, EvaluationOptions, Scores};
+pub use evaluation::{ACTIVE_VARIANCE, COLLAPSED_KL, Evaluation, EvaluationOptions, Scores};
 pub use inference::Inference;
 pub use likelihood::{Likelihood, Variance};
 pub use marginal::MarginalLikelihood;

@@ -7,14 +7,12 @@ use crate::model;
 use crate::notes::{Notes, TrainingNotes};
 use crate::output::{say, say_json};
 use elbo::loss::Prior;
-use elbo::vae::{Config, Likelihood, Penalty, Vae, Variance};
+use elbo::vae::{COLLAPSED_KL, Config, Likelihood, Penalty, Vae, Variance};
 use serde::Serialize;
 use std::fmt::Write;
 
 /// Cells of the longest bar.
 const BAR: usize = 40;
-/// A latent dimension below this has collapsed onto the prior, in nats.
-const COLLAPSED: f64 = 0.01;
 
 pub fn run(args: &args::Inspect) -> Result<()> {
     let (vae, notes) = model::open(&args.model)?;
@@ -158,7 +156,7 @@ fn bars(training: &TrainingNotes) -> String {
     let largest = order.first().map_or(0.0, |&first| kl[first]);
     let mut text = String::from("\nKL per latent dimension, nats (variance of mu)\n");
     for dimension in order {
-        let collapsed = if kl[dimension] < COLLAPSED { "  collapsed" } else { "" };
+        let collapsed = if kl[dimension] < COLLAPSED_KL { "  collapsed" } else { "" };
         let _ = writeln!(
             text,
             "  {dimension:>4} {:>8.4} {:<BAR$} ({:.3}){collapsed}",

@@ -105,15 +105,13 @@ impl Table {
 
     /// `[rows, columns]`.
     fn numbers(&self) -> Array2<f64> {
-        Array2::from_shape_fn((self.kl.len(), self.names().len()), |(row, column)| {
-            match (self.names()[column], &self.negative_bound) {
-                ("reconstruction", _) => self.reconstruction[row],
-                ("kl", _) => self.kl[row],
-                ("negative_bound", Some(bound)) => bound[row],
-                ("flagged", _) => f64::from(u8::from(self.is_flagged(row))),
-                _ => self.negative_elbo[row],
-            }
-        })
+        let flag = |row| f64::from(u8::from(self.is_flagged(row)));
+        let flags: Option<Vec<f64>> =
+            self.threshold.map(|_| (0..self.kl.len()).map(flag).collect());
+        let mut columns = vec![&self.reconstruction, &self.kl, &self.negative_elbo];
+        columns.extend(&self.negative_bound);
+        columns.extend(&flags);
+        Array2::from_shape_fn((self.kl.len(), columns.len()), |(row, column)| columns[column][row])
     }
 
     fn write_csv(&self, file: impl Write) -> std::result::Result<(), csv::Error> {
