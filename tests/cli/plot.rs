@@ -38,10 +38,14 @@ fn a_history_is_drawn_from_a_run_or_from_its_table() {
     let whole = fs::read_to_string(scratch.path("m/history.csv")).unwrap();
     fs::write(scratch.path("header.csv"), whole.lines().next().unwrap()).unwrap();
     fs::write(scratch.path("word.csv"), whole.replace("\n2,", "\ntwo,")).unwrap();
+    // Another's line breaks, and empty lines.
+    let blank = whole.replace('\n', "\r\n").replace("\r\n2,", "\r\n\r\n\r\ntwo,");
+    fs::write(scratch.path("blank.csv"), blank).unwrap();
     fs::write(scratch.path("other.csv"), "a,b\n1,2\n").unwrap();
     for (code, from, part) in [
         (1, "--history header.csv", "header.csv: no epochs; expected a history.csv"),
         (1, "--history word.csv", "word.csv: line 3: "),
+        (1, "--history blank.csv", "blank.csv: line 5: "),
         (1, "--history other.csv", "missing field `epoch`"),
         (1, "--history none.csv", "none.csv: cannot read: No such file"),
         (1, "--run nowhere", "nowhere/history.csv: cannot read: No such file"),
@@ -128,6 +132,8 @@ fn scores_are_judged_and_the_numbers_printed() {
 
     fs::write(scratch.path("nan.csv"), table.replace("0.35", "NaN")).unwrap();
     fs::write(scratch.path("empty.csv"), "negative_elbo,label\n").unwrap();
+    let blank = "negative_elbo;label\r\n1.5;a\r\n\r\n\r\nx;b\r\n";
+    fs::write(scratch.path("blank.csv"), blank).unwrap();
     fs::write(scratch.path("short.csv"), "negative_elbo,label\n1,a\n2\n").unwrap();
     fs::write(scratch.path("one.csv"), "negative_elbo,label\n1,a\n2,a\n").unwrap();
     fs::write(scratch.path("few.idx"), [0, 0, 8, 1, 0, 0, 0, 3, 0, 0, 1]).unwrap();
@@ -154,6 +160,11 @@ fn scores_are_judged_and_the_numbers_printed() {
         ),
         (1, "--scores empty.csv --positive 1", "empty.csv: no rows"),
         (1, "--scores short.csv --positive a", "short.csv: line 3: 1 cells; expected 2"),
+        (
+            1,
+            "--scores blank.csv --positive a",
+            "blank.csv: line 5, column negative_elbo: 'x'; expected",
+        ),
         (1, "--scores one.csv --positive a", "one.csv: all 2 rows are of the class 'a'"),
         (1, "--scores scores.csv --labels few.idx", "few.idx: 3 labels; expected 4"),
         (1, "--scores none.csv", "none.csv: cannot read: No such file"),

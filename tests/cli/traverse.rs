@@ -118,6 +118,19 @@ fn a_table_is_drawn_as_lines_and_written_in_its_own_units() {
     scratch.succeeds(&format!("traverse {model} --shape 1x3 --out i.svg"));
     assert!(fs::read_to_string(scratch.path("i.svg")).unwrap().contains("<image"));
 
+    // Of numbers beyond the training rows' range.
+    scratch.succeeds(
+        "train --data t.csv --scale min-max --hidden 8 --latent 2 --epochs 1 --quiet --out r",
+    );
+    fs::write(scratch.path("far.csv"), "weight,size,noise\n2000,3,0\n").unwrap();
+    let around = "traverse --model r/model.safetensors --from-data far.csv --out far.npy";
+    let message = scratch.fails(1, around);
+    assert!(
+        message.contains("column 'weight': 2000") && message.contains("--clip-to-range"),
+        "{message}"
+    );
+    scratch.succeeds(&format!("{around} --clip-to-range"));
+
     let (array, table, _) =
         written(&scratch, &format!("interpolate {model} --data t.csv --rows 4,9,4 --steps 3"));
     assert_eq!(table[0], "from,to,part,weight,size,noise");

@@ -60,12 +60,10 @@ impl Decodings<'_> {
         }
     }
 
-    /// The shape of the images, if the rows are some: by the notes, by the command line, or because
-    /// nobody knows what they are.
+    /// The shape of the images, if the rows are some: a table's are only where the command line says so.
     fn image(&self, shape: &Shape) -> Result<Option<ImageShape>> {
         let data = &self.notes.data;
-        let table = data.image.is_none() && self.notes.training.is_some() && !shape.is_given();
-        if table {
+        if data.is_table() && !shape.is_given() {
             return Ok(None);
         }
         shape.of(self.vae.config().features(), data.image).map(Some)

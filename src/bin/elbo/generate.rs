@@ -1,15 +1,17 @@
 //! `elbo sample`, `elbo reconstruct` and `elbo encode`: what a model makes of noise or of data.
 
-use crate::args::{self, PictureOrArray};
+use crate::args::{self, Format, Picture, PictureOrArray, Shape};
 use crate::array_file::{self, Words};
 use crate::data::Data;
 use crate::data::columns::listed;
 use crate::failure::{Failure, Result};
 use crate::model::is_signed;
-use crate::notes::{DataNotes, Notes};
+use crate::notes::{DataNotes, ImageShape, Notes};
 use crate::output::write_file;
-use crate::pictures;
+use crate::pictures::{self, Sheet};
+use crate::plot::{self, Strips};
 use crate::scaling::Scaling;
+use crate::traverse::file_name;
 use elbo::Compute;
 use elbo::vae::{Encoded, Vae};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice, concatenate};
@@ -25,8 +27,9 @@ pub fn sample(args: &args::Sample, compute: &Compute) -> Result<()> {
     let (vae, Notes { data: mut notes, .. }) = args.model.open()?;
     notes.signed |= args.signed;
     let shape = args.shape.of(vae.config().features(), notes.image)?;
-    if matches!(args.out, PictureOrArray::Picture(_)) {
+    if let PictureOrArray::Picture(picture) = &args.out {
         check_images(args.count)?;
+        check_pictures(picture, &args.shape, &notes)?;
     }
     let classes = vae.config().conditions();
     let label = args.label.as_deref().map(|label| class_of(label, classes, &notes)).transpose()?;
@@ -36,17 +39,46 @@ pub fn sample(args: &args::Sample, compute: &Compute) -> Result<()> {
             notes.to_user_units(&mut samples);
             let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
             let words = (classes > 0).then(|| Words {
-                name: notes.label_column.clone().unwrap_or_else(|| "class".to_owned()),
+                name: class_column(&notes),
                 cells: (0..args.count).map(drawn).collect(),
             });
             array_file::write(path, samples.view(), &features(&notes, &vae), words.as_ref())
         }
-        PictureOrArray::Picture(path) => {
+        PictureOrArray::Picture(picture) => {
             to_picture(&mut samples, &vae, &notes);
-            let columns = if label.is_none() && classes > 0 { Some(classes) } else { None };
-            let picture = pictures::grid(samples.view(), shape, columns);
-            write_file(path, |file| pictures::write_png(&picture, file))
+            let by_class = label.is_none() && classes > 0;
+            let sheet = pictures::grid(samples.view(), shape, by_class.then_some(classes));
+            let of_class =
+                label.map_or_else(String::new, |l| format!(" of class {}", notes.class(l)));
+            let plural = if args.count == 1 { "" } else { "s" };
+            let columns = if by_class { classes.min(args.count) } else { 0 };
+            let seed = args.seed;
+            let figure = Strips {
+                title: &format!("{} sample{plural}{of_class}", args.count),
+                along: &if by_class {
+                    format!("{} (seed {seed})", class_column(&notes))
+                } else {
+                    format!("seed {seed}")
+                },
+                columns: (0..columns).map(|class| notes.class(class)).collect(),
+                rows: Vec::new(),
+                sheet: &sheet,
+            };
+            write_sheet(&figure, picture)
         }
+    }
+}
+
+/// What the column of classes is called.
+fn class_column(notes: &DataNotes) -> String {
+    notes.label_column.clone().unwrap_or_else(|| "class".to_owned())
+}
+
+/// As PNG the sheet alone, as SVG with its title and names.
+fn write_sheet(figure: &Strips, picture: &Picture) -> Result<()> {
+    match picture.format {
+        Format::Png => write_file(&picture.path, |file| pictures::write_png(figure.sheet, file)),
+        Format::Svg => plot::write(figure, picture),
     }
 }
 
@@ -123,7 +155,8 @@ pub fn reconstructions(
 }
 
 pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
-    let (PictureOrArray::Picture(out) | PictureOrArray::Array(out)) = &args.out;
+    let (PictureOrArray::Picture(Picture { path: out, .. }) | PictureOrArray::Array(out)) =
+        &args.out;
     let (vae, Notes { data: notes, .. }, data) = args.input.open_for(out)?;
     let shape = args.shape.of(data.width(), data.image.or(notes.image))?;
     match &args.out {
@@ -136,19 +169,46 @@ pub fn reconstruct(args: &args::Reconstruct, compute: &Compute) -> Result<()> {
             notes.to_user_units(&mut outputs);
             array_file::write(path, outputs.view(), &features(&notes, &vae), None)
         }
-        PictureOrArray::Picture(path) => {
+        PictureOrArray::Picture(picture) => {
             let rows = args.count.unwrap_or(PAIRS).min(data.len());
             check_images(rows)?;
+            check_pictures(picture, &args.shape, &notes)?;
             let mut inputs = data.numbers(0..rows)?;
             let conditions = data.conditions(0..rows);
             let conditions = conditions.as_ref().map(|c| c.view());
             let mut outputs = reconstructions(&vae, compute, inputs.view(), conditions)?;
             to_picture(&mut inputs, &vae, &notes);
             to_picture(&mut outputs, &vae, &notes);
-            let picture = pictures::pairs(inputs.view(), outputs.view(), shape);
-            write_file(path, |file| pictures::write_png(&picture, file))
+            write_pairs(picture, &data, &inputs, &outputs, shape)
         }
     }
+}
+
+/// Each input above its output.
+fn write_pairs(
+    picture: &Picture,
+    data: &Data,
+    inputs: &Array2<f32>,
+    outputs: &Array2<f32>,
+    shape: ImageShape,
+) -> Result<()> {
+    let rows = inputs.nrows();
+    let sheet: Sheet = pictures::pairs(inputs.view(), outputs.view(), shape);
+    let bands = sheet.rows() / 2;
+    // Names are over columns: each is of one row as long as there is one band.
+    let labels = data.label_names().filter(|_| bands == 1);
+    let pair = ["input", "output"].map(|name| [name.to_owned(), String::new()]);
+    let figure = Strips {
+        title: &match rows {
+            1 => format!("The first row of {}", file_name(data)),
+            _ => format!("The first {rows} rows of {}", file_name(data)),
+        },
+        along: "and what the model makes of them",
+        columns: labels.into_iter().flatten().take(rows).collect(),
+        rows: vec![pair; bands].concat(),
+        sheet: &sheet,
+    };
+    write_sheet(&figure, picture)
 }
 
 pub fn encode(args: &args::Encode, compute: &Compute) -> Result<()> {
@@ -211,6 +271,18 @@ fn check_images(count: usize) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "--count {count}: expected at most {MOST_IMAGES} for a .png; write a .npy or .csv instead"
+        "--count {count}: expected at most {MOST_IMAGES} in a picture; write a .npy or .csv instead"
+    )))
+}
+
+/// That rows are pictures, or are said to be.
+fn check_pictures(picture: &Picture, shape: &Shape, notes: &DataNotes) -> Result<()> {
+    if !notes.is_table() || shape.is_given() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "--out {}: the model is of a table, whose rows are no pictures; write a .csv or .npy, or say what \
+         they look like with --shape HxW",
+        picture.path.display()
     )))
 }

@@ -1,5 +1,6 @@
 //! What each epoch of a training run came to, as a table.
 
+use crate::delimited::Delimited;
 use crate::failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -55,17 +56,18 @@ pub fn write_csv(epochs: &[Epoch], file: &mut impl Write) -> std::result::Result
 pub fn read_csv(path: &Path) -> Result<Vec<Epoch>> {
     let name = path.display();
     let expected = "expected a history.csv that `elbo train` wrote";
+    let text = Delimited::read(path)
+        .map_err(|error| Failure::Run(format!("{name}: cannot read: {error}; {expected}")))?;
     let wrong = |error: csv::Error| {
-        let line = error.position().map_or(0, csv::Position::line);
+        let line = text.line(error.position());
         let reason = match error.kind() {
-            csv::ErrorKind::Io(error) => format!("cannot read: {error}"),
             csv::ErrorKind::Deserialize { err, .. } => format!("line {line}: {}", err.kind()),
             csv::ErrorKind::UnequalLengths { .. } => format!("line {line} is cut short"),
             _ => "not a table".to_owned(),
         };
         Failure::Run(format!("{name}: {reason}; {expected}"))
     };
-    let mut table = csv::Reader::from_path(path).map_err(wrong)?;
+    let mut table = text.records();
     let epochs: Vec<Epoch> =
         table.deserialize().collect::<std::result::Result<_, _>>().map_err(wrong)?;
     if epochs.is_empty() {

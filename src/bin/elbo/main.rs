@@ -8,6 +8,7 @@ mod completions;
 mod convert;
 mod data;
 mod decoded;
+mod delimited;
 mod diagnosis;
 mod eval;
 mod export;

@@ -37,6 +37,11 @@ pub struct DataNotes {
 }
 
 impl DataNotes {
+    /// Whether rows have columns with names, and are no pictures.
+    pub fn is_table(&self) -> bool {
+        !self.columns.is_empty() && self.image.is_none()
+    }
+
     /// In a line.
     pub fn describe(&self, features: usize) -> String {
         let mut parts = vec![match (&self.image, self.columns.is_empty()) {

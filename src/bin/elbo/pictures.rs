@@ -99,6 +99,11 @@ impl Sheet {
         [GAP + column as u32 * (self.tile()[1] + GAP), self.tops[row]]
     }
 
+    /// Rows of images.
+    pub fn rows(&self) -> usize {
+        self.tops.len()
+    }
+
     pub fn picture(&self) -> &RgbImage {
         &self.canvas
     }

@@ -129,8 +129,7 @@ impl Sets {
 
     /// Whether rows have columns with names, and are no pictures.
     pub fn is_table(&self) -> bool {
-        let DataNotes { columns, image, .. } = self.notes();
-        !columns.is_empty() && image.is_none()
+        self.notes().is_table()
     }
 
     /// What to call the rows.

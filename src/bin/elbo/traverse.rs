@@ -76,15 +76,16 @@ pub fn run(args: &args::Traverse, compute: &Compute) -> Result<()> {
 fn title(args: &args::Traverse, data: Option<&Data>) -> String {
     let center = match data {
         None => "the mean of the prior".to_owned(),
-        Some(data) => {
-            let file = Path::new(&data.name)
-                .file_name()
-                .map_or_else(|| data.name.clone(), |name| name.to_string_lossy().into_owned());
-            format!("row {} of {file}", args.row)
-        }
+        Some(data) => format!("row {} of {}", args.row, file_name(data)),
     };
     let class = args.label.as_ref().map_or_else(String::new, |label| format!(", class {label}"));
     format!("Latent traversals around {center}{class}")
+}
+
+/// The file of the data without its folder, for titles.
+pub fn file_name(data: &Data) -> String {
+    let name = Path::new(&data.name).file_name();
+    name.map_or_else(|| data.name.clone(), |name| name.to_string_lossy().into_owned())
 }
 
 impl args::Traverse {
@@ -94,7 +95,7 @@ impl args::Traverse {
             model: self.model.clone(),
             data: data.to_owned(),
             labels: self.labels.clone(),
-            clip_to_range: false,
+            clip_to_range: self.clip_to_range,
             signed: self.signed,
             reading: self.reading.clone(),
         }
@@ -147,7 +148,7 @@ impl Known {
         }
         let Some(data) = data else { return Ok(None) };
         let rows = data.part(0..data.len());
-        let found = vae.evaluate(compute, &rows, &EvaluationOptions::default())?;
+        let found = data.used(vae.evaluate(compute, &rows, &EvaluationOptions::default()))?;
         Ok(Some(Self { kl: found.kl_per_dimension, mu_variance: found.mu_variance }))
     }
 }

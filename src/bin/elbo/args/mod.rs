@@ -177,7 +177,8 @@ Deterministic: sample i is a function of the seed and of i (and of its class).
 Examples:
   elbo sample --model elbo-out/model.safetensors --count 100 --seed 7 --out samples.png
   elbo sample --model table/model.safetensors --count 1000 --out rows.csv
-  elbo sample --model conditional.safetensors --label 7 --out sevens.png")]
+  elbo sample --model conditional.safetensors --label 7 --out sevens.png
+  elbo sample --model conditional.safetensors --count 50 --out classes.svg")]
     Sample(Sample),
 
     /// Show what a model makes of a data set: each example encoded to its mean and decoded
@@ -323,10 +324,11 @@ pub struct Sample {
     #[arg(long)]
     pub signed: bool,
 
-    /// X.png for a grid of images, X.npy for an array (float32, [count, features]), X.csv for a table with
+    /// X.png for a sheet of images, X.svg for the same with a title and the classes over their columns; X.npy
+    /// for an array (float32, [count, features]), X.csv for a table with
     /// a header and the class, if there is one; in the units of the training data, what the likelihood has
     /// for its mean
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub out: PictureOrArray,
 
     #[command(flatten)]
@@ -338,14 +340,15 @@ pub struct Reconstruct {
     #[command(flatten)]
     pub input: Input,
 
-    /// Examples to reconstruct, from the first one on [default: 40 for a .png, else all]
-    #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    /// Examples to reconstruct, from the first one on [default: 40 for a picture, else all]
+    #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
+          help_heading = "Results")]
     pub count: Option<usize>,
 
-    /// X.png for a picture, inputs above outputs; X.npy for the outputs as an array (float32, [rows,
+    /// X.png for a sheet of images, inputs above outputs, X.svg for the same with a title and names; X.npy for the outputs as an array (float32, [rows,
     /// features]), X.csv as a table with a header; in the units of the training data, what the likelihood
     /// has for its mean
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub out: PictureOrArray,
 
     #[command(flatten)]
@@ -358,7 +361,7 @@ pub struct Encode {
     pub input: Input,
 
     /// X.npy, the array to write, or X.csv, a table with the header mu_0 … logvar_0 …
-    #[arg(long, value_name = "FILE", value_parser = array_name)]
+    #[arg(long, value_name = "FILE", value_parser = array_name, help_heading = "Results")]
     pub out: PathBuf,
 }
 

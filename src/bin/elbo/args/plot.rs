@@ -93,11 +93,12 @@ pub struct Latent {
     pub input: Input,
 
     /// The dimensions to draw, such as 0,3 [default: the two whose mean varies most]
-    #[arg(long, value_name = "I,J", value_parser = pair, allow_hyphen_values = true)]
+    #[arg(long, value_name = "I,J", value_parser = pair, allow_hyphen_values = true,
+          help_heading = "Figure")]
     pub dimensions: Option<[usize; 2]>,
 
     /// The picture to write, X.png or X.svg
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Figure")]
     pub out: Picture,
 }
 
@@ -107,15 +108,15 @@ pub struct KlPerDimension {
     pub input: Input,
 
     /// In the order of the dimensions [default: largest first]
-    #[arg(long)]
+    #[arg(long, help_heading = "Figure")]
     pub by_index: bool,
 
     /// A logarithmic axis, which tells small values apart
-    #[arg(long)]
+    #[arg(long, help_heading = "Figure")]
     pub log: bool,
 
     /// The picture to write, X.png or X.svg
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Figure")]
     pub out: Picture,
 }
 

@@ -40,6 +40,11 @@ pub struct Traverse {
     #[arg(long, value_name = "FILE", requires = "from_data")]
     pub labels: Option<PathBuf>,
 
+    /// Of a model of --scale min-max: read a number of --from-data outside of the training rows' range as
+    /// the nearer end of it
+    #[arg(long, requires = "from_data")]
+    pub clip_to_range: bool,
+
     /// Of a conditional model: the class to decode [default: that of the row of --from-data]
     #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
     pub label: Option<String>,
@@ -50,7 +55,7 @@ pub struct Traverse {
 
     /// X.png or X.svg for a picture, one dimension a row; X.npy for an array (float32, [dimensions × steps,
     /// features]); X.csv for a table with the columns dimension, value and the features
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub out: Decoded,
 
     #[command(flatten)]
@@ -67,26 +72,27 @@ pub struct Interpolate {
 
     /// The rows to go between, counted from 0: A,B for one strip, A,B,C for one from A to B and one from B
     /// to C
-    #[arg(long, value_name = "ROWS", value_parser = rows, allow_hyphen_values = true)]
+    #[arg(long, value_name = "ROWS", value_parser = rows, allow_hyphen_values = true,
+          help_heading = "Interpolation")]
     pub rows: Rows,
 
     /// Codes of a strip, those of both rows included
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count_from_two,
-          allow_negative_numbers = true)]
+          allow_negative_numbers = true, help_heading = "Interpolation")]
     pub steps: usize,
 
     /// Along the arc about the mean of the prior, on which codes stay as far from it as typical ones
     /// [default: along the straight line]
-    #[arg(long)]
+    #[arg(long, help_heading = "Interpolation")]
     pub spherical: bool,
 
     /// Of a conditional model: the class to decode [default: those of the rows, mixed as the codes are]
-    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "CLASS", allow_hyphen_values = true, help_heading = "Interpolation")]
     pub label: Option<String>,
 
     /// X.png or X.svg for a picture, between the two rows as they are; X.npy for an array (float32,
     /// [strips × steps, features]); X.csv for a table with the columns from, to, part and the features
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub out: Decoded,
 
     #[command(flatten)]

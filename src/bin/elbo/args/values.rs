@@ -1,5 +1,6 @@
 //! What the values of options are made of: numbers with their domains, widths, spans, file names.
 
+use super::files::{Decoded, Picture};
 use clap::builder::{StringValueParser, TypedValueParser};
 use elbo::optim::Span;
 use std::path::PathBuf;
@@ -184,7 +185,7 @@ impl FromStr for WidthHeight {
 /// What the name of an output file says about its contents.
 #[derive(Clone, Debug)]
 pub enum PictureOrArray {
-    Picture(PathBuf),
+    Picture(Picture),
     Array(PathBuf),
 }
 
@@ -192,12 +193,10 @@ impl FromStr for PictureOrArray {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let path = PathBuf::from(text);
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        match extension.as_deref() {
-            Some("png") => Ok(Self::Picture(path)),
-            Some("npy" | "csv") => Ok(Self::Array(path)),
-            _ => Err("expected a name that ends in .png, .npy or .csv"),
+        match text.parse() {
+            Ok(Decoded::Picture(picture)) => Ok(Self::Picture(picture)),
+            Ok(Decoded::Array(path) | Decoded::Table(path)) => Ok(Self::Array(path)),
+            Err(expected) => Err(expected),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::args;
 use crate::failure::{Failure, Result};
 use crate::history::{self, Epoch};
 use crate::model;
-use elbo::vae::{Objective, Penalty};
+use elbo::vae::{Likelihood, Objective, Penalty};
 use plotters::prelude::*;
 use std::path::PathBuf;
 
@@ -18,22 +18,37 @@ const WIDTH: u32 = 1500;
 const HEIGHT: u32 = 500;
 /// Marks show where the values are while there are few of them.
 const FEW: usize = 30;
+const NATS: &str = "nats per example";
 
 pub fn run(args: &args::History) -> Result<()> {
-    let (epochs, objective) = read(args)?;
-    write(&History::new(&epochs, objective.as_ref()), &args.out)
+    let (epochs, known) = read(args)?;
+    let figure = match &known {
+        None => History::new(&epochs, None),
+        Some(known) => History::new(&epochs, Some(&known.objective)).of(known.likelihood),
+    };
+    write(&figure, &args.out)
+}
+
+/// What a model file says of the loss.
+struct Known {
+    objective: Objective,
+    likelihood: Likelihood,
 }
 
 /// The epochs, and what was optimised where a model file says so.
-fn read(args: &args::History) -> Result<(Vec<Epoch>, Option<Objective>)> {
+fn read(args: &args::History) -> Result<(Vec<Epoch>, Option<Known>)> {
     if let Some(path) = &args.model {
-        let training = model::open(path)?.1.training.ok_or_else(|| {
+        let (vae, notes) = model::open(path)?;
+        let training = notes.training.ok_or_else(|| {
             Failure::Run(format!(
                 "{}: the file holds no history; expected a model.safetensors that `elbo train` wrote",
                 path.display()
             ))
         })?;
-        return Ok((training.history, Some(training.objective)));
+        return Ok((
+            training.history,
+            Some(Known { objective: training.objective, likelihood: vae.config().likelihood() }),
+        ));
     }
     if let Some(path) = &args.history {
         return Ok((history::read_csv(path)?, None));
@@ -41,8 +56,14 @@ fn read(args: &args::History) -> Result<(Vec<Epoch>, Option<Objective>)> {
     let folder: PathBuf = args.run.iter().collect();
     let epochs = history::read_csv(&folder.join("history.csv"))?;
     // The table is drawn also where the model has gone.
-    let notes = model::open(&folder.join("model.safetensors")).ok().map(|(_, notes)| notes);
-    Ok((epochs, notes.and_then(|notes| notes.training).map(|training| training.objective)))
+    let opened = model::open(&folder.join("model.safetensors")).ok();
+    let known = opened.and_then(|(vae, notes)| {
+        notes.training.map(|training| Known {
+            objective: training.objective,
+            likelihood: vae.config().likelihood(),
+        })
+    });
+    Ok((epochs, known))
 }
 
 /// What the loss is, over its chart.
@@ -71,6 +92,8 @@ pub struct History<'a> {
     epochs: &'a [Epoch],
     /// What the loss is: the title of the first panel.
     loss: &'static str,
+    /// Of the loss and of the reconstruction.
+    unit: &'static str,
 }
 
 /// A quantity of each epoch.
@@ -103,7 +126,15 @@ const RATE: Curve = Curve { name: "learning rate", colour: PURPLE, value: |e| e.
 
 impl<'a> History<'a> {
     pub fn new(epochs: &'a [Epoch], objective: Option<&Objective>) -> Self {
-        Self { epochs, loss: objective.map_or("Loss", title_of) }
+        Self { epochs, loss: objective.map_or("Loss", title_of), unit: NATS }
+    }
+
+    /// Of a model of this likelihood. A squared error is no logarithm of a probability.
+    pub fn of(mut self, likelihood: Likelihood) -> Self {
+        if matches!(likelihood, Likelihood::SquaredError | Likelihood::TanhSquaredError) {
+            self.unit = "per example";
+        }
+        self
     }
 
     fn beta_changes(&self) -> bool {
@@ -172,10 +203,9 @@ impl Figure for History<'_> {
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
         let rows = area.split_evenly((1 + usize::from(self.below() > 0), 1));
         let titles = [self.loss, "Reconstruction", "KL divergence"];
-        for ((panel, title), term) in
-            rows[0].split_evenly((1, TERMS.len())).iter().zip(titles).zip(&TERMS)
-        {
-            self.panel(panel, title, "nats per example", term)?;
+        let panels = rows[0].split_evenly((1, TERMS.len()));
+        for (i, (panel, term)) in panels.iter().zip(&TERMS).enumerate() {
+            self.panel(panel, titles[i], [self.unit, self.unit, NATS][i], term)?;
         }
         let Some(row) = rows.get(1) else { return Ok(()) };
         let mut below = row.split_evenly((1, self.below())).into_iter();
@@ -223,7 +253,9 @@ mod tests {
     fn both_curves_are_drawn_in_each_panel() {
         for epochs in [1, 2, 10, 200] {
             let epochs = history(epochs);
-            let image = png(&History { epochs: &epochs, loss: "Loss (negative ELBO)" }).unwrap();
+            let image =
+                png(&History { loss: "Loss (negative ELBO)", ..History::new(&epochs, None) })
+                    .unwrap();
             for panel in 0..3 {
                 for colour in [ORANGE, BLUE] {
                     let drawn = image
@@ -247,7 +279,7 @@ mod tests {
     fn weight_and_learning_rate_are_drawn_where_they_change() {
         let mut epochs = history(5);
         let titles = |epochs: &[Epoch]| {
-            let text = svg(&History { epochs, loss: "Loss" }).unwrap();
+            let text = svg(&History::new(epochs, None)).unwrap();
             ["Weight of the KL", "Learning rate"].map(|title| text.contains(title))
         };
         assert_eq!(titles(&epochs), [false, false]);
@@ -255,6 +287,17 @@ mod tests {
         assert_eq!(titles(&epochs), [false, true]);
         epochs[0].beta = 0.2;
         assert_eq!(titles(&epochs), [true, true]);
-        assert_eq!(History { epochs: &epochs, loss: "Loss" }.size(), [1500, 1000]);
+        assert_eq!(History::new(&epochs, None).size(), [1500, 1000]);
+    }
+
+    #[test]
+    fn a_squared_error_is_not_in_nats() {
+        let epochs = history(3);
+        let nats = |likelihood| {
+            let text = svg(&History::new(&epochs, None).of(likelihood)).unwrap();
+            text.matches(">\nnats per example\n").count()
+        };
+        assert_eq!(nats(Likelihood::Bernoulli), 3);
+        assert_eq!(nats(Likelihood::SquaredError), 1);
     }
 }

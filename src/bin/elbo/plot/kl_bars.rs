@@ -21,7 +21,7 @@ const LEAST: f64 = 1e-4;
 pub fn run(args: &args::KlPerDimension, compute: &Compute) -> Result<()> {
     let (vae, _, data) = args.input.open_for(&args.out.path)?;
     let rows = data.part(0..data.len());
-    let evaluation = vae.evaluate(compute, &rows, &EvaluationOptions::default())?;
+    let evaluation = data.used(vae.evaluate(compute, &rows, &EvaluationOptions::default()))?;
     let mut bars: Vec<(usize, f64)> =
         evaluation.kl_per_dimension.iter().copied().enumerate().collect();
     if !args.by_index {

@@ -33,7 +33,7 @@ pub fn run(args: &args::Latent, compute: &Compute) -> Result<()> {
         None => most_active(&variances),
     };
     let name = |dimension: usize| {
-        format!("μ of dimension {dimension} (variance {:.3})", variances[dimension])
+        format!("μ of dimension {dimension} (variance {})", significant(variances[dimension]))
     };
     let points = |column: usize, of: ArrayView2<f32>| of.column(column).mapv(f64::from).to_vec();
     // A single dimension is drawn against how sure the encoder is of it.
@@ -66,6 +66,18 @@ fn check(chosen: [usize; 2], vae: &Vae) -> Result<[usize; 2]> {
 
 fn variance(column: ndarray::ArrayView1<f32>) -> f64 {
     column.mapv(f64::from).var(0.0)
+}
+
+/// Three significant digits.
+fn significant(value: f64) -> String {
+    let magnitude = value.abs().log10().floor();
+    match value {
+        0.0 => "0".to_owned(),
+        _ if (-4.0..3.0).contains(&magnitude) => {
+            format!("{value:.*}", (2.0 - magnitude) as usize)
+        }
+        _ => format!("{value:.2e}"),
+    }
 }
 
 /// The two dimensions of largest variance; of a single one, that one twice.
@@ -242,6 +254,22 @@ mod tests {
         assert_eq!(most_active(&[0.1, 0.9, 0.5]), [1, 2]);
         assert_eq!(most_active(&[0.3]), [0, 0]);
         assert_eq!(most_active(&[0.2, 0.2, 0.2]), [0, 1]);
+    }
+
+    #[test]
+    fn small_variances_keep_their_digits() {
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1.00"),
+            (0.98765, "0.988"),
+            (0.000312, "0.000312"),
+            (4.321e-7, "4.32e-7"),
+            (123.4, "123"),
+            (54321.0, "5.43e4"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(significant(value), text);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Scores and labels of rows, from a CSV file.
 
 use crate::args;
+use crate::delimited::Delimited;
 use crate::failure::{Failure, Result};
 use crate::labels;
 use std::path::Path;
@@ -77,6 +78,7 @@ fn positive_class(classes: &[String], asked: Option<&str>) -> Result<String> {
 /// A table of text with a header.
 struct Table {
     name: String,
+    text: Delimited,
     header: Vec<String>,
     rows: Vec<csv::StringRecord>,
 }
@@ -84,20 +86,20 @@ struct Table {
 impl Table {
     fn read(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
+        let text = Delimited::read(path)
+            .map_err(|error| Failure::Run(format!("{name}: cannot read: {error}")))?;
         let wrong = |error: csv::Error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => Failure::Run(format!("{name}: cannot read: {error}")),
             csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Failure::Run(format!(
                 "{name}: line {}: {len} cells; expected {expected_len}, as the header has",
-                pos.map_or(0, |at| at.line())
+                text.line(pos.as_ref())
             )),
             csv::ErrorKind::Utf8 { pos, .. } => Failure::Run(format!(
                 "{name}: line {}: not UTF-8; expected CSV with a header",
-                pos.map_or(0, |at| at.line())
+                text.line(pos.as_ref())
             )),
             _ => Failure::Run(format!("{name}: expected CSV with a header")),
         };
-        let mut reader =
-            csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(wrong)?;
+        let mut reader = text.records();
         let header: Vec<String> =
             reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
         let rows = reader.records().collect::<std::result::Result<Vec<_>, _>>().map_err(wrong)?;
@@ -106,7 +108,7 @@ impl Table {
                 "{name}: no rows; expected CSV with a header and a row for each score"
             )));
         }
-        Ok(Self { name, header, rows })
+        Ok(Self { name, text, header, rows })
     }
 
     fn column(&self, option: &str, name: &str) -> Result<usize> {
@@ -129,7 +131,7 @@ impl Table {
                 Failure::Run(format!(
                     "{}: line {}, column {}: '{}'; expected a number",
                     self.name,
-                    row.position().map_or(0, csv::Position::line),
+                    self.text.line(row.position()),
                     self.header[column],
                     &row[column]
                 ))

@@ -1,0 +1,75 @@
+//! Sheets of samples and of reconstructions, with their names, and of what there are none.
+
+use crate::scratch::Scratch;
+use std::fs;
+
+/// The markup of what a command draws.
+fn drawn(scratch: &Scratch, line: &str) -> String {
+    scratch.succeeds(&format!("{line} --out x.svg"));
+    let svg = fs::read_to_string(scratch.path("x.svg")).unwrap();
+    assert!(svg.contains("data:image/png;base64,iVBOR"), "{line}");
+    svg
+}
+
+/// Whether each of the words is a text of its own.
+fn has(svg: &str, words: &[&str]) -> bool {
+    words.iter().all(|word| svg.contains(&format!(">\n{word}\n")))
+}
+
+#[test]
+fn samples_and_reconstructions_have_titles_as_svg() {
+    let scratch = Scratch::with_model("sheets");
+    let model = "--model model/model.safetensors";
+    let svg = drawn(&scratch, &format!("sample {model} --count 5 --seed 7"));
+    assert!(has(&svg, &["5 samples", "seed 7"]), "{svg}");
+    let svg = drawn(&scratch, &format!("reconstruct {model} --data test.idx --count 12"));
+    assert!(has(&svg, &["The first 12 rows of test.idx", "input", "output"]));
+    // Two bands of pairs.
+    assert_eq!(svg.matches(">\ninput\n").count(), 2);
+}
+
+#[test]
+fn samples_of_a_conditional_model_have_their_classes() {
+    let scratch = Scratch::with_labels("sheets-classes");
+    scratch.succeeds(
+        "train --data train.idx --labels train.labels --test test.idx --test-labels test.labels \
+         --conditional --hidden 8 --latent 2 --epochs 1 --quiet --out m",
+    );
+    let model = "--model m/model.safetensors";
+    let svg = drawn(&scratch, &format!("sample {model} --count 12"));
+    assert!(has(&svg, &["12 samples", "class (seed 1)", "0", "5"]) && !has(&svg, &["6"]), "{svg}");
+    // No more names than columns.
+    let svg = drawn(&scratch, &format!("sample {model} --count 2"));
+    assert!(has(&svg, &["0", "1"]) && !has(&svg, &["2"]));
+    let svg = drawn(&scratch, &format!("sample {model} --label 3 --count 4"));
+    assert!(has(&svg, &["4 samples of class 3"]) && !has(&svg, &["0"]));
+    let on = format!("reconstruct {model} --data test.idx --labels test.labels --count");
+    assert!(has(&drawn(&scratch, &format!("{on} 3")), &["input", "0"]));
+    assert!(!has(&drawn(&scratch, &format!("{on} 11")), &["0"]));
+}
+
+#[test]
+fn samples_of_a_table_are_no_pictures_unless_someone_says_so() {
+    let scratch = Scratch::new("sheets-table");
+    let rows: Vec<String> =
+        (0..40).map(|i| format!("{},{}", f64::from(i % 7), f64::from(i % 5))).collect();
+    fs::write(scratch.path("t.csv"), format!("a,b\n{}\n", rows.join("\n"))).unwrap();
+    scratch.succeeds(
+        "train --data t.csv --scale standardise --likelihood gaussian --hidden 4 --latent 1 --epochs 1 \
+         --quiet --out m",
+    );
+    let model = "--model m/model.safetensors";
+    for line in [format!("sample {model}"), format!("reconstruct {model} --data t.csv")] {
+        for name in ["x.png", "x.svg"] {
+            let message = scratch.fails(2, &format!("{line} --out {name}"));
+            assert!(
+                message.contains(&format!("--out {name}: the model is of a table"))
+                    && message.contains("--shape HxW"),
+                "{message}"
+            );
+            assert!(!scratch.path(name).exists());
+        }
+        scratch.succeeds(&format!("{line} --shape 1x2 --out x.png"));
+        fs::remove_file(scratch.path("x.png")).unwrap();
+    }
+}
