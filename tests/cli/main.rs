@@ -282,8 +282,14 @@ fn wrong_usage_is_exit_code_2_and_names_the_option() {
         ("train --colour red", "unexpected argument '--colour'"),
         ("eval", "--model <FILE> --data <FILE>"),
         (&format!("eval {model}"), "not provided: --data <FILE>"),
-        (&format!("sample {model} --out x.jpg"), "expected a name that ends in .png, .npy or .csv"),
-        (&format!("sample {model} --out x"), "expected a name that ends in .png, .npy or .csv"),
+        (
+            &format!("sample {model} --out x.jpg"),
+            "expected a name that ends in .png, .svg, .npy or .csv",
+        ),
+        (
+            &format!("sample {model} --out x"),
+            "expected a name that ends in .png, .svg, .npy or .csv",
+        ),
         (&format!("sample {model} --count 0 --out x.png"), "'--count <N>': expected a whole"),
         (&format!("sample {model} --count 10001 --out x.png"), "expected at most 10000"),
         (

@@ -7,12 +7,9 @@ use crate::failure::{Failure, Result};
 use crate::generate::{class_of, code_of};
 use crate::notes::Notes;
 use elbo::Compute;
-use elbo::vae::{EvaluationOptions, Vae};
+use elbo::vae::{ACTIVE_VARIANCE, EvaluationOptions, Vae};
 use ndarray::{Array1, Array2};
 use std::path::Path;
-
-/// The variance of its mean above which a dimension is active: as `Evaluation::active_units` counts.
-const ACTIVE: f64 = 0.01;
 
 pub fn run(args: &args::Traverse, compute: &Compute) -> Result<()> {
     let (vae, notes, data) = match &args.from_data {
@@ -172,11 +169,12 @@ fn chosen(dimensions: &Dimensions, latent: usize, known: Option<&Known>) -> Resu
                 )
             })?;
             let variance = |dimension: &usize| known.mu_variance[*dimension];
-            let mut active: Vec<usize> = (0..latent).filter(|d| variance(d) > ACTIVE).collect();
+            let mut active: Vec<usize> =
+                (0..latent).filter(|d| variance(d) > ACTIVE_VARIANCE).collect();
             active.sort_by(|a, b| variance(b).total_cmp(&variance(a)));
             if active.is_empty() {
                 return Err(Failure::Run(format!(
-                    "--dimensions active: no dimension's mean varies by more than {ACTIVE}: the posterior \
+                    "--dimensions active: no dimension's mean varies by more than {ACTIVE_VARIANCE}: the posterior \
                      has collapsed; --dimensions all shows them nevertheless"
                 )));
             }

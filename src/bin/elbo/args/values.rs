@@ -196,7 +196,7 @@ impl FromStr for PictureOrArray {
         match text.parse() {
             Ok(Decoded::Picture(picture)) => Ok(Self::Picture(picture)),
             Ok(Decoded::Array(path) | Decoded::Table(path)) => Ok(Self::Array(path)),
-            Err(_) => Err("expected a name that ends in .png, .npy or .csv"),
+            Err(_) => Err("expected a name that ends in .png, .svg, .npy or .csv"),
         }
     }
 }

@@ -8,11 +8,9 @@ use super::style::{BLUE, FAINT, VERMILION};
 use crate::args;
 use crate::failure::Result;
 use elbo::Compute;
-use elbo::vae::EvaluationOptions;
+use elbo::vae::{COLLAPSED_KL, EvaluationOptions};
 use plotters::prelude::*;
 
-/// Below this many nats a dimension has collapsed: as `Evaluation::collapsed_units` counts.
-const COLLAPSED: f64 = 0.01;
 /// More bars have no room for the number of each.
 const NUMBERED: usize = 40;
 /// Where a logarithmic axis ends below, in nats.
@@ -53,7 +51,7 @@ impl KlBars {
     }
 
     fn y(&self) -> Scale {
-        let most = self.bars.iter().map(|(_, nats)| *nats).fold(2.0 * COLLAPSED, f64::max);
+        let most = self.bars.iter().map(|(_, nats)| *nats).fold(2.0 * COLLAPSED_KL, f64::max);
         if self.logarithmic {
             Scale::logarithmic(LEAST.log10()..most.log10() + 0.2, 8)
         } else {
@@ -89,7 +87,7 @@ impl Figure for KlBars {
         let legend = [
             Entry::new(Mark::Bar(BLUE), format!("{active} in use")),
             Entry::new(Mark::Bar(FAINT), format!("{} collapsed", self.collapsed)),
-            Entry::new(Mark::Dashed(threshold), format!("{COLLAPSED} nats")),
+            Entry::new(Mark::Dashed(threshold), format!("{COLLAPSED_KL} nats")),
         ];
         let (scale, name) = self.x();
         let panel = Panel {
@@ -102,10 +100,10 @@ impl Figure for KlBars {
         let mut chart = panel.draw(area)?;
         let floor = self.y().bounds().start;
         chart.draw_series(self.bars.iter().enumerate().map(|(at, (_, nats))| {
-            let (at, colour) = (at as f64, if *nats < COLLAPSED { FAINT } else { BLUE });
+            let (at, colour) = (at as f64, if *nats < COLLAPSED_KL { FAINT } else { BLUE });
             Rectangle::new([(at - 0.4, floor), (at + 0.4, self.on_axis(*nats))], colour.filled())
         }))?;
-        let line = self.on_axis(COLLAPSED);
+        let line = self.on_axis(COLLAPSED_KL);
         let ends = self.x().0.bounds();
         let along = [(ends.start, line), (ends.end, line)];
         chart.draw_series(DashedLineSeries::new(along, 16, 14, threshold))?;

@@ -94,7 +94,7 @@ mod tests {
             (
                 "sample --model m --out x.jpg",
                 "invalid value 'x.jpg' for '--out <FILE>': \
-                 expected a name that ends in .png, .npy or .csv",
+                 expected a name that ends in .png, .svg, .npy or .csv",
             ),
             ("eval --model m", "the following required arguments were not provided: --data <FILE>"),
             (

@@ -52,7 +52,8 @@ pub fn write(
     files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
     files.adopt(folder.join(HISTORY_SO_FAR), folder.join(HISTORY_LINES));
     files.add(&folder.join(RUN), |file| file.write_all(outcome.settings.as_bytes()))?;
-    let chart = plot::History::new(&outcome.history, Some(&outcome.objective));
+    let chart = plot::History::new(&outcome.history, Some(&outcome.objective))
+        .of(outcome.vae.config().likelihood());
     files.add(&folder.join(LOSS), |file| plot::write_png(&chart, file))?;
     if !sets.is_table() {
         let [samples, pairs] = sheets(vae, &notes.data, sets, args, shape, compute)?;
