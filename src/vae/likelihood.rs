@@ -87,6 +87,7 @@ impl Likelihood {
     }
 
     /// What is shown of the decoder's last layer l, for messages.
+    #[cfg(feature = "safetensors")]
     pub(crate) fn output(self) -> &'static str {
         match self {
             _ if self.is_bernoulli() => "a sigmoid",
