@@ -6,7 +6,7 @@
 
 use crate::args;
 use crate::failure::{Failure, Result};
-use crate::history::Epoch;
+use crate::history::{self, Epoch};
 use crate::notes::{DataNotes, Notes, TrainingNotes};
 use crate::output::{Folder, quoted};
 use crate::sets::Sets;
@@ -46,7 +46,7 @@ pub struct State {
     pub training_seconds: f64,
     /// Spent on the training of the current epoch.
     pub epoch_seconds: f64,
-    /// What the model's file would say after the last epoch.
+    /// What the model's file would say after the last epoch; without a history.
     #[serde(skip)]
     pub last: Option<TrainingNotes>,
     train_rows: usize,
@@ -67,6 +67,11 @@ impl State {
             test_rows: sets.test.len(),
             fingerprint: sets.fingerprint()?,
         })
+    }
+
+    /// Notes with the history so far.
+    pub fn with_history(&self, notes: &TrainingNotes) -> TrainingNotes {
+        TrainingNotes { history: history::timeless(&self.history), ..notes.clone() }
     }
 
     /// That the data are what they were.
@@ -102,7 +107,8 @@ impl Checkpoint {
 
 /// Writes a checkpoint, in the place of an older one.
 pub fn write(folder: &Folder, trainer: &Trainer, state: &State, data: DataNotes) -> Result<()> {
-    let model = Notes { data, training: state.last.clone() };
+    let training = state.last.as_ref().map(|last| state.with_history(last));
+    let model = Notes { data, training };
     let notes = CheckpointNotes { model, run: state.clone() };
     Ok(trainer.save_checkpoint_with(folder.join(NAME), &notes)?)
 }

@@ -16,7 +16,7 @@ use crate::part::Part;
 use crate::sets::Sets;
 use elbo::optim::Span;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Evaluation, EvaluationOptions, Objective, Vae};
+use elbo::vae::{Evaluation, EvaluationOptions, Vae};
 use elbo::{Compute, Dataset};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -35,9 +35,8 @@ pub struct Course<'a> {
 pub struct Outcome {
     /// The model that is kept.
     pub vae: Vae,
-    /// The epoch after which it was as it is, counted from 1.
-    pub epoch: usize,
-    pub objective: Objective,
+    /// What its file is to say, but for history and scores.
+    pub notes: TrainingNotes,
     /// All epochs, those after the model's included.
     pub history: Vec<Epoch>,
     pub tested: Evaluation,
@@ -50,15 +49,17 @@ pub struct Outcome {
 impl Outcome {
     /// The losses after the model's epoch.
     pub fn kept(&self) -> &Epoch {
-        &self.history[self.epoch - 1]
+        &self.history[self.notes.epoch - 1]
     }
 }
 
 /// The model of the lowest test loss so far.
 struct Best {
     vae: Vae,
-    /// As of its epoch.
+    /// As of its epoch; without a history.
     notes: TrainingNotes,
+    /// Its test, unless it comes from a file.
+    tested: Option<Evaluation>,
 }
 
 /// Why the steps of an epoch have stopped.
@@ -75,9 +76,10 @@ impl Course<'_> {
         let epochs = self.args.course.epochs;
         let an_epoch = steps_of_an_epoch(self.trainer.options(), rows);
         let (all, done) = (an_epoch * epochs as u64, self.trainer.steps());
-        let mut progress = Progress::new(all, done, epochs, self.sets.noun(), self.args.quiet);
+        let noun = self.sets.noun();
+        let mut progress = Progress::new(all, done, epochs, noun, self.args.quiet);
         let mut log = Log::new(self.folder.join(HISTORY_SO_FAR));
-        let mut best = self.best_so_far()?;
+        let (mut best, mut last) = (self.best_so_far()?, None);
         if stopping.checkpoint_every.is_some() && stopping.resume.is_none() {
             self.checkpoint(best.as_ref())?;
         }
@@ -86,14 +88,17 @@ impl Course<'_> {
                 Pause::CheckpointDue => self.checkpoint(best.as_ref())?,
                 Pause::Interrupted => return Err(self.interrupted(best.as_ref())?),
                 Pause::EpochOver => {
-                    let epoch = self.end_of_epoch(rows)?;
+                    let (epoch, tested) = self.end_of_epoch(rows)?;
                     if stopping.keep() == Keep::Best && self.best_epoch() == Some(epoch.epoch) {
                         let notes = self.state.last.clone().expect("an epoch is done");
-                        best = Some(Best { vae: self.trainer.vae().clone(), notes });
+                        let (vae, tested) = (self.trainer.vae().clone(), Some(tested));
+                        best = Some(Best { vae, notes, tested });
+                    } else {
+                        last = Some(tested);
                     }
                     log.write(&self.state.history)?;
                     if !self.args.quiet {
-                        progress.suspend(|| say(&line(&epoch, epochs, self.sets.noun())))?;
+                        progress.suspend(|| say(&line(&epoch, epochs, noun)))?;
                     }
                     if interrupt::requested() {
                         return Err(self.interrupted(best.as_ref())?);
@@ -107,7 +112,7 @@ impl Course<'_> {
             }
         }
         drop(progress);
-        self.outcome(best, rows)
+        self.outcome(best, last, rows)
     }
 
     /// Steps until there is something else to do.
@@ -135,7 +140,7 @@ impl Course<'_> {
     }
 
     /// Tests, and notes what the epoch came to.
-    fn end_of_epoch(&mut self, rows: usize) -> Result<Epoch> {
+    fn end_of_epoch(&mut self, rows: usize) -> Result<(Epoch, Evaluation)> {
         let time = std::mem::take(&mut self.state.epoch_seconds);
         self.state.training_seconds += time;
         let tested = self.test(self.trainer.vae())?;
@@ -160,12 +165,12 @@ impl Course<'_> {
             seed: self.args.course.seed,
             rows,
             epoch: epoch.epoch,
-            history: history::timeless(&self.state.history),
-            kl_per_dimension: tested.kl_per_dimension,
-            mu_variance: tested.mu_variance,
+            history: Vec::new(),
+            kl_per_dimension: tested.kl_per_dimension.clone(),
+            mu_variance: tested.mu_variance.clone(),
             scores: None,
         });
-        Ok(epoch)
+        Ok((epoch, tested))
     }
 
     fn testing(&self) -> EvaluationOptions {
@@ -195,16 +200,15 @@ impl Course<'_> {
             return Ok(None);
         }
         let (vae, notes) = model::open(&self.folder.join(MODEL))?;
-        Ok(notes.training.map(|notes| Best { vae, notes }))
+        Ok(notes.training.map(|notes| Best { vae, notes, tested: None }))
     }
 
     /// Writes what the run needs to go on from here.
     fn checkpoint(&self, best: Option<&Best>) -> Result<()> {
         let data = self.sets.notes();
-        if let Some(Best { vae, notes }) = best {
-            let history = history::timeless(&self.state.history);
-            let training = TrainingNotes { history, ..notes.clone() };
-            let notes = Notes { data: data.clone(), training: Some(training) };
+        if let Some(Best { vae, notes, .. }) = best {
+            let training = Some(self.state.with_history(notes));
+            let notes = Notes { data: data.clone(), training };
             vae.save_with(self.folder.join(MODEL), &notes)?;
         }
         write_file(&self.folder.join(RUN), |file| file.write_all(self.state.settings.as_bytes()))?;
@@ -222,24 +226,25 @@ impl Course<'_> {
         )))
     }
 
-    fn outcome(self, best: Option<Best>, rows: usize) -> Result<Outcome> {
+    /// `last` is the test of the last epoch, unless that was done by an earlier process.
+    fn outcome(self, best: Option<Best>, last: Option<Evaluation>, rows: usize) -> Result<Outcome> {
         let testing = self.testing();
-        let last = self.state.history.len();
-        let (epoch, vae) = match best {
-            Some(Best { vae, notes }) => (notes.epoch, vae),
-            None => (last, self.trainer.vae().clone()),
-        };
-        let tested = self.test(&vae)?;
+        let kept = best.unwrap_or_else(|| Best {
+            vae: self.trainer.vae().clone(),
+            notes: self.state.last.clone().expect("an epoch is done"),
+            tested: last,
+        });
+        let Best { vae, notes, tested } = kept;
+        let tested = tested.map_or_else(|| self.test(&vae), Ok)?;
         let seen = self.sets.test_data().part(self.sets.first_of_test(diagnosis::ROWS));
         let parts = self.sets.used(vae.decompose(self.compute, &seen, &testing))?;
         let State { history, training_seconds, settings, .. } = self.state;
         Ok(Outcome {
             warnings: diagnosis::warnings(&tested, &parts),
             vae,
-            epoch,
-            objective: testing.objective,
+            notes,
             tested,
-            images_per_second: rate(rows * last, training_seconds),
+            images_per_second: rate(rows * history.len(), training_seconds),
             history,
             settings,
         })

@@ -33,7 +33,7 @@ pub fn report(outcome: &Outcome, sets: &Sets, args: &args::Train, time: Duration
     if args.json {
         let report = Report {
             epochs: outcome.history.len(),
-            model_epoch: outcome.epoch,
+            model_epoch: outcome.notes.epoch,
             train_loss: kept.train_loss,
             test_loss: kept.test_loss,
             test_reconstruction: kept.test_reconstruction,
@@ -47,7 +47,7 @@ pub fn report(outcome: &Outcome, sets: &Sets, args: &args::Train, time: Duration
         };
         return say_json(&report);
     }
-    let (name, value) = bound(outcome.vae.config().likelihood(), &outcome.objective, kept);
+    let (name, value) = bound(outcome.vae.config().likelihood(), &outcome.notes.objective, kept);
     say(&format!(
         "test {name}: {value:.2} nats per example (reconstruction {:.2}, KL {:.2}), {} {}/s, {:.1} s",
         kept.test_reconstruction,
@@ -56,9 +56,12 @@ pub fn report(outcome: &Outcome, sets: &Sets, args: &args::Train, time: Duration
         sets.noun(),
         time.as_secs_f64(),
     ))?;
-    if outcome.epoch < outcome.history.len() {
+    if outcome.notes.epoch < outcome.history.len() {
         let epochs = outcome.history.len();
-        say(&format!("the model is that of epoch {} of {epochs}, the best one", outcome.epoch))?;
+        say(&format!(
+            "the model is that of epoch {} of {epochs}, the best one",
+            outcome.notes.epoch
+        ))?;
     }
     say(&format!("in {}: {}", args.out.display(), results::files(sets).join(", ")))?;
     outcome.warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))

@@ -46,13 +46,13 @@ pub fn write(
     compute: &Compute,
 ) -> Result<()> {
     let vae = &outcome.vae;
-    let notes = notes(outcome, sets, args, compute)?;
+    let notes = notes(outcome, sets, compute)?;
     let mut files = Staged::default();
     files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
     files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
     files.adopt(folder.join(HISTORY_SO_FAR), folder.join(HISTORY_LINES));
     files.add(&folder.join(RUN), |file| file.write_all(outcome.settings.as_bytes()))?;
-    let chart = plot::History::new(&outcome.history, Some(&outcome.objective))
+    let chart = plot::History::new(&outcome.history, Some(&outcome.notes.objective))
         .of(outcome.vae.config().likelihood());
     files.add(&folder.join(LOSS), |file| plot::write_png(&chart, file))?;
     if !sets.is_table() {
@@ -97,7 +97,7 @@ fn sheets(
 const SCORED: usize = 1 << 18;
 
 /// What goes into the model file beside the model.
-fn notes(outcome: &Outcome, sets: &Sets, args: &args::Train, compute: &Compute) -> Result<Notes> {
+fn notes(outcome: &Outcome, sets: &Sets, compute: &Compute) -> Result<Notes> {
     let (vae, train) = (&outcome.vae, sets.train_part());
     let scores = if vae.config().has_optimal_variance() {
         None
@@ -106,16 +106,8 @@ fn notes(outcome: &Outcome, sets: &Sets, args: &args::Train, compute: &Compute) 
         let scores = sets.used(vae.score(compute, &Every { rows: &train, every }))?;
         Quantiles::of(scores.negative_elbo().collect())
     };
-    let training = TrainingNotes {
-        objective: outcome.objective,
-        seed: args.course.seed,
-        rows: train.row_count(),
-        epoch: outcome.epoch,
-        history: history::timeless(&outcome.history),
-        kl_per_dimension: outcome.tested.kl_per_dimension.clone(),
-        mu_variance: outcome.tested.mu_variance.clone(),
-        scores,
-    };
+    let history = history::timeless(&outcome.history);
+    let training = TrainingNotes { history, scores, ..outcome.notes.clone() };
     Ok(Notes { data: sets.notes(), training: Some(training) })
 }
 
