@@ -4,7 +4,7 @@
     elbo train --data big.npy --epochs 1 --stream always --out streamed
     elbo train --data big.npy --epochs 1 --stream never --out in-memory
 
-The two models are the same, byte for byte. Rows are grey squares on black with a little noise, by a
+The two models are the same, byte for byte. Rows are gray squares on black with a little noise, by a
 generator with a fixed seed: any machine writes the same file.
 """
 
@@ -17,13 +17,13 @@ PIECE = 1 << 14
 
 
 def squares(generator):
-    """Squares of a random place, size and grey."""
+    """Squares of a random place, size and gray."""
     y, x = np.mgrid[:SIDE, :SIDE]
     top, left = generator.integers(0, SIDE - 8, (2, PIECE, 1, 1))
     size = generator.integers(4, 14, (PIECE, 1, 1))
-    grey = generator.integers(100, 240, (PIECE, 1, 1))
+    gray = generator.integers(100, 240, (PIECE, 1, 1))
     inside = (y >= top) & (y < top + size) & (x >= left) & (x < left + size)
-    return np.where(inside, grey, 0).astype(np.uint8).reshape(PIECE, -1)
+    return np.where(inside, gray, 0).astype(np.uint8).reshape(PIECE, -1)
 
 
 def main(path, gigabytes=6.0):

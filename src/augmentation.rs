@@ -1,4 +1,4 @@
-//! Noise on the data: dynamic binarisation and uniform dequantisation.
+//! Noise on the data: dynamic binarization and uniform dequantization.
 
 use crate::error::{Error, Result};
 use crate::random::{COLUMN_LIMIT, INDEX_LIMIT, RowKey, Stream, fill_uniform_row};
@@ -15,10 +15,10 @@ use std::str::FromStr;
 ///
 /// | | | for |
 /// |---|---|---|
-/// | `Binarise` | `t ← 1 if u < t, else 0` | grey values as probabilities of ink: Salakhutdinov & Murray 2008, Burda et al. 2016 |
-/// | `Dequantise` | `x ← (x·(L − 1) + u)/L` | densities on `L` grey levels: Uria et al. 2013, Theis et al. 2016 |
+/// | `Binarize` | `t ← 1 if u < t, else 0` | gray values as probabilities of ink: Salakhutdinov & Murray 2008, Burda et al. 2016 |
+/// | `Dequantize` | `x ← (x·(L − 1) + u)/L` | densities on `L` gray levels: Uria et al. 2013, Theis et al. 2016 |
 ///
-/// Binarised 0 stays 0 and 1 stays 1. Dequantised level k of L (the value k/(L − 1)) is uniform on
+/// Binarized 0 stays 0 and 1 stays 1. Dequantized level k of L (the value k/(L − 1)) is uniform on
 /// [k/L, (k + 1)/L), so a density model of it bounds the log-probability of the level from below, less
 /// `D·ln L`; two roundings, below 1. Values outside [0, 1] and NaN stay as they are: the likelihood
 /// names them in its error.
@@ -26,8 +26,8 @@ use std::str::FromStr;
 /// ```
 /// use elbo::Augmentation;
 ///
-/// assert_eq!("dequantise".parse::<Augmentation>()?, Augmentation::Dequantise { levels: 256 });
-/// assert_eq!("dequantise:16".parse::<Augmentation>()?.to_string(), "dequantise:16");
+/// assert_eq!("dequantize".parse::<Augmentation>()?, Augmentation::Dequantize { levels: 256 });
+/// assert_eq!("dequantize:16".parse::<Augmentation>()?.to_string(), "dequantize:16");
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,30 +38,32 @@ pub enum Augmentation {
     #[default]
     None,
     /// Each value a draw from the Bernoulli distribution of which it is the probability.
-    Binarise,
-    /// Each grey level spread evenly over its share of [0, 1).
-    Dequantise {
-        /// L, the number of grey levels; 256 by name.
+    #[cfg_attr(feature = "safetensors", serde(rename = "binarise", alias = "binarize"))]
+    Binarize,
+    /// Each gray level spread evenly over its share of [0, 1).
+    #[cfg_attr(feature = "safetensors", serde(rename = "dequantise", alias = "dequantize"))]
+    Dequantize {
+        /// L, the number of gray levels; 256 by name.
         levels: u32,
     },
 }
 
 impl Augmentation {
-    /// `none`, `binarise` or `dequantise`.
+    /// `none`, `binarize` or `dequantize`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Binarise => "binarise",
-            Self::Dequantise { .. } => "dequantise",
+            Self::Binarize => "binarize",
+            Self::Dequantize { .. } => "dequantize",
         }
     }
 
     /// # Errors
-    /// [`Error::Config`] for fewer than 2 grey levels or more than 65,536.
+    /// [`Error::Config`] for fewer than 2 gray levels or more than 65,536.
     pub fn validate(&self) -> Result<()> {
         match *self {
-            Self::Dequantise { levels } if !(2..=1 << 16).contains(&levels) => {
+            Self::Dequantize { levels } if !(2..=1 << 16).contains(&levels) => {
                 Err(Error::config("levels", "from 2 to 65536", levels))
             }
             _ => Ok(()),
@@ -73,8 +75,8 @@ impl Augmentation {
     pub fn training_stream(self) -> Option<Stream> {
         match self {
             Self::None => None,
-            Self::Binarise => Some(Stream::Binarise),
-            Self::Dequantise { .. } => Some(Stream::Dequantise),
+            Self::Binarize => Some(Stream::Binarize),
+            Self::Dequantize { .. } => Some(Stream::Dequantize),
         }
     }
 
@@ -83,8 +85,8 @@ impl Augmentation {
     pub fn evaluation_stream(self) -> Option<Stream> {
         match self {
             Self::None => None,
-            Self::Binarise => Some(Stream::EvaluateBinarise),
-            Self::Dequantise { .. } => Some(Stream::EvaluateDequantise),
+            Self::Binarize => Some(Stream::EvaluateBinarize),
+            Self::Dequantize { .. } => Some(Stream::EvaluateDequantize),
         }
     }
 
@@ -96,7 +98,7 @@ impl Augmentation {
     ///
     /// let mut row = [0.0, 0.5, 1.0];
     /// let simd = InstructionSet::detect();
-    /// Augmentation::Binarise.apply(simd, &mut row, 1, Stream::Binarise, 0, 0)?;
+    /// Augmentation::Binarize.apply(simd, &mut row, 1, Stream::Binarize, 0, 0)?;
     /// assert!(row[0] == 0.0 && (row[1] == 0.0 || row[1] == 1.0) && row[2] == 1.0);
     /// # Ok::<(), elbo::Error>(())
     /// ```
@@ -159,9 +161,9 @@ impl WithSimd for Augment<'_> {
             fill_uniform_row(simd, uniform, key);
             match augmentation {
                 Augmentation::None => {}
-                Augmentation::Binarise => zip(simd, [row], [uniform], Binarise),
-                Augmentation::Dequantise { levels } => {
-                    zip(simd, [row], [uniform], Dequantise(levels as f32));
+                Augmentation::Binarize => zip(simd, [row], [uniform], Binarize),
+                Augmentation::Dequantize { levels } => {
+                    zip(simd, [row], [uniform], Dequantize(levels as f32));
                 }
             }
             key = key.skip(CHUNK);
@@ -178,9 +180,9 @@ fn where_accepted<S: Simd>(simd: S, x: S::f32s, new: S::f32s) -> S::f32s {
 }
 
 #[derive(Clone, Copy)]
-struct Binarise;
+struct Binarize;
 
-impl Lanewise<1, 1> for Binarise {
+impl Lanewise<1, 1> for Binarize {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [t]: [S::f32s; 1], [u]: [S::f32s; 1]) -> [S::f32s; 1] {
         let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
@@ -191,9 +193,9 @@ impl Lanewise<1, 1> for Binarise {
 
 /// The number of levels.
 #[derive(Clone, Copy)]
-struct Dequantise(f32);
+struct Dequantize(f32);
 
-impl Lanewise<1, 1> for Dequantise {
+impl Lanewise<1, 1> for Dequantize {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], [u]: [S::f32s; 1]) -> [S::f32s; 1] {
         let highest = simd.splat_f32s(self.0 - 1.0);
@@ -210,7 +212,7 @@ impl fmt::Display for Augmentation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::Dequantise { levels } if *levels != 256 => write!(f, ":{levels}"),
+            Self::Dequantize { levels } if *levels != 256 => write!(f, ":{levels}"),
             _ => Ok(()),
         }
     }
@@ -219,18 +221,18 @@ impl fmt::Display for Augmentation {
 impl FromStr for Augmentation {
     type Err = Error;
 
-    /// Reads `none`, `binarise`, `dequantise`, or `dequantise:` and the number of levels.
+    /// Reads `none`, `binarize`, `dequantize`, or `dequantize:` and the number of levels.
     ///
     /// # Errors
     /// [`Error::Config`] for another name or a number of levels outside its domain.
     fn from_str(text: &str) -> Result<Self> {
-        let unknown = || Error::config("augmentation", "none, binarise or dequantise", text);
+        let unknown = || Error::config("augmentation", "none, binarize or dequantize", text);
         let augmentation = match text.split_once(':') {
             None if text == "none" => Self::None,
-            None if text == "binarise" => Self::Binarise,
-            None if text == "dequantise" => Self::Dequantise { levels: 256 },
-            Some(("dequantise", levels)) => {
-                Self::Dequantise { levels: levels.parse().map_err(|_| unknown())? }
+            None if matches!(text, "binarize" | "binarise") => Self::Binarize,
+            None if matches!(text, "dequantize" | "dequantise") => Self::Dequantize { levels: 256 },
+            Some(("dequantize" | "dequantise", levels)) => {
+                Self::Dequantize { levels: levels.parse().map_err(|_| unknown())? }
             }
             _ => return Err(unknown()),
         };
@@ -263,14 +265,14 @@ mod tests {
     fn follow_the_uniform_numbers_on_every_instruction_set() {
         for n in (0..=67).chain([511, 512, 513, 1100]) {
             let row: Vec<f32> = (0..n).map(|i| (i * 37 % 256) as f32 / 255.0).collect();
-            let u = uniform(Stream::Binarise, n);
+            let u = uniform(Stream::Binarize, n);
             let binary: Vec<f32> =
                 row.iter().zip(u).map(|(&t, u)| f32::from(u8::from(u < t))).collect();
-            let u = uniform(Stream::Dequantise, n);
+            let u = uniform(Stream::Dequantize, n);
             for set in InstructionSet::available() {
                 assert_eq!(augmented(set, Augmentation::None, &row), row, "{set}");
-                assert_eq!(augmented(set, Augmentation::Binarise, &row), binary, "{set}");
-                let found = augmented(set, Augmentation::Dequantise { levels: 256 }, &row);
+                assert_eq!(augmented(set, Augmentation::Binarize, &row), binary, "{set}");
+                let found = augmented(set, Augmentation::Dequantize { levels: 256 }, &row);
                 for i in 0..n {
                     let level = f64::from(i as u32 * 37 % 256);
                     let exact = (level + f64::from(u[i])) / 256.0;
@@ -284,15 +286,15 @@ mod tests {
     fn black_and_white_stay_and_means_are_kept() {
         let set = InstructionSet::detect();
         for value in [0.0, 1.0] {
-            assert_eq!(augmented(set, Augmentation::Binarise, &[value; 999]), [value; 999]);
+            assert_eq!(augmented(set, Augmentation::Binarize, &[value; 999]), [value; 999]);
         }
         let row = [0.3_f32; 100_000];
-        let drawn = augmented(set, Augmentation::Binarise, &row);
+        let drawn = augmented(set, Augmentation::Binarize, &row);
         let mean = drawn.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
         assert!((mean - 0.3).abs() < 0.006, "{mean}"); // four standard errors
         // White stays below 1, also where rounding would bring it there.
         for levels in [2, 256, 1 << 16] {
-            let drawn = augmented(set, Augmentation::Dequantise { levels }, &[1.0; 100_000]);
+            let drawn = augmented(set, Augmentation::Dequantize { levels }, &[1.0; 100_000]);
             assert!(drawn.iter().all(|&v| v < 1.0 && v >= 1.0 - 1.0 / levels as f32), "{levels}");
         }
     }
@@ -301,7 +303,7 @@ mod tests {
     fn what_the_likelihood_refuses_is_left_for_it() {
         let bad = [f32::NAN, -0.1, 1.1, f32::INFINITY, f32::NEG_INFINITY, 1.000_000_1];
         for set in InstructionSet::available() {
-            for augmentation in [Augmentation::Binarise, Augmentation::Dequantise { levels: 256 }] {
+            for augmentation in [Augmentation::Binarize, Augmentation::Dequantize { levels: 256 }] {
                 let found = augmented(set, augmentation, &bad);
                 let same = found.iter().zip(&bad).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{set}, {augmentation}: {found:?}");
@@ -311,16 +313,16 @@ mod tests {
 
     #[test]
     fn names_and_settings() {
-        let levels = |levels| Augmentation::Dequantise { levels };
-        for augmentation in [Augmentation::None, Augmentation::Binarise, levels(256), levels(16)] {
+        let levels = |levels| Augmentation::Dequantize { levels };
+        for augmentation in [Augmentation::None, Augmentation::Binarize, levels(256), levels(16)] {
             assert_eq!(augmentation.to_string().parse::<Augmentation>().unwrap(), augmentation);
         }
         assert_eq!(
             "dynamic".parse::<Augmentation>().unwrap_err().to_string(),
-            "`augmentation`: expected none, binarise or dequantise, found dynamic"
+            "`augmentation`: expected none, binarize or dequantize, found dynamic"
         );
         assert_eq!(
-            "dequantise:1".parse::<Augmentation>().unwrap_err().to_string(),
+            "dequantize:1".parse::<Augmentation>().unwrap_err().to_string(),
             "`levels`: expected from 2 to 65536, found 1"
         );
     }
@@ -332,7 +334,7 @@ mod tests {
                 .map(|stream| stream.map(|stream| stream as u8))
         };
         assert_eq!(streams(Augmentation::None), [None, None]);
-        assert_eq!(streams(Augmentation::Binarise), [Some(6), Some(8)]);
-        assert_eq!(streams(Augmentation::Dequantise { levels: 2 }), [Some(7), Some(9)]);
+        assert_eq!(streams(Augmentation::Binarize), [Some(6), Some(8)]);
+        assert_eq!(streams(Augmentation::Dequantize { levels: 2 }), [Some(7), Some(9)]);
     }
 }

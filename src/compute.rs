@@ -63,7 +63,7 @@ impl Compute {
     }
 
     /// The same instruction set on the calling thread alone.
-    pub(crate) fn serialised(&self) -> Self {
+    pub(crate) fn serialized(&self) -> Self {
         Self { simd: self.simd, pool: None }
     }
 

@@ -107,7 +107,7 @@ mod dataset;
 
 pub use augmentation::Augmentation;
 pub use compute::Compute;
-pub use dataset::{Conditioned, Dataset, Element, Labelled};
+pub use dataset::{Conditioned, Dataset, Element, Labeled};
 pub use error::{Error, Result};
 
 /// The examples of the README, as doctests.

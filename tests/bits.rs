@@ -10,7 +10,7 @@ use ndarray::{Array2, s};
 use std::fs;
 use std::path::PathBuf;
 
-/// Grey values with structure in rows and columns, so that there is something to learn.
+/// Gray values with structure in rows and columns, so that there is something to learn.
 fn bytes(rows: usize, columns: usize) -> Array2<u8> {
     Array2::from_shape_fn((rows, columns), |(r, c)| {
         let phase = (r * 7 + c * (1 + r % 3)) % 17;
@@ -125,10 +125,10 @@ fn threads_share_odd_widths_and_short_batches() {
 #[test]
 fn bytes_and_the_same_numbers_as_floats_train_alike() {
     let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
-    let grey = bytes(64, 37);
-    let floats = grey.mapv(|value| f32::from(value) / 255.0);
+    let gray = bytes(64, 37);
+    let floats = gray.mapv(|value| f32::from(value) / 255.0);
     let serial = Compute::serial;
-    assert!(train(&config, &grey, 16, 20, serial()) == train(&config, &floats, 16, 20, serial()));
+    assert!(train(&config, &gray, 16, 20, serial()) == train(&config, &floats, 16, 20, serial()));
 }
 
 #[test]

@@ -66,8 +66,8 @@ fn nan_in_the_data_is_named_with_its_step_and_changes_nothing() {
 
 #[test]
 fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weights() {
-    let optimiser = Adam { learning_rate: 1e30, ..Adam::default() }.into();
-    let mut trainer = trainer(Options { batch: 8, optimiser, ..Options::default() });
+    let optimizer = Adam { learning_rate: 1e30, ..Adam::default() }.into();
+    let mut trainer = trainer(Options { batch: 8, optimizer, ..Options::default() });
     let mut before = trainer.vae().parameters().to_vec();
     let error = loop {
         match trainer.step(&data()) {
@@ -97,9 +97,9 @@ fn a_gradient_beyond_f32_never_reaches_the_weights() {
         .likelihood(Likelihood::Gaussian(Variance::Fixed(1e-38)))
         .build()
         .unwrap();
-    for optimiser in [Adam::default().into(), Sgd::default().into()] {
+    for optimizer in [Adam::default().into(), Sgd::default().into()] {
         let vae = Vae::new(config.clone(), 1);
-        let options = Options { optimiser, ..Options::default() };
+        let options = Options { optimizer, ..Options::default() };
         let mut trainer = Trainer::new(vae, options, Compute::serial()).unwrap();
         let error = trainer.step(&data()).unwrap_err().to_string();
         assert!(error.starts_with("the norm of the gradient is"), "{error}");
@@ -112,8 +112,8 @@ fn a_gradient_beyond_f32_never_reaches_the_weights() {
 fn a_variance_of_nothing_stops_falling() {
     let likelihood = Likelihood::Gaussian(Variance::PerFeature);
     let config = Config::builder(6, 1).hidden(&[]).likelihood(likelihood).build().unwrap();
-    let optimiser = Adam { learning_rate: 0.5, ..Adam::default() }.into();
-    let options = Options { batch: 8, optimiser, ..Options::default() };
+    let optimizer = Adam { learning_rate: 0.5, ..Adam::default() }.into();
+    let options = Options { batch: 8, optimizer, ..Options::default() };
     let mut trainer = Trainer::new(Vae::new(config, 1), options, Compute::serial()).unwrap();
     // Biases learn the constant; what is left of the error is noise.
     let constant = Array2::<f32>::zeros((40, 6));
@@ -168,7 +168,7 @@ fn combinations_that_make_no_sense_say_why() {
             )
             .marginal_log_likelihood(&Compute::serial(), &data(), 5, &EvaluationOptions::default())
             .map(|_| ()),
-            "`likelihood`: expected one that is normalised for a marginal likelihood",
+            "`likelihood`: expected one that is normalized for a marginal likelihood",
         ),
     ];
     for (result, expected) in cases {
@@ -213,11 +213,11 @@ fn options_outside_their_domain_are_refused_before_the_first_step() {
     let cases = [
         (Options { batch: 0, ..Options::default() }, "`batch`: expected at least 1, found 0"),
         (
-            Options { optimiser: adam(f64::NAN), ..Options::default() },
+            Options { optimizer: adam(f64::NAN), ..Options::default() },
             "`learning_rate`: expected a finite number, 0 or more, found NaN",
         ),
         (
-            Options { optimiser: adam(-1.0), ..Options::default() },
+            Options { optimizer: adam(-1.0), ..Options::default() },
             "`learning_rate`: expected a finite number, 0 or more, found -1",
         ),
         (

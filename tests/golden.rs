@@ -5,7 +5,7 @@
 //! them here as `hashed.py` made them there, and their checksums are compared before anything.
 
 use elbo::Compute;
-use elbo::layers::reparameterise;
+use elbo::layers::reparameterize;
 use elbo::loss::Reduction;
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
@@ -352,7 +352,7 @@ fn ten_steps_agree(file: &File, variant: &Value, compute: &Compute) {
     let code = vae.encode(compute, data(&x).view()).expect("the data fit");
     let [mu, logvar] = [&code.mu, &code.logvar].map(|a| a.as_slice().expect("row-major"));
     let (mut z, mut sigma_epsilon) = (vec![f32::NAN; mu.len()], vec![f32::NAN; mu.len()]);
-    reparameterise::forward(compute.simd(), &mut z, &mut sigma_epsilon, mu, logvar, &noise)
+    reparameterize::forward(compute.simd(), &mut z, &mut sigma_epsilon, mu, logvar, &noise)
         .expect("equal lengths");
     let logits = vae.decode_logits(compute, data(&z).view()).expect("the code fits");
     golden.tensor("mu", mu);
@@ -460,7 +460,7 @@ fn state_dicts_of_others_give_pytorchs_reconstructions() {
             let parts = Parts::Whole(numbers(&of["values"]));
             let golden = Golden { shape: sizes(&of["shape"]), float32: 0.0, parts };
             assert_eq!(found.shape(), golden.shape);
-            // Chains of up to 512 additions, two layer normalisations, a sigmoid of 2 ULP.
+            // Chains of up to 512 additions, two layer normalizations, a sigmoid of 2 ULP.
             let distance = golden.distance(found.as_slice().expect("row-major"));
             println!("{name} {tensor}: {distance:.1e}");
             assert!(distance < 1e-6, "{name} {tensor}: {distance:e}");

@@ -1,7 +1,7 @@
 //! Every loss against PyTorch's automatic differentiation in float64: `tests/golden/losses.py` wrote
 //! the inputs, values and gradients.
 
-use elbo::layers::reparameterise;
+use elbo::layers::reparameterize;
 use elbo::loss::capacity::{self, Capacity};
 use elbo::loss::importance::{self, Estimator};
 use elbo::loss::kl::{self, Prior};
@@ -263,8 +263,8 @@ fn importance_weighted_bounds() -> Result<()> {
     let (rows, samples) = (document.size("rows"), document.size("samples"));
     let (latent, prior) = (document.size("latent"), document.prior());
     for (case, estimator) in [("iwae", Estimator::Iwae), ("dreg", Estimator::Dreg)] {
-        let [mu, logvar, centre] =
-            ["mu", "logvar", "centre"].map(|name| document.input(case, name, rows));
+        let [mu, logvar, center] =
+            ["mu", "logvar", "center"].map(|name| document.input(case, name, rows));
         let epsilon = document.input(case, "epsilon", rows * samples);
         let stiffness = document.number(case, "stiffness");
         let (mut dmu, mut dlogvar) = (Array2::zeros(mu.dim()), Array2::zeros(mu.dim()));
@@ -273,13 +273,13 @@ fn importance_weighted_bounds() -> Result<()> {
             let mut z = Array2::from_elem((samples, latent), f32::NAN);
             let mut noise = z.clone();
             let of_row = |array: &Array2<f32>| array.row(row).to_vec();
-            let (m, v, c) = (of_row(&mu), of_row(&logvar), of_row(&centre));
+            let (m, v, c) = (of_row(&mu), of_row(&logvar), of_row(&center));
             let logvars = Array2::from_shape_fn((samples, latent), |(_, d)| v[d]);
             let first = row * samples;
             let epsilon = epsilon.slice(ndarray::s![first..first + samples, ..]);
             let mut likelihoods = vec![0.0; samples];
             for (k, likelihood) in likelihoods.iter_mut().enumerate() {
-                reparameterise::forward(
+                reparameterize::forward(
                     set,
                     z.row_mut(k).into_slice().unwrap(),
                     noise.row_mut(k).into_slice().unwrap(),
@@ -294,7 +294,7 @@ fn importance_weighted_bounds() -> Result<()> {
             let mut weights = vec![f64::NAN; samples];
             let (zs, vs) = (z.view(), logvars.view());
             importance::log_weights(&compute, &mut weights, &likelihoods, zs, vs, epsilon, prior)?;
-            loss -= importance::normalise(&mut weights);
+            loss -= importance::normalize(&mut weights);
             for (k, weight) in weights.into_iter().enumerate() {
                 let weight = weight as f32;
                 let dz: Vec<f32> =

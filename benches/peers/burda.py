@@ -4,8 +4,8 @@
     python benches/peers/burda.py MNIST --seed 1 --samples 5      the IWAE with k = 5
 
 MNIST is the folder of the four IDX files, plain or with .gz. 784-200-200-50-200-200-784 with tanh,
-every batch binarised afresh, Adam. Prints one line of JSON: settings, the bound in training by
-epoch, and of the test set, binarised once, the ELBO and the negative log-likelihood by importance
+every batch binarized afresh, Adam. Prints one line of JSON: settings, the bound in training by
+epoch, and of the test set, binarized once, the ELBO and the negative log-likelihood by importance
 weighting, both in nats per example.
 """
 
@@ -30,7 +30,7 @@ FACTORS = 112
 
 
 def images(folder, name):
-    """Grey values from 0 to 1, [rows, 784]."""
+    """Gray values from 0 to 1, [rows, 784]."""
     path = pathlib.Path(folder) / name
     if path.exists():
         data = path.read_bytes()
@@ -104,13 +104,13 @@ def objective(layers, x, key, samples):
     return math.log(samples) - jnp.mean(jax.nn.logsumexp(weights, axis=0))
 
 
-def train(grey, args):
+def train(gray, args):
     layers, adam = network(args.seed), optax.adam(args.lr)
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def step(layers, moments, grey, key):
-        binarised, noise = jax.random.split(key)
-        x = jax.random.bernoulli(binarised, grey).astype(jnp.float32)
+    def step(layers, moments, gray, key):
+        binarized, noise = jax.random.split(key)
+        x = jax.random.bernoulli(binarized, gray).astype(jnp.float32)
         loss, gradients = jax.value_and_grad(objective)(layers, x, noise, args.samples)
         updates, moments = adam.update(gradients, moments, layers)
         return optax.apply_updates(layers, updates), moments, loss
@@ -118,10 +118,10 @@ def train(grey, args):
     moments, bounds = adam.init(layers), []
     rng, key = np.random.default_rng([args.seed, 1]), jax.random.PRNGKey(args.seed)
     for epoch in range(args.epochs):
-        order, losses = rng.permutation(len(grey)), []
-        for first in range(0, len(grey), args.batch):
+        order, losses = rng.permutation(len(gray)), []
+        for first in range(0, len(gray), args.batch):
             key, now = jax.random.split(key)
-            rows = grey[order[first : first + args.batch]]
+            rows = gray[order[first : first + args.batch]]
             layers, moments, loss = step(layers, moments, rows, now)
             losses.append(loss)
         bounds.append(round(-float(np.mean(jax.device_get(losses))), 4))
@@ -250,11 +250,11 @@ def arguments():
         ("--batch", int, 100, None),
         ("--lr", float, 1e-3, "Adam's learning rate"),
         ("--marginal", int, 5000, "draws for each row of the test"),
-        ("--test-seed", int, 0, "of the test's binarisation and draws"),
+        ("--test-seed", int, 0, "of the test's binarization and draws"),
         ("--test-rows", int, 10_000, "how many rows of the test"),
         ("--check", int, 0, "rows to compare the evaluation with others on"),
-        ("--test-binarised", str, None, "binarised test set, .npy: 0 or above"),
-        ("--save-test", str, None, "file for the binarised test set, .npy"),
+        ("--test-binarized", str, None, "binarized test set, .npy: 0 or above"),
+        ("--save-test", str, None, "file for the binarized test set, .npy"),
         ("--save", str, None, "file for the weights, .safetensors"),
     ]:
         parser.add_argument(name, type=kind, default=default, help=text)
@@ -263,14 +263,14 @@ def arguments():
 
 def main():
     args = arguments()
-    if args.test_binarised:
-        test = (np.load(args.test_binarised).reshape(-1, WIDTHS[0]) > 0).astype(np.float32)
+    if args.test_binarized:
+        test = (np.load(args.test_binarized).reshape(-1, WIDTHS[0]) > 0).astype(np.float32)
     else:
-        grey = images(args.folder, "t10k-images-idx3-ubyte")
-        uniform = np.random.default_rng(args.test_seed).random(grey.shape, np.float32)
-        test = (uniform < grey).astype(np.float32)
+        gray = images(args.folder, "t10k-images-idx3-ubyte")
+        uniform = np.random.default_rng(args.test_seed).random(gray.shape, np.float32)
+        test = (uniform < gray).astype(np.float32)
     if args.save_test:
-        # As grey values, which is how elbo reads bytes.
+        # As gray values, which is how elbo reads bytes.
         np.save(args.save_test, (255 * test).astype(np.uint8))
 
     layers, bounds = train(images(args.folder, "train-images-idx3-ubyte"), args)

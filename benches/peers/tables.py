@@ -124,7 +124,7 @@ def elbo(binary, setting, name, seed):
         )
         options = [f"--{key}={value}" for key, value in setting.items()]
         train, test = [DATA / f"{name}-{part}.csv" for part in ("train", "test")]
-        run("train", "--data", train, "--label-column", "label", "--scale", "standardise",
+        run("train", "--data", train, "--label-column", "label", "--scale", "standardize",
             "--likelihood", "gaussian", *options, "--seed", seed, "--quiet", "--out", "model")
         run("score", "--model", "model/model.safetensors", "--data", test, "--out", "scores.csv")
         with open(pathlib.Path(folder) / "scores.csv", newline="") as file:

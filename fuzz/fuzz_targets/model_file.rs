@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 static METER: Meter = Meter;
 
 /// A folder of this process's own, in memory where the system has such a thing: every model that
-/// is saved is synchronised with the disk.
+/// is saved is synchronized with the disk.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

@@ -81,24 +81,24 @@ impl Dataset for Conditioned<'_> {
 /// the others.
 ///
 /// ```
-/// use elbo::{Dataset, Labelled};
+/// use elbo::{Dataset, Labeled};
 /// use ndarray::array;
 ///
 /// let data = array![[0.1_f32, 0.2], [0.3, 0.4]];
-/// let labelled = Labelled::new(&data, &[2, 0], 3)?;
+/// let labeled = Labeled::new(&data, &[2, 0], 3)?;
 /// let mut out = [f32::NAN; 3];
-/// labelled.read_condition(0, &mut out);
+/// labeled.read_condition(0, &mut out);
 /// assert_eq!(out, [0.0, 0.0, 1.0]);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Clone, Copy)]
-pub struct Labelled<'a> {
+pub struct Labeled<'a> {
     data: &'a dyn Dataset,
     labels: &'a [u32],
     classes: usize,
 }
 
-impl<'a> Labelled<'a> {
+impl<'a> Labeled<'a> {
     /// `data` with the class of each row, one of `0..classes`.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl<'a> Labelled<'a> {
     }
 }
 
-impl Dataset for Labelled<'_> {
+impl Dataset for Labeled<'_> {
     fn row_count(&self) -> usize {
         self.data.row_count()
     }
@@ -161,10 +161,9 @@ mod tests {
         let data = array![[0.25_f32, 0.5], [0.75, 1.0]];
         let conditions = array![[1.0_f32, 3.0], [2.0, 4.0]];
         let turned = Conditioned::new(&data, conditions.t()).unwrap();
-        let labelled = Labelled::new(&data, &[1, 0], 2).unwrap();
+        let labeled = Labeled::new(&data, &[1, 0], 2).unwrap();
         let mut out = [f32::NAN; 2];
-        for (wrapped, expected) in [(&turned as &dyn Dataset, [3.0, 4.0]), (&labelled, [1.0, 0.0])]
-        {
+        for (wrapped, expected) in [(&turned as &dyn Dataset, [3.0, 4.0]), (&labeled, [1.0, 0.0])] {
             assert_eq!((wrapped.row_count(), wrapped.features(), wrapped.conditions()), (2, 2, 2));
             wrapped.read_row(1, &mut out);
             assert_eq!(out, [0.75, 1.0]);
@@ -191,12 +190,12 @@ mod tests {
             "`conditions`: expected 2 rows of at least one column, found shape [2, 0]"
         );
         assert_eq!(conditioned(array![[0.0], [f32::NAN]]), "row 1, column 0: NaN in the data");
-        let labelled =
-            |labels: &[u32], classes| message(Labelled::new(&data, labels, classes).map(|_| ()));
-        assert_eq!(labelled(&[0], 2), "`labels`: expected length 2, found length 1");
-        assert_eq!(labelled(&[0, 0], 0), "`classes`: expected at least 1, found 0");
+        let labeled =
+            |labels: &[u32], classes| message(Labeled::new(&data, labels, classes).map(|_| ()));
+        assert_eq!(labeled(&[0], 2), "`labels`: expected length 2, found length 1");
+        assert_eq!(labeled(&[0, 0], 0), "`classes`: expected at least 1, found 0");
         assert_eq!(
-            labelled(&[0, 2], 2),
+            labeled(&[0, 2], 2),
             "`labels`: expected numbers below that of the classes, found 2 in row 1, of 2 classes"
         );
     }

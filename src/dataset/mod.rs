@@ -2,7 +2,7 @@
 
 mod conditioned;
 
-pub use conditioned::{Conditioned, Labelled};
+pub use conditioned::{Conditioned, Labeled};
 
 use ndarray::{ArrayBase, Data, Ix2};
 
@@ -28,7 +28,7 @@ pub trait Dataset: Sync {
     }
 
     /// C, the width of the condition vector that comes with each row; 0 if none does. Wrap data in
-    /// [`Conditioned`] or [`Labelled`] to give it one.
+    /// [`Conditioned`] or [`Labeled`] to give it one.
     fn conditions(&self) -> usize {
         0
     }

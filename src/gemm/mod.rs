@@ -19,7 +19,7 @@
 //! # Panels
 //! Weights live in [`Panels`] all the time: strips of at most 48 outputs, each strip the bias
 //! row first and then one row for each input, so that a register tile reads them front to back.
-//! They are converted to and from `[N, K]` only to be loaded, saved or shown; optimisers are
+//! They are converted to and from `[N, K]` only to be loaded, saved or shown; optimizers are
 //! element-wise and work on panels directly.
 //!
 //! # One tile
@@ -450,7 +450,7 @@ mod tests {
                 assert!(
                     dbias.iter().map(|v| v.to_bits()).eq(dbias_oracle.iter().map(|v| v.to_bits()))
                 );
-                // The padding must come out as zero, or an optimiser would wake it.
+                // The padding must come out as zero, or an optimizer would wake it.
                 let nonzero = dpanels.iter().filter(|v| v.to_bits() != 0).count();
                 assert!(nonzero <= n * (k + 1), "padding, {what}");
             }

@@ -154,9 +154,9 @@ impl PanelLayout {
     }
 }
 
-/// The weights and the bias of one dense layer (or their gradient, or a moment of an optimiser)
+/// The weights and the bias of one dense layer (or their gradient, or a moment of an optimizer)
 /// in panels. Dereferences to its elements, padding included; the padding is zero and stays
-/// zero under any element-wise optimiser that leaves a weight with a zero gradient alone.
+/// zero under any element-wise optimizer that leaves a weight with a zero gradient alone.
 #[derive(Clone)]
 pub struct Panels {
     layout: PanelLayout,

@@ -5,7 +5,7 @@
 //! only what its arguments name: no tape, no graph.
 //!
 //! The three layers that an MLP VAE cannot do without:
-//! [`dense`] `y = x·Wᵀ + b`, [`relu`] `y = max(x, 0)`, and [`reparameterise`]
+//! [`dense`] `y = x·Wᵀ + b`, [`relu`] `y = max(x, 0)`, and [`reparameterize`]
 //! `z = μ + e^{v/2}·ε`. In place of the rectifier any other [`activation`]; before it
 //! [`layer_norm`], behind it [`dropout`].
 
@@ -14,5 +14,5 @@ pub mod dense;
 pub mod dropout;
 pub mod layer_norm;
 pub mod relu;
-pub mod reparameterise;
+pub mod reparameterize;
 pub mod soft_clamp;

@@ -7,13 +7,13 @@
 //! dlogits    = m(l) − t,    m(l) = 1/(1 − e^{−l}) − 1/l
 //! ```
 //!
-//! The Bernoulli loss of grey values is not a likelihood: e^{−loss} does not integrate to 1 over
+//! The Bernoulli loss of gray values is not a likelihood: e^{−loss} does not integrate to 1 over
 //! t in [0, 1]. This one does. `m(l)`, the mean of the density, is what a decoder's logit shows of a
 //! picture; σ(l) is a parameter and further from ½ than the mean. The loss is minus the logarithm
 //! of a density and may be negative.
 //!
 //! # Derivation
-//! ∫₀¹ e^{lt} dt = (e^l − 1)/l normalises e^{lt}; the derivative of its logarithm is the mean of t,
+//! ∫₀¹ e^{lt} dt = (e^l − 1)/l normalizes e^{lt}; the derivative of its logarithm is the mean of t,
 //! e^l/(e^l − 1) − 1/l = m(l).
 //!
 //! # Method
@@ -56,7 +56,7 @@ const SPLIT: f32 = 2.0;
 const MEAN: [f32; 5] =
     [0.083_333_336, -0.001_388_878_8, 3.304_820_4e-5, -8.118_529e-7, 1.637_590_3e-8];
 /// `q` of `ln((1 − e^{−a})/a) = −a/2 + a²·q(a²)`.
-const NORMALISER: [f32; 5] =
+const NORMALIZER: [f32; 5] =
     [0.041_666_668, -3.472_213_6e-4, 5.509_688e-6, -1.020_627e-7, 1.704_196_9e-9];
 
 /// The term: inputs logit and target, gradient with respect to the logit.
@@ -76,11 +76,11 @@ impl Term<2, 1> for ContinuousBernoulli {
 
         let parts = Parts::of(simd, a);
         let square = simd.mul_f32s(a, a);
-        let near = horner(simd, square, NORMALISER);
+        let near = horner(simd, square, NORMALIZER);
         let near = simd.mul_add_f32s(near, square, simd.mul_f32s(simd.splat_f32s(-0.5), a));
         let far = log(simd, simd.div_f32s(parts.rest, a));
-        let normaliser = simd.select_f32s(parts.is_near, near, far);
-        let loss = simd.mul_add_f32s(a, wrong, normaliser);
+        let normalizer = simd.select_f32s(parts.is_near, near, far);
+        let loss = simd.mul_add_f32s(a, wrong, normalizer);
 
         let away = simd.sub_f32s(wrong, parts.mean(simd, a, square));
         (loss, [simd.select_f32s(positive, away, simd.neg_f32s(away))])
@@ -256,8 +256,8 @@ mod tests {
         };
         fn sizes([l, t]: [f64; 2]) -> [f64; 2] {
             let wrong = if l > 0.0 { 1.0 - t } else { t };
-            let (normaliser, [mean]) = reference::continuous_bernoulli([-l.abs(), 0.0]);
-            [(l.abs() * wrong).max(normaliser.abs()), wrong.max(mean)]
+            let (normalizer, [mean]) = reference::continuous_bernoulli([-l.abs(), 0.0]);
+            [(l.abs() * wrong).max(normalizer.abs()), wrong.max(mean)]
         }
         Conformance {
             term: ContinuousBernoulli,

@@ -11,11 +11,11 @@
 //! | [`BatchMean`](Convention::BatchMean) | `mean_i rec_i + w·mean_i KL_i`: the evidence lower bound | w | 1 |
 //! | [`MeanMean`](Convention::MeanMean) | mean over B·D, plus w times the mean over B·Z | w·D/Z | 39.2 |
 //! | [`MeanSum`](Convention::MeanSum) | mean over B·D, plus `w·mean_i KL_i` | w·D | 784 |
-//! | [`Normalised`](Convention::Normalised) | β_norm = β·Z/D of the β-VAE paper | w·D/Z | 39.2 |
+//! | [`Normalized`](Convention::Normalized) | β_norm = β·Z/D of the β-VAE paper | w·D/Z | 39.2 |
 //!
 //! `MeanSum` is that of the PyTorch-VAE collection, `mse_loss + kld_weight·kld_loss`, whose
 //! configurations set kld_weight = 0.00025: with its pictures of 3·64·64 = 12,288 numbers, β = 3.07
-//! against the summed squared error. Higgins et al. call Z/D times β normalised, so that models of
+//! against the summed squared error. Higgins et al. call Z/D times β normalized, so that models of
 //! different sizes compare; it is the weight of `MeanMean` by another way.
 //!
 //! # The squared error is not the Gaussian's
@@ -42,7 +42,7 @@ pub enum Convention {
     /// the mean over the batch.
     MeanSum,
     /// β·Z/D.
-    Normalised,
+    Normalized,
 }
 
 impl Convention {
@@ -50,7 +50,7 @@ impl Convention {
     fn unit(self, features: f64, latent: f64) -> f64 {
         match self {
             Self::SumSum | Self::BatchMean => 1.0,
-            Self::MeanMean | Self::Normalised => features / latent,
+            Self::MeanMean | Self::Normalized => features / latent,
             Self::MeanSum => features,
         }
     }
@@ -114,7 +114,7 @@ mod tests {
         Convention::BatchMean,
         Convention::MeanMean,
         Convention::MeanSum,
-        Convention::Normalised,
+        Convention::Normalized,
     ];
 
     #[test]

@@ -27,7 +27,7 @@
 //! back to z, `dz`, already has one weight in it; [`backward`] adds the rest. ε/σ is σε·e^{−v}.
 //!
 //! # Contract, of every function here
-//! - Each element of ln q − ln p is within 3 ULP of its largest term; `normalise` within 1e-14
+//! - Each element of ln q − ln p is within 3 ULP of its largest term; `normalize` within 1e-14
 //!   relative, in the order of the samples; each gradient within 4 ULP of the largest term in it.
 //! - A sample whose weight is 0 (ln w = −∞) counts as one of k and has no gradient. If all are, the
 //!   bound is −∞ and the weights are NaN, as they are if any ln w is NaN or +∞.
@@ -58,7 +58,7 @@ pub enum Estimator {
     /// The gradient of the bound itself.
     #[default]
     Iwae,
-    /// Doubly reparameterised: the same mean, less noise.
+    /// Doubly reparameterized: the same mean, less noise.
     Dreg,
 }
 
@@ -122,14 +122,14 @@ pub fn log_weights(
 /// ln mean w: the bound, in nats.
 ///
 /// ```
-/// use elbo::loss::importance::normalise;
+/// use elbo::loss::importance::normalize;
 ///
 /// let mut weights = [3.0_f64.ln() - 1000.0, 1.0_f64.ln() - 1000.0];
-/// let bound = normalise(&mut weights);
+/// let bound = normalize(&mut weights);
 /// assert!((bound - (2.0_f64.ln() - 1000.0)).abs() < 1e-12);
 /// assert!((weights[0] - 0.75).abs() < 1e-12 && (weights[1] - 0.25).abs() < 1e-12);
 /// ```
-pub fn normalise(log_weights: &mut [f64]) -> f64 {
+pub fn normalize(log_weights: &mut [f64]) -> f64 {
     let mut largest = f64::NEG_INFINITY;
     for &weight in &*log_weights {
         if weight > largest {
@@ -274,8 +274,8 @@ pub(crate) fn backward_row<S: Simd>(
 /// the gradient of `scale·loss` after all samples.
 ///
 /// `dz` is what the decoder's backward pass leaves at its input when the gradients of its loss
-/// were multiplied by `scale·weight`; `weight` is the sample's w̃ of [`normalise`], and
-/// `sigma_epsilon` what [`reparameterise::forward`](crate::layers::reparameterise::forward) left.
+/// were multiplied by `scale·weight`; `weight` is the sample's w̃ of [`normalize`], and
+/// `sigma_epsilon` what [`reparameterize::forward`](crate::layers::reparameterize::forward) left.
 /// With `w = scale·weight`:
 ///
 /// ```text
@@ -365,17 +365,17 @@ mod tests {
     #[test]
     fn weights_that_are_zero_and_none() {
         let mut weights = [f64::NEG_INFINITY, -5.0, f64::NEG_INFINITY, -5.0];
-        assert!((normalise(&mut weights) - (-5.0 - 2.0_f64.ln())).abs() < 1e-14);
+        assert!((normalize(&mut weights) - (-5.0 - 2.0_f64.ln())).abs() < 1e-14);
         assert_eq!(weights, [0.0, 0.5, 0.0, 0.5]);
         let mut weights = [f64::NEG_INFINITY; 3];
-        assert_eq!(normalise(&mut weights), f64::NEG_INFINITY);
+        assert_eq!(normalize(&mut weights), f64::NEG_INFINITY);
         assert!(weights.iter().all(|weight| weight.is_nan()));
         for bad in [f64::NAN, f64::INFINITY] {
             let mut weights = [0.0, bad, -1.0];
-            assert!(normalise(&mut weights).is_nan());
+            assert!(normalize(&mut weights).is_nan());
             assert!(weights.iter().any(|weight| weight.is_nan()), "{bad}");
         }
-        assert_eq!(normalise(&mut [-3.25]), -3.25);
+        assert_eq!(normalize(&mut [-3.25]), -3.25);
     }
 
     /// −ln mean w as a function of [μ, v] for a reconstruction ½·a·(z−c)², and its gradient by hand.
@@ -388,7 +388,7 @@ mod tests {
                 -0.5 * 1.7 * (z - 0.9) * (z - 0.9) - ratio
             })
             .collect();
-        -normalise(&mut weights)
+        -normalize(&mut weights)
     }
 
     fn gradient(
@@ -409,7 +409,7 @@ mod tests {
                 -0.5 * 1.7 * (z - 0.9) * (z - 0.9) - ratio
             })
             .collect();
-        normalise(&mut weights);
+        normalize(&mut weights);
         let (mut dmu, mut dlogvar) = ([0.0], [0.0]);
         for ((z, e), w) in z.iter().zip(noise).zip(weights) {
             let scale = 0.5;

@@ -1,6 +1,6 @@
 //! The losses of a variational autoencoder, each with its gradients from the same pass.
 //!
-//! A variational autoencoder minimises the negative evidence lower bound,
+//! A variational autoencoder minimizes the negative evidence lower bound,
 //!
 //! ```text
 //! loss = −E_q[ln p(x|z)] + β·KL(q(z|x) ‖ p(z))

@@ -84,7 +84,7 @@ pub(crate) fn continuous_bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
     let a = l.abs();
     let wrong = if l > 0.0 { 1.0 - t } else { t };
     // ln((1 − e^{−a})/a) and 1/a − 1/(e^a − 1); both cancel near 0.
-    let (normaliser, mean) = if a < 0.05 {
+    let (normalizer, mean) = if a < 0.05 {
         let square = a * a;
         (
             -a / 2.0 + square * (1.0 / 24.0 - square * (1.0 / 2880.0 - square / 181_440.0)),
@@ -94,7 +94,7 @@ pub(crate) fn continuous_bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
         ((-(-a).exp_m1() / a).ln(), 1.0 / a - 1.0 / a.exp_m1())
     };
     let away = wrong - mean;
-    (a * wrong + normaliser, [if l > 0.0 { away } else { -away }])
+    (a * wrong + normalizer, [if l > 0.0 { away } else { -away }])
 }
 
 /// What [`total_correlation`] returns.

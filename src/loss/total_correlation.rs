@@ -210,7 +210,7 @@ impl TotalCorrelation {
 
     fn threads(&self, compute: &Compute) -> Compute {
         let pairs = self.rows * self.rows * self.latent;
-        if pairs < PARALLEL_PAIRS { compute.serialised() } else { compute.clone() }
+        if pairs < PARALLEL_PAIRS { compute.serialized() } else { compute.clone() }
     }
 
     fn first_pass(

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn rounded_once_from_the_exact_value() {
-        // All 16-bit halves in either place, their neighbours, and a Weyl sequence.
+        // All 16-bit halves in either place, their neighbors, and a Weyl sequence.
         let mut n: Vec<u32> =
             (0..1 << 16).flat_map(|h: u32| [h, h << 16, !h, !(h << 16)]).collect();
         n.extend((0..1_u32 << 18).map(|i| i.wrapping_mul(0x9e37_79b9)));

@@ -18,7 +18,7 @@
 //! result is ∞, where it is ±0 the sign is right, and NaN gives NaN (which one is not specified).
 //!
 //! The functions are free of branches. The bits of the results are the same on every
-//! [`InstructionSet`], and those of an element depend on neither its neighbours nor its place in
+//! [`InstructionSet`], and those of an element depend on neither its neighbors nor its place in
 //! the slice.
 //!
 //! ```

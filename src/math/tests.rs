@@ -70,7 +70,7 @@ fn ulp_error(found: f32, exact: f64) -> f64 {
 }
 
 /// Some two million inputs: every sign and exponent with thousands of mantissas each, the
-/// neighbourhood of every threshold of every function, and all special values.
+/// neighborhood of every threshold of every function, and all special values.
 fn inputs() -> Vec<f32> {
     let mut x: Vec<f32> = (0..1_u32 << 21)
         .map(|i| f32::from_bits((i << 11) | (i.wrapping_mul(0x9e37_79b9) >> 21)))

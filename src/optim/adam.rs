@@ -29,7 +29,7 @@
 //! follows). A weight whose gradient and moments are zero stays as it is: the padding of a
 //! panel remains zero for ever.
 
-use super::rule::{Regularised, Rule, expect_step, without_subnormals};
+use super::rule::{Regularized, Rule, expect_step, without_subnormals};
 use super::{expect_below_one, expect_epsilon, expect_not_negative};
 use crate::error::Result;
 use crate::simd::InstructionSet;
@@ -84,7 +84,7 @@ impl Adam {
         if self.weight_decay == 0.0 {
             return Rule::Adam(rule);
         }
-        Rule::AdamL2(Regularised { weight_decay: self.weight_decay as f32, rule })
+        Rule::AdamL2(Regularized { weight_decay: self.weight_decay as f32, rule })
     }
 
     /// The step without weight decay.

@@ -16,7 +16,7 @@
 //! m is set to 0 below the least normal number, as in [Adam](super::adam). A gradient of NaN makes
 //! m, u and w NaN.
 
-use super::rule::{Regularised, Rule, expect_step, without_subnormals};
+use super::rule::{Regularized, Rule, expect_step, without_subnormals};
 use super::{expect_below_one, expect_epsilon, expect_not_negative};
 use crate::error::Result;
 use crate::simd::InstructionSet;
@@ -70,7 +70,7 @@ impl Adamax {
             minus_step_size: (-self.learning_rate * rate / (1.0 - self.beta1.powf(t as f64)))
                 as f32,
         };
-        Rule::Adamax(Regularised { weight_decay: self.weight_decay as f32, rule })
+        Rule::Adamax(Regularized { weight_decay: self.weight_decay as f32, rule })
     }
 }
 

@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn as_pytorch_clips() {
-        let text = include_str!("../../tests/golden/optimisers.json");
+        let text = include_str!("../../tests/golden/optimizers.json");
         let golden: serde_json::Value = serde_json::from_str(text).unwrap();
         let numbers = |values: &serde_json::Value| -> Vec<f64> {
             values.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()

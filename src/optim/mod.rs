@@ -1,6 +1,6 @@
-//! Optimisers, element-wise and therefore indifferent to the order in which weights lie.
+//! Optimizers, element-wise and therefore indifferent to the order in which weights lie.
 //!
-//! | [`Optimiser`] | update, after the moments | weight decay | source |
+//! | [`Optimizer`] | update, after the moments | weight decay | source |
 //! |---|---|---|---|
 //! | [`Adam`] | `w −= lr·m̂/(√v̂ + ε)` | added to the gradient | Kingma & Ba 2015 |
 //! | [`AdamW`] | the same | `w ← w − lr·wd·w` before | Loshchilov & Hutter 2019 |
@@ -37,17 +37,17 @@ use std::str::FromStr;
 /// How weights follow their gradients.
 ///
 /// ```
-/// use elbo::optim::{AdamW, Optimiser, Sgd};
+/// use elbo::optim::{AdamW, Optimizer, Sgd};
 ///
-/// let optimiser = Optimiser::from(AdamW { weight_decay: 0.1, ..AdamW::default() });
-/// assert_eq!(optimiser.name(), "adamw");
-/// assert_eq!("sgd".parse::<Optimiser>()?, Sgd::default().into());
+/// let optimizer = Optimizer::from(AdamW { weight_decay: 0.1, ..AdamW::default() });
+/// assert_eq!(optimizer.name(), "adamw");
+/// assert_eq!("sgd".parse::<Optimizer>()?, Sgd::default().into());
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "lowercase"))]
-pub enum Optimiser {
+pub enum Optimizer {
     /// Adam, the default.
     Adam(Adam),
     /// Adam with decoupled weight decay.
@@ -58,13 +58,13 @@ pub enum Optimiser {
     Adamax(Adamax),
 }
 
-impl Default for Optimiser {
+impl Default for Optimizer {
     fn default() -> Self {
         Self::Adam(Adam::default())
     }
 }
 
-impl Optimiser {
+impl Optimizer {
     /// `adam`, `adamw`, `sgd` or `adamax`: what [`FromStr`] reads.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -87,7 +87,7 @@ impl Optimiser {
         }
     }
 
-    /// The same optimiser with another step size.
+    /// The same optimizer with another step size.
     #[must_use]
     pub fn with_learning_rate(mut self, learning_rate: f64) -> Self {
         *match &mut self {
@@ -99,7 +99,7 @@ impl Optimiser {
         self
     }
 
-    /// The same optimiser with another weight decay.
+    /// The same optimizer with another weight decay.
     #[must_use]
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         *match &mut self {
@@ -112,7 +112,7 @@ impl Optimiser {
     }
 
     /// # Errors
-    /// [`Error::Config`] for a setting outside its domain; see the `validate` of each optimiser.
+    /// [`Error::Config`] for a setting outside its domain; see the `validate` of each optimizer.
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Adam(adam) => adam.validate(),
@@ -133,41 +133,41 @@ impl Optimiser {
     }
 }
 
-impl From<Adam> for Optimiser {
+impl From<Adam> for Optimizer {
     fn from(adam: Adam) -> Self {
         Self::Adam(adam)
     }
 }
 
-impl From<AdamW> for Optimiser {
+impl From<AdamW> for Optimizer {
     fn from(adamw: AdamW) -> Self {
         Self::AdamW(adamw)
     }
 }
 
-impl From<Sgd> for Optimiser {
+impl From<Sgd> for Optimizer {
     fn from(sgd: Sgd) -> Self {
         Self::Sgd(sgd)
     }
 }
 
-impl From<Adamax> for Optimiser {
+impl From<Adamax> for Optimizer {
     fn from(adamax: Adamax) -> Self {
         Self::Adamax(adamax)
     }
 }
 
-/// Its [name](Optimiser::name).
-impl fmt::Display for Optimiser {
+/// Its [name](Optimizer::name).
+impl fmt::Display for Optimizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Optimiser {
+impl FromStr for Optimizer {
     type Err = Error;
 
-    /// The optimiser of that [name](Optimiser::name), with its default settings.
+    /// The optimizer of that [name](Optimizer::name), with its default settings.
     ///
     /// # Errors
     /// [`Error::Config`] for another name.
@@ -178,8 +178,8 @@ impl FromStr for Optimiser {
             Sgd::default().into(),
             Adamax::default().into(),
         ];
-        let found = all.into_iter().find(|optimiser| optimiser.name() == name);
-        found.ok_or_else(|| Error::config("optimiser", "adam, adamw, sgd or adamax", name))
+        let found = all.into_iter().find(|optimizer| optimizer.name() == name);
+        found.ok_or_else(|| Error::config("optimizer", "adam, adamw, sgd or adamax", name))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One step of an optimiser as a function on registers, and the pass over flat buffers.
+//! One step of an optimizer as a function on registers, and the pass over flat buffers.
 
 use super::{adam, adamax, sgd};
 use crate::compute::Compute;
@@ -12,20 +12,20 @@ use pulp::{Simd, WithSimd};
 pub(crate) enum Rule {
     /// Adam and AdamW: the one rule that can run on a weight gradient still in registers.
     Adam(adam::Constants),
-    AdamL2(Regularised<adam::Constants>),
+    AdamL2(Regularized<adam::Constants>),
     /// Leaves the second moment alone, which may be empty.
     Sgd(sgd::Constants),
-    Adamax(Regularised<adamax::Constants>),
+    Adamax(Regularized<adamax::Constants>),
 }
 
 /// A rule whose gradient has the weight decay `wd·w` added to it: the gradient of `½·wd·w²`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Regularised<R> {
+pub(crate) struct Regularized<R> {
     pub(super) weight_decay: f32,
     pub(super) rule: R,
 }
 
-impl<R: Lanewise<3, 1>> Lanewise<3, 1> for Regularised<R> {
+impl<R: Lanewise<3, 1>> Lanewise<3, 1> for Regularized<R> {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, old: [S::f32s; 3], [g]: [S::f32s; 1]) -> [S::f32s; 3] {
         let g = simd.mul_add_f32s(simd.splat_f32s(self.weight_decay), old[0], g);

@@ -1,4 +1,4 @@
-//! The learning rate over time: a factor on the optimiser's lr, step by step.
+//! The learning rate over time: a factor on the optimizer's lr, step by step.
 //!
 //! # Formula
 //! With `step` and `epoch` the steps and epochs done before the one at hand:
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn golden() -> serde_json::Value {
-        let text = include_str!("../../tests/golden/optimisers.json");
+        let text = include_str!("../../tests/golden/optimizers.json");
         serde_json::from_str::<serde_json::Value>(text).unwrap()["schedules"].clone()
     }
 

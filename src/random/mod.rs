@@ -18,7 +18,7 @@
 //!
 //! Rows and steps are below 2⁴⁸, columns below 2²⁶. Sixteen consecutive blocks serve 64
 //! consecutive columns: column `c` takes word `⌊c/16⌋ mod 4` of block `16·⌊c/64⌋ + c mod 16`. So
-//! a register of any width holds neighbouring columns and nothing has to be transposed.
+//! a register of any width holds neighboring columns and nothing has to be transposed.
 //!
 //! - **Uniform**: the high 24 bits of the word, times 2⁻²⁴: exact, in [0, 1).
 //! - **Normal**: the Box-Muller transform of words (0, 1) of a block, and of words (2, 3). The
@@ -76,25 +76,25 @@ use pulp::{Simd, WithSimd};
 #[repr(u8)]
 pub enum Stream {
     /// Weights and biases before the first step.
-    Initialise = 0,
-    /// The noise of the reparameterisation in training.
+    Initialize = 0,
+    /// The noise of the reparameterization in training.
     Noise = 1,
     /// The order of the examples in an epoch.
     Shuffle = 2,
     /// Latent codes drawn from the prior.
     Prior = 3,
-    /// The noise of the reparameterisation in evaluation.
+    /// The noise of the reparameterization in evaluation.
     Evaluate = 4,
     /// Which units of a hidden layer fall silent in training.
     Dropout = 5,
-    /// Grey values drawn as black or white in training.
-    Binarise = 6,
-    /// Grey levels spread over their intervals in training.
-    Dequantise = 7,
-    /// Grey values drawn as black or white in evaluation.
-    EvaluateBinarise = 8,
-    /// Grey levels spread over their intervals in evaluation.
-    EvaluateDequantise = 9,
+    /// Gray values drawn as black or white in training.
+    Binarize = 6,
+    /// Gray levels spread over their intervals in training.
+    Dequantize = 7,
+    /// Gray values drawn as black or white in evaluation.
+    EvaluateBinarize = 8,
+    /// Gray levels spread over their intervals in evaluation.
+    EvaluateDequantize = 9,
 }
 
 /// Rows and steps must be below this.
@@ -180,7 +180,7 @@ impl Generator {
     /// Fisher-Yates: `out` starts as 0, 1, 2 …; then for `i` from `n − 1` down to 1, elements `i`
     /// and `j` change places, `j` uniform on `0..=i`. For `j` the next word of the stream is
     /// multiplied by `i + 1`: the product's high half is `j`, unless its low half is below
-    /// `2³² mod (i + 1)`; then the word is skipped, so that no `j` is favoured (Lemire 2019).
+    /// `2³² mod (i + 1)`; then the word is skipped, so that no `j` is favored (Lemire 2019).
     /// The words are those of the blocks of step `epoch` in ascending order: after 2²⁴ blocks
     /// of row 0 come those of row 1.
     ///

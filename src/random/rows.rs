@@ -356,12 +356,12 @@ mod tests {
 
     /// Seeds, steps and rows that use every bit of their fields.
     const PLACES: [(u64, Stream, u64, u64); 6] = [
-        (0, Stream::Initialise, 0, 0),
+        (0, Stream::Initialize, 0, 0),
         (1, Stream::Noise, 1, 2),
         (0x0123_4567_89ab_cdef, Stream::Prior, 0xffff_ffff, 0x1_0000_0000),
         (u64::MAX, Stream::Evaluate, (1 << 48) - 1, (1 << 48) - 1),
         (42, Stream::Shuffle, 0x1234_5678_9abc, 0xcba9_8765_4321),
-        (3, Stream::EvaluateDequantise, 9, 8),
+        (3, Stream::EvaluateDequantize, 9, 8),
     ];
 
     #[test]

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_favoured_where_words_do_not_divide_evenly() {
+    fn no_value_is_favored_where_words_do_not_divide_evenly() {
         // For n = ¾·2³² two words in four would give a multiple of 3, if none were skipped.
         let mut words = Words::new(2, 0);
         let mut counts = [0.0; 3];

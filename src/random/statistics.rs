@@ -84,7 +84,7 @@ fn ten_million_normal_numbers() {
 
 #[test]
 fn ten_million_uniform_numbers() {
-    let sample = draw(2025, Stream::Initialise, [10, 1000, N / 10_000], false);
+    let sample = draw(2025, Stream::Initialize, [10, 1000, N / 10_000], false);
     let sample = sample.into_raw_vec_and_offset().0;
     assert!(sample.iter().all(|u| (0.0..1.0).contains(u)));
 
@@ -104,7 +104,7 @@ fn ten_million_uniform_numbers() {
 }
 
 #[test]
-fn neighbouring_seeds_have_nothing_in_common() {
+fn neighboring_seeds_have_nothing_in_common() {
     let mut out = ndarray::Array2::zeros((1, 1));
     let mut first = Vec::new();
     for seed in 0..100_000 {
@@ -131,7 +131,7 @@ fn check_independent(what: &str, x: ArrayView3<f32>, y: ArrayView3<f32>) {
 }
 
 #[test]
-fn neighbours_are_independent() {
+fn neighbors_are_independent() {
     let x = draw(31, Stream::Noise, [5, 300, 640], true);
     for lag in [1, 2, 16, 32, 48, 64, 128] {
         let (left, right) = (x.slice(s![.., .., ..-lag]), x.slice(s![.., .., lag..]));

@@ -1,6 +1,6 @@
 //! Checkpoints: a model file that also holds what training needs to go on.
 //!
-//! On top of the model's tensors a checkpoint holds what the optimiser remembers (moments, SGD's
+//! On top of the model's tensors a checkpoint holds what the optimizer remembers (moments, SGD's
 //! velocity, Adamax's norm) under the same names with `adam.first.` and `adam.second.` before them,
 //! and in its metadata the options and how far training has come. A checkpoint is a model file:
 //! [`Vae::load`](crate::vae::Vae::load) reads it and ignores the rest.
@@ -127,8 +127,8 @@ mod tests {
 
     fn trainer(learning_rate: f64) -> Trainer {
         let vae = Vae::new(Config::builder(3, 1).hidden(&[]).build().unwrap(), 1);
-        let optimiser = Adam { learning_rate, ..Adam::default() }.into();
-        Trainer::new(vae, Options { optimiser, ..Options::default() }, Compute::serial()).unwrap()
+        let optimizer = Adam { learning_rate, ..Adam::default() }.into();
+        Trainer::new(vae, Options { optimizer, ..Options::default() }, Compute::serial()).unwrap()
     }
 
     fn resumed(trainer: &Trainer, test: &str) -> Result<Trainer> {
@@ -147,7 +147,7 @@ mod tests {
         for rate in [0.116_315_530_687_884_03, 1e-3, 1.0 / 3.0, f64::MIN_POSITIVE, 5e-324] {
             let trainer = trainer(rate);
             let rate_after =
-                resumed(&trainer, "options").unwrap().options().optimiser.learning_rate();
+                resumed(&trainer, "options").unwrap().options().optimizer.learning_rate();
             assert_eq!(rate_after.to_bits(), rate.to_bits());
         }
     }

@@ -1,6 +1,6 @@
 //! Training: batches in a seeded order, a step for each, and the state to go on from.
 //!
-//! A [`Trainer`] owns a model, the optimiser's moments and a warm workspace. [`Trainer::step`] does the
+//! A [`Trainer`] owns a model, the optimizer's moments and a warm workspace. [`Trainer::step`] does the
 //! next batch of the current epoch; [`Trainer::epoch`] does all that are left of it. Everything
 //! that is random is a function of the seed and of where it is used (see
 //! [`random`](crate::random)), so the weights after n steps depend on the configuration, the

@@ -2,7 +2,7 @@
 
 use crate::augmentation::Augmentation;
 use crate::error::{Error, Result};
-use crate::optim::{Clip, LearningRateSchedule, Optimiser};
+use crate::optim::{Clip, LearningRateSchedule, Optimizer};
 use crate::vae::{Config, Likelihood, Objective, Penalty};
 
 /// How to train a model: data with defaults, checked when a [`Trainer`](super::Trainer) is made.
@@ -12,7 +12,7 @@ use crate::vae::{Config, Likelihood, Objective, Penalty};
 ///
 /// let options = Options {
 ///     batch: 256,
-///     optimiser: AdamW { learning_rate: 3e-4, ..AdamW::default() }.into(),
+///     optimizer: AdamW { learning_rate: 3e-4, ..AdamW::default() }.into(),
 ///     objective: Objective { beta: 4.0, ..Objective::default() },
 ///     ..Options::default()
 /// };
@@ -23,10 +23,11 @@ use crate::vae::{Config, Likelihood, Objective, Penalty};
 pub struct Options {
     /// Rows of a batch; default 128. The last batch of an epoch may be shorter.
     pub batch: usize,
-    /// What is minimised; default the negative evidence lower bound per example.
+    /// What is minimized; default the negative evidence lower bound per example.
     pub objective: Objective,
     /// How the weights follow their gradients; default [`Adam`](crate::optim::Adam).
-    pub optimiser: Optimiser,
+    #[cfg_attr(feature = "safetensors", serde(rename = "optimiser", alias = "optimizer"))]
+    pub optimizer: Optimizer,
     /// The seed of the order of the rows and of the noise; default 1.
     pub seed: u64,
     /// Batches whose gradients are added up for one step; default 1. The loss is that of their
@@ -56,7 +57,7 @@ impl Default for Options {
         Self {
             batch: 128,
             objective: Objective::default(),
-            optimiser: Optimiser::default(),
+            optimizer: Optimizer::default(),
             seed: 1,
             accumulate: 1,
             clip: None,
@@ -83,7 +84,7 @@ impl Options {
             return Err(Error::config("batch", expected, self.batch));
         }
         self.objective.validate()?;
-        self.optimiser.validate()?;
+        self.optimizer.validate()?;
         self.schedule.validate()?;
         self.augmentation.validate()?;
         self.clip.as_ref().map_or(Ok(()), Clip::validate)
@@ -93,7 +94,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Config`] also for an objective that the likelihood does not allow, and for data that
-    /// are made into what the likelihood is not for: bits for a density, or numbers between grey
+    /// are made into what the likelihood is not for: bits for a density, or numbers between gray
     /// values for bits.
     pub fn validate_for(&self, config: &Config) -> Result<()> {
         self.validate()?;
@@ -101,14 +102,14 @@ impl Options {
         let likelihood = config.likelihood();
         let (makes, expected) = match self.augmentation {
             Augmentation::None => return Ok(()),
-            Augmentation::Binarise => (
+            Augmentation::Binarize => (
                 likelihood.is_bernoulli(),
-                "a Bernoulli likelihood beside binarised data: a density of zeros and ones has no \
+                "a Bernoulli likelihood beside binarized data: a density of zeros and ones has no \
                  bound",
             ),
-            Augmentation::Dequantise { .. } => (
+            Augmentation::Dequantize { .. } => (
                 !likelihood.is_bernoulli() && likelihood != Likelihood::TanhSquaredError,
-                "a density on [0, 1] beside dequantised data, such as the continuous Bernoulli or a \
+                "a density on [0, 1] beside dequantized data, such as the continuous Bernoulli or a \
                  Gaussian",
             ),
         };

@@ -74,7 +74,7 @@ pub struct Trainer {
     pub(super) vae: Vae,
     pub(super) options: Options,
     compute: Compute,
-    /// What the optimiser remembers.
+    /// What the optimizer remembers.
     pub(super) first_moment: Parameters,
     pub(super) second_moment: Parameters,
     /// The gradient, where someone has asked for it.
@@ -297,7 +297,7 @@ impl Trainer {
     /// The loss of all rows of some data with this noise ε `[B·k, Z]`, and its gradient, which is
     /// [`Self::gradient`] from then on. Neither weights nor moments change.
     ///
-    /// For a caller's own optimiser, for clipping, or for averaging over several machines; then
+    /// For a caller's own optimizer, for clipping, or for averaging over several machines; then
     /// [`Self::apply_gradient`]. The two together give the bits of [`Self::step_with_noise`] where
     /// nothing is clipped.
     ///
@@ -340,7 +340,7 @@ impl Trainer {
         self.gradient.as_mut()
     }
 
-    /// One step of the optimiser with the gradient as it is now: no clipping here.
+    /// One step of the optimizer with the gradient as it is now: no clipping here.
     ///
     /// # Errors
     /// [`Error::Config`] if no gradient was asked for.
@@ -366,9 +366,9 @@ impl Trainer {
         self.options.schedule.factor(step, epoch) * plateau.factor
     }
 
-    /// The optimiser at the next step.
+    /// The optimizer at the next step.
     fn rule(&self) -> Rule {
-        self.options.optimiser.at_step(self.progress.step + 1, self.rate())
+        self.options.optimizer.at_step(self.progress.step + 1, self.rate())
     }
 
     /// The objective at the next step.
@@ -467,7 +467,7 @@ impl Trainer {
                 reconstruction,
                 kl,
                 beta: self.options.objective.beta_at(step - 1, epoch),
-                learning_rate: self.options.optimiser.learning_rate() * rate,
+                learning_rate: self.options.optimizer.learning_rate() * rate,
             };
             Ok(Outcome { step, per_example: terms.per_example().reduce(config, rows, sums) })
         })

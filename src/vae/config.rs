@@ -170,7 +170,7 @@ impl Config {
         self.activation
     }
 
-    /// Whether each hidden layer is normalised before its activation.
+    /// Whether each hidden layer is normalized before its activation.
     #[must_use]
     pub fn layer_norm(&self) -> bool {
         self.layer_norm
@@ -262,7 +262,7 @@ impl Config {
             return Err(Error::config("dropout", expected, self.dropout));
         }
         if self.layer_norm && self.encoder.is_empty() && self.decoder.is_empty() {
-            let expected = "a hidden layer to normalise";
+            let expected = "a hidden layer to normalize";
             return Err(Error::config("layer_norm", expected, format!("none in {self}")));
         }
         if self.dropout > 0.0 && self.encoder.is_empty() && self.decoder.is_empty() {
@@ -312,7 +312,7 @@ impl ConfigBuilder {
 
     /// The width C of a condition vector that encoder and decoder see beside x and z: a conditional
     /// VAE (Sohn et al. 2015). Data must then come with conditions, such as
-    /// [`Labelled`](crate::Labelled). Default 0, none.
+    /// [`Labeled`](crate::Labeled). Default 0, none.
     #[must_use]
     pub fn conditions(mut self, width: usize) -> Self {
         self.0.conditions = width;
@@ -326,11 +326,11 @@ impl ConfigBuilder {
         self
     }
 
-    /// Whether each hidden layer is normalised before its activation
+    /// Whether each hidden layer is normalized before its activation
     /// ([`layer_norm`](crate::layers::layer_norm)); default no.
     #[must_use]
-    pub fn layer_norm(mut self, normalise: bool) -> Self {
-        self.0.layer_norm = normalise;
+    pub fn layer_norm(mut self, normalize: bool) -> Self {
+        self.0.layer_norm = normalize;
         self
     }
 

@@ -27,11 +27,11 @@ pub const COLLAPSED_KL: f64 = 0.01;
 /// ```
 /// use elbo::{Augmentation, vae::EvaluationOptions};
 ///
-/// let binarised = EvaluationOptions {
-///     augmentation: Augmentation::Binarise,
+/// let binarized = EvaluationOptions {
+///     augmentation: Augmentation::Binarize,
 ///     ..EvaluationOptions::default()
 /// };
-/// assert_eq!(binarised.seed, 1);
+/// assert_eq!(binarized.seed, 1);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluationOptions {

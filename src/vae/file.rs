@@ -35,7 +35,7 @@ pub(crate) struct Header<T, N> {
 /// What a file holds beside the model: nothing of that type.
 pub(crate) type Nothing = serde::de::IgnoredAny;
 
-/// 2: activations, normalisation, conditions, likelihoods, priors. A reader of 1 would take any
+/// 2: activations, normalization, conditions, likelihoods, priors. A reader of 1 would take any
 /// model for one of ReLUs and a Bernoulli likelihood.
 const FORMAT: u32 = 2;
 

@@ -344,8 +344,8 @@ impl WithSimd for Dress<'_> {
         for r in 0..rows {
             let y = y.row_mut(r);
             if let Some((gain, shift)) = norm {
-                let normalised = &mut unused[..y.len()];
-                layer_norm::forward_row(simd, y, normalised, gain, shift);
+                let normalized = &mut unused[..y.len()];
+                layer_norm::forward_row(simd, y, normalized, gain, shift);
             }
             activation.apply_row(simd, y);
         }

@@ -18,11 +18,11 @@ use crate::error::{Error, Result};
 /// | [`Gaussian`](Self::Gaussian) | [`loss::gaussian`](crate::loss::gaussian), `½((t−l)²/σ² + ln σ² + ln 2π)` | finite | `l` |
 ///
 /// # Which one
-/// - Black and white, or grey values read as probabilities: `Bernoulli`. From logits, not from
+/// - Black and white, or gray values read as probabilities: `Bernoulli`. From logits, not from
 ///   probabilities: a saturated sigmoid has no gradient left, the logit still has ±1.
-/// - Grey values read as numbers in [0, 1]: `ContinuousBernoulli`, which is a density there
+/// - Gray values read as numbers in [0, 1]: `ContinuousBernoulli`, which is a density there
 ///   (Loaiza-Ganem & Cunningham 2019), or a Gaussian.
-/// - Any other numbers, such as standardised columns of a table: `Gaussian`. A learned or optimal
+/// - Any other numbers, such as standardized columns of a table: `Gaussian`. A learned or optimal
 ///   variance finds the balance with the KL divergence by itself (Rybkin et al. 2021); a fixed one
 ///   is a choice of β: σ² = ½ is the squared error.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -107,7 +107,7 @@ impl Likelihood {
     }
 
     /// Whether its values are logarithms of probabilities or densities.
-    pub(crate) fn is_normalised(self) -> bool {
+    pub(crate) fn is_normalized(self) -> bool {
         !matches!(
             self,
             Self::SquaredError | Self::TanhSquaredError | Self::WeightedBernoulli { .. }

@@ -40,7 +40,7 @@ impl Vae {
     /// # Errors
     /// As [`Self::evaluate`]; [`Error::Config`] for 0 samples, more than 2²⁴ of them, a
     /// batch-optimal variance, under which an example alone has no likelihood, or a likelihood that
-    /// is not normalised: squared error, weighted Bernoulli.
+    /// is not normalized: squared error, weighted Bernoulli.
     pub fn marginal_log_likelihood(
         &self,
         compute: &Compute,
@@ -58,8 +58,8 @@ impl Vae {
             return Err(Error::config("variance", expected, "optimal"));
         }
         let likelihood = self.config.likelihood();
-        if !likelihood.is_normalised() {
-            let expected = "one that is normalised for a marginal likelihood (the squared error is a \
+        if !likelihood.is_normalized() {
+            let expected = "one that is normalized for a marginal likelihood (the squared error is a \
                             Gaussian of variance 0.5 without its constant)";
             return Err(Error::config("likelihood", expected, likelihood.name()));
         }

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! [`Config`] says what the layers are and what the output means ([`Likelihood`]), [`Vae`] holds the
-//! weights and runs them, [`Objective`] says what is minimised, and
-//! [`Trainer`](crate::train::Trainer) minimises it. A hidden layer is a dense layer, then, if they
-//! are asked for, a layer normalisation, the activation, and dropout in training. c is a condition,
+//! weights and runs them, [`Objective`] says what is minimized, and
+//! [`Trainer`](crate::train::Trainer) minimizes it. A hidden layer is a dense layer, then, if they
+//! are asked for, a layer normalization, the activation, and dropout in training. c is a condition,
 //! such as a label.
 
 pub(crate) mod block;
@@ -74,10 +74,10 @@ pub struct Encoded {
 }
 
 impl Vae {
-    /// A model with the initial weights of `seed` (see [`Parameters::initialised`]).
+    /// A model with the initial weights of `seed` (see [`Parameters::initialized`]).
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
-        let parameters = Parameters::initialised(&config, seed);
+        let parameters = Parameters::initialized(&config, seed);
         Self { config, parameters }
     }
 

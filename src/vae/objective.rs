@@ -1,4 +1,4 @@
-//! What training minimises.
+//! What training minimizes.
 
 use super::terms::{Rule, Terms};
 use super::{Config, Likelihood, Variance};

@@ -1,7 +1,7 @@
 //! All weights of a model in one flat buffer.
 //!
-//! Weights, gradients and the optimiser's moments are four buffers of one [`Layout`]: element i
-//! of each belongs to the same weight. So an optimiser is a loop over flat slices, a norm or a
+//! Weights, gradients and the optimizer's moments are four buffers of one [`Layout`]: element i
+//! of each belongs to the same weight. So an optimizer is a loop over flat slices, a norm or a
 //! sum over ranks sees one vector, and a tile of the weight gradient finds its moments where it
 //! finds its weights. The layout is that of the register tile (see [`gemm`](crate::gemm)):
 //! layer after layer, each in panels. Tensors in the `[out, in]` form of PyTorch are views by
@@ -44,7 +44,7 @@ pub(crate) struct NamedLayer {
 /// What a vector of parameters does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VectorRole {
-    /// Of the layer normalisation after this dense layer.
+    /// Of the layer normalization after this dense layer.
     Gain(usize),
     Shift(usize),
     /// ln σ² of a Gaussian likelihood.
@@ -139,7 +139,7 @@ impl Layout {
 /// A flat buffer over all weights of a model: the weights, their gradient, or a moment.
 ///
 /// Dereferences to its elements in the order of the register tile, padding included (zero, and
-/// left at zero by any optimiser that leaves weights without gradient alone). Buffers of models
+/// left at zero by any optimizer that leaves weights without gradient alone). Buffers of models
 /// of one shape agree in that order.
 #[derive(Clone)]
 pub struct Parameters {
@@ -159,11 +159,11 @@ impl Parameters {
         Self { layout, data }
     }
 
-    /// Initialised as `torch.nn.Linear` does: weights and biases uniform in ±1/√K, K the inputs
+    /// Initialized as `torch.nn.Linear` does: weights and biases uniform in ±1/√K, K the inputs
     /// of the layer. Weight `[n, k]` of the i-th name is a function of (seed, i, n, k) alone.
     /// [Vectors](Self::vectors) start at 0, gains at 1.
     #[must_use]
-    pub fn initialised(config: &Config, seed: u64) -> Self {
+    pub fn initialized(config: &Config, seed: u64) -> Self {
         let mut parameters = Self::zeros(config);
         let Self { layout, data } = &mut parameters;
         let (generator, simd) = (Generator::new(seed), InstructionSet::detect());
@@ -173,7 +173,7 @@ impl Parameters {
             // Column 0 is the bias, column k+1 the weight from input k.
             let mut values = Array2::zeros((named.outputs.len(), panels.inputs + 1));
             generator
-                .uniform(simd, values.view_mut(), Stream::Initialise, index as u64, 0)
+                .uniform(simd, values.view_mut(), Stream::Initialize, index as u64, 0)
                 .expect("widths of a configuration are within the generator's limits");
             values.mapv_inplace(|u| (2.0 * u - 1.0) * bound);
             let (bias, weight) = values.view().split_at(Axis(1), 1);
@@ -232,7 +232,7 @@ impl Parameters {
     }
 
     /// The names of the vectors that are learned besides the layers: gain and shift of each layer
-    /// normalisation (`encoder_norm.0.weight`, `encoder_norm.0.bias`, …), the log-variances of a
+    /// normalization (`encoder_norm.0.weight`, `encoder_norm.0.bias`, …), the log-variances of a
     /// Gaussian likelihood (`likelihood.logvar`).
     pub fn vectors(&self) -> impl Iterator<Item = &str> {
         self.layout.vectors.iter().map(|vector| vector.name.as_str())
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn names_and_shapes_are_those_of_a_torch_module() {
-        let parameters = Parameters::initialised(&config(), 1);
+        let parameters = Parameters::initialized(&config(), 1);
         let shapes: Vec<_> = parameters
             .names()
             .map(|name| (name.to_owned(), parameters.weight(name).unwrap().dim()))
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn initial_weights_fill_the_interval_of_torch_and_differ_everywhere() {
-        let parameters = Parameters::initialised(&config(), 1);
+        let parameters = Parameters::initialized(&config(), 1);
         let weight = parameters.weight("encoder.0").unwrap();
         let bound = 1.0 / 37_f32.sqrt();
         assert!(weight.iter().all(|w| w.abs() <= bound));
@@ -349,14 +349,14 @@ mod tests {
         let mean: f32 = weight.mean().unwrap();
         assert!(mean.abs() < 0.02, "{mean}");
         // Another seed, another layer of the same shape, another row: other numbers.
-        assert_ne!(Parameters::initialised(&config(), 2).weight("encoder.0").unwrap(), weight);
+        assert_ne!(Parameters::initialized(&config(), 2).weight("encoder.0").unwrap(), weight);
         assert_ne!(parameters.weight("mu"), parameters.weight("logvar"));
         assert_ne!(weight.row(0), weight.row(1));
     }
 
     #[test]
     fn what_is_set_is_read_back_and_nothing_else_changes() {
-        let mut parameters = Parameters::initialised(&config(), 1);
+        let mut parameters = Parameters::initialized(&config(), 1);
         let before = parameters.clone();
         let weight = Array2::from_shape_fn((3, 17), |(n, k)| (n * 17 + k) as f32);
         let bias = Array1::from(vec![1.0, 2.0, 3.0]);

@@ -6,7 +6,7 @@
 //!    of the batch in order and handed to a [`Sink`] while it is in registers, which stores it
 //!    or updates the weights with it.
 //!
-//! Two synchronisations a step, and in a warm workspace no allocation. How rows are cut into
+//! Two synchronizations a step, and in a warm workspace no allocation. How rows are cut into
 //! blocks depends on the number of threads; no result does, since a row's loss and gradients
 //! are its own and the weight gradient's chains run through the blocks in order.
 
@@ -185,7 +185,7 @@ impl Workspace {
                 Coupled::TotalCorrelation(&self.coupling.total_correlation)
             }
         };
-        let serial = compute.serialised();
+        let serial = compute.serialized();
         let rows = pass.batch.selection.len() * pass.terms.samples;
         let compute = if self.layout.step_flop(rows) < PARALLEL_FLOP { &serial } else { compute };
         let (simd, transposed) = (compute.simd(), &self.transposed);
@@ -231,7 +231,7 @@ impl Workspace {
     ) {
         let (batch, samples) = (pass.batch, pass.terms.samples);
         let rows = batch.selection.len();
-        let serial = compute.serialised();
+        let serial = compute.serialized();
         let compute = self.compute(compute, &serial, rows * samples);
         let threads = compute.threads();
         self.reserve(rows, samples, threads);
@@ -432,7 +432,7 @@ impl Workspace {
         }
 
         let rows = self.blocks().iter().map(|block| block.rows).sum();
-        let serial = compute.serialised();
+        let serial = compute.serialized();
         let compute = self.compute(compute, &serial, rows);
         let (pieces, blocks) = (&self.pieces[..], self.blocks());
         let (simd, parallel) = (compute.simd(), compute.threads() > 1);

@@ -94,12 +94,12 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
     assert!(message.contains("--label: the model has no conditions"), "{message}");
     // Without --conditional the labels are for pictures alone: the model is the same.
     scratch
-        .succeeds(&format!("train --data train.idx --labels train.labels {SHORT} --out labelled"));
+        .succeeds(&format!("train --data train.idx --labels train.labels {SHORT} --out labeled"));
     let read = |out: &str| std::fs::read(scratch.path(out).join("model.safetensors")).unwrap();
-    assert!(read("plain") == read("labelled"));
+    assert!(read("plain") == read("labeled"));
     let plain = scratch.succeeds(&format!("eval {model} --data test.idx"));
-    let labelled = scratch.succeeds(&format!("eval {model} --data test.idx --labels test.labels"));
-    assert_eq!(plain, labelled);
+    let labeled = scratch.succeeds(&format!("eval {model} --data test.idx --labels test.labels"));
+    assert_eq!(plain, labeled);
 }
 
 #[test]

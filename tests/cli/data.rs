@@ -6,9 +6,9 @@ use ndarray::{Array2, Axis};
 use ndarray_npy::write_npy;
 use std::fs;
 
-const GAUSSIAN: &str = "--scale standardise --likelihood gaussian";
+const GAUSSIAN: &str = "--scale standardize --likelihood gaussian";
 
-/// Rows around three centres, of very different sizes, and one column that never changes.
+/// Rows around three centers, of very different sizes, and one column that never changes.
 fn numbers(row: usize) -> [f64; 4] {
     let kind = (row % 3) as f64;
     let [a, b, c] = [7, 11, 5].map(|n| ((row * n) % 13) as f64 / 13.0);
@@ -212,7 +212,7 @@ fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
     let message = scratch.fails(1, "train --data t.csv --out x");
     assert!(
         message.starts_with("t.csv: row 0, column 'width': 1000; expected numbers in [0, 1]")
-            && message.contains("--scale standardise --likelihood gaussian"),
+            && message.contains("--scale standardize --likelihood gaussian"),
         "{message}"
     );
     let message =
@@ -339,8 +339,8 @@ fn rows_on_the_disk_give_the_same_bits_as_rows_in_memory() {
     for data in [
         "--data bytes.idx",
         "--data bytes.idx --labels labels.npy --conditional --test-fraction 0.3 --seed 5",
-        "--data numbers.npy --scale standardise --likelihood gaussian",
-        "--data numbers.npy --scale min-max --clip-to-range --augment dequantise --likelihood \
+        "--data numbers.npy --scale standardize --likelihood gaussian",
+        "--data numbers.npy --scale min-max --clip-to-range --augment dequantize --likelihood \
          continuous-bernoulli",
     ] {
         let run = |stream: &str| {

@@ -47,13 +47,13 @@ fn evaluation_takes_the_objective_and_estimates_the_marginal_likelihood() {
     near(loss("--capacity 100 --capacity-gamma 2"), reconstruction + 2.0 * (100.0 - kl));
     near(loss("--free-bits 100"), reconstruction + 300.0);
     assert!((loss("--total-correlation") - (reconstruction + kl)).abs() < 0.5 + kl);
-    assert_ne!(loss("--augment binarise"), loss(""));
+    assert_ne!(loss("--augment binarize"), loss(""));
 
     for (line, part) in [
         ("--importance-samples 0", "expected a whole number from 1"),
         ("--estimator dreg", "unexpected argument '--estimator'"),
         ("--tc-alpha 1", "--tc-alpha belongs to --total-correlation"),
-        ("--augment dequantise", "--likelihood: expected a density on [0, 1]"),
+        ("--augment dequantize", "--likelihood: expected a density on [0, 1]"),
         ("--signed", "--signed makes data -1 to 1, and the likelihood bernoulli"),
     ] {
         let message = scratch.fails(2, &format!("{eval} {line}"));

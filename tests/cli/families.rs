@@ -18,7 +18,7 @@ fn every_family_of_options_trains() {
         "--logvar-clamp -4,4",
         "--pos-weight 3",
         "--likelihood bernoulli-probabilities",
-        "--likelihood continuous-bernoulli --augment dequantise",
+        "--likelihood continuous-bernoulli --augment dequantize",
         "--likelihood squared-error",
         "--likelihood squared-error --output tanh --signed",
         "--likelihood gaussian",
@@ -40,16 +40,16 @@ fn every_family_of_options_trains() {
         "--importance-samples 3 --estimator dreg",
         "--reduction sum",
         "--reduction mean",
-        "--optimiser adamw --weight-decay 0.1",
-        "--optimiser sgd --lr 0.01 --momentum 0.9 --nesterov",
-        "--optimiser adamax",
+        "--optimizer adamw --weight-decay 0.1",
+        "--optimizer sgd --lr 0.01 --momentum 0.9 --nesterov",
+        "--optimizer adamax",
         "--clip-norm 1",
         "--clip-value 0.01",
         "--warm-up 4",
         "--schedule step --decay-every 1 --decay-factor 0.1",
         "--schedule cosine --decay-over 6steps --decay-floor 0.1",
         "--accumulate 3",
-        "--augment binarise",
+        "--augment binarize",
         "--conditional --labels train.labels --test-labels test.labels",
     ] {
         let report =
@@ -62,7 +62,7 @@ fn every_family_of_options_trains() {
     // A plateau that is never reached leaves all as it is, and so does what names the defaults.
     for options in [
         "--schedule plateau --decay-patience 3 --decay-factor 0.5",
-        "--likelihood bernoulli --activation relu --optimiser adam --lr 0.001 --schedule constant",
+        "--likelihood bernoulli --activation relu --optimizer adam --lr 0.001 --schedule constant",
         "--encoder 8 --decoder 8 --dropout 0 --prior-mean 0 --prior-std 1 --reduction batch-mean",
         "--augment none --accumulate 1",
     ] {
@@ -82,8 +82,8 @@ fn all_families_have_the_same_bits_on_any_machine() {
     ways.extend(elbo::simd::InstructionSet::available().iter().map(|s| format!("--simd {s}")));
     for options in [
         "--conditional --labels train.labels --activation silu --layer-norm --dropout 0.1 --free-bits 0.1 \
-         --optimiser adamw --clip-norm 1 --schedule cosine --augment binarise",
-        "--likelihood gaussian --variance per-feature --total-correlation --beta 2 --optimiser sgd \
+         --optimizer adamw --clip-norm 1 --schedule cosine --augment binarize",
+        "--likelihood gaussian --variance per-feature --total-correlation --beta 2 --optimizer sgd \
          --momentum 0.5 --logvar-clamp -5,5",
         "--likelihood continuous-bernoulli --importance-samples 2 --estimator dreg",
     ] {

@@ -17,7 +17,7 @@ fn with_images(name: &str) -> Scratch {
 /// Everything that time may leave its mark on, more than a draw: augmentation, dropout, a plateau, a
 /// weight that grows.
 const RUN: &str = "train --data train.idx --test test.idx --hidden 48 --latent 3 --epochs 40 --batch 10 \
-                   --augment binarise --dropout 0.1 --anneal linear --schedule plateau --decay-patience 2 \
+                   --augment binarize --dropout 0.1 --anneal linear --schedule plateau --decay-patience 2 \
                    --keep best --quiet";
 
 /// The history without its last column, images per second.

@@ -279,7 +279,7 @@ fn wrong_usage_is_exit_code_2_and_names_the_option() {
         ("train --test test.idx", "required arguments were not provided: --data <FILE>"),
         ("train --data train.idx --shape 7x7", "--shape 7x7: expected height × width to be 30"),
         ("train --shape 7", "'--shape <HxW>': expected height and width"),
-        ("train --colour red", "unexpected argument '--colour'"),
+        ("train --color red", "unexpected argument '--color'"),
         ("eval", "--model <FILE> --data <FILE>"),
         (&format!("eval {model}"), "not provided: --data <FILE>"),
         (
@@ -516,7 +516,7 @@ fn help_says_every_default() {
         assert!(help.contains(&format!("[default: {default}]")), "{default}\n{help}");
     }
     let headings =
-        ["Data", "Model", "Likelihood", "Objective", "Training", "Optimiser", "Results", "Machine"];
+        ["Data", "Model", "Likelihood", "Objective", "Training", "Optimizer", "Results", "Machine"];
     for heading in headings {
         let count = help.lines().filter(|line| *line == format!("{heading}:")).count();
         assert_eq!(count, 1, "{heading}\n{help}");

@@ -84,8 +84,8 @@ fn codes_are_drawn_with_and_without_labels() {
     }
 
     // A single dimension, and a model that wants the labels.
-    let labelled = "--conditional --labels train.labels --test-labels test.labels";
-    scratch.succeeds(&format!("{train} {labelled} --latent 1 --out c"));
+    let labeled = "--conditional --labels train.labels --test-labels test.labels";
+    scratch.succeeds(&format!("{train} {labeled} --latent 1 --out c"));
     let on = "--model c/model.safetensors --data test.idx";
     drawn(&scratch, &format!("plot latent {on} --labels test.labels"));
     assert!(svg(&scratch).contains("σ of dimension 0"));

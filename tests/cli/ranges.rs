@@ -28,7 +28,7 @@ fn data_go_with_the_likelihood_that_accepts_them() {
     assert!(
         message.contains("row 3, column 4: 7.5; expected numbers in [-1, 1]")
             && message
-                .contains("any finite numbers go with --scale standardise --likelihood gaussian"),
+                .contains("any finite numbers go with --scale standardize --likelihood gaussian"),
         "{message}"
     );
     let message = scratch.fails(1, &train("infinite.npy", gaussian));
@@ -42,23 +42,23 @@ fn data_go_with_the_likelihood_that_accepts_them() {
     scratch.succeeds(&train("wild.npy", gaussian));
     scratch.succeeds("eval --model m/model.safetensors --data wild.npy");
     let message =
-        scratch.fails(1, "eval --model m/model.safetensors --data wild.npy --augment dequantise");
-    assert!(message.contains("expected numbers in [0, 1] for --augment dequantise"), "{message}");
+        scratch.fails(1, "eval --model m/model.safetensors --data wild.npy --augment dequantize");
+    assert!(message.contains("expected numbers in [0, 1] for --augment dequantize"), "{message}");
     scratch.succeeds(&train("signed.npy", tanh));
     let message = scratch.fails(1, "eval --model m/model.safetensors --data wild.npy");
     assert!(message.ends_with("in [-1, 1] for the likelihood tanh-squared-error"), "{message}");
     let message =
-        scratch.fails(1, "eval --model m/model.safetensors --data signed.npy --augment binarise");
-    assert!(message.ends_with("expected numbers in [0, 1] for --augment binarise"), "{message}");
+        scratch.fails(1, "eval --model m/model.safetensors --data signed.npy --augment binarize");
+    assert!(message.ends_with("expected numbers in [0, 1] for --augment binarize"), "{message}");
 
-    // What a model of tanh outputs gives is in [−1, 1], and shown mapped back to grey.
+    // What a model of tanh outputs gives is in [−1, 1], and shown mapped back to gray.
     scratch.succeeds("sample --model m/model.safetensors --out s.npy");
     scratch.succeeds("sample --model m/model.safetensors --out s.png --shape 3x4");
     let samples = read_array(&scratch.path("s.npy"));
     assert!(samples.iter().all(|x| (-1.0..=1.0).contains(x)) && samples.iter().any(|&x| x < 0.0));
     let picture = image::open(scratch.path("s.png")).unwrap().into_luma8();
-    let grey = (255.0 * 0.5 * (samples[[0, 0]] + 1.0)).round();
-    assert_eq!(f32::from(picture.get_pixel(2, 2).0[0]), grey);
+    let gray = (255.0 * 0.5 * (samples[[0, 0]] + 1.0)).round();
+    assert_eq!(f32::from(picture.get_pixel(2, 2).0[0]), gray);
 }
 
 #[test]

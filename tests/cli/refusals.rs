@@ -44,12 +44,12 @@ fn options_of_what_was_not_chosen_are_refused() {
             "--likelihood gaussian --variance optimal --importance-samples 5",
             "--variance: expected a fixed or learned variance with importance weighting",
         ),
-        ("--momentum 0.9", "--momentum belongs to --optimiser sgd; here it is adam"),
+        ("--momentum 0.9", "--momentum belongs to --optimizer sgd; here it is adam"),
         (
-            "--optimiser adamax --nesterov",
-            "--nesterov belongs to --optimiser sgd; here it is adamax",
+            "--optimizer adamax --nesterov",
+            "--nesterov belongs to --optimizer sgd; here it is adamax",
         ),
-        ("--optimiser sgd --nesterov", "--nesterov: expected a momentum above 0 with it"),
+        ("--optimizer sgd --nesterov", "--nesterov: expected a momentum above 0 with it"),
         ("--clip-norm 1 --clip-value 1", "--clip-norm and --clip-value: a gradient is clipped in"),
         ("--decay-every 2", "--decay-every belongs to --schedule step; here it is constant"),
         ("--decay-factor 0.5", "--decay-factor belongs to --schedule step or plateau"),
@@ -57,12 +57,12 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--decay-floor 0.5", "--decay-floor belongs to --schedule cosine"),
         ("--schedule cosine --decay-patience 3", "--decay-patience belongs to --schedule plateau"),
         (
-            "--likelihood gaussian --augment binarise",
-            "--likelihood: expected a Bernoulli likelihood beside binarised data",
+            "--likelihood gaussian --augment binarize",
+            "--likelihood: expected a Bernoulli likelihood beside binarized data",
         ),
-        ("--augment dequantise", "--likelihood: expected a density on [0, 1] beside dequantised"),
+        ("--augment dequantize", "--likelihood: expected a density on [0, 1] beside dequantized"),
         (
-            "--signed --augment dequantise --likelihood gaussian",
+            "--signed --augment dequantize --likelihood gaussian",
             "--augment works on data from 0 to 1, and --signed makes them -1 to 1",
         ),
         (
@@ -84,8 +84,8 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--test-fraction 1", "'--test-fraction <F>': expected a number above 0 and below 1"),
         ("--clip-to-range", "--clip-to-range belongs to --scale min-max"),
         (
-            "--scale standardise",
-            "--scale standardise makes numbers of any size; expected numbers in [0, 1] (or uint8, which is \
+            "--scale standardize",
+            "--scale standardize makes numbers of any size; expected numbers in [0, 1] (or uint8, which is \
              divided by 255) for the likelihood bernoulli; choose --scale min-max, or --likelihood gaussian",
         ),
         ("--columns 1-3", "--columns belongs to a table, and train.idx is none"),
@@ -117,7 +117,7 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--clip-norm 0", "'--clip-norm <NORM>': expected a number above 0"),
         ("--decay-factor 1", "'--decay-factor <F>': expected a number above 0 and below 1"),
         ("--accumulate 0", "'--accumulate <N>': expected a whole number from 1"),
-        ("--augment dequantise:1", "'--augment <NAME>': expected from 2 to 65536"),
+        ("--augment dequantize:1", "'--augment <NAME>': expected from 2 to 65536"),
         ("--encoder 8,0", "'--encoder <WIDTHS>': expected widths from 1"),
     ];
     for (options, part) in cases {

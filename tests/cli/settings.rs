@@ -12,7 +12,7 @@ fn the_options_of_a_run_repeat_it_to_the_same_bits() {
     let scratch = Scratch::with_labels("repeat");
     let runs = [
         "--data train.idx --test test.idx --hidden 9,7 --activation leaky-relu:0.2 --layer-norm --dropout \
-         0.2 --beta 0.3 --anneal cyclical --cycles 2 --optimiser adamw --weight-decay 0.02 --clip-norm 3",
+         0.2 --beta 0.3 --anneal cyclical --cycles 2 --optimizer adamw --weight-decay 0.02 --clip-norm 3",
         "--data train.idx --labels train.labels --test test.idx --test-labels test.labels \
          --conditional --decoder 5 --free-bits 0.25 --seed 18446744073709551615",
         "--data signed.npy --likelihood gaussian --variance 0.5 --logvar-clamp -9,9 --schedule cosine \

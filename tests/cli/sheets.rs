@@ -55,7 +55,7 @@ fn samples_of_a_table_are_no_pictures_unless_someone_says_so() {
         (0..40).map(|i| format!("{},{}", f64::from(i % 7), f64::from(i % 5))).collect();
     fs::write(scratch.path("t.csv"), format!("a,b\n{}\n", rows.join("\n"))).unwrap();
     scratch.succeeds(
-        "train --data t.csv --scale standardise --likelihood gaussian --hidden 4 --latent 1 --epochs 1 \
+        "train --data t.csv --scale standardize --likelihood gaussian --hidden 4 --latent 1 --epochs 1 \
          --quiet --out m",
     );
     let model = "--model m/model.safetensors";

@@ -103,7 +103,7 @@ fn a_table_is_drawn_as_lines_and_written_in_its_own_units() {
         .collect();
     fs::write(scratch.path("t.csv"), format!("weight,size,noise\n{}\n", rows.join("\n"))).unwrap();
     scratch.succeeds(
-        "train --data t.csv --scale standardise --likelihood gaussian --variance shared --hidden 8 \
+        "train --data t.csv --scale standardize --likelihood gaussian --variance shared --hidden 8 \
          --latent 2 --epochs 30 --batch 16 --lr 0.01 --quiet --out m",
     );
     let model = "--model m/model.safetensors";
@@ -181,9 +181,9 @@ fn an_interpolation_goes_from_row_to_row() {
 #[test]
 fn a_conditional_model_decodes_the_class_of_the_row_or_the_one_asked_for() {
     let scratch = Scratch::with_labels("traverse-conditional");
-    let labelled = "--labels train.labels --test-labels test.labels --conditional";
+    let labeled = "--labels train.labels --test-labels test.labels --conditional";
     scratch.succeeds(&format!(
-        "train --data train.idx --test test.idx {labelled} --hidden 32 --latent 2 --epochs 30 \
+        "train --data train.idx --test test.idx {labeled} --hidden 32 --latent 2 --epochs 30 \
          --batch 16 --lr 0.01 --quiet --out m"
     ));
     let model = "--model m/model.safetensors";
@@ -215,8 +215,8 @@ fn a_conditional_model_decodes_the_class_of_the_row_or_the_one_asked_for() {
 }
 
 #[test]
-fn colours_stay_colours() {
-    let scratch = Scratch::new("traverse-colour");
+fn colors_stay_colors() {
+    let scratch = Scratch::new("traverse-color");
     // Red above, blue below, more or less bright.
     let rows = ndarray::Array4::from_shape_fn((80, 4, 3, 3), |(i, y, _, c)| {
         let bright = 0.3 + 0.7 * ((i * 13) % 17) as f32 / 16.0;

@@ -2,7 +2,7 @@
 
 use elbo::loss::importance::Estimator;
 use elbo::loss::{Prior, Reduction};
-use elbo::optim::{Adam, AdamW, Adamax, Clip, Decay, LearningRateSchedule, Optimiser, Sgd, Span};
+use elbo::optim::{Adam, AdamW, Adamax, Clip, Decay, LearningRateSchedule, Optimizer, Sgd, Span};
 use elbo::train::Options;
 use elbo::vae::{Annealing, Capacity, Config, FreeBits, Likelihood, Objective, Penalty, Variance};
 use elbo::{Augmentation, Dataset};
@@ -115,8 +115,8 @@ impl Case {
         let latent = draw.between(1, 5);
         let (encoder, decoder) = (draw.widths(narrow, wide), draw.widths(narrow, wide));
         let hidden = !encoder.is_empty() || !decoder.is_empty();
-        // Two units normalised are ±1, whatever they were: a gradient of nothing but rounding.
-        let normalisable = hidden && encoder.iter().chain(&decoder).all(|&width| width >= 4);
+        // Two units normalized are ±1, whatever they were: a gradient of nothing but rounding.
+        let normalizable = hidden && encoder.iter().chain(&decoder).all(|&width| width >= 4);
         let conditions = if draw.one_in(3) { draw.between(1, 20) } else { 0 };
         let likelihood = likelihood(draw);
         let mut builder = Config::builder(features, latent)
@@ -124,7 +124,7 @@ impl Case {
             .decoder(&decoder)
             .conditions(conditions)
             .activation(draw.of(&ACTIVATIONS).parse().expect("a name"))
-            .layer_norm(normalisable && draw.one_in(2))
+            .layer_norm(normalizable && draw.one_in(2))
             .dropout(if hidden && draw.one_in(3) { 0.3 } else { 0.0 })
             .likelihood(likelihood);
         if draw.one_in(3) {
@@ -136,7 +136,7 @@ impl Case {
         let config = builder.build().expect("every part is in its domain");
 
         let rate = 0.01;
-        let optimiser: Optimiser = draw.of(&[
+        let optimizer: Optimizer = draw.of(&[
             Adam { learning_rate: rate, ..Adam::default() }.into(),
             Adam { learning_rate: rate, weight_decay: 0.01, ..Adam::default() }.into(),
             AdamW { learning_rate: rate, ..AdamW::default() }.into(),
@@ -154,9 +154,9 @@ impl Case {
             ]),
         };
         let augmentation = match likelihood {
-            Likelihood::Bernoulli if draw.one_in(2) => Augmentation::Binarise,
+            Likelihood::Bernoulli if draw.one_in(2) => Augmentation::Binarize,
             Likelihood::ContinuousBernoulli if draw.one_in(2) => {
-                Augmentation::Dequantise { levels: 256 }
+                Augmentation::Dequantize { levels: 256 }
             }
             _ => Augmentation::None,
         };
@@ -164,7 +164,7 @@ impl Case {
         let options = Options {
             batch: draw.between(2, rows),
             objective: objective(draw),
-            optimiser,
+            optimizer,
             seed: seed ^ 5,
             accumulate: draw.of(&[1, 1, 2]),
             clip: draw.of(&[None, None, Some(Clip::Norm(0.5)), Some(Clip::Value(0.01))]),
@@ -176,8 +176,8 @@ impl Case {
             Likelihood::TanhSquaredError | Likelihood::SquaredError | Likelihood::Gaussian(_)
         );
         let x = Array2::from_shape_fn((rows, features), |_| {
-            let grey = (255.0 * draw.unit()).round() / 255.0;
-            if signed { 2.0 * grey - 1.0 } else { grey }
+            let gray = (255.0 * draw.unit()).round() / 255.0;
+            if signed { 2.0 * gray - 1.0 } else { gray }
         });
         let conditions = Array2::from_shape_fn((rows, conditions), |_| draw.unit() - 0.3);
         options.validate_for(&config).ok()?;

@@ -1,4 +1,4 @@
-//! Everything composes: random configurations of layers, likelihoods, objectives and optimisers.
+//! Everything composes: random configurations of layers, likelihoods, objectives and optimizers.
 //!
 //! `ELBO_CASES=1000 cargo test --test composition` draws more of them.
 
@@ -34,14 +34,14 @@ fn bits(parameters: &Parameters) -> Vec<u32> {
 fn augmented(case: &Case, x: &Array2<f32>) -> Array2<f64> {
     let stream = match case.options.augmentation {
         Augmentation::None => return x.mapv(f64::from),
-        Augmentation::Binarise => Stream::Binarise,
-        Augmentation::Dequantise { .. } => Stream::Dequantise,
+        Augmentation::Binarize => Stream::Binarize,
+        Augmentation::Dequantize { .. } => Stream::Dequantize,
     };
     let mut uniform = Array2::zeros(x.dim());
     let generator = Generator::new(case.options.seed);
     generator.uniform(InstructionSet::SCALAR, uniform.view_mut(), stream, 0, 0).unwrap();
     ndarray::Zip::from(x).and(&uniform).map_collect(|&x, &u| match case.options.augmentation {
-        Augmentation::Dequantise { levels } => {
+        Augmentation::Dequantize { levels } => {
             let levels = f64::from(levels);
             (f64::from(x) * (levels - 1.0) + f64::from(u)) / levels
         }
@@ -75,7 +75,7 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
         let size = loss.abs().max(1.0);
         assert!((found.loss - loss).abs() < 3e-6 * size, "{} {loss}, {what}", found.loss);
 
-        // The doubly reparameterised gradient of the encoder is not that of the loss for this noise,
+        // The doubly reparameterized gradient of the encoder is not that of the loss for this noise,
         // but of another function.
         let dreg = matches!(
             case.options.objective.penalty,

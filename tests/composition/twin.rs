@@ -82,7 +82,7 @@ impl Twin<'_> {
         [mu, logvar, z, output]
     }
 
-    /// What the doubly reparameterised gradient of the encoder is the gradient of: every sample's
+    /// What the doubly reparameterized gradient of the encoder is the gradient of: every sample's
     /// loss with its squared weight, weights and the density of q held at `here`.
     pub fn dreg(&self, tensors: &Tensors, here: &Tensors) -> f64 {
         let k = self.objective.samples();
@@ -214,7 +214,7 @@ impl Twin<'_> {
                     Likelihood::WeightedBernoulli { pos_weight } => {
                         (1.0 - t) * l + (1.0 + (f64::from(pos_weight) - 1.0) * t) * softplus(-l)
                     }
-                    Likelihood::ContinuousBernoulli => log_normaliser(l) - l * t,
+                    Likelihood::ContinuousBernoulli => log_normalizer(l) - l * t,
                     Likelihood::SquaredError => (l - t).powi(2),
                     Likelihood::TanhSquaredError => (l.tanh() - t).powi(2),
                     Likelihood::Gaussian(Variance::Fixed(variance)) => {
@@ -323,7 +323,7 @@ fn log_sum_exp(values: &[f64]) -> f64 {
 }
 
 /// ln((eˡ − 1)/l).
-fn log_normaliser(l: f64) -> f64 {
+fn log_normalizer(l: f64) -> f64 {
     if l.abs() < 0.05 {
         let square = l * l;
         return l / 2.0 + square * (1.0 / 24.0 - square * (1.0 / 2880.0 - square / 181_440.0));

@@ -35,7 +35,7 @@ def uniform(name, count):
 
 
 def targets(name, count):
-    """In [0, 1]: half of them 0, a quarter 1, the others between, as grey values are."""
+    """In [0, 1]: half of them 0, a quarter 1, the others between, as gray values are."""
     return np.clip(2 * uniform(name, count), 0, 1)
 
 

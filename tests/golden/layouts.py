@@ -8,7 +8,7 @@ into their own classes.
 
 The pythae model is the real class, `pythae.models.VAE` of pythae 0.1.2 with its default networks, whose
 hidden layers are 512 wide; so it has 6 features and 2 latent dimensions. The mapped one is a module
-of one's own: two GELU layers with layer normalisation, an output without a sigmoid.
+of one's own: two GELU layers with layer normalization, an output without a sigmoid.
 """
 
 import json

@@ -174,32 +174,32 @@ case(
 # Importance weighting: SAMPLES samples of each row, and a reconstruction that is quadratic in z.
 SAMPLES = 3
 epsilon = array("losses.epsilon", LATENT, -2, 2, rows=ROWS * SAMPLES)
-centre = array("losses.centre", LATENT, -1, 1)
+center = array("losses.center", LATENT, -1, 1)
 
 
-def log_weights(mu, logvar, epsilon, centre, stop):
+def log_weights(mu, logvar, epsilon, center, stop):
     noise = epsilon.reshape(ROWS, SAMPLES, LATENT)
     z = mu[:, None] + torch.exp(logvar / 2)[:, None] * noise
     if stop:  # the parameters of the density, not those of the sample
         mu, logvar = mu.detach(), logvar.detach()
-    likelihood = -0.5 * 1.75 * ((z - centre[:, None]) ** 2).sum(2)
+    likelihood = -0.5 * 1.75 * ((z - center[:, None]) ** 2).sum(2)
     prior = torch.distributions.Normal(*PRIOR).log_prob(z).sum(2)
     return likelihood + prior - log_normal(z, mu[:, None], logvar[:, None]).sum(2)
 
 
-def iwae(mu, logvar, epsilon, centre):
-    logs = log_weights(mu, logvar, epsilon, centre, False)
+def iwae(mu, logvar, epsilon, center):
+    logs = log_weights(mu, logvar, epsilon, center, False)
     return -(torch.logsumexp(logs, 1) - math.log(SAMPLES)).sum()
 
 
-def dreg(mu, logvar, epsilon, centre):
-    logs = log_weights(mu, logvar, epsilon, centre, True)
+def dreg(mu, logvar, epsilon, center):
+    logs = log_weights(mu, logvar, epsilon, center, True)
     surrogate = -(torch.softmax(logs, 1).detach() ** 2 * logs).sum()
     # The value of the bound with the gradient of the surrogate.
-    return surrogate + (iwae(mu, logvar, epsilon, centre) - surrogate).detach()
+    return surrogate + (iwae(mu, logvar, epsilon, center) - surrogate).detach()
 
 
-samples = {**posterior, "epsilon": epsilon, "centre": centre}
+samples = {**posterior, "epsilon": epsilon, "center": center}
 case("iwae", iwae, samples, both, stiffness=1.75)
 case("dreg", dreg, samples, both, stiffness=1.75)
 

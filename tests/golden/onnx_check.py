@@ -2,7 +2,7 @@
 
     python tests/golden/onnx_check.py ELBO
 
-With the tool ELBO, trains a few small models for a moment (each activation, layer normalisation, each
+With the tool ELBO, trains a few small models for a moment (each activation, layer normalization, each
 likelihood, conditions, scaled data, no hidden layer at all), exports their three parts, has onnx.checker look at them,
 and compares what ONNX Runtime makes of them with `elbo encode` and `elbo reconstruct`. Needs
 numpy, onnx and onnxruntime. Prints the largest difference of each, and writes
@@ -35,7 +35,7 @@ MODELS = {f"activation {name}": f"--activation {name} --lr 0.01" for name in UNI
     "conditional": "--labels labels.npy --layer-norm",
     "clamped logvar": "--logvar-clamp -3,3",
     "signed": "--signed --likelihood squared-error --output tanh",
-    "standardised": "--scale standardise --likelihood gaussian",
+    "standardized": "--scale standardize --likelihood gaussian",
     "min-max": "--scale min-max --likelihood gaussian",
     "min-max, clipped": "--scale min-max --clip-to-range --signed --likelihood squared-error --output tanh",
     "784-400-20": "",

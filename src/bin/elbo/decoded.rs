@@ -138,7 +138,7 @@ impl Decodings<'_> {
             along: self.along,
             outputs: match self.notes.data.scaling {
                 Scaling::None => "output",
-                Scaling::Standardise { .. } => "output (standard deviations)",
+                Scaling::Standardize { .. } => "output (standard deviations)",
                 Scaling::MinMax { .. } => "output (share of the range)",
             },
             values: &self.places,

@@ -87,7 +87,7 @@ fn features(notes: &DataNotes, vae: &Vae) -> Vec<String> {
     (0..vae.config().features()).map(|i| notes.feature(i)).collect()
 }
 
-/// Rows as a model gave or saw them, as grey or colours from 0 to 1.
+/// Rows as a model gave or saw them, as gray or colors from 0 to 1.
 pub fn to_picture(rows: &mut Array2<f32>, vae: &Vae, notes: &DataNotes) {
     if notes.image.is_some() || notes.scaling == Scaling::None {
         notes.to_user_units(rows);

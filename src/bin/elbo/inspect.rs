@@ -84,7 +84,7 @@ fn text(vae: &Vae, notes: &Notes) -> String {
 fn sentence(config: &Config) -> String {
     let mut parts = vec![format!("activation {}", config.activation())];
     if config.layer_norm() {
-        parts.push("layer normalisation".to_owned());
+        parts.push("layer normalization".to_owned());
     }
     if config.dropout() > 0.0 {
         parts.push(format!("dropout {}", config.dropout()));

@@ -63,8 +63,8 @@ impl Input {
             return Err(Failure::Usage("--labels and --label-column: choose one".to_owned()));
         }
         let like = Some(&notes.data);
-        let labelled = conditional && self.labels.is_none();
-        let mut data = Data::read(&self.data, Plan { options: &self.reading, like, labelled })?;
+        let labeled = conditional && self.labels.is_none();
+        let mut data = Data::read(&self.data, Plan { options: &self.reading, like, labeled })?;
         // Of a model from elsewhere nobody knows how its data were read.
         notes.data.signed |= self.signed;
         data.signed = notes.data.signed;
@@ -122,7 +122,7 @@ impl Input {
     }
 }
 
-/// Whether outputs of such a model lie in [−1, 1] and are shown mapped to grey.
+/// Whether outputs of such a model lie in [−1, 1] and are shown mapped to gray.
 pub fn is_signed(likelihood: Likelihood, by_option: bool) -> bool {
     by_option || likelihood == Likelihood::TanhSquaredError
 }

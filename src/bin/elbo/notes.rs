@@ -46,10 +46,10 @@ impl DataNotes {
     pub fn describe(&self, features: usize) -> String {
         let mut parts = vec![match (&self.image, self.columns.is_empty()) {
             (Some(ImageShape { height, width, channels: 1 }), _) => {
-                format!("grey images of {height} × {width}")
+                format!("gray images of {height} × {width}")
             }
             (Some(ImageShape { height, width, .. }), _) => {
-                format!("colour images of {height} × {width}")
+                format!("color images of {height} × {width}")
             }
             (None, true) => format!("{features} features"),
             (None, false) => format!("{features} columns: {}", self.columns.join(", ")),
@@ -65,7 +65,7 @@ impl DataNotes {
     pub fn preparation(&self) -> Vec<&'static str> {
         let scaled = match &self.scaling {
             Scaling::None => None,
-            Scaling::Standardise { .. } => Some("standardised"),
+            Scaling::Standardize { .. } => Some("standardized"),
             Scaling::MinMax { clip: false, .. } => Some("scaled to [0, 1]"),
             Scaling::MinMax { clip: true, .. } => Some("scaled and clipped to [0, 1]"),
         };
@@ -78,7 +78,7 @@ impl DataNotes {
 pub struct ImageShape {
     pub height: usize,
     pub width: usize,
-    /// 1 for grey, 3 for red, green and blue.
+    /// 1 for gray, 3 for red, green and blue.
     pub channels: usize,
 }
 

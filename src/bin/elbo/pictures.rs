@@ -1,16 +1,16 @@
-//! Pictures of examples: sheets of images, grey or in colour.
+//! Pictures of examples: sheets of images, gray or in color.
 
 use crate::notes::ImageShape;
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use std::io::{self, Seek, Write};
 
-/// Pixels between neighbouring images.
+/// Pixels between neighboring images.
 const GAP: u32 = 2;
 /// Pixels between one pair of input and output rows and the next.
 const BAND_GAP: u32 = 10;
 /// Lighter than the black that most images begin with, darker than anything in them.
-const GAP_GREY: u8 = 56;
+const GAP_GRAY: u8 = 56;
 
 /// `images` (one a row, values from 0 to 1) in a grid of so many columns, or one that is as square as
 /// it can be.
@@ -51,14 +51,14 @@ pub fn nearly_square(width: usize) -> [usize; 2] {
     [height, width / height]
 }
 
-/// Writes a picture as PNG, a grey one with one byte a pixel.
+/// Writes a picture as PNG, a gray one with one byte a pixel.
 pub fn write_png(sheet: &Sheet, file: &mut (impl Write + Seek)) -> io::Result<()> {
     let Sheet { canvas, shape, .. } = sheet;
     if shape.channels == 3 {
         return canvas.write_to(file, ImageFormat::Png).map_err(io::Error::other);
     }
-    let grey = |x, y| Luma([canvas.get_pixel(x, y).0[0]]);
-    GrayImage::from_fn(canvas.width(), canvas.height(), grey)
+    let gray = |x, y| Luma([canvas.get_pixel(x, y).0[0]]);
+    GrayImage::from_fn(canvas.width(), canvas.height(), gray)
         .write_to(file, ImageFormat::Png)
         .map_err(io::Error::other)
 }
@@ -85,7 +85,7 @@ impl Sheet {
         }
         let bottom = sheet.tops.last().unwrap_or(&0) + height + GAP;
         let right = GAP + columns as u32 * (width + GAP);
-        sheet.canvas = RgbImage::from_pixel(right, bottom, Rgb([GAP_GREY; 3]));
+        sheet.canvas = RgbImage::from_pixel(right, bottom, Rgb([GAP_GRAY; 3]));
         sheet
     }
 
@@ -114,13 +114,13 @@ impl Sheet {
         for pixel in 0..image.len() / channels {
             let x = left + (pixel % width) as u32 * self.scale;
             let y = top + (pixel / width) as u32 * self.scale;
-            // The cast saturates, and makes NaN black. Of grey the one channel counts three times.
+            // The cast saturates, and makes NaN black. Of gray the one channel counts three times.
             let channel =
                 |c: usize| (image[pixel * channels + c.min(channels - 1)] * 255.0).round();
-            let colour = Rgb([0, 1, 2].map(|c| channel(c) as u8));
+            let color = Rgb([0, 1, 2].map(|c| channel(c) as u8));
             for dy in 0..self.scale {
                 for dx in 0..self.scale {
-                    self.canvas.put_pixel(x + dx, y + dy, colour);
+                    self.canvas.put_pixel(x + dx, y + dy, color);
                 }
             }
         }
@@ -142,7 +142,7 @@ mod tests {
     use ndarray::arr2;
     use std::io::Cursor;
 
-    fn grey(height: usize, width: usize) -> ImageShape {
+    fn gray(height: usize, width: usize) -> ImageShape {
         ImageShape { height, width, channels: 1 }
     }
 
@@ -157,24 +157,24 @@ mod tests {
     #[test]
     fn a_grid_has_every_image_in_its_place() {
         let images = Array2::from_shape_fn((5, 28 * 28), |(i, _)| i as f32 / 4.0);
-        let picture = grid(images.view(), grey(28, 28), None).canvas;
+        let picture = grid(images.view(), gray(28, 28), None).canvas;
         // 3 columns and 2 rows of 56 pixels, 2 between them and around.
         assert_eq!(picture.dimensions(), (3 * 58 + 2, 2 * 58 + 2));
         let at = |column: u32, row: u32| picture.get_pixel(2 + 58 * column, 2 + 58 * row).0[0];
         assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(0, 1), at(1, 1)], [0, 64, 128, 191, 255]);
-        assert_eq!(at(2, 1), GAP_GREY);
-        assert_eq!(picture.get_pixel(0, 0).0[0], GAP_GREY);
+        assert_eq!(at(2, 1), GAP_GRAY);
+        assert_eq!(picture.get_pixel(0, 0).0[0], GAP_GRAY);
     }
 
     #[test]
-    fn columns_can_be_named_and_signed_values_become_grey() {
+    fn columns_can_be_named_and_signed_values_become_gray() {
         let mut images = arr2(&[[-1.0], [0.0], [1.0], [-1.0], [1.0]]);
         from_signed(&mut images);
         assert_eq!(images, arr2(&[[0.0], [0.5], [1.0], [0.0], [1.0]]));
-        let picture = grid(images.view(), grey(1, 1), Some(3)).canvas;
+        let picture = grid(images.view(), gray(1, 1), Some(3)).canvas;
         assert_eq!(picture.dimensions(), (3 * 10 + 2, 2 * 10 + 2));
         assert_eq!(
-            grid(images.view(), grey(1, 1), Some(9)).canvas.dimensions(),
+            grid(images.view(), gray(1, 1), Some(9)).canvas.dimensions(),
             (5 * 10 + 2, 10 + 2)
         );
     }
@@ -183,7 +183,7 @@ mod tests {
     fn inputs_are_above_outputs() {
         let inputs = Array2::from_elem((12, 4), 1.0);
         let outputs = Array2::from_elem((12, 4), 0.5);
-        let picture = pairs(inputs.view(), outputs.view(), grey(2, 2)).canvas;
+        let picture = pairs(inputs.view(), outputs.view(), gray(2, 2)).canvas;
         let side = 16;
         assert_eq!(picture.dimensions(), (10 * (side + 2) + 2, 4 * side + 2 + 2 + 10 + 2 + 2));
         assert_eq!(picture.get_pixel(2, 2).0[0], 255);
@@ -193,24 +193,24 @@ mod tests {
 
     #[test]
     fn values_beyond_the_unit_interval_are_clamped() {
-        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), grey(1, 3), None).canvas;
-        let grey: Vec<u8> = (0..3).map(|x| picture.get_pixel(2 + 8 * x, 2).0[0]).collect();
-        assert_eq!(grey, [0, 255, 0]);
+        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), gray(1, 3), None).canvas;
+        let gray: Vec<u8> = (0..3).map(|x| picture.get_pixel(2 + 8 * x, 2).0[0]).collect();
+        assert_eq!(gray, [0, 255, 0]);
     }
 
     #[test]
-    fn colours_stay_beside_each_other_and_grey_is_written_as_grey() {
+    fn colors_stay_beside_each_other_and_gray_is_written_as_gray() {
         let image = arr2(&[[1.0, 0.0, 0.0, 0.0, 0.5, 1.0]]);
         let shape = ImageShape { height: 1, width: 2, channels: 3 };
         let sheet = grid(image.view(), shape, None);
         assert_eq!(sheet.canvas.dimensions(), (2 * 8 + 4, 8 + 4));
         assert_eq!(sheet.canvas.get_pixel(2, 2), &Rgb([255, 0, 0]));
         assert_eq!(sheet.canvas.get_pixel(17, 9), &Rgb([0, 128, 255]));
-        for (sheet, colour) in [(sheet, true), (grid(image.view(), grey(2, 3), None), false)] {
+        for (sheet, color) in [(sheet, true), (grid(image.view(), gray(2, 3), None), false)] {
             let mut file = Cursor::new(Vec::new());
             write_png(&sheet, &mut file).unwrap();
             let read = image::load_from_memory(file.get_ref()).unwrap();
-            assert_eq!(read.color().has_color(), colour);
+            assert_eq!(read.color().has_color(), color);
             assert_eq!(read.to_rgb8(), sheet.canvas);
         }
     }

@@ -45,11 +45,11 @@ pub fn check(
         let bytes = "(or uint8, which is divided by 255) for the likelihood";
         (0.0, format!("{bytes} {name}"))
     };
-    if low != f32::MIN && matches!(data.scaling, Scaling::Standardise { .. }) {
+    if low != f32::MIN && matches!(data.scaling, Scaling::Standardize { .. }) {
         let expected = format!("expected numbers in [{low}, 1] {why}");
         let other = if data.signed { "leave --signed out" } else { "--likelihood gaussian" };
         return Err(Failure::Usage(format!(
-            "--scale standardise makes numbers of any size; {expected}; choose --scale min-max, or {other}"
+            "--scale standardize makes numbers of any size; {expected}; choose --scale min-max, or {other}"
         )));
     }
     if data.rows.are_bytes() && data.scaling == Scaling::None {
@@ -66,7 +66,7 @@ pub fn check(
         let (low, high) = (low[wrong.column] as f32, high[wrong.column] as f32);
         return Err(Failure::Run(format!(
             "{place}: outside of the training rows, {low} to {high}, which --scale min-max takes to [0, 1]; \
-             --clip-to-range reads it as the nearer end, --scale standardise --likelihood gaussian needs no \
+             --clip-to-range reads it as the nearer end, --scale standardize --likelihood gaussian needs no \
              range"
         )));
     }
@@ -152,7 +152,7 @@ impl Wrong {
                  --likelihood gaussian"
             }
             Within::Finite => {
-                "; any finite numbers go with --scale standardise --likelihood gaussian, or are taken to \
+                "; any finite numbers go with --scale standardize --likelihood gaussian, or are taken to \
                  [0, 1] by --scale min-max"
             }
         }
@@ -180,7 +180,7 @@ mod tests {
     fn a_message_says_where_and_which_likelihood_would_do() {
         let tanh = "; numbers in [-1, 1] go with --likelihood squared-error --output tanh, or with \
                     --likelihood gaussian";
-        let any = "; any finite numbers go with --scale standardise --likelihood gaussian, or are \
+        let any = "; any finite numbers go with --scale standardize --likelihood gaussian, or are \
                    taken to [0, 1] by --scale min-max";
         for (value, text, remedy) in [
             (f32::NAN, "NaN", ""),
@@ -225,7 +225,7 @@ mod tests {
         assert!(accepts(-1e30, gaussian, false) && accepts(7.0, Likelihood::SquaredError, false));
         assert!(accepts(0.5, tanh, true) && accepts(0.5, gaussian, true));
         assert!(!accepts(-0.5, tanh, true) && !accepts(0.5, Likelihood::Bernoulli, true));
-        let levels = Augmentation::Dequantise { levels: 256 };
+        let levels = Augmentation::Dequantize { levels: 256 };
         assert!(check(&data(-0.5, false), gaussian, levels, Chosen::ByOption).is_err());
     }
 
@@ -249,7 +249,7 @@ mod tests {
         );
         let nan = with(f32::NAN, min_max(true), bernoulli).unwrap_err().to_string();
         assert_eq!(nan, "x: row 1, column 'b': NaN; expected finite numbers");
-        let standard = || Scaling::Standardise { mean: vec![0.0; 2], std: vec![1.0; 2] };
+        let standard = || Scaling::Standardize { mean: vec![0.0; 2], std: vec![1.0; 2] };
         assert!(matches!(with(0.5, standard(), bernoulli), Err(Failure::Usage(_))));
         assert!(with(-7.0, standard(), Likelihood::Gaussian(Variance::Shared)).is_ok());
         assert!(

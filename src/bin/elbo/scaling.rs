@@ -1,7 +1,7 @@
 //! Scaling of each feature, fitted on the training rows and undone on output.
 //!
 //! ```text
-//! standardise: (x - mean) / std     std over the rows themselves (divided by their number)
+//! standardize: (x - mean) / std     std over the rows themselves (divided by their number)
 //! min-max:     (x - low) / (high - low)
 //! ```
 //! In 64 bits, row after row in the order of the file: the same bits always. A feature that is constant in
@@ -20,7 +20,8 @@ pub enum Scaling {
     #[default]
     None,
     /// Mean 0 and standard deviation 1 in the training rows.
-    Standardise { mean: Vec<f64>, std: Vec<f64> },
+    #[serde(rename = "standardise", alias = "standardize")]
+    Standardize { mean: Vec<f64>, std: Vec<f64> },
     /// From 0 to 1 in the training rows. What lies outside of them goes to 0 or 1 if `clip` says so.
     MinMax { low: Vec<f64>, high: Vec<f64>, clip: bool },
 }
@@ -30,7 +31,8 @@ pub enum Scaling {
 pub enum Kind {
     #[default]
     None,
-    Standardise,
+    #[value(alias = "standardise")]
+    Standardize,
     MinMax,
 }
 
@@ -44,7 +46,7 @@ impl Scaling {
     ) -> Result<(Self, usize)> {
         match kind {
             Kind::None => Ok((Self::None, 0)),
-            Kind::Standardise => {
+            Kind::Standardize => {
                 let mut moments = Moments::new(features);
                 each(&mut |row| moments.add(row))?;
                 Ok(moments.finish())
@@ -68,7 +70,7 @@ impl Scaling {
     pub fn apply(&self, row: &mut [f32]) {
         match self {
             Self::None => {}
-            Self::Standardise { mean, std } => {
+            Self::Standardize { mean, std } => {
                 for ((x, mean), std) in row.iter_mut().zip(mean).zip(std) {
                     *x = ((f64::from(*x) - mean) / std) as f32;
                 }
@@ -87,7 +89,7 @@ impl Scaling {
     pub fn undo(&self, row: &mut [f32]) {
         match self {
             Self::None => {}
-            Self::Standardise { mean, std } => {
+            Self::Standardize { mean, std } => {
                 for ((x, mean), std) in row.iter_mut().zip(mean).zip(std) {
                     *x = (f64::from(*x) * std + mean) as f32;
                 }
@@ -120,7 +122,7 @@ impl Scaling {
     pub fn features(&self) -> Option<usize> {
         match self {
             Self::None => None,
-            Self::Standardise { mean, .. } => Some(mean.len()),
+            Self::Standardize { mean, .. } => Some(mean.len()),
             Self::MinMax { low, .. } => Some(low.len()),
         }
     }
@@ -166,7 +168,7 @@ impl Moments {
             }
         });
         let std = std.collect();
-        (Scaling::Standardise { mean: self.mean, std }, constant)
+        (Scaling::Standardize { mean: self.mean, std }, constant)
     }
 }
 
@@ -190,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn standardised_rows_have_mean_0_and_deviation_1() {
-        let (scaling, constant) = fitted(Kind::Standardise, false);
+    fn standardized_rows_have_mean_0_and_deviation_1() {
+        let (scaling, constant) = fitted(Kind::Standardize, false);
         assert_eq!(constant, 1);
         let mut rows = ROWS;
         rows.iter_mut().for_each(|row| scaling.apply(row));
@@ -237,7 +239,7 @@ mod tests {
         none.apply(&mut row);
         none.undo(&mut row);
         assert_eq!((row, constant), (ROWS[2], 0));
-        for kind in [Kind::None, Kind::Standardise, Kind::MinMax] {
+        for kind in [Kind::None, Kind::Standardize, Kind::MinMax] {
             let scaling = fitted(kind, true).0;
             let text = serde_json::to_string(&scaling).unwrap();
             assert_eq!(serde_json::from_str::<Scaling>(&text).unwrap(), scaling, "{text}");

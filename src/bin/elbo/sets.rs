@@ -159,8 +159,8 @@ fn files(args: &TrainingData) -> Result<(Data, Option<Data>)> {
         return Ok((train, Some(test)));
     };
     let options = &args.reading;
-    let labelled = args.conditional;
-    let mut data = Data::read(path, Plan { options, like: None, labelled })?;
+    let labeled = args.conditional;
+    let mut data = Data::read(path, Plan { options, like: None, labeled })?;
     let Some(path) = &args.test else {
         if let Some(raw) = raw_labels(&mut data, args.labels.as_deref())? {
             let Classes { count, names } = Classes::of([&raw])?;
@@ -170,7 +170,7 @@ fn files(args: &TrainingData) -> Result<(Data, Option<Data>)> {
     };
     let like = data.notes();
     let of_test = options.for_more_of_the_same();
-    let mut other = Data::read(path, Plan { options: &of_test, like: Some(&like), labelled })?;
+    let mut other = Data::read(path, Plan { options: &of_test, like: Some(&like), labeled })?;
     let of_data = raw_labels(&mut data, args.labels.as_deref())?;
     let of_other = raw_labels(&mut other, args.test_labels.as_deref())?;
     // A class may be in one of the files alone.

@@ -1,4 +1,4 @@
-//! Layer normalisation: each row to mean 0 and variance 1, then a gain and a shift for each column.
+//! Layer normalization: each row to mean 0 and variance 1, then a gain and a shift for each column.
 //!
 //! # Formula
 //! For a row x of H elements, with gain γ and shift β `[H]`:
@@ -124,12 +124,12 @@ impl RowTerm<2> for Times {
 
 /// `[y, x̂]` from `[x, _]`, gain and shift.
 #[derive(Clone, Copy)]
-struct Normalise {
+struct Normalize {
     mean: f32,
     inverse_std: f32,
 }
 
-impl Lanewise<2, 2> for Normalise {
+impl Lanewise<2, 2> for Normalize {
     #[inline(always)]
     fn apply<S: Simd>(
         self,
@@ -137,9 +137,9 @@ impl Lanewise<2, 2> for Normalise {
         [x, _]: [S::f32s; 2],
         [gain, shift]: [S::f32s; 2],
     ) -> [S::f32s; 2] {
-        let centred = simd.sub_f32s(x, simd.splat_f32s(self.mean));
-        let normalised = simd.mul_f32s(centred, simd.splat_f32s(self.inverse_std));
-        [simd.mul_add_f32s(gain, normalised, shift), normalised]
+        let centered = simd.sub_f32s(x, simd.splat_f32s(self.mean));
+        let normalized = simd.mul_f32s(centered, simd.splat_f32s(self.inverse_std));
+        [simd.mul_add_f32s(gain, normalized, shift), normalized]
     }
 }
 
@@ -153,9 +153,9 @@ impl Lanewise<3, 2> for Weigh {
         self,
         simd: S,
         [dy, _, _]: [S::f32s; 3],
-        [normalised, gain]: [S::f32s; 2],
+        [normalized, gain]: [S::f32s; 2],
     ) -> [S::f32s; 3] {
-        [simd.mul_f32s(dy, gain), simd.mul_f32s(dy, normalised), dy]
+        [simd.mul_f32s(dy, gain), simd.mul_f32s(dy, normalized), dy]
     }
 }
 
@@ -173,22 +173,22 @@ impl Lanewise<1, 1> for Project {
         self,
         simd: S,
         [g]: [S::f32s; 1],
-        [normalised]: [S::f32s; 1],
+        [normalized]: [S::f32s; 1],
     ) -> [S::f32s; 1] {
-        let centred = simd.sub_f32s(g, simd.splat_f32s(self.mean));
+        let centered = simd.sub_f32s(g, simd.splat_f32s(self.mean));
         let along = simd.splat_f32s(self.along);
-        let rest = simd.negate_mul_add_f32s(normalised, along, centred);
+        let rest = simd.negate_mul_add_f32s(normalized, along, centered);
         [simd.mul_f32s(rest, simd.splat_f32s(self.inverse_std))]
     }
 }
 
-/// Overwrites each x in `y` with y and `normalised` with x̂, and returns s. All slices have the length
+/// Overwrites each x in `y` with y and `normalized` with x̂, and returns s. All slices have the length
 /// of the row, without its padding.
 #[inline(always)]
 pub(crate) fn forward_row<S: Simd>(
     simd: S,
     y: &mut [f32],
-    normalised: &mut [f32],
+    normalized: &mut [f32],
     gain: &[f32],
     shift: &[f32],
 ) -> f32 {
@@ -197,16 +197,16 @@ pub(crate) fn forward_row<S: Simd>(
         type Output = f32;
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> f32 {
-            let Self([y, normalised], parameters) = self;
+            let Self([y, normalized], parameters) = self;
             let columns = y.len() as f64;
             let mean = (sum_row(simd, [y], Itself) / columns) as f32;
             let variance = sum_row(simd, [y], SquaredDistance(mean)) / columns;
             let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
-            zip(simd, [y, normalised], parameters, Normalise { mean, inverse_std });
+            zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
             inverse_std
         }
     }
-    simd.vectorize(Op([y, normalised], [gain, shift]))
+    simd.vectorize(Op([y, normalized], [gain, shift]))
 }
 
 /// Overwrites each dy in `d` with dx, and `dgain` and `dshift` with what this row adds to the
@@ -217,7 +217,7 @@ pub(crate) fn backward_row<S: Simd>(
     d: &mut [f32],
     dgain: &mut [f32],
     dshift: &mut [f32],
-    normalised: &[f32],
+    normalized: &[f32],
     gain: &[f32],
     inverse_std: f32,
 ) {
@@ -226,28 +226,28 @@ pub(crate) fn backward_row<S: Simd>(
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self([d, dgain, dshift], [normalised, gain], inverse_std) = self;
+            let Self([d, dgain, dshift], [normalized, gain], inverse_std) = self;
             let columns = d.len() as f64;
-            zip(simd, [&mut *d, dgain, dshift], [normalised, gain], Weigh);
+            zip(simd, [&mut *d, dgain, dshift], [normalized, gain], Weigh);
             let mean = (sum_row(simd, [d], Itself) / columns) as f32;
-            let along = (sum_row(simd, [d, normalised], Times) / columns) as f32;
-            zip(simd, [d], [normalised], Project { mean, along, inverse_std });
+            let along = (sum_row(simd, [d, normalized], Times) / columns) as f32;
+            zip(simd, [d], [normalized], Project { mean, along, inverse_std });
         }
     }
-    simd.vectorize(Op([d, dgain, dshift], [normalised, gain], inverse_std));
+    simd.vectorize(Op([d, dgain, dshift], [normalized, gain], inverse_std));
 }
 
-/// Overwrites `y`, `normalised` (x̂) and `inverse_std` (s, one for each row) from x `[B, H]`.
+/// Overwrites `y`, `normalized` (x̂) and `inverse_std` (s, one for each row) from x `[B, H]`.
 ///
 /// ```
 /// use elbo::{Compute, layers::layer_norm};
 /// use ndarray::{Array2, array};
 ///
 /// let x = array![[1.0_f32, 2.0, 3.0]];
-/// let (mut y, mut normalised) = (Array2::zeros((1, 3)), Array2::zeros((1, 3)));
+/// let (mut y, mut normalized) = (Array2::zeros((1, 3)), Array2::zeros((1, 3)));
 /// let mut inverse_std = [0.0];
 /// layer_norm::forward(
-///     &Compute::serial(), y.view_mut(), normalised.view_mut(), &mut inverse_std, x.view(),
+///     &Compute::serial(), y.view_mut(), normalized.view_mut(), &mut inverse_std, x.view(),
 ///     &[1.0; 3], &[10.0; 3],
 /// )?;
 /// assert!((y[[0, 2]] - 11.2247).abs() < 1e-4); // 1/√(2/3 + 1e-5) above the shift
@@ -259,7 +259,7 @@ pub(crate) fn backward_row<S: Simd>(
 pub fn forward(
     compute: &Compute,
     mut y: ArrayViewMut2<'_, f32>,
-    mut normalised: ArrayViewMut2<'_, f32>,
+    mut normalized: ArrayViewMut2<'_, f32>,
     inverse_std: &mut [f32],
     x: ArrayView2<'_, f32>,
     gain: &[f32],
@@ -270,25 +270,25 @@ pub fn forward(
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self([mut y, mut normalised], inverse_std, [gain, shift]) = self;
+            let Self([mut y, mut normalized], inverse_std, [gain, shift]) = self;
             for (i, inverse_std) in inverse_std.iter_mut().enumerate() {
-                let (mut y, mut normalised) = (y.row_mut(i), normalised.row_mut(i));
+                let (mut y, mut normalized) = (y.row_mut(i), normalized.row_mut(i));
                 let y = y.as_slice_mut().expect("the layout was checked");
-                let normalised = normalised.as_slice_mut().expect("the layout was checked");
-                *inverse_std = forward_row(simd, y, normalised, gain, shift);
+                let normalized = normalized.as_slice_mut().expect("the layout was checked");
+                *inverse_std = forward_row(simd, y, normalized, gain, shift);
             }
         }
     }
     let (rows, columns) = x.dim();
     expect_shape("y", [rows, columns], y.shape())?;
-    expect_shape("normalised", [rows, columns], normalised.shape())?;
+    expect_shape("normalized", [rows, columns], normalized.shape())?;
     expect_length("inverse_std", rows, inverse_std.len())?;
     expect_length("gain", columns, gain.len())?;
     expect_length("shift", columns, shift.len())?;
     expect_rows("y", &y)?;
-    expect_rows("normalised", &normalised)?;
+    expect_rows("normalized", &normalized)?;
     y.assign(&x);
-    let outputs = [y.view_mut(), normalised.view_mut()];
+    let outputs = [y.view_mut(), normalized.view_mut()];
     compute.simd().dispatch(Op(outputs, inverse_std, [gain, shift]));
     Ok(())
 }
@@ -304,7 +304,7 @@ pub fn backward(
     dgain: &mut [f32],
     dshift: &mut [f32],
     dy: ArrayView2<'_, f32>,
-    normalised: ArrayView2<'_, f32>,
+    normalized: ArrayView2<'_, f32>,
     inverse_std: &[f32],
     gain: &[f32],
 ) -> Result<()> {
@@ -313,27 +313,27 @@ pub fn backward(
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self([d, dgain, dshift], [normalised, gain], inverse_std) = self;
-            backward_row(simd, d, dgain, dshift, normalised, gain, inverse_std);
+            let Self([d, dgain, dshift], [normalized, gain], inverse_std) = self;
+            backward_row(simd, d, dgain, dshift, normalized, gain, inverse_std);
         }
     }
     let (rows, columns) = dy.dim();
     expect_shape("dx", [rows, columns], dx.shape())?;
-    expect_shape("normalised", [rows, columns], normalised.shape())?;
+    expect_shape("normalized", [rows, columns], normalized.shape())?;
     expect_length("inverse_std", rows, inverse_std.len())?;
     for (argument, found) in [("dgain", &*dgain), ("dshift", &*dshift), ("gain", gain)] {
         expect_length(argument, columns, found.len())?;
     }
     expect_rows("dx", &dx)?;
-    expect_rows("normalised", &normalised)?;
+    expect_rows("normalized", &normalized)?;
     dx.assign(&dy);
     let mut sums = vec![[0.0_f64; 2]; columns];
     for (i, &inverse_std) in inverse_std.iter().enumerate() {
-        let (mut d, normalised) = (dx.row_mut(i), normalised.row(i));
+        let (mut d, normalized) = (dx.row_mut(i), normalized.row(i));
         let d = d.as_slice_mut().expect("the layout was checked");
-        let normalised = normalised.to_slice().expect("the layout was checked");
+        let normalized = normalized.to_slice().expect("the layout was checked");
         let outputs = [d, &mut *dgain, &mut *dshift];
-        compute.simd().dispatch(Op(outputs, [normalised, gain], inverse_std));
+        compute.simd().dispatch(Op(outputs, [normalized, gain], inverse_std));
         for ((sums, &dgain), &dshift) in sums.iter_mut().zip(&*dgain).zip(&*dshift) {
             sums[0] += f64::from(dgain);
             sums[1] += f64::from(dshift);

@@ -9,18 +9,18 @@ fn twin(x: &[f64], gain: &[f64], shift: &[f64]) -> (Vec<f64>, Vec<f64>, f64) {
     let mean = x.iter().sum::<f64>() / columns;
     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / columns;
     let inverse_std = 1.0 / (variance + EPSILON).sqrt();
-    let normalised: Vec<f64> = x.iter().map(|x| (x - mean) * inverse_std).collect();
-    let y = (0..x.len()).map(|i| gain[i] * normalised[i] + shift[i]).collect();
-    (y, normalised, inverse_std)
+    let normalized: Vec<f64> = x.iter().map(|x| (x - mean) * inverse_std).collect();
+    let y = (0..x.len()).map(|i| gain[i] * normalized[i] + shift[i]).collect();
+    (y, normalized, inverse_std)
 }
 
 /// The gradient of x in f64.
-fn twin_backward(dy: &[f64], normalised: &[f64], gain: &[f64], inverse_std: f64) -> Vec<f64> {
+fn twin_backward(dy: &[f64], normalized: &[f64], gain: &[f64], inverse_std: f64) -> Vec<f64> {
     let columns = dy.len() as f64;
     let g: Vec<f64> = dy.iter().zip(gain).map(|(dy, gain)| dy * gain).collect();
     let mean = g.iter().sum::<f64>() / columns;
-    let along = g.iter().zip(normalised).map(|(g, n)| g * n).sum::<f64>() / columns;
-    g.iter().zip(normalised).map(|(g, n)| inverse_std * (g - mean - n * along)).collect()
+    let along = g.iter().zip(normalized).map(|(g, n)| g * n).sum::<f64>() / columns;
+    g.iter().zip(normalized).map(|(g, n)| inverse_std * (g - mean - n * along)).collect()
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
@@ -29,7 +29,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 
 struct Run {
     y: Array2<f32>,
-    normalised: Array2<f32>,
+    normalized: Array2<f32>,
     inverse_std: Vec<f32>,
     dx: Array2<f32>,
     dgain: Vec<f32>,
@@ -39,10 +39,10 @@ struct Run {
 fn run(set: InstructionSet, x: &Array2<f32>, dy: &Array2<f32>, gain: &[f32], shift: &[f32]) -> Run {
     let compute = Compute::new(set, 1).unwrap();
     let array = || Array2::from_elem(x.dim(), f32::NAN);
-    let (mut y, mut normalised, mut dx) = (array(), array(), array());
+    let (mut y, mut normalized, mut dx) = (array(), array(), array());
     let mut inverse_std = vec![f32::NAN; x.nrows()];
     let (mut dgain, mut dshift) = (vec![f32::NAN; x.ncols()], vec![f32::NAN; x.ncols()]);
-    forward(&compute, y.view_mut(), normalised.view_mut(), &mut inverse_std, x.view(), gain, shift)
+    forward(&compute, y.view_mut(), normalized.view_mut(), &mut inverse_std, x.view(), gain, shift)
         .unwrap();
     backward(
         &compute,
@@ -50,16 +50,16 @@ fn run(set: InstructionSet, x: &Array2<f32>, dy: &Array2<f32>, gain: &[f32], shi
         &mut dgain,
         &mut dshift,
         dy.view(),
-        normalised.view(),
+        normalized.view(),
         &inverse_std,
         gain,
     )
     .unwrap();
-    Run { y, normalised, inverse_std, dx, dgain, dshift }
+    Run { y, normalized, inverse_std, dx, dgain, dshift }
 }
 
 #[test]
-fn as_pytorch_normalises() {
+fn as_pytorch_normalizes() {
     let text = include_str!("../../../tests/golden/layer_norm.json");
     let golden: serde_json::Value = serde_json::from_str(text).unwrap();
     let numbers = |name: &str| -> Vec<f64> {
@@ -89,8 +89,8 @@ fn the_twins_gradient_is_that_of_its_value() {
     let x: Vec<f64> = (0..9).map(|i| (f64::from(i) * 1.7).sin() * 2.0 + 0.3).collect();
     let dy: Vec<f64> = (0..9).map(|i| (f64::from(i) * 2.9).cos()).collect();
     let gain: Vec<f64> = (0..9).map(|i| 0.5 + f64::from(i) * 0.2).collect();
-    let (_, normalised, inverse_std) = twin(&x, &gain, &[0.0; 9]);
-    let dx = twin_backward(&dy, &normalised, &gain, inverse_std);
+    let (_, normalized, inverse_std) = twin(&x, &gain, &[0.0; 9]);
+    let dx = twin_backward(&dy, &normalized, &gain, inverse_std);
     let loss = |x: &[f64]| -> f64 {
         twin(x, &gain, &[0.0; 9]).0.iter().zip(&dy).map(|(y, dy)| y * dy).sum()
     };
@@ -123,22 +123,22 @@ proptest! {
         let row = |row: ArrayView1<f32>| wide(row.to_slice().unwrap());
         for r in 0..2 {
             let x = row(x.row(r));
-            let (y, normalised, inverse_std) = twin(&x, &wide(&gain), &wide(&shift));
+            let (y, normalized, inverse_std) = twin(&x, &wide(&gain), &wide(&shift));
             let mean = x.iter().sum::<f64>() / columns as f64;
             let scale = 1.0 + mean.abs() * inverse_std;
             for c in 0..columns {
-                let bound = 2.0_f64.powi(-22) * (1.0 + normalised[c].abs()) * scale;
-                let error = (f64::from(reference.normalised[[r, c]]) - normalised[c]).abs();
+                let bound = 2.0_f64.powi(-22) * (1.0 + normalized[c].abs()) * scale;
+                let error = (f64::from(reference.normalized[[r, c]]) - normalized[c]).abs();
                 prop_assert!(error <= bound, "x̂ {c}: {error:e} {bound:e}");
                 let bound = bound * f64::from(gain[c].abs()) + 2.0_f64.powi(-24) * y[c].abs();
                 let error = (f64::from(reference.y[[r, c]]) - y[c]).abs();
                 prop_assert!(error <= bound, "y {c}: {error:e} {bound:e}");
             }
             // What the backward pass itself loses: from the x̂ that it is given.
-            let normalised = row(reference.normalised.row(r));
+            let normalized = row(reference.normalized.row(r));
             let inverse_std = f64::from(reference.inverse_std[r]);
             let dy = row(dy.row(r));
-            let dx = twin_backward(&dy, &normalised, &wide(&gain), inverse_std);
+            let dx = twin_backward(&dy, &normalized, &wide(&gain), inverse_std);
             let largest = dy.iter().zip(&gain).map(|(d, &g)| (d * f64::from(g)).abs());
             let bound = 2.0_f64.powi(-20) * inverse_std * largest.fold(0.0, f64::max) + 1e-44;
             for (c, dx) in dx.iter().enumerate() {
@@ -148,7 +148,7 @@ proptest! {
         }
         for c in 0..columns {
             let [dgain, dshift] = [
-                (0..2).map(|r| f64::from(dy[[r, c]] * reference.normalised[[r, c]])).sum::<f64>(),
+                (0..2).map(|r| f64::from(dy[[r, c]] * reference.normalized[[r, c]])).sum::<f64>(),
                 (0..2).map(|r| f64::from(dy[[r, c]])).sum::<f64>(),
             ];
             prop_assert_eq!([reference.dgain[c], reference.dshift[c]], [dgain as f32, dshift as f32]);
@@ -156,7 +156,7 @@ proptest! {
         for set in InstructionSet::available() {
             let found = run(set, &x, &dy, &gain, &shift);
             prop_assert_eq!(&found.y, &reference.y);
-            prop_assert_eq!(&found.normalised, &reference.normalised);
+            prop_assert_eq!(&found.normalized, &reference.normalized);
             prop_assert_eq!(&found.inverse_std, &reference.inverse_std);
             prop_assert_eq!(&found.dx, &reference.dx);
             prop_assert_eq!(&found.dgain, &reference.dgain);

@@ -1,4 +1,4 @@
-//! The Bernoulli loss of a rounded sigmoid: what a network that ends in one minimises.
+//! The Bernoulli loss of a rounded sigmoid: what a network that ends in one minimizes.
 
 use super::BernoulliProbability;
 use crate::loss::Reduction;

@@ -6,7 +6,7 @@ use crate::gemm::{
     Identity, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
 };
-use crate::layers::{layer_norm, relu, reparameterise};
+use crate::layers::{layer_norm, relu, reparameterize};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::apart;
 use crate::simd::lanes::multiply;
@@ -58,7 +58,7 @@ impl Block {
                 if let Some(codes) = codes {
                     codes.gradient_row(self.first + i, dz, dmu, dlogvar);
                 }
-                reparameterise::backward_row(simd, dmu, dlogvar, dz, self.sigma_epsilon.row(i));
+                reparameterize::backward_row(simd, dmu, dlogvar, dz, self.sigma_epsilon.row(i));
             }
         }
         if let Some(slopes) = &self.clamp {
@@ -125,7 +125,7 @@ impl WithSimd for Undress<'_, '_, '_> {
         for r in 0..rows {
             multiply(simd, block.doutputs[layer].row_mut(r), dressing.slope.row(r));
         }
-        let Some(Norm { normalised, inverse_std, gain, shift }) = &dressing.norm else { return };
+        let Some(Norm { normalized, inverse_std, gain, shift }) = &dressing.norm else { return };
         // The shift comes behind the gain.
         let (before, behind) = block.dvectors.split_at_mut(*shift);
         let (dgains, dshifts) = (&mut before[*gain], &mut behind[0]);
@@ -133,8 +133,8 @@ impl WithSimd for Undress<'_, '_, '_> {
         for (r, &inverse_std) in inverse_std[..rows].iter().enumerate() {
             let d = block.doutputs[layer].row_mut(r);
             let (dgain, dshift) = (dgains.row_mut(r), dshifts.row_mut(r));
-            let normalised = normalised.row(r);
-            layer_norm::backward_row(simd, d, dgain, dshift, normalised, gain, inverse_std);
+            let normalized = normalized.row(r);
+            layer_norm::backward_row(simd, d, dgain, dshift, normalized, gain, inverse_std);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Block, Noise, Pass};
 use crate::gemm::{Identity, product_rows};
 use crate::layers::activation::Activation;
 use crate::layers::relu::Relu;
-use crate::layers::{dropout, layer_norm, reparameterise, soft_clamp};
+use crate::layers::{dropout, layer_norm, reparameterize, soft_clamp};
 use crate::random::{RowKey, Stream, fill_normal_rows};
 use crate::simd::apart;
 use pulp::{Simd, WithSimd};
@@ -106,7 +106,7 @@ impl Block {
 
     /// z = μ + σε, of every sample.
     #[inline(always)]
-    pub(super) fn reparameterise_rows<S: Simd>(&mut self, simd: S) {
+    pub(super) fn reparameterize_rows<S: Simd>(&mut self, simd: S) {
         let latent = self.latent;
         let z = &mut self.inputs[self.heads_layer + 1];
         let conditions = z.columns - latent;
@@ -116,7 +116,7 @@ impl Block {
         for r in 0..self.rows * self.samples {
             condition[..overlap].copy_from_slice(&z.row(r)[latent..latent + overlap]);
             let (heads, _) = self.heads.rows_from(r / self.samples);
-            reparameterise::forward_groups(
+            reparameterize::forward_groups(
                 simd,
                 z.rows_from_mut(r).0,
                 self.sigma_epsilon.rows_from_mut(r).0,
@@ -130,7 +130,7 @@ impl Block {
     }
 }
 
-/// What follows the product of a hidden layer: normalisation, activation, dropout.
+/// What follows the product of a hidden layer: normalization, activation, dropout.
 struct Dress<'a, 'b, 'c> {
     block: &'a mut Block,
     pass: &'a Pass<'b, 'c>,
@@ -157,8 +157,8 @@ impl WithSimd for Dress<'_, '_, '_> {
             if let Some(norm) = &mut dressing.norm {
                 let gain = pass.weights.vector_at(norm.gain);
                 let shift = pass.weights.vector_at(norm.shift);
-                let normalised = norm.normalised.row_mut(r);
-                norm.inverse_std[r] = layer_norm::forward_row(simd, y, normalised, gain, shift);
+                let normalized = norm.normalized.row_mut(r);
+                norm.inverse_std[r] = layer_norm::forward_row(simd, y, normalized, gain, shift);
             }
             if !training {
                 activation.apply_row(simd, y);

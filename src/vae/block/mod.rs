@@ -46,7 +46,7 @@ use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
-/// Where the noise of the reparameterisation comes from.
+/// Where the noise of the reparameterization comes from.
 #[derive(Clone, Copy)]
 pub(crate) enum Noise<'a> {
     /// A function of the seed, the purpose, the step and the row's number in the data set.
@@ -71,7 +71,7 @@ pub(crate) struct Draws {
 }
 
 impl Draws {
-    /// Where the noise of the reparameterisation comes from.
+    /// Where the noise of the reparameterization comes from.
     fn noise(self) -> Stream {
         match self.purpose {
             Purpose::Training => Stream::Noise,
@@ -221,9 +221,9 @@ struct Dressing {
     number: usize,
 }
 
-/// What a layer normalisation leaves for its backward pass.
+/// What a layer normalization leaves for its backward pass.
 struct Norm {
-    normalised: Matrix,
+    normalized: Matrix,
     inverse_std: Vec<f32>,
     /// Places in [`Layout::vectors`].
     gain: usize,
@@ -284,7 +284,7 @@ impl Block {
         let dressing = |layer: usize| {
             let width = layout.layers[layer].panels.outputs;
             let norm = layout.vector(VectorRole::Gain(layer)).map(|gain| Norm {
-                normalised: matrix(layer, width),
+                normalized: matrix(layer, width),
                 inverse_std: vec![0.0; rows_of(layer)],
                 gain,
                 shift: layout.vector(VectorRole::Shift(layer)).expect("beside the gain"),
@@ -514,7 +514,7 @@ impl WithSimd for Work<'_, '_, '_> {
             }
             Part::Sample { first, of } => {
                 block.draw_noise(simd, pass, first, of);
-                block.reparameterise_rows(simd);
+                block.reparameterize_rows(simd);
             }
             Part::Decode => block.decode_rows(simd, pass),
             Part::Loss(gradients) => return block.loss_rows(simd, pass, gradients),
@@ -529,7 +529,7 @@ impl WithSimd for Work<'_, '_, '_> {
 }
 
 impl Dressing {
-    /// Whether vector `vector` is a parameter of its normalisation.
+    /// Whether vector `vector` is a parameter of its normalization.
     fn is_of(&self, vector: usize) -> bool {
         self.norm.as_ref().is_some_and(|norm| norm.gain == vector || norm.shift == vector)
     }

@@ -35,7 +35,7 @@ impl WithSimd for WeighSamples<'_, '_, '_> {
             let reconstruction: f64 = block.of_samples[range.clone()].iter().sum();
             block.reconstruction[i] = reconstruction / samples as f64;
             block.log_weights_of(simd, pass, i);
-            let log_mean = importance::normalise(&mut block.log_weights);
+            let log_mean = importance::normalize(&mut block.log_weights);
             block.penalty[i] = -log_mean - block.reconstruction[i];
             block.of_samples[range.clone()].copy_from_slice(&block.log_weights);
             if gradients {

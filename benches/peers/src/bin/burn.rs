@@ -61,13 +61,13 @@ fn rows(network: Network, device: &Device) -> Tensor<2> {
 fn train(peer: &Peer, network: Network) {
     let device = Device::flex().autodiff();
     let x = rows(network, &device);
-    let mut optimiser = AdamConfig::new().with_epsilon(1e-8).init();
+    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
     let mut model = Some(Vae::new(network.widths, &device));
     let mut step = || {
         let taken = model.take().expect("put back by the step before");
         let loss = taken.loss(x.clone());
         let gradients = GradientsParams::from_grads(loss.backward(), &taken);
-        model = Some(optimiser.step(1e-3, taken, gradients));
+        model = Some(optimizer.step(1e-3, taken, gradients));
         loss
     };
     let first: f32 = step().into_scalar();

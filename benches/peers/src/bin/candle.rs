@@ -58,10 +58,10 @@ fn train(peer: &Peer, network: Network) -> Result<()> {
     let model = Vae::new(network.widths, &VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu))?;
     // Without decay AdamW is Adam.
     let options = ParamsAdamW { lr: 1e-3, weight_decay: 0.0, ..ParamsAdamW::default() };
-    let mut optimiser = AdamW::new(map.all_vars(), options)?;
+    let mut optimizer = AdamW::new(map.all_vars(), options)?;
     let mut step = || -> Result<f32> {
         let loss = model.loss(&x)?;
-        optimiser.backward_step(&loss)?;
+        optimizer.backward_step(&loss)?;
         loss.to_scalar()
     };
     let first = step()?;

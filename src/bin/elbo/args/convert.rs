@@ -8,7 +8,7 @@ Layouts: elbo (this crate's names, with the configuration), classic (the VAE of 
 fc22, fc3, fc4), pythae (the default networks of its VAE: encoder.layers.0.0 and so on), map (as --map says). \
 IN may have the names of any of the first three, and --to says those of OUT; with another --to than map, \
 --map describes IN. Weights are [out, in], as PyTorch has them, in float32. The numbers are carried over to \
-the bit. A model that the other side has no words for is refused: other activations, layer normalisation, \
+the bit. A model that the other side has no words for is refused: other activations, layer normalization, \
 conditions, more hidden layers; of pythae other widths than 512.
 
 A model read from classic or pythae has the Bernoulli likelihood, whose output is their sigmoid. That is the \
@@ -30,7 +30,7 @@ tensors, and of what names do not tell:
   \"decoder.1\" = \"dec.2\"
   \"likelihood.logvar\" = \"log_noise\"
 
-Layer normalisations are encoder_norm.0, decoder_norm.0 and so on. Without [names] they are as here.
+Layer normalizations are encoder_norm.0, decoder_norm.0 and so on. Without [names] they are as here.
 
 Examples:
   elbo convert elbo-out/model.safetensors classic.safetensors --to classic

@@ -45,7 +45,7 @@ pub struct TrainingData {
     pub conditional: bool,
 
     /// Scale each feature by the training rows, kept in the model file and undone on output: none,
-    /// standardise (to mean 0 and standard deviation 1) or min-max (to 0 to 1)
+    /// standardize (to mean 0 and standard deviation 1) or min-max (to 0 to 1)
     #[arg(long, value_name = "NAME", value_enum, default_value_t, hide_possible_values = true)]
     pub scale: Kind,
 
@@ -88,9 +88,9 @@ impl TrainingData {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Augment {
-    /// What is done to the data each time they are seen, in training and test alike: none, binarise (each
-    /// value a draw of 0 or 1, of which it is the probability) or dequantise (each of 256 grey levels
-    /// spread over its share of 0 to 1; dequantise:16 for 16 levels)
+    /// What is done to the data each time they are seen, in training and test alike: none, binarize (each
+    /// value a draw of 0 or 1, of which it is the probability) or dequantize (each of 256 gray levels
+    /// spread over its share of 0 to 1; dequantize:16 for 16 levels)
     #[arg(long, value_name = "NAME", default_value = "none", value_parser = named::<Augmentation>)]
     pub augment: Augmentation,
 }
@@ -171,7 +171,7 @@ impl Shape {
                 ImageShape { height, width, channels: 1 }
             }));
         };
-        // Three numbers a pixel are its colours.
+        // Three numbers a pixel are its colors.
         for channels in [1, 3] {
             if height.checked_mul(width).and_then(|n| n.checked_mul(channels)) == Some(features) {
                 return Ok(ImageShape { height, width, channels });
@@ -179,7 +179,7 @@ impl Shape {
         }
         Err(Failure::Usage(format!(
             "--shape {height}x{width}: expected height × width to be {features}, \
-             the elements of a row (or a third of them, for colours)"
+             the elements of a row (or a third of them, for colors)"
         )))
     }
 }

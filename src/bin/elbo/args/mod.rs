@@ -10,7 +10,7 @@ mod inspect;
 mod man;
 mod model;
 mod objective;
-mod optimiser;
+mod optimizer;
 mod plot;
 mod preset;
 mod reading;
@@ -28,7 +28,7 @@ pub use inspect::Inspect;
 pub use man::Man;
 pub use model::{Architecture, Output};
 pub use objective::{Importance, Weight};
-pub use optimiser::Descent;
+pub use optimizer::Descent;
 pub use plot::{Figure, History, Kl, KlPerDimension, Latent, Plot, Roc};
 pub use preset::Preset;
 pub use reading::{Reading, Stream};
@@ -90,10 +90,10 @@ The folder then holds model.safetensors, history.csv and history.jsonl (a line f
 (the options of the run), samples.png, reconstructions.png (inputs above outputs) and loss.png.
 
 Of a table (.csv, .tsv, commas, semicolons, tabs or | between the columns) every column is a feature but \
-that of the labels; a missing value is an error that names its line. Most tables want --scale standardise \
+that of the labels; a missing value is an error that names its line. Most tables want --scale standardize \
 --likelihood gaussian. Parquet and Arrow are not read, as that would more than double what the tool is \
 built of; in Python, `pandas.read_parquet('t.parquet').to_csv('t.csv', index=False)` makes a table of \
-them. Pictures of one folder, or of one folder for each class, are read in the order of their names, grey \
+them. Pictures of one folder, or of one folder for each class, are read in the order of their names, gray \
 unless --rgb says otherwise.
 
 A long run can be interrupted: Ctrl-C finishes the step, writes a checkpoint and says how to go on; with \
@@ -103,7 +103,7 @@ nothing had happened.
 Examples:
   elbo train
   elbo train --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --out mnist
-  elbo train --data table.csv --label-column kind --scale standardise --likelihood gaussian
+  elbo train --data table.csv --label-column kind --scale standardize --likelihood gaussian
   elbo train --data table.csv --columns 2-9,12 --scale min-max --test-fraction 0.2
   elbo train --data photos --size 64x48 --rgb --out faces
   elbo train --data train.npz --array x_train
@@ -116,8 +116,8 @@ Examples:
   elbo train --free-bits 0.1 --free-bits-per dimension
   elbo train --capacity 25 --capacity-gamma 100 --capacity-over 2000steps
   elbo train --total-correlation --beta 6
-  elbo train --importance-samples 5 --estimator dreg --augment binarise
-  elbo train --optimiser adamw --weight-decay 0.01 --schedule cosine --warm-up 100 --clip-norm 5
+  elbo train --importance-samples 5 --estimator dreg --augment binarize
+  elbo train --optimizer adamw --weight-decay 0.01 --schedule cosine --warm-up 100 --clip-norm 5
   elbo train --conditional --latent 5 --hidden 256 --batch 32 --epochs 30
   elbo train --epochs 500 --patience 20 --checkpoint-every 10epochs --out long
   elbo train --resume long
@@ -141,7 +141,7 @@ rows; the mutual information so found is at most the logarithm of their number.
 
 Examples:
   elbo eval --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --json
-  elbo eval --model m.safetensors --data t10k-images-idx3-ubyte.gz --augment binarise \
+  elbo eval --model m.safetensors --data t10k-images-idx3-ubyte.gz --augment binarize \
 --importance-samples 5000
   elbo eval --model m.safetensors --data digits.gz --labels labels.gz --total-correlation --beta 6")]
     Eval(Box<Eval>),

@@ -35,7 +35,7 @@ pub struct Architecture {
     #[arg(long, value_name = "NAME", default_value = "relu", value_parser = named::<Activation>)]
     pub activation: Activation,
 
-    /// Normalise each hidden layer before its activation
+    /// Normalize each hidden layer before its activation
     #[arg(long)]
     pub layer_norm: bool,
 
@@ -63,7 +63,7 @@ pub struct Architecture {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Likelihood")]
 pub struct Output {
-    /// What the decoder's output says about the data: bernoulli (black and white, or grey values read
+    /// What the decoder's output says about the data: bernoulli (black and white, or gray values read
     /// as probabilities, from 0 to 1), bernoulli-probabilities (the same through a sigmoid and clamped
     /// logarithms), continuous-bernoulli (a density of numbers from 0 to 1), squared-error or gaussian
     /// (any numbers)

@@ -1,4 +1,4 @@
-//! What training minimises, and what an evaluation calls the loss.
+//! What training minimizes, and what an evaluation calls the loss.
 
 use super::choice::{needs, only_with};
 use super::values::{count, ratio, span, weight};
@@ -83,7 +83,7 @@ pub struct Weight {
     pub tc_gamma: Option<f32>,
 }
 
-/// What only training can minimise.
+/// What only training can minimize.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Objective")]
 pub struct Importance {
@@ -93,7 +93,7 @@ pub struct Importance {
     pub importance_samples: Option<usize>,
 
     /// Of --importance-samples, how the encoder's gradient is estimated: iwae (that of the bound) or dreg
-    /// (doubly reparameterised, with less noise, Tucker et al. 2019) [default: iwae]
+    /// (doubly reparameterized, with less noise, Tucker et al. 2019) [default: iwae]
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub estimator: Option<EstimatorName>,
 

@@ -24,7 +24,7 @@ Examples:
   elbo plot history --history elbo-out/history.csv --out history.png")]
     History(History),
 
-    /// A map of the latent means in two dimensions, coloured by label
+    /// A map of the latent means in two dimensions, colored by label
     #[command(after_help = "\
 The map takes two of the model's own dimensions as they are, not principal components: those whose mean \
 varies most over the data, or those of --dimensions.

@@ -34,7 +34,7 @@ pub struct Reading {
     #[arg(long, value_name = "WxH")]
     pub size: Option<WidthHeight>,
 
-    /// Of pictures: read them in colour, three numbers a pixel [default: grey]
+    /// Of pictures: read them in color, three numbers a pixel [default: gray]
     #[arg(long)]
     pub rgb: bool,
 

@@ -22,7 +22,7 @@ const EXPECTED: &str = "expected .png or .jpg files, or folders of such, one for
 pub struct Options {
     /// Width and height in pixels that each is resized to, if it has others.
     pub size: Option<[u32; 2]>,
-    /// Red, green and blue; else grey.
+    /// Red, green and blue; else gray.
     pub rgb: bool,
 }
 
@@ -147,18 +147,18 @@ fn open(path: &Path) -> Result<DynamicImage> {
     decode().map_err(|error: image::ImageError| wrong(path, &format!("damaged picture: {error}")))
 }
 
-/// The colours that show where a picture lies on white paper: under full transparency a file may hold any.
+/// The colors that show where a picture lies on white paper: under full transparency a file may hold any.
 fn on_white(picture: DynamicImage) -> DynamicImage {
     if !picture.color().has_alpha() {
         return picture;
     }
     let picture = picture.into_rgba8();
-    let over = |colour: u8, alpha: u32| {
-        ((u32::from(colour) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    let over = |color: u8, alpha: u32| {
+        ((u32::from(color) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
     };
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let [red, green, blue, alpha] = picture.get_pixel(x, y).0;
-        Rgb([red, green, blue].map(|colour| over(colour, alpha.into())))
+        Rgb([red, green, blue].map(|color| over(color, alpha.into())))
     })
     .into()
 }
@@ -183,10 +183,10 @@ mod tests {
             Self(path)
         }
 
-        fn picture(&self, name: &str, size: [u32; 2], colour: [u8; 3]) {
+        fn picture(&self, name: &str, size: [u32; 2], color: [u8; 3]) {
             let path = self.0.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            RgbImage::from_pixel(size[0], size[1], Rgb(colour)).save(path).unwrap();
+            RgbImage::from_pixel(size[0], size[1], Rgb(color)).save(path).unwrap();
         }
 
         fn read(&self, options: Options) -> std::result::Result<Images, String> {
@@ -208,11 +208,11 @@ mod tests {
         scratch.picture("c.jpg", [3, 2], [200, 100, 50]);
         fs::write(scratch.0.join("notes.txt"), "no picture").unwrap();
         fs::write(scratch.0.join(".hidden.png"), "no picture").unwrap();
-        let grey = scratch.read(Options::default()).unwrap();
-        assert_eq!(grey.shape, ImageShape { height: 2, width: 3, channels: 1 });
-        assert_eq!(grey.rows.dim(), (3, 6));
-        assert_eq!((grey.rows[[0, 0]], grey.rows[[1, 5]]), (0, 255));
-        assert!(grey.classes.is_none());
+        let gray = scratch.read(Options::default()).unwrap();
+        assert_eq!(gray.shape, ImageShape { height: 2, width: 3, channels: 1 });
+        assert_eq!(gray.rows.dim(), (3, 6));
+        assert_eq!((gray.rows[[0, 0]], gray.rows[[1, 5]]), (0, 255));
+        assert!(gray.classes.is_none());
         let rgb = scratch.read(Options { rgb: true, ..Options::default() }).unwrap();
         assert_eq!((rgb.rows.dim(), rgb.shape.channels), ((3, 18), 3));
         let off = rgb
@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn folders_are_classes() {
         let scratch = Scratch::new("classes");
-        for (name, grey) in [("sun/2.png", 9), ("moon/1.png", 7), ("sun/1.png", 8)] {
-            scratch.picture(name, [2, 2], [grey; 3]);
+        for (name, gray) in [("sun/2.png", 9), ("moon/1.png", 7), ("sun/1.png", 8)] {
+            scratch.picture(name, [2, 2], [gray; 3]);
         }
         let images = scratch.read(Options::default()).unwrap();
         assert_eq!(images.classes.unwrap(), ["moon", "sun", "sun"]);
@@ -251,19 +251,19 @@ mod tests {
         );
         let images = scratch.read(Options { size: Some([6, 3]), rgb: false }).unwrap();
         assert_eq!(images.shape, ImageShape { height: 3, width: 6, channels: 1 });
-        assert!(images.rows.row(0).iter().all(|&grey| grey == 100));
-        assert!(images.rows.row(1).iter().all(|&grey| grey == 50));
+        assert!(images.rows.row(0).iter().all(|&gray| gray == 100));
+        assert!(images.rows.row(1).iter().all(|&gray| gray == 50));
     }
 
     #[test]
     fn what_is_transparent_is_white() {
         let scratch = Scratch::new("transparent");
         let pixels = [[10, 20, 30, 255], [200, 0, 0, 0], [0, 255, 0, 51]];
-        let colours = image::RgbaImage::from_fn(3, 1, |x, _| Rgba(pixels[x as usize]));
-        colours.save(scratch.0.join("a.png")).unwrap();
-        let greys = [[7, 255], [7, 0], [5, 51]];
-        let grey = image::GrayAlphaImage::from_fn(3, 1, |x, _| LumaA(greys[x as usize]));
-        grey.save(scratch.0.join("b.png")).unwrap();
+        let colors = image::RgbaImage::from_fn(3, 1, |x, _| Rgba(pixels[x as usize]));
+        colors.save(scratch.0.join("a.png")).unwrap();
+        let grays = [[7, 255], [7, 0], [5, 51]];
+        let gray = image::GrayAlphaImage::from_fn(3, 1, |x, _| LumaA(grays[x as usize]));
+        gray.save(scratch.0.join("b.png")).unwrap();
         let images = scratch.read(Options { rgb: true, ..Options::default() }).unwrap();
         assert_eq!(images.rows.row(0).to_vec(), [10, 20, 30, 255, 255, 255, 204, 255, 204]);
         let images = scratch.read(Options::default()).unwrap();

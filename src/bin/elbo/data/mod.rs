@@ -86,7 +86,7 @@ impl Data {
     pub fn sample() -> Result<(Self, Self)> {
         let read = |name: &str, images: &[u8], labels: &[u8]| -> Result<Self> {
             let options = Reading::default();
-            let plan = Plan { options: &options, like: None, labelled: false };
+            let plan = Plan { options: &options, like: None, labeled: false };
             let mut data = Self::parse(name, images, plan)?;
             data.labels = Some(labels::parse(name, labels)?.among(10, &[])?);
             Ok(data)
@@ -210,7 +210,7 @@ mod tests {
 
     fn parse(name: &str, bytes: &[u8]) -> Result<Data> {
         let options = Reading::default();
-        Data::parse(name, bytes, Plan { options: &options, like: None, labelled: false })
+        Data::parse(name, bytes, Plan { options: &options, like: None, labeled: false })
     }
 
     fn message(bytes: &[u8]) -> String {
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(test.labels.as_ref().unwrap().of_rows[..5], [7, 2, 1, 0, 4]);
         assert!(digits(&train).iter().all(|n| (400..600).contains(n)), "{:?}", digits(&train));
         assert_eq!(digits(&test).iter().sum::<usize>(), 1000);
-        // MNIST's mean grey value is 0.1307.
+        // MNIST's mean gray value is 0.1307.
         let mean = train.numbers(0..5000).unwrap().mean().unwrap();
         assert!((mean - 0.13).abs() < 0.005, "{mean}");
     }
@@ -270,7 +270,7 @@ mod tests {
             "x: no data: its shape is [0, 3]"
         );
         let options = Reading::default();
-        let plan = Plan { options: &options, like: None, labelled: false };
+        let plan = Plan { options: &options, like: None, labeled: false };
         let missing = Data::read(Path::new("no/such/file"), plan).unwrap_err().to_string();
         assert!(missing.starts_with("no/such/file: cannot read: No such file"), "{missing}");
     }

@@ -29,7 +29,7 @@ impl ImageShape {
     }
 
     /// That of images in an array of `shape`: its axes beyond the first, without those of length 1, are
-    /// height and width, or those and the three colours.
+    /// height and width, or those and the three colors.
     pub fn of_array(shape: &[usize]) -> Option<Self> {
         let axes: Vec<usize> = shape[1..].iter().copied().filter(|&n| n != 1).collect();
         match axes[..] {

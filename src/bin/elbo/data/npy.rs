@@ -479,7 +479,7 @@ mod tests {
             ("{'shape': (-1,)}", "shape must hold whole numbers"),
             ("{'shape': (99999999999999999999,)}", "shape must hold whole numbers"),
             ("{'shape': (3 4)}", "the shape does not end"),
-            ("{'colour': 1}", "a key other than descr, fortran_order and shape"),
+            ("{'color': 1}", "a key other than descr, fortran_order and shape"),
             ("{}", "without descr"),
             ("{} {}", "text after the dictionary"),
         ];

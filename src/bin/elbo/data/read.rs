@@ -27,7 +27,7 @@ pub struct Plan<'a> {
     /// Data that the new ones are to be like; the options are for what it leaves open.
     pub like: Option<&'a DataNotes>,
     /// Whether labels are wanted: the column that a model's labels came from is then read again.
-    pub labelled: bool,
+    pub labeled: bool,
 }
 
 impl Data {
@@ -247,7 +247,7 @@ impl Plan<'_> {
         let (shape, resized) = like;
         let size = [shape.width as u32, shape.height as u32];
         if self.options.rgb && shape.channels == 1 {
-            return Err(Failure::Usage("--rgb: the model is one of grey pictures".to_owned()));
+            return Err(Failure::Usage("--rgb: the model is one of gray pictures".to_owned()));
         }
         if let Some([width, height]) = given.filter(|given| *given != size) {
             let [of_width, of_height] = size;
@@ -285,7 +285,7 @@ impl Plan<'_> {
             header: options.header(),
             features,
             dropped: options.drop_columns.as_deref(),
-            label: options.label_column.as_deref().or(usual.filter(|_| self.labelled)),
+            label: options.label_column.as_deref().or(usual.filter(|_| self.labeled)),
             usual_label: usual,
         })
     }

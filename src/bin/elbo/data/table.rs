@@ -316,7 +316,7 @@ mod tests {
         table(text, Options::default()).unwrap_err()
     }
 
-    fn labelled(text: &str, label: &str) -> Result<Table, String> {
+    fn labeled(text: &str, label: &str) -> Result<Table, String> {
         table(text, Options { label: Some(label), ..Options::default() })
     }
 
@@ -406,16 +406,16 @@ mod tests {
 
     #[test]
     fn labels_may_be_words_and_are_no_features() {
-        let found = labelled("x,kind,y\n1,setosa,2\n3,\"iris, other\",4\n", "kind").unwrap();
+        let found = labeled("x,kind,y\n1,setosa,2\n3,\"iris, other\",4\n", "kind").unwrap();
         assert_eq!((found.columns.join(" ").as_str(), found.numbers.len()), ("x y", 4));
         assert_eq!(found.labels.unwrap(), ["setosa", "iris, other"]);
         assert_eq!(found.label_column.unwrap(), "kind");
         // By number a column of words does not make a header of the first line.
-        let found = labelled("1,2,a\n3,4,b\n", "3").unwrap();
+        let found = labeled("1,2,a\n3,4,b\n", "3").unwrap();
         assert_eq!((found.columns.join(" ").as_str(), found.numbers.len()), ("1 2", 4));
-        assert_eq!(labelled("x,y\n1,\n", "y").unwrap_err(), "line 2, column 'y': a missing label");
+        assert_eq!(labeled("x,y\n1,\n", "y").unwrap_err(), "line 2, column 'y': a missing label");
         assert_eq!(
-            labelled("x,y\n1,2\n", "z").unwrap_err(),
+            labeled("x,y\n1,2\n", "z").unwrap_err(),
             "--label-column: no column 'z'; the file has x, y"
         );
         let both =

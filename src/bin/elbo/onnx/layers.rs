@@ -46,7 +46,7 @@ fn hidden(graph: &mut Graph, vae: &Vae, part: &str, depth: usize, x: String) -> 
         graph.enter(name.clone());
         h = dense(graph, vae, &name, &h);
         if vae.config().layer_norm() {
-            h = normalised(graph, vae, &format!("{part}_norm.{i}"), &h);
+            h = normalized(graph, vae, &format!("{part}_norm.{i}"), &h);
         }
         h = activated(graph, vae.config().activation(), &h);
     }
@@ -63,10 +63,10 @@ fn dense(graph: &mut Graph, vae: &Vae, name: &str, x: &str) -> String {
     graph.node_with("Gemm", &[x, &weight, &bias], &[Attribute::Int("transB", 1)])
 }
 
-fn normalised(graph: &mut Graph, vae: &Vae, name: &str, x: &str) -> String {
+fn normalized(graph: &mut Graph, vae: &Vae, name: &str, x: &str) -> String {
     let [gain, shift] = ["weight", "bias"].map(|vector| {
         let name = format!("{name}.{vector}");
-        let vector = vae.parameters().vector(&name).expect("a normalisation of the model");
+        let vector = vae.parameters().vector(&name).expect("a normalization of the model");
         graph.tensor(name, vector.shape(), vector)
     });
     let epsilon = Attribute::Float("epsilon", layer_norm::EPSILON as f32);

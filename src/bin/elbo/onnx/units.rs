@@ -12,7 +12,7 @@ pub fn enter(graph: &mut Graph, notes: &DataNotes, x: String) -> String {
     graph.enter("scaling");
     let x = match &notes.scaling {
         Scaling::None => x,
-        Scaling::Standardise { mean, std } => {
+        Scaling::Standardize { mean, std } => {
             let wide = cast(graph, &x, DOUBLE);
             scaled(graph, wide, mean, std)
         }
@@ -48,7 +48,7 @@ pub fn leave(graph: &mut Graph, notes: &DataNotes, y: String) -> String {
     graph.enter("unscaling");
     match &notes.scaling {
         Scaling::None => y,
-        Scaling::Standardise { mean, std } => unscaled(graph, y, mean, std),
+        Scaling::Standardize { mean, std } => unscaled(graph, y, mean, std),
         Scaling::MinMax { low, high, .. } => unscaled(graph, y, low, &ranges(low, high)),
     }
 }

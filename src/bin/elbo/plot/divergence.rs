@@ -73,7 +73,7 @@ struct Divergence<'a> {
 
 struct Curve {
     name: String,
-    colour: RGBColor,
+    color: RGBColor,
     points: Vec<(f64, f64)>,
 }
 
@@ -81,7 +81,7 @@ impl Curve {
     fn new(
         simd: InstructionSet,
         name: String,
-        colour: RGBColor,
+        color: RGBColor,
         along: impl Fn(f64) -> (f64, [f64; 2]),
     ) -> Result<Self> {
         let places: Vec<(f64, [f64; 2])> =
@@ -89,7 +89,7 @@ impl Curve {
         let points: Vec<[f64; 2]> = places.iter().map(|(_, point)| *point).collect();
         let values = divergences(simd, &points)?;
         let points = places.iter().map(|(x, _)| *x).zip(values);
-        Ok(Self { name, colour, points: points.filter(|(_, kl)| *kl <= HIGHEST).collect() })
+        Ok(Self { name, color, points: points.filter(|(_, kl)| *kl <= HIGHEST).collect() })
     }
 }
 
@@ -97,8 +97,8 @@ impl<'a> Divergence<'a> {
     fn new(simd: InstructionSet, table: &'a [Row]) -> Result<Self> {
         let over_mu = [(1.0, BLUE), (0.5, ORANGE), (0.1, GREEN), (2.0, VERMILION)]
             .into_iter()
-            .map(|(sigma, colour)| {
-                Curve::new(simd, format!("σ = {sigma}"), colour, |part| {
+            .map(|(sigma, color)| {
+                Curve::new(simd, format!("σ = {sigma}"), color, |part| {
                     let mu = MU * (2.0 * part - 1.0);
                     (mu, [mu, sigma])
                 })
@@ -106,8 +106,8 @@ impl<'a> Divergence<'a> {
             .collect::<Result<_>>()?;
         let over_sigma = [(0.0, BLUE), (1.0, ORANGE), (2.0, VERMILION)]
             .into_iter()
-            .map(|(mu, colour)| {
-                Curve::new(simd, format!("μ = {mu}"), colour, |part| {
+            .map(|(mu, color)| {
+                Curve::new(simd, format!("μ = {mu}"), color, |part| {
                     // Closer together where the curve is steep.
                     let sigma = 0.001 + (SIGMA[1] - 0.001) * part * part;
                     (sigma, [mu, sigma])
@@ -125,14 +125,13 @@ impl<'a> Divergence<'a> {
         x: Axis,
         curves: &[Curve],
     ) -> std::result::Result<(), DrawError> {
-        let entry = |curve: &Curve| {
-            Entry::new(Mark::Line(curve.colour.stroke_width(5)), curve.name.clone())
-        };
+        let entry =
+            |curve: &Curve| Entry::new(Mark::Line(curve.color.stroke_width(5)), curve.name.clone());
         let legend: Vec<Entry> = curves.iter().map(entry).collect();
         let y = Axis::new("KL (nats)", Scale::linear(0.0..HIGHEST, 5));
         let mut chart = Panel { title, x, y, legend: &legend, least_legend: 0 }.draw(area)?;
         for curve in curves.iter().rev() {
-            let line = curve.colour.stroke_width(5);
+            let line = curve.color.stroke_width(5);
             chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
         }
         Ok(())
@@ -147,11 +146,10 @@ impl<'a> Divergence<'a> {
             least_legend: 0,
         };
         let mut chart = panel.draw(area)?;
-        let whole =
-            Rectangle::new([(-MU, SIGMA[0]), (MU, SIGMA[1])], colour(LEVELS.len()).filled());
+        let whole = Rectangle::new([(-MU, SIGMA[0]), (MU, SIGMA[1])], color(LEVELS.len()).filled());
         chart.draw_series([whole])?;
         for (band, contour) in self.contours.iter().enumerate().rev() {
-            let inside = Polygon::new(contour.outline(), colour(band).filled());
+            let inside = Polygon::new(contour.outline(), color(band).filled());
             chart.draw_series([inside])?;
             for line in contour.lines() {
                 chart.draw_series(LineSeries::new(line, WHITE.stroke_width(3)))?;
@@ -159,7 +157,7 @@ impl<'a> Divergence<'a> {
         }
         let style = style::text(LABEL - 4).pos(Pos::new(HPos::Center, VPos::Center));
         for (i, contour) in self.contours.iter().enumerate() {
-            // To the right and to the left in turn, so that neighbours do not meet.
+            // To the right and to the left in turn, so that neighbors do not meet.
             let Some(at) = contour.crossing(if i % 2 == 0 { 0.0 } else { std::f64::consts::PI })
             else {
                 continue;
@@ -185,8 +183,8 @@ impl<'a> Divergence<'a> {
         Ok(())
     }
 
-    /// The bands' colours from the bottom up, with the levels between them.
-    fn colour_bar<B: DrawingBackend>(area: &Area<B>) -> std::result::Result<(), DrawError> {
+    /// The bands' colors from the bottom up, with the levels between them.
+    fn color_bar<B: DrawingBackend>(area: &Area<B>) -> std::result::Result<(), DrawError> {
         let (_, height) = area.dim_in_pixel();
         let (top, bottom) = (MARGIN + TITLE_HEIGHT + 12, height as i32 - MARGIN - BELOW as i32);
         let bands = LEVELS.len() as i32 + 1;
@@ -194,7 +192,7 @@ impl<'a> Divergence<'a> {
         let label = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
         for band in 0..bands {
             let corners = [(0, edge(band + 1)), (44, edge(band))];
-            area.draw(&Rectangle::new(corners, colour(band as usize).filled()))?;
+            area.draw(&Rectangle::new(corners, color(band as usize).filled()))?;
         }
         let ends = [(0, 0.0)].into_iter();
         for (band, level) in ends.chain((1..).zip(LEVELS)) {
@@ -240,7 +238,7 @@ impl<'a> Divergence<'a> {
 }
 
 /// Light where the divergence is small.
-fn colour(band: usize) -> RGBColor {
+fn color(band: usize) -> RGBColor {
     sequential(1.0 - band as f64 / LEVELS.len() as f64)
 }
 
@@ -269,7 +267,7 @@ impl Figure for Divergence<'_> {
         let (left, table) = below.split_horizontally(width * 64 / 100);
         let (map, bar) = left.split_horizontally(width * 64 / 100 - 170);
         self.map(&map)?;
-        Self::colour_bar(&bar)?;
+        Self::color_bar(&bar)?;
         self.table(&table)
     }
 }

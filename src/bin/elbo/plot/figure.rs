@@ -73,11 +73,11 @@ pub fn write_png(
 ) -> std::result::Result<(), DrawError> {
     let picture = png(figure)?;
     let (width, height) = picture.dimensions();
-    // Even areas and thin lines are shortest without a filter; a sheet of grey images as grey.
+    // Even areas and thin lines are shortest without a filter; a sheet of gray images as gray.
     let encoder = PngEncoder::new_with_quality(file, CompressionType::Best, FilterType::NoFilter);
     if picture.pixels().all(|Rgb([r, g, b])| r == g && g == b) {
-        let grey: Vec<u8> = picture.pixels().map(|pixel| pixel.0[0]).collect();
-        encoder.write_image(&grey, width, height, ExtendedColorType::L8)?;
+        let gray: Vec<u8> = picture.pixels().map(|pixel| pixel.0[0]).collect();
+        encoder.write_image(&gray, width, height, ExtendedColorType::L8)?;
     } else {
         encoder.write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)?;
     }
@@ -163,8 +163,8 @@ fn reduced(image: &RgbImage) -> RgbImage {
         let mut sums = [0_u32; 3];
         for dy in 0..OVERSAMPLING {
             for dx in 0..OVERSAMPLING {
-                let Rgb(colour) = image.get_pixel(x * OVERSAMPLING + dx, y * OVERSAMPLING + dy);
-                for (sum, part) in sums.iter_mut().zip(colour) {
+                let Rgb(color) = image.get_pixel(x * OVERSAMPLING + dx, y * OVERSAMPLING + dy);
+                for (sum, part) in sums.iter_mut().zip(color) {
                     *sum += u32::from(*part);
                 }
             }
@@ -219,11 +219,11 @@ mod tests {
         assert_eq!(picture.get_pixel(5, 5), &Rgb([0, 0, 255]));
         assert_eq!(picture.get_pixel(32, 11), &Rgb([1, 2, 3]));
         assert_eq!(picture.get_pixel(33, 11), &Rgb([255, 255, 255]));
-        for (figure, colour) in [(figure, true), (Patch(RgbImage::new(60, 40)), false)] {
+        for (figure, color) in [(figure, true), (Patch(RgbImage::new(60, 40)), false)] {
             let mut file = Cursor::new(Vec::new());
             write_png(&figure, &mut file).unwrap();
             let read = image::load_from_memory(file.get_ref()).unwrap();
-            assert_eq!(read.color().has_color(), colour);
+            assert_eq!(read.color().has_color(), color);
             assert_eq!(read.into_rgb8(), png(&figure).unwrap());
         }
         let figure = Patch(RgbImage::from_pixel(3, 2, Rgb([1, 2, 3])));

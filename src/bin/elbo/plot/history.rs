@@ -35,7 +35,7 @@ struct Known {
     likelihood: Likelihood,
 }
 
-/// The epochs, and what was optimised where a model file says so.
+/// The epochs, and what was optimized where a model file says so.
 fn read(args: &args::History) -> Result<(Vec<Epoch>, Option<Known>)> {
     if let Some(path) = &args.model {
         let (vae, notes) = model::open(path)?;
@@ -101,7 +101,7 @@ type Value = fn(&Epoch) -> f64;
 
 struct Curve {
     name: &'static str,
-    colour: RGBColor,
+    color: RGBColor,
     value: Value,
 }
 
@@ -109,8 +109,8 @@ impl Curve {
     /// Training and test of a term.
     const fn pair(train: Value, test: Value) -> [Self; 2] {
         [
-            Self { name: "train", colour: ORANGE, value: train },
-            Self { name: "test", colour: BLUE, value: test },
+            Self { name: "train", color: ORANGE, value: train },
+            Self { name: "test", color: BLUE, value: test },
         ]
     }
 }
@@ -121,8 +121,8 @@ const TERMS: [[Curve; 2]; 3] = [
     Curve::pair(|e| e.train_kl, |e| e.test_kl),
 ];
 
-const BETA: Curve = Curve { name: "β", colour: PURPLE, value: |e| f64::from(e.beta) };
-const RATE: Curve = Curve { name: "learning rate", colour: PURPLE, value: |e| e.learning_rate };
+const BETA: Curve = Curve { name: "β", color: PURPLE, value: |e| f64::from(e.beta) };
+const RATE: Curve = Curve { name: "learning rate", color: PURPLE, value: |e| e.learning_rate };
 
 impl<'a> History<'a> {
     pub fn new(epochs: &'a [Epoch], objective: Option<&Objective>) -> Self {
@@ -167,7 +167,7 @@ impl<'a> History<'a> {
             [_] => Vec::new(),
             _ => curves
                 .iter()
-                .map(|curve| Entry::new(Mark::Line(curve.colour.stroke_width(5)), curve.name))
+                .map(|curve| Entry::new(Mark::Line(curve.color.stroke_width(5)), curve.name))
                 .collect(),
         };
         let panel = Panel {
@@ -185,10 +185,10 @@ impl<'a> History<'a> {
                 .iter()
                 .map(|epoch| (epoch.epoch as f64, (curve.value)(epoch)))
                 .filter(|(_, value)| value.is_finite());
-            let line = curve.colour.stroke_width(5);
+            let line = curve.color.stroke_width(5);
             chart.draw_series(LineSeries::new(points.clone(), line))?;
             if self.epochs.len() <= FEW {
-                chart.draw_series(points.map(|at| Circle::new(at, 8, curve.colour.filled())))?;
+                chart.draw_series(points.map(|at| Circle::new(at, 8, curve.color.filled())))?;
             }
         }
         Ok(())
@@ -257,16 +257,16 @@ mod tests {
                 png(&History { loss: "Loss (negative ELBO)", ..History::new(&epochs, None) })
                     .unwrap();
             for panel in 0..3 {
-                for colour in [ORANGE, BLUE] {
+                for color in [ORANGE, BLUE] {
                     let drawn = image
                         .enumerate_pixels()
                         .filter(|(x, y, pixel)| {
                             // Below the legend.
                             *y > 75
                                 && x / (WIDTH / 3) == panel
-                                && pixel.0[0].abs_diff(colour.0) < 40
-                                && pixel.0[1].abs_diff(colour.1) < 40
-                                && pixel.0[2].abs_diff(colour.2) < 40
+                                && pixel.0[0].abs_diff(color.0) < 40
+                                && pixel.0[1].abs_diff(color.1) < 40
+                                && pixel.0[2].abs_diff(color.2) < 40
                         })
                         .count();
                     assert!(drawn > 30, "{} epochs, panel {panel}: {drawn}", epochs.len());

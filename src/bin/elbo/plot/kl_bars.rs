@@ -100,8 +100,8 @@ impl Figure for KlBars {
         let mut chart = panel.draw(area)?;
         let floor = self.y().bounds().start;
         chart.draw_series(self.bars.iter().enumerate().map(|(at, (_, nats))| {
-            let (at, colour) = (at as f64, if *nats < COLLAPSED_KL { FAINT } else { BLUE });
-            Rectangle::new([(at - 0.4, floor), (at + 0.4, self.on_axis(*nats))], colour.filled())
+            let (at, color) = (at as f64, if *nats < COLLAPSED_KL { FAINT } else { BLUE });
+            Rectangle::new([(at - 0.4, floor), (at + 0.4, self.on_axis(*nats))], color.filled())
         }))?;
         let line = self.on_axis(COLLAPSED_KL);
         let ends = self.x().0.bounds();

@@ -17,9 +17,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Classes that have a colour each.
-const COLOURS: usize = PALETTE.len();
-/// Room for a scale of colours, in pixels of the larger drawing, and most room for names.
+/// Classes that have a color each.
+const COLORS: usize = PALETTE.len();
+/// Room for a scale of colors, in pixels of the larger drawing, and most room for names.
 const BAR: u32 = 220;
 const NAMES: u32 = 340;
 
@@ -48,7 +48,7 @@ pub fn run(args: &args::Latent, compute: &Compute) -> Result<()> {
     let figure = Latent {
         points: points(i, mu).into_iter().zip(y).collect(),
         names: [name(i), y_name],
-        colouring: Colouring::of(&data),
+        coloring: Coloring::of(&data),
     };
     write(&figure, &args.out)
 }
@@ -87,10 +87,10 @@ fn most_active(variances: &[f64]) -> [usize; 2] {
     [order[0], *order.get(1).unwrap_or(&order[0])]
 }
 
-/// What the colour of a point says.
-enum Colouring {
+/// What the color of a point says.
+enum Coloring {
     None,
-    /// Classes with a colour each, and the class of each row. The last one may be all others.
+    /// Classes with a color each, and the class of each row. The last one may be all others.
     Classes {
         names: Vec<String>,
         of_rows: Vec<usize>,
@@ -102,7 +102,7 @@ enum Colouring {
     },
 }
 
-impl Colouring {
+impl Coloring {
     fn of(data: &Data) -> Self {
         let (Some(labels), Some(names)) = (&data.labels, data.label_names()) else {
             return Self::None;
@@ -117,13 +117,13 @@ impl Colouring {
             classes.entry(label).or_insert((name, 0)).1 += 1;
         }
         let mut shown: Vec<u32> = classes.keys().copied().collect();
-        if shown.len() > COLOURS {
+        if shown.len() > COLORS {
             if names.iter().zip(of_rows).all(|(name, label)| *name == label.to_string()) {
                 let most = *shown.last().unwrap_or(&0);
                 return Self::Numbers { of_rows: of_rows.to_vec(), most };
             }
             shown.sort_by_key(|label| Reverse(classes[label].1));
-            shown.truncate(COLOURS - 1);
+            shown.truncate(COLORS - 1);
             shown.sort_unstable();
         }
         let place = |label: &u32| shown.binary_search(label).unwrap_or(shown.len());
@@ -136,7 +136,7 @@ impl Colouring {
         Self::Classes { of_rows, names }
     }
 
-    fn colour(&self, row: usize) -> RGBColor {
+    fn color(&self, row: usize) -> RGBColor {
         match self {
             Self::None => BLUE,
             Self::Classes { of_rows, .. } => PALETTE[of_rows[row]],
@@ -151,7 +151,7 @@ struct Latent {
     points: Vec<(f64, f64)>,
     /// Of the axes.
     names: [String; 2],
-    colouring: Colouring,
+    coloring: Coloring,
 }
 
 impl Latent {
@@ -167,10 +167,10 @@ impl Latent {
 
     /// Room for the legend.
     fn beside(&self) -> u32 {
-        match &self.colouring {
-            Colouring::None => 0,
-            Colouring::Numbers { .. } => BAR,
-            Colouring::Classes { names, .. } => {
+        match &self.coloring {
+            Coloring::None => 0,
+            Coloring::Numbers { .. } => BAR,
+            Coloring::Classes { names, .. } => {
                 let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
                 (110 + 22 * longest as u32).clamp(BAR, NAMES)
             }
@@ -179,9 +179,9 @@ impl Latent {
 
     fn legend<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
         let top = MARGIN + 66;
-        match &self.colouring {
-            Colouring::None => Ok(()),
-            Colouring::Classes { names, .. } => {
+        match &self.coloring {
+            Coloring::None => Ok(()),
+            Coloring::Classes { names, .. } => {
                 let entry = |(i, name): (usize, &String)| {
                     Entry::new(Mark::Dot(PALETTE[i]), shortened(name, 13))
                 };
@@ -190,7 +190,7 @@ impl Latent {
                 area.draw(&Text::new("label", (14, top + 8), left))?;
                 draw_column(area, &entries, (0, top + 34))
             }
-            Colouring::Numbers { most, .. } => {
+            Coloring::Numbers { most, .. } => {
                 let (_, height) = area.dim_in_pixel();
                 let (top, bottom) = (top + 40, height as i32 - 200);
                 for y in top..bottom {
@@ -238,7 +238,7 @@ impl Figure for Latent {
         let (radius, opacity) = self.mark();
         // In the order of the rows: no class lies on top of all others.
         chart.draw_series(self.points.iter().enumerate().map(|(row, point)| {
-            Circle::new(*point, radius, self.colouring.colour(row).mix(opacity).filled())
+            Circle::new(*point, radius, self.coloring.color(row).mix(opacity).filled())
         }))?;
         if beside > 0 { self.legend(&legend) } else { Ok(()) }
     }
@@ -273,19 +273,19 @@ mod tests {
     }
 
     #[test]
-    fn more_classes_than_colours_are_grouped_or_a_scale() {
+    fn more_classes_than_colors_are_grouped_or_a_scale() {
         let labels: Vec<u32> = (0..30).map(|i| if i < 15 { i } else { 14 }).collect();
         let numbers: Vec<String> = labels.iter().map(ToString::to_string).collect();
         assert!(matches!(
-            Colouring::of_labels(&labels, &numbers),
-            Colouring::Numbers { most: 14, .. }
+            Coloring::of_labels(&labels, &numbers),
+            Coloring::Numbers { most: 14, .. }
         ));
         let names: Vec<String> = labels.iter().map(|label| format!("class {label}")).collect();
-        let Colouring::Classes { names, of_rows } = Colouring::of_labels(&labels, &names) else {
+        let Coloring::Classes { names, of_rows } = Coloring::of_labels(&labels, &names) else {
             panic!("names are no numbers");
         };
         // The most frequent one is among the nine, with the first of those that have one row.
-        assert_eq!(names.len(), COLOURS);
+        assert_eq!(names.len(), COLORS);
         assert_eq!(
             (&names[0][..], &names[8][..], &names[9][..]),
             ("class 0", "class 14", "others")
@@ -293,21 +293,21 @@ mod tests {
         assert_eq!((of_rows[0], of_rows[9], of_rows[29]), (0, 9, 8));
     }
 
-    fn map(rows: usize, colouring: Colouring) -> Latent {
+    fn map(rows: usize, coloring: Coloring) -> Latent {
         let point = |i: usize| ((i as f64 * 0.7).sin(), (i as f64 * 1.3).cos());
         let names = ["x", "y"].map(str::to_owned);
-        Latent { points: (0..rows).map(point).collect(), names, colouring }
+        Latent { points: (0..rows).map(point).collect(), names, coloring }
     }
 
     #[test]
     fn one_point_one_class_and_many_classes_can_be_drawn() {
-        png(&map(1, Colouring::None)).unwrap();
+        png(&map(1, Coloring::None)).unwrap();
         let names = vec!["the only class that there is".to_owned()];
-        let text = svg(&map(3, Colouring::Classes { names, of_rows: vec![0; 3] })).unwrap();
+        let text = svg(&map(3, Coloring::Classes { names, of_rows: vec![0; 3] })).unwrap();
         assert!(text.contains("the only cla…"), "long names are cut");
         let of_rows: Vec<u32> = (0..100).collect();
-        let text = svg(&map(100, Colouring::Numbers { of_rows, most: 99 })).unwrap();
+        let text = svg(&map(100, Coloring::Numbers { of_rows, most: 99 })).unwrap();
         assert!(text.contains("label") && text.contains(">\n80\n"), "the scale has its numbers");
-        png(&map(2, Colouring::Numbers { of_rows: vec![0, 0], most: 0 })).unwrap();
+        png(&map(2, Coloring::Numbers { of_rows: vec![0, 0], most: 0 })).unwrap();
     }
 }

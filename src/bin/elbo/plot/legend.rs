@@ -103,13 +103,11 @@ fn draw_entry<B: DrawingBackend>(
                 area.draw(&PathElement::new([(from, middle), (from + MARK / 5, middle)], line))?;
             }
         }
-        Mark::Dot(colour) => {
-            area.draw(&Circle::new((x + MARK / 2, middle), 10, colour.filled()))?
-        }
-        Mark::Bar(colour) => {
+        Mark::Dot(color) => area.draw(&Circle::new((x + MARK / 2, middle), 10, color.filled()))?,
+        Mark::Bar(color) => {
             area.draw(&Rectangle::new(
                 [(x, middle - 12), (x + MARK, middle + 12)],
-                colour.filled(),
+                color.filled(),
             ))?;
         }
     }

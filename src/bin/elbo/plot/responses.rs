@@ -58,33 +58,33 @@ impl Response<'_> {
 }
 
 impl Responses<'_> {
-    /// The lines of each panel: features and their colours.
+    /// The lines of each panel: features and their colors.
     fn lines(&self) -> Vec<Vec<(usize, RGBColor)>> {
         let mut seen: Vec<usize> = Vec::new();
         self.panels
             .iter()
             .map(|panel| {
                 let mut taken = [false; PALETTE.len()];
-                let colour = |feature: usize| {
+                let color = |feature: usize| {
                     let place =
                         seen.iter().position(|&other| other == feature).unwrap_or_else(|| {
                             seen.push(feature);
                             seen.len() - 1
                         });
-                    // The same in all panels, where there are colours enough.
+                    // The same in all panels, where there are colors enough.
                     let mut all = (0..PALETTE.len()).map(|i| (place + i) % PALETTE.len());
                     let free = all.find(|&i| !taken[i]).unwrap_or(0);
                     taken[free] = true;
                     (feature, PALETTE[free])
                 };
-                panel.features().into_iter().map(colour).collect()
+                panel.features().into_iter().map(color).collect()
             })
             .collect()
     }
 
     fn legend(&self, lines: &[(usize, RGBColor)]) -> Vec<Entry> {
-        let entry = |(feature, colour): &(usize, RGBColor)| {
-            let line = Mark::Line(colour.stroke_width(5));
+        let entry = |(feature, color): &(usize, RGBColor)| {
+            let line = Mark::Line(color.stroke_width(5));
             Entry::new(line, shortened(&self.names[*feature], 20))
         };
         lines.iter().map(entry).collect()
@@ -128,10 +128,10 @@ impl Figure for Responses<'_> {
                 least_legend,
             };
             let mut chart = panel.draw(place)?;
-            for (feature, colour) in lines.iter().rev() {
+            for (feature, color) in lines.iter().rev() {
                 let outputs = response.rows.column(*feature);
                 let points = self.values.iter().copied().zip(outputs.iter().map(|&y| f64::from(y)));
-                chart.draw_series(LineSeries::new(points, colour.stroke_width(5)))?;
+                chart.draw_series(LineSeries::new(points, color.stroke_width(5)))?;
             }
         }
         Ok(())
@@ -145,7 +145,7 @@ mod tests {
     use ndarray::arr2;
 
     impl Responses<'_> {
-        fn colour_in(&self, panel: usize, feature: usize) -> RGBColor {
+        fn color_in(&self, panel: usize, feature: usize) -> RGBColor {
             let lines = &self.lines()[panel];
             lines.iter().find(|line| line.0 == feature).unwrap().1
         }
@@ -170,10 +170,10 @@ mod tests {
             outputs: "output",
             values: &[-3.0, 3.0],
         };
-        // A feature has its colour in all panels.
+        // A feature has its color in all panels.
         let lines = figure.lines();
-        assert_eq!(figure.colour_in(0, 1), PALETTE[0]);
-        assert!([0, 1, 2, 3].iter().all(|&f| figure.colour_in(0, f) == figure.colour_in(1, f)));
+        assert_eq!(figure.color_in(0, 1), PALETTE[0]);
+        assert!([0, 1, 2, 3].iter().all(|&f| figure.color_in(0, f) == figure.color_in(1, f)));
         assert_eq!(lines[1][0].0, 2);
         assert_eq!(png(&figure).unwrap().dimensions(), (1500, 980));
         assert!(svg(&figure).unwrap().contains("dimension 3"));

@@ -1,7 +1,7 @@
 //! Plotters' bitmap with lines and discs of even thickness, and text in the middle of its place.
 //!
 //! Plotters fills slanted lines as polygons between whole pixels, which makes them thinner the flatter
-//! they are, and puts the baseline of centred text too high. Here a pixel is covered as much as it is
+//! they are, and puts the baseline of centered text too high. Here a pixel is covered as much as it is
 //! near: by ½ at the edge of a line, by nothing one pixel further.
 
 use plotters::prelude::*;

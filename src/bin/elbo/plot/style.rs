@@ -1,4 +1,4 @@
-//! How all figures look: font, sizes, colours.
+//! How all figures look: font, sizes, colors.
 
 use plotters::prelude::*;
 use plotters::style::{FontStyle, TextStyle, register_font};
@@ -27,7 +27,7 @@ const YELLOW: RGBColor = RGBColor(240, 228, 66);
 const BROWN: RGBColor = RGBColor(118, 66, 20);
 const SLATE: RGBColor = RGBColor(128, 128, 140);
 
-/// Okabe and Ito's colours, told apart by all kinds of eyes, and two more that differ from them in
+/// Okabe and Ito's colors, told apart by all kinds of eyes, and two more that differ from them in
 /// lightness.
 pub const PALETTE: [RGBColor; 10] =
     [BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, RGBColor(0, 0, 0), YELLOW, BROWN, SLATE];
@@ -41,7 +41,7 @@ const SEQUENCE: [[f64; 3]; 5] = [
     [253.0, 231.0, 37.0],
 ];
 
-/// The colour of a place between 0 and 1 on a scale from dark to light.
+/// The color of a place between 0 and 1 on a scale from dark to light.
 pub fn sequential(place: f64) -> RGBColor {
     let place = place.clamp(0.0, 1.0) * (SEQUENCE.len() - 1) as f64;
     let below = (place as usize).min(SEQUENCE.len() - 2);
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scale_of_colours_goes_through_its_anchors() {
+    fn the_scale_of_colors_goes_through_its_anchors() {
         assert_eq!(sequential(0.0), RGBColor(68, 1, 84));
         assert_eq!(sequential(0.5), RGBColor(33, 145, 140));
         assert_eq!(sequential(7.0), RGBColor(253, 231, 37));

@@ -73,7 +73,7 @@ fn options(args: &args::Train) -> Result<Options> {
     let options = Options {
         batch: args.course.batch,
         objective: args.weight.objective(Some(&args.importance))?,
-        optimiser: args.descent.optimiser()?,
+        optimizer: args.descent.optimizer()?,
         seed: args.course.seed,
         accumulate: args.descent.accumulate,
         clip: args.descent.clip()?,

@@ -1,7 +1,7 @@
-"""Golden values: ten steps of each optimiser of torch.optim, gradients clipped as PyTorch does, and
-learning rates of its schedulers, written to optimisers.json.
+"""Golden values: ten steps of each optimizer of torch.optim, gradients clipped as PyTorch does, and
+learning rates of its schedulers, written to optimizers.json.
 
-    python tests/golden/optimisers.py
+    python tests/golden/optimizers.py
 
 Float64 throughout; the gradients are float32 numbers.
 """
@@ -30,16 +30,16 @@ def numbers(*shape):
     return torch.randn(*shape, dtype=torch.float32).double()
 
 
-def optimisers(start, gradients):
+def optimizers(start, gradients):
     for name, make, settings in CASES:
         w = torch.nn.Parameter(start.clone())
-        optimiser = make([w], **settings)
+        optimizer = make([w], **settings)
         after = []
         for g in gradients:
             w.grad = g.clone()
-            optimiser.step()
+            optimizer.step()
             after.append(w.detach().tolist())
-        group = optimiser.param_groups[0]
+        group = optimizer.param_groups[0]
         keys = ["lr", "betas", "eps", "weight_decay", "momentum", "nesterov"]
         kept = {key: group[key] for key in keys if key in group}
         yield dict(name=name, settings=kept, after=after)
@@ -55,11 +55,11 @@ def clipped(g):
 
 def rates(make, count, *metrics):
     """The factor on the learning rate before each step of the scheduler."""
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler, found = make(optimiser), []
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, found = make(optimizer), []
     for i in range(count):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         scheduler.step(*(metric[i] for metric in metrics))
     return found
 
@@ -84,11 +84,11 @@ def main():
     golden = dict(
         start=start.tolist(),
         gradients=gradients.tolist(),
-        optimisers=list(optimisers(start, gradients)),
+        optimizers=list(optimizers(start, gradients)),
         clipped=clipped(gradients[0]),
         schedules=schedules(),
     )
-    path = pathlib.Path(__file__).with_name("optimisers.json")
+    path = pathlib.Path(__file__).with_name("optimizers.json")
     path.write_text(json.dumps(golden, indent=1) + "\n")
 
 

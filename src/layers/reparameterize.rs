@@ -1,4 +1,4 @@
-//! Reparameterisation: `z = μ + σ·ε` with `σ = e^{v/2}`, `v = logvar`, ε from N(0, 1).
+//! Reparameterization: `z = μ + σ·ε` with `σ = e^{v/2}`, `v = logvar`, ε from N(0, 1).
 //!
 //! Writing the sample as a function of the noise lets the gradient through to μ and v
 //! (Kingma & Welling 2014, §2.4):
@@ -101,12 +101,12 @@ pub(crate) fn backward_row<S: Simd>(
 /// Overwrites `z` with `mu + e^{logvar/2}·epsilon` and `sigma_epsilon` with the second term.
 ///
 /// ```
-/// use elbo::{layers::reparameterise, simd::InstructionSet};
+/// use elbo::{layers::reparameterize, simd::InstructionSet};
 ///
 /// let simd = InstructionSet::detect();
 /// let (mut z, mut sigma_epsilon) = ([f32::NAN; 2], [f32::NAN; 2]);
 /// let logvar = [0.0, 2.0 * 3_f32.ln()]; // σ = 1 and 3
-/// reparameterise::forward(
+/// reparameterize::forward(
 ///     simd, &mut z, &mut sigma_epsilon, &[10.0, 20.0], &logvar, &[0.5, -1.0],
 /// )?;
 /// assert_eq!(z[0], 10.5);
@@ -114,7 +114,7 @@ pub(crate) fn backward_row<S: Simd>(
 ///
 /// // The gradient of z alone, on top of nothing else:
 /// let (mut dmu, mut dlogvar) = ([0.0; 2], [0.0; 2]);
-/// reparameterise::backward(simd, &mut dmu, &mut dlogvar, &[1.0, 1.0], &sigma_epsilon)?;
+/// reparameterize::backward(simd, &mut dmu, &mut dlogvar, &[1.0, 1.0], &sigma_epsilon)?;
 /// assert_eq!((dmu, dlogvar[0]), ([1.0, 1.0], 0.25));
 /// # Ok::<(), elbo::Error>(())
 /// ```

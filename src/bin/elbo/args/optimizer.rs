@@ -4,21 +4,22 @@ use super::choice::only_with;
 use super::values::{below_one, count, fraction, learning_rate, not_negative, positive, span};
 use crate::failure::{Failure, Result, option_for};
 use clap::{Args, ValueEnum};
-use elbo::optim::{Clip, Decay, LearningRateSchedule, Optimiser, Sgd, Span};
+use elbo::optim::{Clip, Decay, LearningRateSchedule, Optimizer, Sgd, Span};
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Optimiser")]
+#[command(next_help_heading = "Optimizer")]
 pub struct Descent {
     /// How the weights follow their gradients: adam, adamw (weight decay apart from the gradient), sgd
     /// or adamax
     #[arg(
         long,
         value_name = "NAME",
+        alias = "optimiser",
         default_value = "adam",
         value_enum,
         hide_possible_values = true
     )]
-    pub optimiser: OptimiserName,
+    pub optimizer: OptimizerName,
 
     /// Learning rate, per step [default: 0.001; of adamax 0.002]
     #[arg(long, value_name = "RATE", value_parser = learning_rate, allow_negative_numbers = true)]
@@ -87,7 +88,7 @@ pub struct Descent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum OptimiserName {
+pub enum OptimizerName {
     Adam,
     #[value(name = "adamw")]
     AdamW,
@@ -108,28 +109,28 @@ fn name(value: &impl ValueEnum) -> String {
 }
 
 impl Descent {
-    pub fn optimiser(&self) -> Result<Optimiser> {
-        let here = name(&self.optimiser);
-        let mut optimiser: Optimiser = here.parse()?;
-        match &mut optimiser {
-            Optimiser::Sgd(Sgd { momentum, nesterov, .. }) => {
+    pub fn optimizer(&self) -> Result<Optimizer> {
+        let here = name(&self.optimizer);
+        let mut optimizer: Optimizer = here.parse()?;
+        match &mut optimizer {
+            Optimizer::Sgd(Sgd { momentum, nesterov, .. }) => {
                 *momentum = self.momentum.unwrap_or(0.0);
                 *nesterov = self.nesterov;
             }
             _ => {
-                let sgd = "--optimiser sgd";
+                let sgd = "--optimizer sgd";
                 only_with(self.momentum.is_some(), "--momentum", sgd, &here)?;
                 only_with(self.nesterov, "--nesterov", sgd, &here)?;
             }
         }
         if let Some(rate) = self.lr {
-            optimiser = optimiser.with_learning_rate(rate);
+            optimizer = optimizer.with_learning_rate(rate);
         }
         if let Some(decay) = self.weight_decay {
-            optimiser = optimiser.with_weight_decay(decay);
+            optimizer = optimizer.with_weight_decay(decay);
         }
-        optimiser.validate().map_err(|error| option_for(&[], error))?;
-        Ok(optimiser)
+        optimizer.validate().map_err(|error| option_for(&[], error))?;
+        Ok(optimizer)
     }
 
     pub fn clip(&self) -> Result<Option<Clip>> {
