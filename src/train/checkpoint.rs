@@ -10,7 +10,7 @@ use super::{Options, Trainer};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::random::INDEX_LIMIT;
-use crate::vae::file::{self, ModelFile, Nothing, Opened};
+use crate::vae::model_file::{self, ModelFile, Nothing, Opened};
 use std::path::Path;
 
 const FIRST: &str = "adam.first.";
@@ -51,7 +51,7 @@ impl Trainer {
     fn write_checkpoint<N: serde::Serialize>(&self, path: &Path, notes: Option<&N>) -> Result<()> {
         let training = Training { options: self.options.clone(), progress: self.progress };
         let moments = [(FIRST, &self.first_moment), (SECOND, &self.second_moment)];
-        file::save(path, &self.vae, Some(training), notes, &moments)
+        model_file::save(path, &self.vae, Some(training), notes, &moments)
     }
 
     /// Goes on from a checkpoint, to the bits of a run that was never interrupted.

@@ -8,9 +8,9 @@ use crate::loss::Elbo;
 use crate::optim::clip::global_norm;
 use crate::optim::{PlateauState, Rule};
 use crate::random::Generator;
-use crate::vae::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
-use crate::vae::terms::{Sums, Terms};
-use crate::vae::workspace::{StoreGradient, UpdateWithAdam, Workspace};
+use crate::vae::step::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
+use crate::vae::step::terms::{Sums, Terms};
+use crate::vae::step::{StoreGradient, UpdateWithAdam, Workspace};
 use crate::vae::{Likelihood, Parameters, Vae, Variance};
 use ndarray::ArrayView2;
 

@@ -1,8 +1,8 @@
 //! The loss of a whole data set, and what the latent dimensions carry.
 
-use super::block::{Batch, Block, Draws, Noise, Pass, Purpose, Selection};
-use super::terms::{Sums, Terms};
-use super::workspace::Workspace;
+use super::step::Workspace;
+use super::step::block::{Batch, Block, Draws, Noise, Pass, Purpose, Selection};
+use super::step::terms::{Sums, Terms};
 use super::{Objective, Vae};
 use crate::augmentation::Augmentation;
 use crate::compute::Compute;

@@ -1,8 +1,8 @@
 //! The forward pass alone, of a model in use.
 
-use super::matrix::Matrix;
 use super::parameters::Layout;
 use super::parameters::VectorRole;
+use super::step::matrix::Matrix;
 use super::{Config, Likelihood, Vae};
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Result, expect_shape};

@@ -1,6 +1,6 @@
 //! The marginal likelihood of data under a model, by importance sampling.
 
-use super::block::{Batch, Block, Draws, Noise, Pass, Selection};
+use super::step::block::{Batch, Block, Draws, Noise, Pass, Selection};
 use super::{EvaluationOptions, Objective, Vae};
 use crate::compute::Compute;
 use crate::dataset::Dataset;

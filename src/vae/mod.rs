@@ -12,31 +12,28 @@
 //! are asked for, a layer normalization, the activation, and dropout in training. c is a condition,
 //! such as a label.
 
-pub(crate) mod block;
 mod config;
 mod evaluation;
-#[cfg(feature = "safetensors")]
-pub(crate) mod file;
 mod inference;
 mod likelihood;
 mod marginal;
-mod matrix;
 #[cfg(feature = "safetensors")]
-mod naming;
+pub(crate) mod model_file;
 mod objective;
 mod parameters;
-pub(crate) mod terms;
-pub(crate) mod workspace;
+#[cfg(feature = "safetensors")]
+mod state_dict;
+pub(crate) mod step;
 
 pub use config::{Config, ConfigBuilder};
 pub use evaluation::{ACTIVE_VARIANCE, COLLAPSED_KL, Evaluation, EvaluationOptions, Scores};
 pub use inference::Inference;
 pub use likelihood::{Likelihood, Variance};
 pub use marginal::MarginalLikelihood;
-#[cfg(feature = "safetensors")]
-pub use naming::Naming;
 pub use objective::{Annealing, Capacity, FreeBits, Objective, ObjectiveBuilder, Penalty};
 pub use parameters::Parameters;
+#[cfg(feature = "safetensors")]
+pub use state_dict::Naming;
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_shape};

@@ -1,6 +1,6 @@
 //! What training minimizes.
 
-use super::terms::{Rule, Terms};
+use super::step::terms::{Rule, Terms};
 use super::{Config, Likelihood, Variance};
 use crate::error::{Error, Result};
 use crate::loss::Reduction;

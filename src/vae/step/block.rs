@@ -20,16 +20,7 @@
 //! forward pass with what can be known of the loss, and the rest of the loss with the backward pass
 //! ([`Coupled`]).
 
-mod backward;
-mod forward;
-mod loss;
-mod samples;
-
-pub(crate) use loss::sign;
-
-use super::Config;
 use super::matrix::Matrix;
-use super::parameters::{Layout, Parameters, VectorRole};
 use super::terms::{Scales, Terms};
 use crate::augmentation::Augmentation;
 use crate::dataset::Dataset;
@@ -42,6 +33,8 @@ use crate::math::double;
 use crate::random::Stream;
 use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
+use crate::vae::Config;
+use crate::vae::parameters::{Layout, Parameters, VectorRole};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -72,7 +65,7 @@ pub(crate) struct Draws {
 
 impl Draws {
     /// Where the noise of the reparameterization comes from.
-    fn noise(self) -> Stream {
+    pub(super) fn noise(self) -> Stream {
         match self.purpose {
             Purpose::Training => Stream::Noise,
             Purpose::Evaluation => Stream::Evaluate,
@@ -82,7 +75,7 @@ impl Draws {
 
 impl Purpose {
     /// Where an augmentation has its numbers from, if it wants some.
-    fn augmentation(self, augmentation: Augmentation) -> Option<Stream> {
+    pub(super) fn augmentation(self, augmentation: Augmentation) -> Option<Stream> {
         match self {
             Self::Training => augmentation.training_stream(),
             Self::Evaluation => augmentation.evaluation_stream(),
@@ -164,7 +157,7 @@ impl Pass<'_, '_> {
         self.terms.rule.is_coupled() || self.config.has_optimal_variance()
     }
 
-    fn is_training(&self) -> bool {
+    pub(super) fn is_training(&self) -> bool {
         self.batch.draws.purpose == Purpose::Training
     }
 }
@@ -181,10 +174,10 @@ pub(crate) enum Coupled<'a> {
 
 /// `dyᵀ` and `dxᵀ` of the layer under way, or Wᵀ: one for each thread, whatever blocks it works on.
 pub(crate) struct Transposed {
-    dy: AlignedBuffer,
-    dx: AlignedBuffer,
+    pub(super) dy: AlignedBuffer,
+    pub(super) dx: AlignedBuffer,
     /// For each layer that is small beside a block: the panels of Wᵀ, with a bias of zeros.
-    weights: Vec<Option<AlignedBuffer>>,
+    pub(super) weights: Vec<Option<AlignedBuffer>>,
 }
 
 impl Transposed {
@@ -213,21 +206,21 @@ impl Transposed {
 }
 
 /// What a hidden layer leaves for its backward pass, if it is more than a ReLU.
-struct Dressing {
+pub(super) struct Dressing {
     /// The derivative of the activation, dropout included.
-    slope: Matrix,
-    norm: Option<Norm>,
+    pub(super) slope: Matrix,
+    pub(super) norm: Option<Norm>,
     /// Its number among the hidden layers.
-    number: usize,
+    pub(super) number: usize,
 }
 
 /// What a layer normalization leaves for its backward pass.
-struct Norm {
-    normalized: Matrix,
-    inverse_std: Vec<f32>,
+pub(super) struct Norm {
+    pub(super) normalized: Matrix,
+    pub(super) inverse_std: Vec<f32>,
     /// Places in [`Layout::vectors`].
-    gain: usize,
-    shift: usize,
+    pub(super) gain: usize,
+    pub(super) shift: usize,
 }
 
 /// Some rows of a batch, with room for all that is computed of them.
@@ -237,32 +230,32 @@ pub(crate) struct Block {
     /// The number in the batch of row 0.
     pub(crate) first: usize,
     /// Latent samples of each row.
-    samples: usize,
-    features: usize,
-    latent: usize,
+    pub(super) samples: usize,
+    pub(super) features: usize,
+    pub(super) latent: usize,
     /// `inputs[l]`: what layer l multiplies with its weights.
-    inputs: Vec<Matrix>,
+    pub(super) inputs: Vec<Matrix>,
     /// `doutputs[l]`: the gradient of what layer l adds up, before its activation. The last one
     /// holds the output after the forward pass and its gradient after the loss.
-    doutputs: Vec<Matrix>,
+    pub(super) doutputs: Vec<Matrix>,
     /// For each dense layer: what follows it, if that is more than a ReLU.
-    dressings: Vec<Option<Dressing>>,
+    pub(super) dressings: Vec<Option<Dressing>>,
     /// Each row's gradient of the parameters of [`Layout::vectors`].
-    dvectors: Vec<Matrix>,
+    pub(super) dvectors: Vec<Matrix>,
     /// The layer whose outputs are μ|logvar; the next one takes z.
-    heads_layer: usize,
+    pub(super) heads_layer: usize,
     /// μ|logvar.
     pub(crate) heads: Matrix,
     /// The derivative of the soft clamp of logvar, if there is one.
-    clamp: Option<Matrix>,
+    pub(super) clamp: Option<Matrix>,
     /// ε in the forward pass, dz|dc in the backward pass.
-    epsilon: Matrix,
-    sigma_epsilon: Matrix,
+    pub(super) epsilon: Matrix,
+    pub(super) sigma_epsilon: Matrix,
     /// A long row of outputs, or some short ones, while their gradients take their place.
-    outputs: AlignedBuffer,
+    pub(super) outputs: AlignedBuffer,
     /// The reconstruction of each latent sample, and then its importance, in nats.
-    of_samples: Vec<f64>,
-    log_weights: Vec<f64>,
+    pub(super) of_samples: Vec<f64>,
+    pub(super) log_weights: Vec<f64>,
     /// Nats of each row, unscaled.
     pub(crate) reconstruction: Vec<f64>,
     pub(crate) kl: Vec<f64>,
@@ -336,12 +329,12 @@ impl Block {
     }
 
     /// Rows from z on.
-    fn decoded(&self) -> usize {
+    pub(super) fn decoded(&self) -> usize {
         self.rows * self.samples
     }
 
     /// Rows that go through a dense layer.
-    fn rows_of(&self, layer: usize) -> usize {
+    pub(super) fn rows_of(&self, layer: usize) -> usize {
         if layer > self.heads_layer { self.decoded() } else { self.rows }
     }
 

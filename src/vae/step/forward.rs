@@ -1,6 +1,6 @@
 //! From the data to the decoder's output.
 
-use super::{Block, Noise, Pass};
+use super::block::{Block, Noise, Pass};
 use crate::gemm::{Identity, product_rows};
 use crate::layers::activation::Activation;
 use crate::layers::relu::Relu;

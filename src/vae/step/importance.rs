@@ -1,13 +1,13 @@
 //! Several samples of each row: their weights, and the gradients that these give.
 
+use super::block::{Block, Pass};
 use super::loss::Want;
-use super::{Block, Pass};
+use super::terms::Rule;
 use crate::error::{Error, Result};
 use crate::loss::importance::{self, Estimator, LogRatio};
 use crate::loss::term::row;
 use crate::simd::lanes::scale;
 use crate::vae::parameters::VectorRole;
-use crate::vae::terms::Rule;
 use pulp::{Simd, WithSimd};
 
 /// Beyond this e^{logvar} is no longer a number to compute with, nor, below its negative, is

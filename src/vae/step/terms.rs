@@ -1,8 +1,8 @@
 //! An objective at one step, and the loss of a batch under it.
 
-use super::Config;
 use crate::loss::importance::Estimator;
 use crate::loss::{Elbo, Reduction};
+use crate::vae::Config;
 
 /// An objective at one step.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,7 @@ pub(crate) struct Terms {
     pub(crate) rule: Rule,
     /// Latent samples of each row.
     pub(crate) samples: usize,
-    pub(super) reduction: Reduction,
+    pub(in crate::vae) reduction: Reduction,
 }
 
 /// What is done with the latent code of a row.

@@ -10,10 +10,16 @@
 //! blocks depends on the number of threads; no result does, since a row's loss and gradients
 //! are its own and the weight gradient's chains run through the blocks in order.
 
+mod backward;
+pub(crate) mod block;
+mod forward;
+mod importance;
+mod loss;
+pub(super) mod matrix;
+pub(crate) mod terms;
+
 use super::Config;
-use super::block::{Batch, Block, Coupled, Pass, Transposed};
 use super::parameters::Layout;
-use super::terms::{Rule, Scales, Sums};
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Error, Result};
 use crate::gemm::{Panel, Sink, panel_pieces, weight_gradient_rows};
@@ -23,9 +29,11 @@ use crate::optim::adam;
 use crate::simd::InstructionSet;
 use crate::simd::prefetch::prefetch_slice;
 use crate::simd::sum::sum_rows;
+use block::{Batch, Block, Coupled, Pass, Transposed};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use terms::{Rule, Scales, Sums};
 
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
@@ -310,7 +318,7 @@ impl Workspace {
             }
             Rule::BatchCapacity { capacity } => {
                 let beyond = kl / n - f64::from(capacity);
-                let sign = super::block::sign(beyond);
+                let sign = loss::sign(beyond);
                 (n * beyond.abs(), Gradient::Scale(sign * scales.penalty))
             }
             Rule::DimensionFreeBits { lambda } => {

@@ -8,9 +8,9 @@ use crate::simd::aligned::AlignedBuffer;
 /// and the next row are zero.
 #[derive(Clone)]
 pub(crate) struct Matrix {
-    pub(super) data: AlignedBuffer,
-    pub(super) columns: usize,
-    pub(super) stride: usize,
+    pub(in crate::vae) data: AlignedBuffer,
+    pub(in crate::vae) columns: usize,
+    pub(in crate::vae) stride: usize,
 }
 
 impl Matrix {
@@ -35,12 +35,12 @@ impl Matrix {
 
     /// The rows from row `row` on with their padding, and their stride.
     #[inline(always)]
-    pub(super) fn rows_from(&self, row: usize) -> (&[f32], usize) {
+    pub(in crate::vae) fn rows_from(&self, row: usize) -> (&[f32], usize) {
         (&self.data[row * self.stride..], self.stride)
     }
 
     #[inline(always)]
-    pub(super) fn rows_from_mut(&mut self, row: usize) -> (&mut [f32], usize) {
+    pub(in crate::vae) fn rows_from_mut(&mut self, row: usize) -> (&mut [f32], usize) {
         (&mut self.data[row * self.stride..], self.stride)
     }
 

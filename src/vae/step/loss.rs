@@ -1,7 +1,8 @@
 //! The loss of each row, and the gradients of what it is computed from.
 
-use super::samples::WeighSamples;
-use super::{Block, Coupled, Pass};
+use super::block::{Block, Coupled, Pass};
+use super::importance::WeighSamples;
+use super::terms::Rule;
 use crate::error::Result;
 use crate::gemm::padded;
 use crate::loss::batch::reject;
@@ -20,7 +21,6 @@ use crate::math::double;
 use crate::simd::lanes::{F32x16, scale};
 use crate::simd::{LANES, apart};
 use crate::vae::parameters::VectorRole;
-use crate::vae::terms::Rule;
 use crate::vae::{Likelihood, Variance};
 use pulp::{Simd, WithSimd};
 

@@ -1,7 +1,8 @@
 //! From the gradient of the output back to that of every layer's output.
 
-use super::samples::SamplesBackward;
-use super::{Block, Norm, Pass, Transposed};
+use super::block::{Block, Norm, Pass, Transposed};
+use super::importance::SamplesBackward;
+use super::terms::Rule;
 use crate::gemm::{
     Identity, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
@@ -10,7 +11,6 @@ use crate::layers::{layer_norm, relu, reparameterize};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::apart;
 use crate::simd::lanes::multiply;
-use crate::vae::terms::Rule;
 use pulp::{Simd, WithSimd};
 
 impl Block {
