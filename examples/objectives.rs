@@ -7,13 +7,12 @@
 //! Prints Markdown. The numbers are the same on every machine; the run takes a minute or two.
 
 use elbo::Compute;
-use elbo::loss::Reduction;
 use elbo::loss::importance::Estimator;
+use elbo::loss::{CapacityPer, FreeBitsPer, Reduction};
 use elbo::optim::Span;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{
-    Annealing, Capacity, Config, EvaluationOptions, FreeBits, Likelihood, Objective, Penalty, Vae,
-    Variance,
+    Annealing, Config, EvaluationOptions, Likelihood, Objective, Penalty, Vae, Variance,
 };
 use flate2::read::GzDecoder;
 use ndarray::Array2;
@@ -139,12 +138,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             "cyclical, 4 cycles, ratio 0.5",
             annealed(Annealing::Cyclical { cycles: 4, ratio: 0.5, over: whole }),
         ),
-        bernoulli("β = 4, free bits 0.5 each element", free(4.0, 0.5, FreeBits::Element)),
-        bernoulli("β = 4, free bits 0.5 each dimension", free(4.0, 0.5, FreeBits::Dimension)),
-        bernoulli("β = 4, free bits 10 each sample", free(4.0, 10.0, FreeBits::Sample)),
-        bernoulli("capacity 10 of the batch, γ = 100", capacity(10.0, Capacity::Batch)),
-        bernoulli("capacity 25 of the batch, γ = 100", capacity(25.0, Capacity::Batch)),
-        bernoulli("capacity 25 of each sample, γ = 100", capacity(25.0, Capacity::Sample)),
+        bernoulli("β = 4, free bits 0.5 each element", free(4.0, 0.5, FreeBitsPer::Element)),
+        bernoulli("β = 4, free bits 0.5 each dimension", free(4.0, 0.5, FreeBitsPer::Dimension)),
+        bernoulli("β = 4, free bits 10 each sample", free(4.0, 10.0, FreeBitsPer::Sample)),
+        bernoulli("capacity 10 of the batch, γ = 100", capacity(10.0, CapacityPer::Batch)),
+        bernoulli("capacity 25 of the batch, γ = 100", capacity(25.0, CapacityPer::Batch)),
+        bernoulli("capacity 25 of each sample, γ = 100", capacity(25.0, CapacityPer::Sample)),
         bernoulli("β-TCVAE, β = 1", tc(1.0)),
         bernoulli("β-TCVAE, β = 6", tc(6.0)),
         bernoulli("IWAE, k = 5", importance(5, Estimator::Iwae)),

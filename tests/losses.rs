@@ -2,7 +2,7 @@
 //! the inputs, values and gradients.
 
 use elbo::layers::reparameterize;
-use elbo::loss::capacity::{self, Capacity};
+use elbo::loss::capacity::{self, Capacity, CapacityPer};
 use elbo::loss::importance::{self, Estimator};
 use elbo::loss::kl::{self, Prior};
 use elbo::loss::total_correlation::{self, TcWeights};
@@ -170,7 +170,7 @@ fn divergences() {
         let [dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
         let (mu, logvar) = (mu.view(), logvar.view());
         let limit = || document.number(case, "limit");
-        let capacity = || Capacity { gamma: 7.0, nats: limit() };
+        let capacity = || Capacity { gamma: 7.0, nats: limit(), per: CapacityPer::Batch };
         let value = match case {
             "kl" => kl::forward_backward(&compute, dmu, dlogvar, mu, logvar, sum),
             "prior_kl" => {

@@ -25,14 +25,26 @@ use crate::Compute;
 use crate::error::{Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// γ and C.
+/// A KL divergence that is held at C nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct Capacity {
     /// γ, the weight of the distance; 1,000 in the paper.
     pub gamma: f32,
     /// C, in nats per example.
     pub nats: f32,
+    /// The divergence that is held at C.
+    pub per: CapacityPer,
+}
+
+/// The divergence that a capacity holds at C: two objectives, which differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
+pub enum CapacityPer {
+    /// The mean of the batch: `γ·|mean_i KL_i − C|`.
+    Batch,
+    /// Each example: `γ·mean_i |KL_i − C|`.
+    Sample,
 }
 
 impl Capacity {
@@ -47,8 +59,9 @@ impl Capacity {
         Ok(())
     }
 
-    /// `γ·|KL − C|` and its derivative by KL: of the batch's mean, or of a sample's sum.
-    pub(crate) fn distance(self, kl: f64) -> (f64, f64) {
+    /// `γ·|KL − C|` and its derivative with respect to the KL, for the sum of one example or the mean
+    /// of the batch. At KL = C the derivative is 0; NaN stays NaN in both.
+    pub(crate) fn value_and_slope(self, kl: f64) -> (f64, f64) {
         distance(kl, [self.gamma.into(), self.nats.into()])
     }
 
@@ -58,14 +71,10 @@ impl Capacity {
 }
 
 fn distance(kl: f64, [gamma, nats]: [f64; 2]) -> (f64, f64) {
-    let sign = if kl > nats {
-        1.0
-    } else if kl < nats {
-        -1.0
-    } else {
-        0.0
-    };
-    (gamma * (kl - nats).abs(), gamma * sign)
+    let distance = kl - nats;
+    // `signum` has no zero.
+    let sign = if distance == 0.0 { 0.0 } else { distance.signum() };
+    (gamma * distance.abs(), gamma * sign)
 }
 
 /// `γ·|mean_i KL_i − C|` over `mu[B, Z]` and `logvar[B, Z]`.
@@ -75,13 +84,13 @@ fn distance(kl: f64, [gamma, nats]: [f64; 2]) -> (f64, f64) {
 /// contiguous; [`Error::Config`] for a capacity or prior that is none.
 ///
 /// ```
-/// use elbo::{Compute, loss::{capacity::{self, Capacity}, kl::Prior}};
+/// use elbo::{Compute, loss::{CapacityPer, capacity::{self, Capacity}, kl::Prior}};
 /// use ndarray::array;
 ///
 /// // KL of 2 and 0 nats, a mean of 1.
 /// let (mu, logvar) = (array![[2.0], [0.0]], array![[0.0], [0.0]]);
 /// let (compute, prior) = (Compute::serial(), Prior::default());
-/// let target = Capacity { gamma: 10.0, nats: 1.0 };
+/// let target = Capacity { gamma: 10.0, nats: 1.0, per: CapacityPer::Batch };
 /// let (mu, logvar) = (mu.view(), logvar.view());
 /// assert_eq!(capacity::forward_batch(&compute, mu, logvar, target, prior)?, 0.0);
 /// assert_eq!(capacity::forward_samples(&compute, mu, logvar, target, prior)?, 10.0);
@@ -96,7 +105,7 @@ pub fn forward_batch(
 ) -> Result<f64> {
     capacity.validate()?;
     let kl = kl::forward_prior(compute, mu, logvar, prior, Reduction::BatchMean)?;
-    Ok(capacity.distance(kl).0)
+    Ok(capacity.value_and_slope(kl).0)
 }
 
 /// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_batch`], whose value it
@@ -119,7 +128,7 @@ pub fn forward_backward_batch(
     let inputs = [("mu", mu), ("logvar", logvar)];
     let term = NormalKl::new(prior);
     let rows = TermRows::new(term, gradients, inputs, capacity.gamma, Reduction::BatchMean)?;
-    let (value, slope) = capacity.distance(rows.reduced(compute)?);
+    let (value, slope) = capacity.value_and_slope(rows.reduced(compute)?);
     // The gradients have γ in them; what is left is the sign.
     if slope <= 0.0 {
         for mut gradients in [dmu.view_mut(), dlogvar.view_mut()] {
@@ -192,7 +201,7 @@ mod tests {
         let sums: Vec<f64> = (0..70).map(|i| (0..5).map(|j| exact(i, j).0).sum()).collect();
         let mean = sums.iter().sum::<f64>() / 70.0;
         for nats in [mean as f32 * 0.5, mean as f32 * 1.5] {
-            let capacity = Capacity { gamma: 30.0, nats };
+            let capacity = Capacity { gamma: 30.0, nats, per: CapacityPer::Batch };
             let target = f64::from(nats);
             let by_row: f64 = sums.iter().map(|sum| (sum - target).abs()).sum();
             for set in InstructionSet::available() {
@@ -232,10 +241,12 @@ mod tests {
 
     #[test]
     fn at_the_capacity_there_is_no_gradient() {
-        assert_eq!(Capacity { gamma: 5.0, nats: 2.0 }.distance(2.0), (0.0, 0.0));
-        assert_eq!(Capacity { gamma: 5.0, nats: 2.0 }.distance(1.0), (5.0, -5.0));
-        assert!(Capacity { gamma: 5.0, nats: 2.0 }.distance(f64::NAN).0.is_nan());
-        let message = Capacity { gamma: -1.0, nats: 2.0 }.validate().unwrap_err().to_string();
+        let capacity = Capacity { gamma: 5.0, nats: 2.0, per: CapacityPer::Sample };
+        assert_eq!(capacity.value_and_slope(2.0), (0.0, 0.0));
+        assert_eq!(capacity.value_and_slope(1.0), (5.0, -5.0));
+        let (value, slope) = capacity.value_and_slope(f64::NAN);
+        assert!(value.is_nan() && slope.is_nan());
+        let message = Capacity { gamma: -1.0, ..capacity }.validate().unwrap_err().to_string();
         assert_eq!(message, "`gamma`: expected a finite number, 0 or more, found -1");
     }
 }

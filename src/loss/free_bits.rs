@@ -55,9 +55,57 @@ impl Term<2, 2> for ElementFreeBits {
     }
 }
 
-/// max(λ, KL) and its derivative by KL: of a dimension's mean, or of a sample's sum.
-pub(crate) fn free(kl: f64, lambda: f64) -> (f64, f64) {
-    if kl <= lambda { (lambda, 0.0) } else { (kl, 1.0) }
+/// A KL divergence that costs nothing more once it is at or below λ.
+///
+/// ```
+/// use elbo::loss::{FreeBits, FreeBitsPer};
+///
+/// let free_bits = FreeBits { lambda: 0.5, per: FreeBitsPer::Element };
+/// assert!(free_bits.validate().is_ok());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FreeBits {
+    /// λ, the threshold in nats: of an element, a dimension or an example.
+    pub lambda: f32,
+    /// The divergence that is compared with λ.
+    pub per: FreeBitsPer,
+}
+
+/// The divergence that free bits compare with λ: three objectives in use, which differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
+pub enum FreeBitsPer {
+    /// Each latent dimension of each example: `Σ_ij max(λ, KL_ij)`.
+    Element,
+    /// The mean over the batch of each latent dimension: `Σ_j max(λ, mean_i KL_ij)` (Kingma et al.
+    /// 2016, equation 15).
+    Dimension,
+    /// Each example: `Σ_i max(λ, KL_i)`.
+    Sample,
+}
+
+impl FreeBits {
+    /// Checks the threshold.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if λ is negative or not finite.
+    pub fn validate(&self) -> Result<()> {
+        validate(self.lambda, Prior::default())
+    }
+
+    /// `max(λ, KL)` and its derivative with respect to the KL, for the sum of one example or the mean
+    /// of one dimension. At KL = λ the derivative is 0; NaN stays NaN.
+    pub(crate) fn value_and_slope(self, kl: f64) -> (f64, f64) {
+        let lambda = f64::from(self.lambda);
+        // Comparisons with NaN are false.
+        if kl <= lambda { (lambda, 0.0) } else { (kl, 1.0) }
+    }
+}
+
+/// [`FreeBits::value_and_slope`] as the old functions call it.
+fn free(kl: f64, lambda: f64) -> (f64, f64) {
+    FreeBits { lambda: lambda as f32, per: FreeBitsPer::Sample }.value_and_slope(kl)
 }
 
 fn validate(lambda: f32, prior: Prior) -> Result<()> {

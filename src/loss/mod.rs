@@ -113,7 +113,9 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod reference;
 
+pub use capacity::{Capacity, CapacityPer};
 pub use elbo::Elbo;
+pub use free_bits::{FreeBits, FreeBitsPer};
 pub use kl::Prior;
 pub use reduction::Reduction;
 pub use total_correlation::Decomposition;

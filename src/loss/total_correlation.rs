@@ -300,7 +300,11 @@ fn filled(inputs: Inputs<'_>, prior: Prior) -> Result<TotalCorrelation> {
     Ok(scratch)
 }
 
-fn ln_weight(dataset_size: usize, rows: usize) -> Result<f64> {
+/// `ln(N·B)`, by which the sums over the batch are divided, with the crate's own logarithm.
+///
+/// # Errors
+/// [`Error::Config`] if the data set is empty.
+pub(crate) fn ln_weight(dataset_size: usize, rows: usize) -> Result<f64> {
     if dataset_size == 0 {
         return Err(Error::config("dataset_size", "at least 1", dataset_size));
     }

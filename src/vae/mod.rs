@@ -30,7 +30,7 @@ pub use evaluation::{ACTIVE_VARIANCE, COLLAPSED_KL, Evaluation, EvaluationOption
 pub use inference::Inference;
 pub use likelihood::{Likelihood, Variance};
 pub use marginal::MarginalLikelihood;
-pub use objective::{Annealing, Capacity, FreeBits, Objective, ObjectiveBuilder, Penalty};
+pub use objective::{Annealing, Objective, ObjectiveBuilder, Penalty};
 pub use parameters::Parameters;
 #[cfg(feature = "safetensors")]
 pub use state_dict::Naming;

@@ -3,15 +3,16 @@
 use super::step::terms::{Rule, Terms};
 use super::{Config, Likelihood, Variance};
 use crate::error::{Error, Result};
-use crate::loss::Reduction;
 use crate::loss::importance::Estimator;
+use crate::loss::{CapacityPer, FreeBitsPer, Reduction};
 use crate::optim::Span;
 
 /// `loss = reconstruction + β·KL`, or one of the objectives that weigh the divergence otherwise.
 ///
 /// ```
 /// use elbo::optim::Span;
-/// use elbo::vae::{Annealing, FreeBits, Objective, Penalty};
+/// use elbo::loss::FreeBitsPer;
+/// use elbo::vae::{Annealing, Objective, Penalty};
 ///
 /// assert_eq!(Objective::default().beta, 1.0); // the evidence lower bound
 ///
@@ -20,7 +21,7 @@ use crate::optim::Span;
 ///     .annealing(Annealing::Linear { from: 0.0, over: Span::Epochs(10) })
 ///     .build()?;
 /// let free_bits = Objective::builder()
-///     .penalty(Penalty::FreeBits { lambda: 0.1, per: FreeBits::Dimension })
+///     .penalty(Penalty::FreeBits { lambda: 0.1, per: FreeBitsPer::Dimension })
 ///     .build()?;
 /// assert_eq!(beta_vae.beta_at(0, 0), 4.0);
 /// assert_eq!(warm_up.beta_at(1234, 5), 0.5);
@@ -95,7 +96,7 @@ pub enum Penalty {
         /// λ, the threshold, in nats: of an element, a dimension or an example.
         lambda: f32,
         /// What the threshold is for.
-        per: FreeBits,
+        per: FreeBitsPer,
     },
     /// `γ·|KL − C|`, C growing linearly from 0 (Burgess et al. 2018;
     /// [`loss::capacity`](crate::loss::capacity)). Has its own weight: β is 1.
@@ -107,7 +108,7 @@ pub enum Penalty {
         /// How long C grows.
         over: Span,
         /// Whose KL is held to C.
-        per: Capacity,
+        per: CapacityPer,
     },
     /// β-TCVAE (Chen et al. 2018; [`loss::total_correlation`](crate::loss::total_correlation)):
     /// `α·MI + β·TC + γ·KL_d`, with β that of the objective.
@@ -125,31 +126,6 @@ pub enum Penalty {
         /// How the encoder's gradient is estimated.
         estimator: Estimator,
     },
-}
-
-/// What the threshold of free bits is for: three objectives in use, which differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
-pub enum FreeBits {
-    /// Each latent dimension of each example: `Σ_ij max(λ, KL_ij)`.
-    Element,
-    /// The mean over the batch of each latent dimension: `Σ_j max(λ, mean_i KL_ij)` (Kingma et al.
-    /// 2016, equation 15).
-    Dimension,
-    /// Each example: `Σ_i max(λ, KL_i)`.
-    Sample,
-}
-
-/// Whose KL divergence is held to a capacity: two objectives, which differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
-pub enum Capacity {
-    /// The mean of the batch: `γ·|mean_i KL_i − C|`.
-    Batch,
-    /// Each example: `γ·mean_i |KL_i − C|`.
-    Sample,
 }
 
 impl Default for Objective {
@@ -353,8 +329,10 @@ impl Objective {
                 return Err(Error::config("annealing", expected, self.annealing.name()));
             }
         }
-        let element_wise =
-            matches!(self.penalty, Penalty::Kl | Penalty::FreeBits { per: FreeBits::Element, .. });
+        let element_wise = matches!(
+            self.penalty,
+            Penalty::Kl | Penalty::FreeBits { per: FreeBitsPer::Element, .. }
+        );
         if self.reduction == Reduction::Mean && !element_wise {
             let expected = "sum or batch mean: the penalty adds up latent dimensions, and a mean \
                             over elements would divide its nats by Z";
@@ -409,16 +387,16 @@ impl Objective {
             Penalty::Kl => (beta, Rule::Kl),
             Penalty::FreeBits { lambda, per } => {
                 let rule = match per {
-                    FreeBits::Element => Rule::ElementFreeBits { lambda },
-                    FreeBits::Dimension => Rule::DimensionFreeBits { lambda },
-                    FreeBits::Sample => Rule::SampleFreeBits { lambda },
+                    FreeBitsPer::Element => Rule::ElementFreeBits { lambda },
+                    FreeBitsPer::Dimension => Rule::DimensionFreeBits { lambda },
+                    FreeBitsPer::Sample => Rule::SampleFreeBits { lambda },
                 };
                 (beta, rule)
             }
-            Penalty::Capacity { gamma, per: Capacity::Batch, .. } => {
+            Penalty::Capacity { gamma, per: CapacityPer::Batch, .. } => {
                 (gamma, Rule::BatchCapacity { capacity })
             }
-            Penalty::Capacity { gamma, per: Capacity::Sample, .. } => {
+            Penalty::Capacity { gamma, per: CapacityPer::Sample, .. } => {
                 (gamma, Rule::SampleCapacity { capacity })
             }
             Penalty::TotalCorrelation { alpha, gamma } => {

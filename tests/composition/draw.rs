@@ -1,10 +1,10 @@
 //! Random configurations.
 
 use elbo::loss::importance::Estimator;
-use elbo::loss::{Prior, Reduction};
+use elbo::loss::{CapacityPer, FreeBitsPer, Prior, Reduction};
 use elbo::optim::{Adam, AdamW, Adamax, Clip, Decay, LearningRateSchedule, Optimizer, Sgd, Span};
 use elbo::train::Options;
-use elbo::vae::{Annealing, Capacity, Config, FreeBits, Likelihood, Objective, Penalty, Variance};
+use elbo::vae::{Annealing, Config, Likelihood, Objective, Penalty, Variance};
 use elbo::{Augmentation, Dataset};
 use ndarray::{Array2, s};
 
@@ -65,11 +65,11 @@ fn objective(draw: &mut Draw) -> Objective {
     let span = draw.of(&[Span::Steps(7), Span::Epochs(2)]);
     let penalty = match draw.between(0, 9) {
         0..=2 => Penalty::Kl,
-        3 => Penalty::FreeBits { lambda: 0.05, per: FreeBits::Element },
-        4 => Penalty::FreeBits { lambda: 0.05, per: FreeBits::Dimension },
-        5 => Penalty::FreeBits { lambda: 0.1, per: FreeBits::Sample },
-        6 => Penalty::Capacity { gamma: 3.0, capacity: 4.0, over: span, per: Capacity::Batch },
-        7 => Penalty::Capacity { gamma: 3.0, capacity: 4.0, over: span, per: Capacity::Sample },
+        3 => Penalty::FreeBits { lambda: 0.05, per: FreeBitsPer::Element },
+        4 => Penalty::FreeBits { lambda: 0.05, per: FreeBitsPer::Dimension },
+        5 => Penalty::FreeBits { lambda: 0.1, per: FreeBitsPer::Sample },
+        6 => Penalty::Capacity { gamma: 3.0, capacity: 4.0, over: span, per: CapacityPer::Batch },
+        7 => Penalty::Capacity { gamma: 3.0, capacity: 4.0, over: span, per: CapacityPer::Sample },
         8 => Penalty::TotalCorrelation { alpha: 0.7, gamma: 1.3 },
         _ => Penalty::Importance {
             samples: draw.between(1, 4),
@@ -89,7 +89,7 @@ fn objective(draw: &mut Draw) -> Objective {
         }
     };
     let reductions: &[Reduction] = match penalty {
-        Penalty::Kl | Penalty::FreeBits { per: FreeBits::Element, .. } => {
+        Penalty::Kl | Penalty::FreeBits { per: FreeBitsPer::Element, .. } => {
             &[Reduction::BatchMean, Reduction::Sum, Reduction::Mean]
         }
         _ => &[Reduction::BatchMean, Reduction::Sum],

@@ -1,10 +1,10 @@
 //! The loss of a whole model in plain f64, forward only: its gradient is for central differences to
 //! find.
 
-use elbo::loss::Reduction;
+use elbo::loss::{CapacityPer, FreeBitsPer, Reduction};
 use elbo::random::{Generator, Stream};
 use elbo::simd::InstructionSet;
-use elbo::vae::{Capacity, Config, FreeBits, Likelihood, Objective, Parameters, Penalty, Variance};
+use elbo::vae::{Config, Likelihood, Objective, Parameters, Penalty, Variance};
 use ndarray::{Array1, Array2, Axis};
 use std::collections::BTreeMap;
 
@@ -266,9 +266,9 @@ impl Twin<'_> {
             Penalty::FreeBits { lambda, per } => {
                 let lambda = f64::from(lambda);
                 beta * match per {
-                    FreeBits::Element => kl.mapv(|kl| kl.max(lambda)).sum(),
-                    FreeBits::Sample => kl.sum_axis(Axis(1)).mapv(|kl| kl.max(lambda)).sum(),
-                    FreeBits::Dimension => {
+                    FreeBitsPer::Element => kl.mapv(|kl| kl.max(lambda)).sum(),
+                    FreeBitsPer::Sample => kl.sum_axis(Axis(1)).mapv(|kl| kl.max(lambda)).sum(),
+                    FreeBitsPer::Dimension => {
                         b * kl.sum_axis(Axis(0)).mapv(|kl| (kl / b).max(lambda)).sum()
                     }
                 }
@@ -276,8 +276,8 @@ impl Twin<'_> {
             Penalty::Capacity { gamma, per, .. } => {
                 f64::from(gamma)
                     * match per {
-                        Capacity::Batch => b * (kl.sum() / b - capacity).abs(),
-                        Capacity::Sample => {
+                        CapacityPer::Batch => b * (kl.sum() / b - capacity).abs(),
+                        CapacityPer::Sample => {
                             kl.sum_axis(Axis(1)).mapv(|kl| (kl - capacity).abs()).sum()
                         }
                     }

@@ -4,10 +4,10 @@ use super::choice::{needs, only_with};
 use super::values::{count, ratio, span, weight};
 use crate::failure::{Failure, Result, option_for};
 use clap::{Args, ValueEnum};
-use elbo::loss::Reduction;
 use elbo::loss::importance::Estimator;
+use elbo::loss::{CapacityPer, FreeBitsPer, Reduction};
 use elbo::optim::Span;
-use elbo::vae::{Annealing, Capacity, FreeBits, Objective, Penalty};
+use elbo::vae::{Annealing, Objective, Penalty};
 
 /// How the KL divergence is weighed.
 #[derive(Debug, Args)]
@@ -251,16 +251,16 @@ impl Weight {
         }
         if let Some(lambda) = self.free_bits {
             let per = match self.free_bits_per {
-                Some(FreeBitsName::Element) => FreeBits::Element,
-                None | Some(FreeBitsName::Dimension) => FreeBits::Dimension,
-                Some(FreeBitsName::Sample) => FreeBits::Sample,
+                Some(FreeBitsName::Element) => FreeBitsPer::Element,
+                None | Some(FreeBitsName::Dimension) => FreeBitsPer::Dimension,
+                Some(FreeBitsName::Sample) => FreeBitsPer::Sample,
             };
             return Ok(Some(Penalty::FreeBits { lambda, per }));
         }
         if let Some(capacity) = self.capacity {
             let per = match self.capacity_per {
-                None | Some(CapacityName::Batch) => Capacity::Batch,
-                Some(CapacityName::Sample) => Capacity::Sample,
+                None | Some(CapacityName::Batch) => CapacityPer::Batch,
+                Some(CapacityName::Sample) => CapacityPer::Sample,
             };
             return Ok(Some(Penalty::Capacity {
                 gamma: self.capacity_gamma.unwrap_or(10.0),
