@@ -99,31 +99,46 @@ impl Compute {
         }
     }
 
-    /// Calls `work(index, item)` for every item, on any thread, in any order.
+    /// Runs two closures, at the same time if there is a thread to spare, and returns both results.
     ///
-    /// The range is halved by `rayon::join`, which keeps its jobs on the stack: no allocation.
+    /// Work is shared among threads by functions that cut it in two and call themselves through
+    /// this. The jobs live on the stack: nothing is allocated.
+    pub(crate) fn join<A: Send, B: Send>(
+        &self,
+        left: impl FnOnce() -> A + Send,
+        right: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        match &self.pool {
+            None => (left(), right()),
+            Some(pool) => pool.join(left, right),
+        }
+    }
+
+    /// Calls `work(index, item)` for every item, on any thread, in any order.
     pub(crate) fn for_each_mut<T: Send>(
         &self,
         items: &mut [T],
         work: impl Fn(usize, &mut T) + Sync,
     ) {
-        fn halve<T: Send>(first: usize, items: &mut [T], work: &(impl Fn(usize, &mut T) + Sync)) {
-            match items {
-                [] => {}
-                [item] => work(first, item),
-                _ => {
-                    let half = items.len() / 2;
-                    let (left, right) = items.split_at_mut(half);
-                    rayon::join(|| halve(first, left, work), || halve(first + half, right, work));
-                }
+        self.install(|| self.halve(0, items, &work));
+    }
+
+    /// [`Self::for_each_mut`] with the index of the first item.
+    fn halve<T: Send>(
+        &self,
+        first: usize,
+        items: &mut [T],
+        work: &(impl Fn(usize, &mut T) + Sync),
+    ) {
+        match items {
+            [] => {}
+            [item] => work(first, item),
+            _ => {
+                let half = items.len() / 2;
+                let (left, right) = items.split_at_mut(half);
+                let left = || self.halve(first, left, work);
+                self.join(left, || self.halve(first + half, right, work));
             }
-        }
-        if self.pool.is_none() {
-            for (index, item) in items.iter_mut().enumerate() {
-                work(index, item);
-            }
-        } else {
-            self.install(|| halve(0, items, &work));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 /// What went wrong, in words that say what would be right.
@@ -212,13 +213,48 @@ impl Error {
     pub(crate) fn config(
         setting: &'static str,
         expected: &'static str,
-        found: impl std::fmt::Display,
+        found: impl Display,
     ) -> Self {
         Self::Config { setting, expected, found: found.to_string() }
     }
 }
 
-/// Fails unless an array has the expected shape.
+/// Returns an error unless `value` is finite and at least 0.
+pub(crate) fn expect_non_negative<T: Copy + Display + Into<f64>>(
+    setting: &'static str,
+    value: T,
+) -> Result<()> {
+    let number = value.into();
+    if number.is_finite() && number >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::config(setting, "a non-negative finite number", value))
+}
+
+/// Returns an error unless `value` is finite and above 0.
+pub(crate) fn expect_positive<T: Copy + Display + Into<f64>>(
+    setting: &'static str,
+    value: T,
+) -> Result<()> {
+    let number = value.into();
+    if number.is_finite() && number > 0.0 {
+        return Ok(());
+    }
+    Err(Error::config(setting, "a positive finite number", value))
+}
+
+/// Returns an error unless `value` is in [0, 1).
+pub(crate) fn expect_below_one<T: Copy + Display + Into<f64>>(
+    setting: &'static str,
+    value: T,
+) -> Result<()> {
+    if (0.0..1.0).contains(&value.into()) {
+        return Ok(());
+    }
+    Err(Error::config(setting, "a number in [0, 1)", value))
+}
+
+/// Returns an error unless an array has the expected shape.
 pub(crate) fn expect_shape(
     argument: &'static str,
     expected: [usize; 2],
@@ -227,7 +263,7 @@ pub(crate) fn expect_shape(
     if found == expected { Ok(()) } else { Err(Error::shape(argument, expected, found)) }
 }
 
-/// Fails unless a slice has the expected length.
+/// Returns an error unless a slice has the expected length.
 pub(crate) fn expect_length(argument: &'static str, expected: usize, found: usize) -> Result<()> {
     if found == expected {
         return Ok(());

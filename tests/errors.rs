@@ -214,15 +214,15 @@ fn options_outside_their_domain_are_refused_before_the_first_step() {
         (Options { batch: 0, ..Options::default() }, "`batch`: expected at least 1, found 0"),
         (
             Options { optimizer: adam(f64::NAN), ..Options::default() },
-            "`learning_rate`: expected a finite number, 0 or more, found NaN",
+            "`learning_rate`: expected a non-negative finite number, found NaN",
         ),
         (
             Options { optimizer: adam(-1.0), ..Options::default() },
-            "`learning_rate`: expected a finite number, 0 or more, found -1",
+            "`learning_rate`: expected a non-negative finite number, found -1",
         ),
         (
             Options { objective: objective(f32::INFINITY), ..Options::default() },
-            "`beta`: expected a finite number, 0 or more, found inf",
+            "`beta`: expected a non-negative finite number, found inf",
         ),
     ];
     for (options, message) in cases {

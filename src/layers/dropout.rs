@@ -20,7 +20,7 @@
 //!
 //! Sources: Srivastava et al., "Dropout" (2014); `torch.nn.Dropout` for the scaling in training.
 
-use crate::error::{Error, Result, expect_length};
+use crate::error::{Error, Result, expect_below_one, expect_length};
 use crate::random::{COLUMN_LIMIT, INDEX_LIMIT, RowKey, Stream, fill_uniform_row};
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, zip};
@@ -114,7 +114,7 @@ pub fn mask(
             mask_row(simd, self.0, self.1, self.2, self.3);
         }
     }
-    validate(probability)?;
+    expect_below_one("dropout", probability)?;
     expect_length("slope", y.len(), slope.len())?;
     for (setting, value) in [("step", step), ("row", row)] {
         if value >= INDEX_LIMIT {
@@ -127,14 +127,6 @@ pub fn mask(
     let key = RowKey::new(seed, Stream::Dropout, step, row);
     simd.dispatch(Op(y, slope, probability, key));
     Ok(())
-}
-
-/// Fails unless the probability is from 0 to below 1.
-pub(crate) fn validate(probability: f32) -> Result<()> {
-    if (0.0..1.0).contains(&probability) {
-        return Ok(());
-    }
-    Err(Error::config("dropout", "a probability from 0 to below 1", probability))
 }
 
 #[cfg(test)]
@@ -186,7 +178,7 @@ mod tests {
         };
         for probability in [1.0, -0.1, f32::NAN] {
             let message = run(probability, 0);
-            let expected = "`dropout`: expected a probability from 0 to below 1, found ";
+            let expected = "`dropout`: expected a number in [0, 1), found ";
             assert!(message.starts_with(expected), "{message}");
         }
         assert_eq!(run(0.5, 1 << 48), "`step`: expected below 2^48, found 281474976710656");

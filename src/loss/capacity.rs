@@ -22,7 +22,7 @@ use super::kl::{self, NormalKl, Prior};
 use super::row_sums::{FunctionOfRows, RowFunction};
 use super::term::ValueOf;
 use crate::Compute;
-use crate::error::{Error, Result};
+use crate::error::{Result, expect_non_negative};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// A KL divergence that is held at C nats.
@@ -49,14 +49,10 @@ pub enum CapacityPer {
 
 impl Capacity {
     /// # Errors
-    /// [`Error::Config`] for a number that is negative or not finite.
+    /// [`Error::Config`](crate::Error::Config) for a number that is negative or not finite.
     pub fn validate(&self) -> Result<()> {
-        for (setting, value) in [("gamma", self.gamma), ("capacity", self.nats)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::config(setting, "a finite number, 0 or more", value));
-            }
-        }
-        Ok(())
+        expect_non_negative("gamma", self.gamma)?;
+        expect_non_negative("capacity", self.nats)
     }
 
     /// `γ·|KL − C|` and its derivative with respect to the KL, for the sum of one example or the mean
@@ -80,8 +76,9 @@ fn distance(kl: f64, [gamma, nats]: [f64; 2]) -> (f64, f64) {
 /// `γ·|mean_i KL_i − C|` over `mu[B, Z]` and `logvar[B, Z]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes differ or there is no row; [`Error::Layout`] if rows are not
-/// contiguous; [`Error::Config`] for a capacity or prior that is none.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or there is no row;
+/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
+/// [`Error::Config`](crate::Error::Config) for a capacity or prior that is none.
 ///
 /// ```
 /// use elbo::{Compute, loss::{CapacityPer, capacity::{self, Capacity}, kl::Prior}};
@@ -108,8 +105,8 @@ pub fn forward_batch(
     Ok(capacity.value_and_slope(kl).0)
 }
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_batch`], whose value it
-/// returns, to its bits.
+/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_batch`], whose value
+/// it returns, to its bits.
 ///
 /// # Errors
 /// As [`forward_batch`], and then the gradients are left as they were.
@@ -159,8 +156,8 @@ pub fn forward_samples(
     Ok(sum / divisor)
 }
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_samples`], whose value
-/// it returns, to its bits.
+/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_samples`], whose
+/// value it returns, to its bits.
 ///
 /// # Errors
 /// As [`forward_batch`], and then the gradients are left as they were.
@@ -247,6 +244,6 @@ mod tests {
         let (value, slope) = capacity.value_and_slope(f64::NAN);
         assert!(value.is_nan() && slope.is_nan());
         let message = Capacity { gamma: -1.0, ..capacity }.validate().unwrap_err().to_string();
-        assert_eq!(message, "`gamma`: expected a finite number, 0 or more, found -1");
+        assert_eq!(message, "`gamma`: expected a non-negative finite number, found -1");
     }
 }

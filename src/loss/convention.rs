@@ -26,7 +26,7 @@
 //! Sources: Higgins et al., "β-VAE: Learning Basic Visual Concepts with a Constrained Variational
 //! Framework" (2017), section 4.2; Rybkin et al. (2021) for β as a variance.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_positive};
 
 /// How the two terms are reduced before they are weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,9 +96,7 @@ impl Convention {
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn as_gaussian(beta: f64) -> Result<f64> {
-    if !(beta.is_finite() && beta > 0.0) {
-        return Err(Error::config("beta", "a finite number above 0", beta));
-    }
+    expect_positive("beta", beta)?;
     Ok((beta / 2.0).sqrt())
 }
 

@@ -21,6 +21,7 @@ use super::batch::{TermRows, total};
 use super::bernoulli::Bernoulli;
 use super::kl::StandardNormalKl;
 use super::term::ValueOf;
+use crate::error::expect_non_negative;
 use crate::{Compute, Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -109,9 +110,7 @@ pub fn forward_backward(
 #[allow(clippy::type_complexity, reason = "two pairs of named views")]
 fn fit(inputs: Inputs<'_>, beta: f32) -> Result<[[(&'static str, ArrayView2<'_, f32>); 2]; 2]> {
     let Inputs { logits, targets, mu, logvar } = inputs;
-    if !(beta >= 0.0 && beta.is_finite()) {
-        return Err(Error::config("beta", "a finite number of at least 0", beta));
-    }
+    expect_non_negative("beta", beta)?;
     if mu.nrows() != logits.nrows() {
         return Err(Error::shape("mu", [logits.nrows(), mu.ncols()], mu.shape()));
     }
@@ -358,7 +357,7 @@ mod tests {
             let error = batch.run(&Compute::serial(), beta, Reduction::Sum).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("`beta`: expected a finite number of at least 0, found {beta}")
+                format!("`beta`: expected a non-negative finite number, found {beta}")
             );
         }
     }

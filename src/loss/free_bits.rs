@@ -29,7 +29,7 @@ use super::kl::{self, NormalKl, Prior};
 use super::row_sums::{FunctionOfRows, RowFunction};
 use super::term::{Range, Term, ValueOf};
 use crate::Compute;
-use crate::error::{Error, Result};
+use crate::error::{Result, expect_non_negative};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::Simd;
 
@@ -109,17 +109,16 @@ fn free(kl: f64, lambda: f64) -> (f64, f64) {
 }
 
 fn validate(lambda: f32, prior: Prior) -> Result<()> {
-    if !(lambda.is_finite() && lambda >= 0.0) {
-        return Err(Error::config("lambda", "a finite number of nats, 0 or more", lambda));
-    }
+    expect_non_negative("lambda", lambda)?;
     prior.validate()
 }
 
 /// `Σ_ij max(λ, KL_ij)`, reduced, over `mu[B, Z]` and `logvar[B, Z]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes differ or a mean has nothing to reduce; [`Error::Layout`] if rows
-/// are not contiguous; [`Error::Config`] for a λ that is negative or not finite, or no prior.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or a mean has nothing to reduce;
+/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
+/// [`Error::Config`](crate::Error::Config) for a λ that is negative or not finite, or no prior.
 ///
 /// ```
 /// use elbo::{Compute, loss::{Reduction, free_bits, kl::Prior}};
@@ -147,8 +146,8 @@ pub fn forward_elements(
     TermRows::new(term, [], inputs, 1.0, reduction)?.reduced(compute)
 }
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_elements`], whose value
-/// it returns, to its bits.
+/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_elements`], whose
+/// value it returns, to its bits.
 ///
 /// # Errors
 /// As [`forward_elements`], and then the gradients are left as they were.
@@ -240,8 +239,8 @@ pub fn forward_samples(
     Ok(sum / divisor)
 }
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_samples`], whose value
-/// it returns, to its bits.
+/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_samples`], whose
+/// value it returns, to its bits.
 ///
 /// # Errors
 /// As [`forward_samples`], and then the gradients are left as they were.

@@ -42,8 +42,8 @@ use super::batch::TermRows;
 use super::squared_error::SquaredError;
 use super::term::{Range, Term, ValueOf};
 use crate::error::{Error, expect_length};
-use crate::math::double;
 use crate::math::exp::exp;
+use crate::math::scalar;
 use crate::{Compute, Result};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 use pulp::Simd;
@@ -102,14 +102,14 @@ impl Term<3, 0> for OfTheLogVariance {
 /// The loss of `features` elements with the squared error `q` and one log-variance, and its
 /// derivative by that.
 pub(crate) fn row_from_squares(q: f64, features: usize, logvar: f64) -> (f64, f64) {
-    let (n, scaled) = (features as f64, q * double::exp(-logvar));
+    let (n, scaled) = (features as f64, q * scalar::exp(-logvar));
     (0.5 * (scaled + n * (logvar + LN_2_PI)), 0.5 * (n - scaled))
 }
 
 /// The best variance for `elements` elements with the squared error `q`, and their loss under it.
 pub(crate) fn optimal(q: f64, elements: f64) -> (f64, f64) {
     let variance = q / elements;
-    (variance, 0.5 * elements * (LN_2_PI + double::ln(variance) + 1.0))
+    (variance, 0.5 * elements * (LN_2_PI + scalar::ln(variance) + 1.0))
 }
 
 /// A loss and its derivative by the log-variance that all elements share.
@@ -195,7 +195,7 @@ pub fn forward_backward(
     logvar: f32,
     reduction: Reduction,
 ) -> Result<Shared> {
-    let weight = (0.5 * double::exp(-f64::from(logvar))) as f32;
+    let weight = (0.5 * scalar::exp(-f64::from(logvar))) as f32;
     let inputs = [("predictions", predictions), ("targets", targets)];
     let gradients = [("dpredictions", dpredictions)];
     let rows = TermRows::new(SquaredError, gradients, inputs, weight, reduction)?;

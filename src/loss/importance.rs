@@ -42,8 +42,8 @@ use super::kl::{NormalKl, Prior};
 use super::row_sums::row_sums;
 use super::term::{Range, Term};
 use crate::error::expect_length;
-use crate::math::double;
 use crate::math::exp::exp;
+use crate::math::scalar;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, zip};
 use crate::{Compute, Result};
@@ -139,13 +139,13 @@ pub fn normalize(log_weights: &mut [f64]) -> f64 {
     let nothing = log_weights.iter().all(|&weight| weight == f64::NEG_INFINITY);
     let mut sum = 0.0;
     for weight in &mut *log_weights {
-        *weight = double::exp(*weight - largest);
+        *weight = scalar::exp(*weight - largest);
         sum += *weight;
     }
     for weight in &mut *log_weights {
         *weight /= sum;
     }
-    if nothing { f64::NEG_INFINITY } else { largest + double::ln(sum / log_weights.len() as f64) }
+    if nothing { f64::NEG_INFINITY } else { largest + scalar::ln(sum / log_weights.len() as f64) }
 }
 
 /// ln Σ exp of numbers that come one after the other.
@@ -168,16 +168,16 @@ impl LogSum {
             return;
         }
         if number > self.largest {
-            self.sum = self.sum * double::exp(self.largest - number) + 1.0;
+            self.sum = self.sum * scalar::exp(self.largest - number) + 1.0;
             self.largest = number;
         } else {
-            self.sum += double::exp(number - self.largest);
+            self.sum += scalar::exp(number - self.largest);
         }
     }
 
     /// −∞ of nothing, NaN if a number was.
-    pub(crate) fn ln(self) -> f64 {
-        if self.sum == 0.0 { self.largest } else { self.largest + double::ln(self.sum) }
+    pub(crate) fn value(self) -> f64 {
+        if self.sum == 0.0 { self.largest } else { self.largest + scalar::ln(self.sum) }
     }
 }
 
@@ -330,12 +330,12 @@ mod tests {
         numbers.iter().for_each(|&number| running.add(number));
         let largest = numbers.iter().fold(f64::MIN, |a, &b| a.max(b));
         let exact = largest + numbers.iter().map(|n| (n - largest).exp()).sum::<f64>().ln();
-        assert!((running.ln() - exact).abs() < 1e-12, "{} {exact}", running.ln());
-        assert_eq!(LogSum::default().ln(), f64::NEG_INFINITY);
+        assert!((running.value() - exact).abs() < 1e-12, "{} {exact}", running.value());
+        assert_eq!(LogSum::default().value(), f64::NEG_INFINITY);
         running.add(f64::NEG_INFINITY);
-        assert!((running.ln() - exact).abs() < 1e-12);
+        assert!((running.value() - exact).abs() < 1e-12);
         running.add(f64::NAN);
-        assert!(running.ln().is_nan());
+        assert!(running.value().is_nan());
     }
     use crate::loss::conformance::Conformance;
     use crate::loss::reference;

@@ -55,8 +55,8 @@ mod pairs;
 
 use super::kl::{NormalKl, Prior};
 use crate::Compute;
-use crate::error::{Error, Result, expect_shape};
-use crate::math::double;
+use crate::error::{Error, Result, expect_non_negative, expect_shape};
+use crate::math::scalar;
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -84,13 +84,9 @@ impl TcWeights {
     /// # Errors
     /// [`Error::Config`] for a weight that is negative or not finite.
     pub fn validate(&self) -> Result<()> {
-        for (setting, weight) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma)]
-        {
-            if !(weight.is_finite() && weight >= 0.0) {
-                return Err(Error::config(setting, "a finite number, 0 or more", weight));
-            }
-        }
-        Ok(())
+        expect_non_negative("alpha", self.alpha)?;
+        expect_non_negative("beta", self.beta)?;
+        expect_non_negative("gamma", self.gamma)
     }
 }
 
@@ -308,7 +304,7 @@ pub(crate) fn ln_weight(dataset_size: usize, rows: usize) -> Result<f64> {
     if dataset_size == 0 {
         return Err(Error::config("dataset_size", "at least 1", dataset_size));
     }
-    Ok(double::ln(dataset_size as f64 * rows as f64))
+    Ok(scalar::ln(dataset_size as f64 * rows as f64))
 }
 
 /// The three parts for a batch drawn from `dataset_size` examples. Allocates.

@@ -33,12 +33,12 @@
 //! # Ok::<(), elbo::Error>(())
 //! ```
 
-pub(crate) mod double;
 pub(crate) mod exp;
 pub(crate) mod fixed_point;
 pub(crate) mod log;
 pub(crate) mod normal;
 pub(crate) mod polynomial;
+pub(crate) mod scalar;
 pub(crate) mod sigmoid;
 pub(crate) mod tanh;
 pub(crate) mod trig;

@@ -29,9 +29,10 @@
 //! follows). A weight whose gradient and moments are zero stays as it is: the padding of a
 //! panel remains zero for ever.
 
+use super::expect_epsilon;
 use super::rule::{Regularized, Rule, expect_step, without_subnormals};
-use super::{expect_below_one, expect_epsilon, expect_not_negative};
-use crate::error::Result;
+use crate::error::{Result, expect_below_one, expect_non_negative};
+use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
@@ -71,11 +72,11 @@ impl Adam {
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
     /// or not finite, an ε that is not above zero (in f32), or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
-        expect_not_negative("learning_rate", self.learning_rate)?;
+        expect_non_negative("learning_rate", self.learning_rate)?;
         expect_epsilon(self.epsilon)?;
         expect_below_one("beta1", self.beta1)?;
         expect_below_one("beta2", self.beta2)?;
-        expect_not_negative("weight_decay", self.weight_decay)
+        expect_non_negative("weight_decay", self.weight_decay)
     }
 
     /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
@@ -89,13 +90,12 @@ impl Adam {
 
     /// The step without weight decay.
     pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
-        let t = t as f64;
         Constants {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             one_minus_beta2: (1.0 - self.beta2) as f32,
-            minus_step_size: (-self.learning_rate * rate / (1.0 - self.beta1.powf(t))) as f32,
-            root_correction: (1.0 / (1.0 - self.beta2.powf(t)).sqrt()) as f32,
+            minus_step_size: (-self.learning_rate * rate / (1.0 - powi(self.beta1, t))) as f32,
+            root_correction: (1.0 / (1.0 - powi(self.beta2, t)).sqrt()) as f32,
             epsilon: self.epsilon as f32,
             decay: 1.0,
         }

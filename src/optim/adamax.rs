@@ -16,9 +16,10 @@
 //! m is set to 0 below the least normal number, as in [Adam](super::adam). A gradient of NaN makes
 //! m, u and w NaN.
 
+use super::expect_epsilon;
 use super::rule::{Regularized, Rule, expect_step, without_subnormals};
-use super::{expect_below_one, expect_epsilon, expect_not_negative};
-use crate::error::Result;
+use crate::error::{Result, expect_below_one, expect_non_negative};
+use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
@@ -54,11 +55,11 @@ impl Adamax {
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
     /// or not finite, an ε that is not above zero (in f32), or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
-        expect_not_negative("learning_rate", self.learning_rate)?;
+        expect_non_negative("learning_rate", self.learning_rate)?;
         expect_epsilon(self.epsilon)?;
         expect_below_one("beta1", self.beta1)?;
         expect_below_one("beta2", self.beta2)?;
-        expect_not_negative("weight_decay", self.weight_decay)
+        expect_non_negative("weight_decay", self.weight_decay)
     }
 
     /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
@@ -67,8 +68,7 @@ impl Adamax {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             epsilon: self.epsilon as f32,
-            minus_step_size: (-self.learning_rate * rate / (1.0 - self.beta1.powf(t as f64)))
-                as f32,
+            minus_step_size: (-self.learning_rate * rate / (1.0 - powi(self.beta1, t))) as f32,
         };
         Rule::Adamax(Regularized { weight_decay: self.weight_decay as f32, rule })
     }

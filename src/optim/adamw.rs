@@ -11,9 +11,9 @@
 //! once a step, in f64, and rounded to f32; its product with the weight rounds once. The step runs on
 //! the weight gradient in registers, as that of [`Adam`] does.
 
+use super::Adam;
 use super::rule::{Rule, expect_step};
-use super::{Adam, expect_not_negative};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_non_negative};
 use crate::simd::InstructionSet;
 
 /// The settings of AdamW.
@@ -58,7 +58,7 @@ impl AdamW {
     /// weights would change their sign every step.
     pub fn validate(&self) -> Result<()> {
         self.adam().validate()?;
-        expect_not_negative("weight_decay", self.weight_decay)?;
+        expect_non_negative("weight_decay", self.weight_decay)?;
         if self.learning_rate * self.weight_decay > 1.0 {
             let expected = "at most 1 / learning_rate";
             return Err(Error::config("weight_decay", expected, self.weight_decay));

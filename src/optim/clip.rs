@@ -18,7 +18,7 @@
 //! ∞) nor underflow (gradients below 1e-19 count as less than they are).
 
 use crate::compute::Compute;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_positive};
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{F32x16, Lanewise, groups, zip};
 use crate::simd::sum::LaneSum;
@@ -61,10 +61,7 @@ impl Clip {
     /// [`Error::Config`] for a limit that is not above 0 and finite.
     pub fn validate(&self) -> Result<()> {
         let (Self::Value(limit) | Self::Norm(limit)) = *self;
-        if limit > 0.0 && limit.is_finite() {
-            return Ok(());
-        }
-        Err(Error::config("clip", "a finite number above 0", limit))
+        expect_positive("clip", limit)
     }
 
     /// Clips `gradient` in place, and returns the norm it had.
@@ -288,7 +285,7 @@ mod tests {
         }
         for limit in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             let message = Clip::Norm(limit).validate().unwrap_err().to_string();
-            assert!(message.starts_with("`clip`: expected a finite number above 0"), "{message}");
+            assert!(message.starts_with("`clip`: expected a positive finite number"), "{message}");
         }
     }
 }

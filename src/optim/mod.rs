@@ -183,28 +183,12 @@ impl FromStr for Optimizer {
     }
 }
 
-/// A setting that must be finite and 0 or more.
-fn expect_not_negative(setting: &'static str, value: f64) -> Result<()> {
-    if value.is_finite() && value >= 0.0 {
-        return Ok(());
-    }
-    Err(Error::config(setting, "a finite number, 0 or more", value))
-}
-
-/// A decay of a moment.
-fn expect_below_one(setting: &'static str, value: f64) -> Result<()> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::config(setting, "a number from 0 to below 1", value))
-}
-
 /// An ε: with 0, a weight without gradient would become 0/0.
 fn expect_epsilon(value: f64) -> Result<()> {
     if value.is_finite() && value >= f64::from(f32::MIN_POSITIVE) {
         return Ok(());
     }
-    Err(Error::config("epsilon", "a finite number above 1.2e-38", value))
+    Err(Error::config("epsilon", "a finite number of at least 1.2e-38", value))
 }
 
 #[cfg(test)]

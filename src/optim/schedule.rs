@@ -16,6 +16,7 @@
 //! `ReduceLROnPlateau` with its threshold of 1e-4.
 
 use crate::error::{Error, Result};
+use crate::math::scalar::{cos_pi, powi};
 
 /// How the learning rate changes as training goes on; default: not at all.
 ///
@@ -87,13 +88,19 @@ impl Span {
         count
     }
 
-    /// How much of it is over, 0 to 1, after `step` steps and `epoch` epochs. An empty one is over.
+    /// The part of `step` steps and `epoch` epochs that counts toward this span: one of the two.
+    pub(crate) fn elapsed(self, step: u64, epoch: u64) -> u64 {
+        match self {
+            Self::Steps(_) => step,
+            Self::Epochs(_) => epoch,
+        }
+    }
+
+    /// Fraction of this span that is over after `step` steps and `epoch` epochs, from 0 to 1; 1 for
+    /// an empty span.
     #[must_use]
     pub fn progress(self, step: u64, epoch: u64) -> f64 {
-        let (done, count) = match self {
-            Self::Steps(count) => (step, count),
-            Self::Epochs(count) => (epoch, count),
-        };
+        let (done, count) = (self.elapsed(step, epoch), self.count());
         if done >= count { 1.0 } else { done as f64 / count as f64 }
     }
 }
@@ -155,10 +162,10 @@ impl LearningRateSchedule {
         warm_up
             * match self.decay {
                 Decay::Constant | Decay::Plateau { .. } => 1.0,
-                Decay::Step { epochs, factor } => factor.powf((epoch / epochs.max(1)) as f64),
+                Decay::Step { epochs, factor } => powi(factor, epoch / epochs.max(1)),
                 Decay::Cosine { over, floor } => {
-                    let angle = std::f64::consts::PI * over.progress(step, epoch);
-                    floor + (1.0 - floor) * 0.5 * (1.0 + angle.cos())
+                    let wave = 1.0 + cos_pi(over.progress(step, epoch));
+                    floor + (1.0 - floor) * 0.5 * wave
                 }
             }
     }

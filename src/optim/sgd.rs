@@ -12,8 +12,7 @@
 //! normal number becomes 0, as a [moment of Adam](super::adam) does.
 
 use super::rule::{Rule, without_subnormals};
-use super::{expect_below_one, expect_not_negative};
-use crate::error::{Error, Result, expect_length};
+use crate::error::{Error, Result, expect_below_one, expect_length, expect_non_negative};
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
@@ -51,9 +50,9 @@ impl Sgd {
     /// [`Error::Config`] for a learning rate or a weight decay that is negative or not finite, a
     /// momentum outside [0, 1), or Nesterov's without one.
     pub fn validate(&self) -> Result<()> {
-        expect_not_negative("learning_rate", self.learning_rate)?;
+        expect_non_negative("learning_rate", self.learning_rate)?;
         expect_below_one("momentum", self.momentum)?;
-        expect_not_negative("weight_decay", self.weight_decay)?;
+        expect_non_negative("weight_decay", self.weight_decay)?;
         if self.nesterov && self.momentum == 0.0 {
             return Err(Error::config("nesterov", "a momentum above 0 with it", "momentum 0"));
         }

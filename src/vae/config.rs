@@ -1,7 +1,7 @@
 //! The shape of a model.
 
 use super::{Likelihood, Variance};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_below_one};
 use crate::layers::activation::Activation;
 use crate::loss::Prior;
 
@@ -257,10 +257,7 @@ impl Config {
             return Err(Error::config("conditions", "at most 16777216", self.conditions));
         }
         self.activation.validate()?;
-        if !(0.0..1.0).contains(&self.dropout) {
-            let expected = "a probability from 0 to below 1";
-            return Err(Error::config("dropout", expected, self.dropout));
-        }
+        expect_below_one("dropout", self.dropout)?;
         if self.layer_norm && self.encoder.is_empty() && self.decoder.is_empty() {
             let expected = "a hidden layer to normalize";
             return Err(Error::config("layer_norm", expected, format!("none in {self}")));

@@ -10,6 +10,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::loss::{Decomposition, Elbo, gaussian, kl};
+use crate::math::scalar;
 use ndarray::{Array2, s};
 
 /// Rows whose loss is summed at a time. Fixed: the order of the sums is part of the result.
@@ -226,7 +227,7 @@ impl Vae {
             }
             Ok(())
         })?;
-        Ok(codes.forward(compute, (rows as f64).ln(), self.config.prior()))
+        Ok(codes.forward(compute, scalar::ln(rows as f64), self.config.prior()))
     }
 
     /// The two terms of each row's negative ELBO with the decoder at the mean of the latent code

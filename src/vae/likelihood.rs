@@ -1,6 +1,6 @@
 //! What the decoder's output says about the data.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, expect_positive};
 
 /// The likelihood p(x|z): what the decoder's last layer means, which data it accepts, and which
 /// reconstruction is shown for it.
@@ -123,15 +123,9 @@ impl Likelihood {
     }
 
     pub(crate) fn validate(self) -> Result<()> {
-        let positive = |setting, value: f32| {
-            if value.is_finite() && value > 0.0 {
-                return Ok(());
-            }
-            Err(Error::config(setting, "a finite number above 0", value))
-        };
         match self {
-            Self::WeightedBernoulli { pos_weight } => positive("pos_weight", pos_weight),
-            Self::Gaussian(Variance::Fixed(variance)) => positive("variance", variance),
+            Self::WeightedBernoulli { pos_weight } => expect_positive("pos_weight", pos_weight),
+            Self::Gaussian(Variance::Fixed(variance)) => expect_positive("variance", variance),
             _ => Ok(()),
         }
     }

@@ -99,7 +99,7 @@ impl Vae {
         }
         let n = rows as f64;
         let mean = of_rows.iter().sum::<f64>() / n;
-        let squares: f64 = of_rows.iter().map(|value| (value - mean).powi(2)).sum();
+        let squares: f64 = of_rows.iter().map(|value| (value - mean) * (value - mean)).sum();
         let standard_error = if rows > 1 { (squares / (n - 1.0) / n).sqrt() } else { f64::NAN };
         Ok(MarginalLikelihood { rows, samples, log_likelihood: mean, standard_error, of_rows })
     }

@@ -2,9 +2,10 @@
 
 use super::step::terms::{Rule, Terms};
 use super::{Config, Likelihood, Variance};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_non_negative};
 use crate::loss::importance::Estimator;
 use crate::loss::{CapacityPer, FreeBitsPer, Reduction};
+use crate::math::scalar::cos_pi;
 use crate::optim::Span;
 
 /// `loss = reconstruction + β·KL`, or one of the objectives that weigh the divergence otherwise.
@@ -206,7 +207,7 @@ impl Annealing {
         let over = match self {
             Self::Constant => return Ok(()),
             Self::Linear { from, over } | Self::Cosine { from, over } => {
-                weight("annealing", from)?;
+                expect_non_negative("annealing", from)?;
                 over
             }
             Self::Cyclical { cycles, ratio, over } => {
@@ -239,7 +240,7 @@ impl Annealing {
             Self::Linear { from, over } => toward(from, share(over, step, epoch)),
             Self::Cosine { from, over } => {
                 let share = share(over, step, epoch);
-                toward(from, 0.5 * (1.0 - (std::f64::consts::PI * share).cos()))
+                toward(from, 0.5 * (1.0 - cos_pi(share)))
             }
             Self::Cyclical { cycles, ratio, over } => {
                 let (done, all) = done(over, step, epoch);
@@ -267,13 +268,6 @@ fn share(over: Span, step: u64, epoch: u64) -> f64 {
     if done >= all { 1.0 } else { done as f64 / all as f64 }
 }
 
-fn weight(setting: &'static str, value: f32) -> Result<()> {
-    if value.is_finite() && value >= 0.0 {
-        return Ok(());
-    }
-    Err(Error::config(setting, "a finite number, 0 or more", value))
-}
-
 fn span(setting: &'static str, over: Span) -> Result<()> {
     let (_, all) = done(over, 0, 0);
     if all > 0 {
@@ -294,23 +288,23 @@ impl Objective {
     /// a β or an annealing beside a penalty that has its own weight (capacity) or none (importance
     /// weighting), a `Mean` over elements of what is a sum over latent dimensions.
     pub fn validate(&self) -> Result<()> {
-        weight("beta", self.beta)?;
+        expect_non_negative("beta", self.beta)?;
         self.annealing.validate()?;
         let own_weight = match self.penalty {
             Penalty::Kl => None,
             Penalty::FreeBits { lambda, .. } => {
-                weight("lambda", lambda)?;
+                expect_non_negative("lambda", lambda)?;
                 None
             }
             Penalty::Capacity { gamma, capacity, over, .. } => {
-                weight("gamma", gamma)?;
-                weight("capacity", capacity)?;
+                expect_non_negative("gamma", gamma)?;
+                expect_non_negative("capacity", capacity)?;
                 span("capacity", over)?;
                 Some("1 with a capacity, whose weight is gamma")
             }
             Penalty::TotalCorrelation { alpha, gamma } => {
-                weight("alpha", alpha)?;
-                weight("gamma", gamma)?;
+                expect_non_negative("alpha", alpha)?;
+                expect_non_negative("gamma", gamma)?;
                 None
             }
             Penalty::Importance { samples, .. } => {

@@ -52,7 +52,7 @@ mod curves;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Error, Result, expect_length};
+use crate::error::{Error, Result, expect_below_one, expect_length, expect_positive};
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, zip};
 use curves::{Curve, Elu, Gelu, GeluTanh, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh};
@@ -133,12 +133,8 @@ impl Activation {
     /// [`Error::Config`] for a slope outside [0, 1) or an α that is not above 0 and finite.
     pub fn validate(&self) -> Result<()> {
         match *self {
-            Self::LeakyRelu { slope } if !(0.0..1.0).contains(&slope) => {
-                Err(Error::config("slope", "a number from 0 to below 1", slope))
-            }
-            Self::Elu { alpha } if !(alpha > 0.0 && alpha.is_finite()) => {
-                Err(Error::config("alpha", "a finite number above 0", alpha))
-            }
+            Self::LeakyRelu { slope } => expect_below_one("slope", slope),
+            Self::Elu { alpha } => expect_positive("alpha", alpha),
             _ => Ok(()),
         }
     }

@@ -2,18 +2,19 @@
 
 use super::{exp_of_minus, softplus_sigmoid};
 use crate::Compute;
-use crate::error::{Error, Result};
+use crate::error::{Result, expect_non_negative};
 use crate::loss::Reduction;
 use crate::loss::batch::TermRows;
 use crate::loss::term::{Range, Term, ValueOf};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::Simd;
 
-/// The term with the positive weight p: inputs logit and target, gradient with respect to the logit.
+/// The term with the positive weight p: inputs logit and target, gradient with respect to the
+/// logit.
 ///
 /// With c = p·t + 1 − t and a = |l| the loss is `a·w + c·ln(1+e^{−a})` and the gradient
-/// `w − c·σ(−a)` with the sign of l, where `w` is 1−t for a positive logit and p·t for a negative one:
-/// the method of [`Bernoulli`](super::Bernoulli).
+/// `w − c·σ(−a)` with the sign of l, where `w` is 1−t for a positive logit and p·t for a negative
+/// one: the method of [`Bernoulli`](super::Bernoulli).
 #[derive(Clone, Copy)]
 pub(crate) struct WeightedBernoulli(pub(crate) f32);
 
@@ -73,13 +74,6 @@ impl WeightedBernoulli {
     }
 }
 
-fn validate(positive_weight: f32) -> Result<()> {
-    if positive_weight.is_finite() && positive_weight >= 0.0 {
-        return Ok(());
-    }
-    Err(Error::config("positive_weight", "a finite number, 0 or more", positive_weight))
-}
-
 /// The Bernoulli loss of `logits[B, D]` against `targets[B, D]` with the ones weighted by
 /// `positive_weight`, reduced: a weight above 1 for pixels that are rarely on.
 ///
@@ -93,7 +87,8 @@ fn validate(positive_weight: f32) -> Result<()> {
 /// of its two terms; edges are as the [module](super) documents them.
 ///
 /// # Errors
-/// As [`forward`](super::forward); [`Error::Config`] for a weight that is negative or not finite.
+/// As [`forward`](super::forward); [`Error::Config`](crate::Error::Config) for a weight that is
+/// negative or not finite.
 ///
 /// ```
 /// use elbo::{Compute, loss::{Reduction, bernoulli}};
@@ -112,7 +107,7 @@ pub fn forward_weighted(
     positive_weight: f32,
     reduction: Reduction,
 ) -> Result<f64> {
-    validate(positive_weight)?;
+    expect_non_negative("positive_weight", positive_weight)?;
     let term = ValueOf(WeightedBernoulli(positive_weight));
     let inputs = [("logits", logits), ("targets", targets)];
     TermRows::new(term, [], inputs, 1.0, reduction)?.reduced(compute)
@@ -131,7 +126,7 @@ pub fn forward_backward_weighted(
     positive_weight: f32,
     reduction: Reduction,
 ) -> Result<f64> {
-    validate(positive_weight)?;
+    expect_non_negative("positive_weight", positive_weight)?;
     let term = WeightedBernoulli(positive_weight);
     let inputs = [("logits", logits), ("targets", targets)];
     TermRows::new(term, [("dlogits", dlogits)], inputs, 1.0, reduction)?.reduced(compute)

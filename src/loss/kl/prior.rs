@@ -3,8 +3,8 @@
 use super::expm1_less_argument;
 use crate::error::{Error, Result};
 use crate::loss::term::{Range, Term};
-use crate::math::double;
 use crate::math::exp::expm1;
+use crate::math::scalar;
 use pulp::Simd;
 
 /// The prior of every latent dimension: N(m, s²), by default N(0, 1).
@@ -69,7 +69,7 @@ impl NormalKl {
         Self {
             mean: prior.mean,
             inverse_variance: (1.0 / (std * std)) as f32,
-            log_variance: (2.0 * double::ln(std)) as f32,
+            log_variance: (2.0 * scalar::ln(std)) as f32,
         }
     }
 }

@@ -4,9 +4,9 @@ use super::{TcWeights, grow};
 use crate::gemm::transpose;
 use crate::loss::bernoulli::exp_of_minus;
 use crate::loss::kl::NormalKl;
-use crate::math::double;
 use crate::math::exp::exp;
 use crate::math::log::log;
+use crate::math::scalar;
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::F32x16;
@@ -167,7 +167,7 @@ impl WithSimd for Prepare<'_> {
                 least = v;
             }
         }
-        dimension.largest = -0.5 * (f64::from(least) + double::ln(TAU));
+        dimension.largest = -0.5 * (f64::from(least) + scalar::ln(TAU));
         let half = simd.splat_f32s(0.5);
         for g in 0..padded / LANES {
             let logvar = group(simd, &dimension.logvar, g);
@@ -254,7 +254,7 @@ impl WithSimd for FirstPass<'_> {
             reciprocal.first(simd, used).store(inverse);
             let [log_sum, own, pull] = [log_sum, own, pull].map(|value| lanes(value));
             let largest = dimension.largest;
-            let prior_constant = f64::from(prior.log_variance) + double::ln(TAU);
+            let prior_constant = f64::from(prior.log_variance) + scalar::ln(TAU);
             for l in 0..LANES {
                 posterior[l] += largest - f64::from(own[l]);
                 aggregate[l] += largest;

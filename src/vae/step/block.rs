@@ -29,7 +29,7 @@ use crate::gemm::{GradientSource, PanelLayout, Rows, padded, transposed_layout};
 use crate::loss::importance::LogSum;
 use crate::loss::short_rows::SHORT_TILE;
 use crate::loss::total_correlation::TotalCorrelation;
-use crate::math::double;
+use crate::math::scalar;
 use crate::random::Stream;
 use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
@@ -432,7 +432,7 @@ impl Block {
             self.samples = at_once;
             done?;
         }
-        Ok(sum.ln() - double::ln(all as f64))
+        Ok(sum.value() - scalar::ln(all as f64))
     }
 
     /// The second part of a coupled pass: the gradients of the loss, and backward.

@@ -17,7 +17,7 @@ use crate::loss::short_rows::{GradientRows, InputRows, SHORT, rows_together, sho
 use crate::loss::squared_error::SquaredError;
 use crate::loss::squared_error::tanh::TanhSquaredError;
 use crate::loss::term::{RowLoss, Term, ValueOf, row};
-use crate::math::double;
+use crate::math::scalar;
 use crate::simd::lanes::{F32x16, scale};
 use crate::simd::{LANES, apart};
 use crate::vae::parameters::VectorRole;
@@ -170,7 +170,7 @@ impl Block {
                 apart(simd, FeatureRows { block: self, pass, want })
             }
             Likelihood::Gaussian(Variance::Fixed(variance)) => {
-                self.gaussian_rows(simd, pass, double::ln(f64::from(variance)), None, want)
+                self.gaussian_rows(simd, pass, scalar::ln(f64::from(variance)), None, want)
             }
             Likelihood::Gaussian(Variance::Shared) => {
                 let index = pass.weights.layout().vector(VectorRole::Logvar).expect("it is shared");
@@ -194,7 +194,7 @@ impl Block {
             Want::Values => Want::Values,
             // (m−t)/σ² from 2(m−t)
             Want::Gradients(scale) => {
-                Want::Gradients((0.5 * f64::from(scale) * double::exp(-logvar)) as f32)
+                Want::Gradients((0.5 * f64::from(scale) * scalar::exp(-logvar)) as f32)
             }
         };
         self.output_rows(simd, pass, SquaredError, of_squares)?;

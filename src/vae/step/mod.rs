@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::gemm::{Panel, Sink, panel_pieces, weight_gradient_rows};
 use crate::loss::total_correlation::{TcWeights, TotalCorrelation};
 use crate::loss::{gaussian, kl};
+use crate::math::scalar;
 use crate::optim::adam;
 use crate::simd::InstructionSet;
 use crate::simd::prefetch::prefetch_slice;
@@ -341,7 +342,7 @@ impl Workspace {
                     }
                 }
                 let weights = TcWeights { alpha, beta, gamma };
-                let ln_weight = (pass.batch.data.row_count() as f64 * n).ln();
+                let ln_weight = scalar::ln(pass.batch.data.row_count() as f64 * n);
                 let prior = pass.config.prior();
                 let parts = if gradient {
                     scratch.forward_backward(compute, weights, ln_weight, prior, scales.penalty)
