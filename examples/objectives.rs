@@ -1,10 +1,11 @@
-//! What each objective does, on the sample of MNIST that the tool embeds: the table of the guide.
+//! Trains a model with each objective on the tool's embedded MNIST sample and prints the table of
+//! the guide (`elbo::guide::loss`).
 //!
 //! ```text
 //! cargo run --release --features cli --example objectives
 //! ```
 //!
-//! Prints Markdown. The numbers are the same on every machine; the run takes a minute or two.
+//! The output is Markdown. The numbers are the same on every machine; the run takes a minute or two.
 
 use elbo::Compute;
 use elbo::loss::importance::Estimator;
@@ -21,11 +22,12 @@ use std::io::Read;
 
 const EPOCHS: usize = 20;
 const LATENT: usize = 20;
-/// Samples of the marginal likelihood, of the first so many test images.
+/// Importance samples per image for the marginal likelihood.
 const SAMPLES: usize = 200;
+/// Number of test images whose marginal likelihood is estimated.
 const MARGINAL_ROWS: usize = 500;
 
-/// The images of an IDX file, in bytes.
+/// Returns the images of a gzipped IDX file as bytes, one image per row.
 fn images(gzipped: &[u8]) -> Result<Array2<u8>, Box<dyn Error>> {
     let mut bytes = Vec::new();
     GzDecoder::new(gzipped).read_to_end(&mut bytes)?;
@@ -42,7 +44,7 @@ struct Run {
 struct Found {
     reconstruction: f64,
     kl: f64,
-    /// The standard deviation of an example's KL over the examples.
+    /// Standard deviation of the KL over the test images.
     spread: f64,
     active: usize,
     collapsed: usize,
@@ -117,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bernoulli = |name, objective| Run { name, likelihood: Likelihood::Bernoulli, objective };
     let runs = [
         bernoulli("ELBO: β = 1", elbo),
-        bernoulli("β = 0: reconstruction alone", beta(0.0)),
+        bernoulli("β = 0: reconstruction only", beta(0.0)),
         bernoulli("β = 0.1", beta(0.1)),
         bernoulli("β = 4", beta(4.0)),
         bernoulli("β = 20", beta(20.0)),
@@ -138,12 +140,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             "cyclical, 4 cycles, ratio 0.5",
             annealed(Annealing::Cyclical { cycles: 4, ratio: 0.5, over: whole }),
         ),
-        bernoulli("β = 4, free bits 0.5 each element", free(4.0, 0.5, FreeBitsPer::Element)),
-        bernoulli("β = 4, free bits 0.5 each dimension", free(4.0, 0.5, FreeBitsPer::Dimension)),
-        bernoulli("β = 4, free bits 10 each sample", free(4.0, 10.0, FreeBitsPer::Sample)),
-        bernoulli("capacity 10 of the batch, γ = 100", capacity(10.0, CapacityPer::Batch)),
-        bernoulli("capacity 25 of the batch, γ = 100", capacity(25.0, CapacityPer::Batch)),
-        bernoulli("capacity 25 of each sample, γ = 100", capacity(25.0, CapacityPer::Sample)),
+        bernoulli("β = 4, free bits 0.5 per element", free(4.0, 0.5, FreeBitsPer::Element)),
+        bernoulli("β = 4, free bits 0.5 per dimension", free(4.0, 0.5, FreeBitsPer::Dimension)),
+        bernoulli("β = 4, free bits 10 per sample", free(4.0, 10.0, FreeBitsPer::Sample)),
+        bernoulli("capacity 10, batch mean, γ = 100", capacity(10.0, CapacityPer::Batch)),
+        bernoulli("capacity 25, batch mean, γ = 100", capacity(25.0, CapacityPer::Batch)),
+        bernoulli("capacity 25 per sample, γ = 100", capacity(25.0, CapacityPer::Sample)),
         bernoulli("β-TCVAE, β = 1", tc(1.0)),
         bernoulli("β-TCVAE, β = 6", tc(6.0)),
         bernoulli("IWAE, k = 5", importance(5, Estimator::Iwae)),
@@ -176,7 +178,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
     ];
     println!(
-        "| objective | reconstruction | KL | its spread | active | collapsed | least KL of a \
+        "| objective | reconstruction | KL | SD of KL | active | collapsed | smallest KL of a \
          dimension | MI | TC | dimension-wise KL | ln p(x), {SAMPLES} samples |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");

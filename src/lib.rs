@@ -19,7 +19,7 @@
 //! # Where things are
 //! | | |
 //! |---|---|
-//! | [`guide`] | the VAE loss, term by term: what to choose, and what one sees when the choice was wrong |
+//! | [`guide`] | the VAE loss term by term, the library, the tool, exchange with PyTorch and ONNX |
 //! | [`vae`], [`train`] | the model and its training |
 //! | [`loss`], [`layers`], [`optim`] | the kernels, usable alone on your own arrays |
 //! | [`gemm`], [`math`], [`random`] | what they are made of |
@@ -90,8 +90,7 @@
 
 pub mod error;
 pub mod gemm;
-#[doc = include_str!("guide.md")]
-pub mod guide {}
+pub mod guide;
 pub mod layers;
 pub mod loss;
 pub mod math;

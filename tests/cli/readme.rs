@@ -1,10 +1,10 @@
-//! The way from a table to flagged rows, by the commands that the README prints.
+//! Runs the commands of the README's anomaly detection example.
 
 use crate::scratch::Scratch;
 use std::fs;
 use std::path::Path;
 
-/// The commands of the first fenced block below a heading, each in one line.
+/// Returns the commands of the first fenced block below a heading, one line each.
 fn commands(readme: &str, heading: &str) -> Vec<String> {
     let (_, below) = readme.split_once(heading).expect("the heading");
     let (_, block) = below.split_once("```sh\n").expect("a block of commands");
@@ -13,7 +13,7 @@ fn commands(readme: &str, heading: &str) -> Vec<String> {
 }
 
 #[test]
-fn three_commands_lead_from_a_table_to_flagged_rows() {
+fn anomaly_example_of_the_readme_flags_rows() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = Scratch::new("readme");
     fs::create_dir_all(scratch.path("tests/data")).unwrap();
@@ -22,7 +22,7 @@ fn three_commands_lead_from_a_table_to_flagged_rows() {
         fs::copy(root.join(&name), scratch.path(&name)).unwrap();
     }
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let commands = commands(&readme, "### From a table to flagged rows");
+    let commands = commands(&readme, "## Anomaly detection on a CSV");
     assert_eq!(commands.len(), 3, "{commands:?}");
     let said: Vec<String> = commands
         .iter()
@@ -30,7 +30,7 @@ fn three_commands_lead_from_a_table_to_flagged_rows() {
         .collect();
     assert!(said[1].contains(" of 342 rows flagged, above "), "{}", said[1]);
     assert!(said[2].starts_with("342 rows, 199 of the class malignant"), "{}", said[2]);
-    // As the script that compares programs has it for the same options and seed.
+    // benches/peers/tables.py measured the same options and seed.
     let json = fs::read_to_string(root.join("benches/peers/tables.json")).unwrap();
     let tables: serde_json::Value = serde_json::from_str(&json).unwrap();
     let area = tables["elbo, PyOD's settings"]["breast-cancer"][0].as_f64().unwrap();
@@ -45,7 +45,7 @@ fn three_commands_lead_from_a_table_to_flagged_rows() {
             rows.iter().filter(|row| row[5] == label).map(|row| row[4].parse().unwrap()).collect();
         flags.iter().sum::<f64>() / flags.len() as f64
     };
-    // What the threshold promises of ordinary rows, and that it tells the others from them.
+    // Few ordinary rows exceed the 0.99 quantile of the training rows; many anomalies do.
     let (ordinary, strange) = (share("benign"), share("malignant"));
     assert!(ordinary < 0.05 && strange > 3.0 * ordinary, "{ordinary} {strange}");
     assert!(scratch.path("roc.png").exists());

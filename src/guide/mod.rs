@@ -1,0 +1,18 @@
+//! The guide: pages about the VAE loss, the library, the tool and the exchange of models with
+//! PyTorch and ONNX.
+//!
+//! | page | content |
+//! |---|---|
+//! | [`loss`] | the VAE loss, term by term: how to choose an objective and recognize a bad choice |
+//! | [`library`] | a whole model, and single kernels on your own arrays |
+//! | [`tool`] | the command-line tool: data formats, scaling, long runs, objectives, scores |
+//! | [`exchange`] | model files in PyTorch, other state dicts, ONNX |
+
+#[doc = include_str!("exchange.md")]
+pub mod exchange {}
+#[doc = include_str!("library.md")]
+pub mod library {}
+#[doc = include_str!("loss.md")]
+pub mod loss {}
+#[doc = include_str!("tool.md")]
+pub mod tool {}
