@@ -1,14 +1,14 @@
-//! The kernels beside what else a program could call: ndarray's `dot` (matrixmultiply) and plain
-//! scalar loops. Every result is checked before it is timed.
+//! Benchmarks of the kernels against ndarray's `dot` (matrixmultiply) and plain scalar loops. Every
+//! result is checked before it is timed.
 //!
 //! ```text
 //! cargo bench --bench kernels                       everything, a minute or two
-//! cargo bench --bench kernels -- --quick product    a first look at the products
+//! cargo bench --bench kernels -- --quick product    a quick look at the products
 //! cargo bench --bench kernels -- --test             the checks alone
 //! ```
-//! Products and mathematics run on one thread; criterion's "elements" are floating-point
-//! operations for products and elements for all else. The training step stands alone here: whole
-//! frameworks are beside it in `benches/peers`.
+//! Products and elementary functions run on one thread. Criterion's "elements" are floating-point
+//! operations for products and array elements for everything else. The training step has no peer
+//! here; `benches/peers` compares it with whole frameworks.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group};
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Rows of a batch.
 const BATCH: usize = 128;
 
-/// Numbers in ±1 that use all their digits, a function of place and salt.
+/// Returns a matrix of pseudorandom numbers in [−1, 1) that use the full precision of f32.
 fn matrix(rows: usize, columns: usize, salt: u64) -> Array2<f32> {
     let mut out = Array2::zeros((rows, columns));
     Generator::new(salt)
@@ -50,16 +50,16 @@ fn group<'c>(
     group
 }
 
-/// Fails unless a product is another one up to what two chains of `length` terms, each at most 1
-/// in size, may differ by in the worst of roundings.
+/// Asserts that two products agree within the worst-case rounding error of two sums of `length`
+/// terms, each at most 1 in magnitude.
 fn assert_close(found: &Array2<f32>, expected: &Array2<f32>, length: usize, who: &str) {
     let bound = length as f32 * f32::EPSILON * length as f32;
     for (at, (f, e)) in found.iter().zip(expected).enumerate() {
-        assert!((f - e).abs() <= bound, "{who}, element {at}: {f} instead of {e}");
+        assert!((f - e).abs() <= bound, "{who}, element {at}: found {f}, expected {e}");
     }
 }
 
-/// `out[i, j] = start[j] + Σ_l a(i, l)·b(j, l)`: what one writes without thinking of registers.
+/// Computes `out[i, j] = start[j] + Σ_l a(i, l)·b(j, l)` with a plain triple loop.
 fn scalar_product(
     out: &mut Array2<f32>,
     length: usize,
@@ -72,7 +72,7 @@ fn scalar_product(
     }
 }
 
-/// The three products of each layer of 784-400-20, batch 128, on one thread.
+/// Benchmarks the three products of each layer of 784-400-20, batch 128, on one thread.
 fn products(criterion: &mut Criterion) {
     let compute = Compute::serial();
     for (k, n) in [(784, 400), (400, 40), (20, 400), (400, 784)] {
@@ -147,7 +147,7 @@ fn products(criterion: &mut Criterion) {
         let elbo = |dpanels: &mut Panels| {
             weight_gradient(&compute, dpanels, x.view(), dy.view()).unwrap();
         };
-        // The gradient of the bias is part of the product on panels, so it is part of the others.
+        // `weight_gradient` also computes the bias gradient, so the alternatives must too.
         let mut dot = |dweight: &mut Array2<f32>| {
             general_mat_mul(1.0, &dy.t(), &x, 0.0, dweight);
             dbias.assign(&dy.sum_axis(Axis(0)));
@@ -177,7 +177,7 @@ fn products(criterion: &mut Criterion) {
     }
 }
 
-/// The objective as a plain loop has it; returns the sum of losses.
+/// Computes the objective and its gradients with plain loops, and returns the batch mean of the loss.
 fn scalar_objective(
     [dlogits, dmu, dlogvar]: [&mut Array2<f32>; 3],
     [logits, targets, mu, logvar]: [&Array2<f32>; 4],
@@ -196,7 +196,8 @@ fn scalar_objective(
     sum * f64::from(scale)
 }
 
-/// Binary cross-entropy from logits and KL with all gradients, 784 features and 20 latents.
+/// Benchmarks binary cross-entropy from logits plus KL, with all gradients: 784 features, 20 latent
+/// dimensions.
 fn loss(criterion: &mut Criterion) {
     for rows in [128, 1024, 16_384] {
         let (d, z) = (784, 20);
@@ -223,10 +224,13 @@ fn loss(criterion: &mut Criterion) {
 
         let (mut found, mut expected) = (buffers(), buffers());
         let (value, reference) = (fused(&serial, &mut found), scalar(&mut expected));
-        assert!((value - reference).abs() <= 1e-6 * reference, "{value} instead of {reference}");
+        assert!(
+            (value - reference).abs() <= 1e-6 * reference,
+            "found {value}, expected {reference}"
+        );
         for (found, expected) in found.iter().zip(&expected) {
             for (f, e) in found.iter().zip(expected) {
-                assert!((f - e).abs() <= 1e-6 / rows as f32, "{f} instead of {e}");
+                assert!((f - e).abs() <= 1e-6 / rows as f32, "found {f}, expected {e}");
             }
         }
         let mut on_threads = buffers();
@@ -248,7 +252,7 @@ fn loss(criterion: &mut Criterion) {
     }
 }
 
-/// One elementary function over `x` beside the standard library's.
+/// Benchmarks an elementary function over `x` against the standard library's.
 fn function(
     criterion: &mut Criterion,
     name: &str,
@@ -263,7 +267,7 @@ fn function(
     elbo(simd, &mut out, x).unwrap();
     for (&x, &found) in x.iter().zip(&out) {
         let exact = exact(f64::from(x));
-        // An ULP is at most this much, at the lower end of a binade.
+        // An upper bound of one ULP; it is reached at the lower end of a binade.
         let ulp = f64::from(f32::EPSILON) * exact.abs();
         assert!((f64::from(found) - exact).abs() <= max_ulp * ulp, "{name}({x}) = {found}");
     }
@@ -279,7 +283,7 @@ fn function(
     benches.finish();
 }
 
-/// Elementary functions on 4,096 elements, which stay in cache.
+/// Benchmarks the elementary functions on 4,096 elements, which stay in cache.
 fn mathematics(criterion: &mut Criterion) {
     use math::*;
     let c = criterion;
@@ -298,7 +302,8 @@ fn mathematics(criterion: &mut Criterion) {
     function(c, "tanh", &x, tanh, TANH_MAX_ULP, f64::tanh, f32::tanh);
 }
 
-/// Normal numbers of a batch of 20 latents, beside a plain Box-Muller transform of the same words.
+/// Benchmarks normal noise for 20 latent dimensions against a plain Box-Muller transform of the
+/// same random words.
 fn noise(criterion: &mut Criterion) {
     let columns = 20;
     let (seed, step) = (7_u64, 3_u64);
@@ -333,9 +338,10 @@ fn noise(criterion: &mut Criterion) {
     draw(&mut out);
     scalar(&mut plain);
     for (found, expected) in out.iter().zip(&plain) {
-        // The plain angle is rounded to f32 twice, by 8e-7 together; the radius is below 6.67.
+        // The plain loop rounds the angle to f32 twice, for a total error of 8e-7; the radius is
+        // below 6.67.
         let bound = NORMAL_ERROR + 6.67 * 1e-6;
-        assert!((found - expected).abs() <= bound, "{found} instead of {expected}");
+        assert!((found - expected).abs() <= bound, "found {found}, expected {expected}");
     }
     let mut benches = group(criterion, "noise", BATCH * columns);
     benches.bench_function("elbo", |b| b.iter(|| draw(&mut out)));
@@ -343,7 +349,8 @@ fn noise(criterion: &mut Criterion) {
     benches.finish();
 }
 
-/// A training step of 784-400-20, batch 128: gathering, noise, forward, loss, backward, Adam.
+/// Benchmarks a training step of 784-400-20, batch 128: gathering rows, noise, forward pass, loss,
+/// backward pass, Adam.
 fn training_step(criterion: &mut Criterion) {
     let data = matrix(16 * BATCH, 784, 5).mapv_into(|x| x.max(0.0));
     let trainer = |compute: Compute| {
@@ -360,10 +367,10 @@ fn training_step(criterion: &mut Criterion) {
         assert_eq!(parallel.step(&data).unwrap(), Some(step));
         losses.push(step.loss);
     }
-    assert!(losses[7] < losses[0], "training does not help: {losses:?}");
+    assert!(losses[7] < losses[0], "training does not reduce the loss: {losses:?}");
     assert!(serial.vae().parameters()[..] == parallel.vae().parameters()[..]);
 
-    // The end of an epoch is not a step.
+    // `step` returns `None` at the end of an epoch; that call is not a training step.
     let next = |trainer: &mut Trainer| while trainer.step(&data).unwrap().is_none() {};
     let mut benches = group(criterion, "training step", BATCH);
     benches.bench_function("elbo", |b| b.iter(|| next(&mut serial)));
@@ -373,8 +380,8 @@ fn training_step(criterion: &mut Criterion) {
     benches.finish();
 }
 
-/// `decode(μ(x))` of 784-400-20 for one row and for 64: elbo with its memory kept, ndarray's `dot`
-/// layer by layer, and plain loops.
+/// Benchmarks `decode(μ(x))` of 784-400-20 for 1 and 64 rows: elbo with preallocated memory,
+/// ndarray's `dot` layer by layer, and plain loops.
 fn inference(criterion: &mut Criterion) {
     let config = Config::builder(784, 20).hidden(&[400]).build().unwrap();
     let vae = Vae::new(config, 1);
@@ -411,7 +418,7 @@ fn inference(criterion: &mut Criterion) {
         serial.reconstruct(pixels.view_mut(), x.view()).unwrap();
         for (who, other) in [("ndarray", dot()), ("scalar loop", scalar())] {
             for (found, other) in pixels.iter().zip(&other) {
-                assert!((found - other).abs() < 1e-5, "{who}: {other} instead of {found}");
+                assert!((found - other).abs() < 1e-5, "{who}: found {other}, expected {found}");
             }
         }
         let mut again = Array2::zeros((rows, 784));

@@ -1,16 +1,16 @@
-//! How the time of a training step grows with the work: with the rows of a batch, the width of the
-//! layers, their number, the threads. Markdown tables, which `PERFORMANCE.md` explains.
+//! Measures how the time of a training step grows with the rows of a batch, the width of the layers,
+//! their number and the threads. Prints Markdown tables; `PERFORMANCE.md` discusses them.
 //!
 //! ```text
 //! cargo bench --bench scaling                      everything: half a minute, 1 GB
-//! cargo bench --bench scaling -- rows threads      two of the tables: rows, width, depth, threads
+//! cargo bench --bench scaling -- rows threads      some of the tables: rows, width, depth, threads
 //! cargo bench --bench scaling -- --test            one small step, untimed
 //! ```
-//! A step is all that `Trainer::step` does: rows gathered from a shuffled epoch of dense bytes,
-//! noise drawn, forward, loss, backward, Adam.
+//! A step is everything that `Trainer::step` does: gathering rows from a shuffled epoch of dense
+//! bytes, noise, forward pass, loss, backward pass, Adam.
 
-// The clock and the FMA peak of `elbo bench`: a share in these tables is one of the same limit. Their
-// tests, which import, run with the tool.
+// The clock and the FMA peak of `elbo bench`, so that shares refer to the same limit. The unused
+// imports belong to the unit tests of these files, which run with the tool.
 #[allow(unused_imports)]
 #[path = "../src/bin/elbo/bench/clock.rs"]
 mod clock;
@@ -20,7 +20,7 @@ mod peak;
 #[path = "../src/bin/elbo/bench/team.rs"]
 mod team;
 
-/// What the clock expects of a call to fail with.
+/// The `Result` type that `clock` imports from the tool.
 mod failure {
     pub use elbo::Result;
 }
@@ -32,11 +32,11 @@ use elbo::vae::{Config, Vae};
 use elbo::{Compute, Result};
 use ndarray::Array2;
 
-/// Rows of the data, unless a batch is larger.
+/// Rows of the data set, unless a batch is larger.
 const ROWS: usize = 8192;
 const BATCH: usize = 128;
 const LATENT: usize = 20;
-/// What is kept for each weight: itself and two moments.
+/// Memory per weight: the weight and its two moments.
 const BYTES_A_WEIGHT: usize = 12;
 
 /// One training step.
@@ -47,7 +47,7 @@ struct Step {
     threads: usize,
 }
 
-/// A line of a table: its first cells, and what they stand for.
+/// Line of a table: its first cells and the step to measure.
 struct Point {
     cells: Vec<String>,
     step: Step,
@@ -56,7 +56,7 @@ struct Point {
 struct Table {
     name: &'static str,
     caption: String,
-    /// The heads of a line's first cells.
+    /// Column heads of the first cells.
     heads: &'static [&'static str],
     points: Vec<Point>,
 }
@@ -64,7 +64,7 @@ struct Table {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |argument: &str| arguments.iter().any(|a| a == argument);
-    // `cargo bench` says `--bench`; `cargo test` does not.
+    // `cargo bench` passes `--bench`; `cargo test` does not.
     if has("--test") || !has("--bench") {
         return try_out();
     }
@@ -122,7 +122,7 @@ fn depth(threads: usize) -> Table {
     }
 }
 
-/// Powers of two up to all there are, and twice as many.
+/// Measures powers of two up to `all` threads, `all` threads, and twice as many.
 fn threads(all: usize) -> Table {
     let mut counts: Vec<_> = (0..).map(|log2| 1 << log2).take_while(|&n| n < all).collect();
     counts.extend([all, 2 * all]);
@@ -153,7 +153,8 @@ impl Table {
 impl Point {
     fn print(&self) -> Result<()> {
         let Self { cells, step } = self;
-        // Around the step: clocks change. Threads beyond the available ones add no peak.
+        // The peak is measured before and after the step, because clock rates change. Threads beyond
+        // the available ones do not raise it.
         let peak =
             || peak::measure(InstructionSet::detect(), step.threads.min(available_threads())).best;
         let before = peak();
@@ -174,12 +175,12 @@ impl Point {
 }
 
 impl Step {
-    /// The classic network on all of a batch's usual rows, on one thread.
+    /// Returns the classic network with the usual batch, on one thread.
     fn classic() -> Self {
         Self { features: 784, hidden: vec![400], batch: BATCH, threads: 1 }
     }
 
-    /// Inputs and outputs of each layer; the last one of the encoder has μ and logvar.
+    /// Returns the inputs and outputs of each layer. The last layer of the encoder outputs μ and logvar.
     fn layers(&self) -> Vec<[usize; 2]> {
         let chain = |widths: Vec<usize>| -> Vec<[usize; 2]> {
             widths.windows(2).map(|pair| [pair[0], pair[1]]).collect()
@@ -190,14 +191,15 @@ impl Step {
         [chain(encoder.collect()), chain(decoder.collect())].concat()
     }
 
-    /// Of the products alone: three for each layer but the first, whose input needs no gradient.
+    /// Counts the FLOP of the products: three products per layer, except that the input of the first
+    /// layer needs no gradient.
     fn flop(&self) -> usize {
         let products = self.layers().into_iter().map(|[inputs, outputs]| inputs * outputs);
         let first = self.features * self.hidden[0];
         2 * self.batch * (3 * products.sum::<usize>() - first)
     }
 
-    /// Memory of weights and moments.
+    /// Formats the memory of weights and moments.
     fn kept(&self) -> String {
         let weights = self.layers().into_iter().map(|[inputs, outputs]| (inputs + 1) * outputs);
         let bytes = (BYTES_A_WEIGHT * weights.sum::<usize>()) as f64;
@@ -218,11 +220,11 @@ impl Step {
     fn time(&self) -> Result<Timing> {
         let data = dense(ROWS.max(self.batch), self.features);
         let (mut trainer, compute) = self.trainer()?;
-        let first = trainer.step(&data)?.expect("an epoch begins with a step");
+        let first = trainer.step(&data)?.expect("an epoch starts with a step");
         assert!(first.loss.is_finite() && first.rows == self.batch, "{first:?}");
         compute.install(|| {
             Clock { repetitions: 21 }.time(|| {
-                // `None` at the end of an epoch: the next call begins another.
+                // `None` marks the end of an epoch; the next call starts another one.
                 while trainer.step(&data)?.is_none() {}
                 Ok(())
             })
@@ -230,7 +232,7 @@ impl Step {
     }
 }
 
-/// Rows of bytes of which none is zero.
+/// Returns rows of nonzero bytes.
 fn dense(rows: usize, features: usize) -> Array2<u8> {
     let mut state = 1_u32;
     Array2::from_shape_simple_fn((rows, features), || {
@@ -239,13 +241,13 @@ fn dense(rows: usize, features: usize) -> Array2<u8> {
     })
 }
 
-/// A small step, and the sum of its layers' work by hand.
+/// Runs one small step and checks its FLOP count against a sum written out by hand.
 fn try_out() -> Result<()> {
     let step = Step { features: 30, hidden: vec![16, 24], batch: 8, threads: 2 };
     let shapes = [30 * 16, 16 * 24, 24 * 40, 20 * 24, 24 * 16, 16 * 30];
     assert_eq!(step.flop(), 2 * 8 * (3 * shapes.iter().sum::<usize>() - shapes[0]));
     let (mut trainer, _) = step.trainer()?;
-    let done = trainer.step(&dense(8, step.features))?.expect("an epoch begins with a step");
+    let done = trainer.step(&dense(8, step.features))?.expect("an epoch starts with a step");
     assert!(done.loss.is_finite());
     println!("scaling: a step of 8 rows: ok");
     Ok(())
@@ -255,7 +257,7 @@ fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Three digits, or all before the point.
+/// Formats a number with three significant digits, or with all digits of its integer part.
 fn digits(value: f64) -> String {
     let decimals = match value {
         v if v >= 100.0 => 0,

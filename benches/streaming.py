@@ -1,11 +1,11 @@
-"""Writes a .npy file too large for most memories, for training that leaves it on the disk.
+"""Writes a .npy file that exceeds the memory of most machines, to measure training from disk.
 
     python3 benches/streaming.py big.npy            # 6 GB: 7,653,061 rows of 784 bytes
     elbo train --data big.npy --epochs 1 --stream always --out streamed
     elbo train --data big.npy --epochs 1 --stream never --out in-memory
 
-The two models are the same, byte for byte. Rows are gray squares on black with a little noise, by a
-generator with a fixed seed: any machine writes the same file.
+The two models are identical, byte for byte. Each row is an image of a gray square on black with a little
+noise. The random generator has a fixed seed, so every machine writes the same file.
 """
 
 import sys
@@ -17,7 +17,7 @@ PIECE = 1 << 14
 
 
 def squares(generator):
-    """Squares of a random place, size and gray."""
+    """Returns images of squares with random position, size and gray level."""
     y, x = np.mgrid[:SIDE, :SIDE]
     top, left = generator.integers(0, SIDE - 8, (2, PIECE, 1, 1))
     size = generator.integers(4, 14, (PIECE, 1, 1))

@@ -1,12 +1,12 @@
-"""The one-layer network of Burda et al. (2016) on MNIST, in JAX: what elbo's is compared with.
+"""Trains the one-layer network of Burda et al. (2016) on MNIST in JAX, as a reference for elbo.
 
     python benches/peers/burda.py MNIST --seed 1                  the VAE
     python benches/peers/burda.py MNIST --seed 1 --samples 5      the IWAE with k = 5
 
-MNIST is the folder of the four IDX files, plain or with .gz. 784-200-200-50-200-200-784 with tanh,
-every batch binarized afresh, Adam. Prints one line of JSON: settings, the bound in training by
-epoch, and of the test set, binarized once, the ELBO and the negative log-likelihood by importance
-weighting, both in nats per example.
+MNIST is the directory of the four IDX files, plain or with .gz. The network is
+784-200-200-50-200-200-784 with tanh, trained with Adam on batches that are binarized anew. Prints one
+line of JSON: the settings, the training bound of each epoch, and for the test set, which is binarized
+once, the ELBO and the negative log-likelihood by importance weighting, both in nats per example.
 """
 
 import argparse
@@ -25,23 +25,24 @@ import optax
 
 WIDTHS = (784, 200, 200, 50, 200, 200, 784)
 LATENT = WIDTHS[3]
-# Logarithms are taken of products of this many factors 1 + exp(−|l|): at most 2¹¹², so finite.
+# Number of factors 1 + exp(−|l|) that are multiplied before the logarithm; the product is at most
+# 2¹¹², so it is finite.
 FACTORS = 112
 
 
 def images(folder, name):
-    """Gray values from 0 to 1, [rows, 784]."""
+    """Reads gray values from 0 to 1, [rows, 784]."""
     path = pathlib.Path(folder) / name
     if path.exists():
         data = path.read_bytes()
     else:
         data = gzip.decompress(path.with_name(name + ".gz").read_bytes())
-    assert data[:4] == b"\0\0\x08\x03", f"{path}: no IDX file of images"
+    assert data[:4] == b"\0\0\x08\x03", f"{path}: not an IDX file of images"
     return np.frombuffer(data, np.uint8, offset=16).reshape(-1, WIDTHS[0]) / np.float32(255)
 
 
 def linear(rng, fan_in, fan_out):
-    """As torch.nn.Linear starts: weight [in, out] and bias uniform in ±1/√in."""
+    """Initializes weight [in, out] and bias uniformly in ±1/√in, as torch.nn.Linear does."""
     bound = fan_in**-0.5
     uniform = lambda *shape: jnp.asarray(rng.uniform(-bound, bound, shape), jnp.float32)
     return uniform(fan_in, fan_out), uniform(fan_out)
@@ -70,7 +71,7 @@ def encode(layers, x):
 
 
 def decode(layers, z):
-    """Logits."""
+    """Returns logits."""
     *hidden, output = layers["decoder"]
     for layer in hidden:
         z = jnp.tanh(apply(layer, z))
@@ -78,7 +79,7 @@ def decode(layers, z):
 
 
 def reconstruction(logits, x):
-    """−ln p(x|z), summed over the pixels."""
+    """Returns −ln p(x|z), summed over the pixels."""
     bce = jnp.maximum(logits, 0) - logits * x + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return jnp.sum(bce, axis=-1)
 
@@ -88,12 +89,12 @@ def divergence(mu, logvar):
 
 
 def prior_over_posterior(z, noise, logvar):
-    """ln p(z) − ln q(z|x) at z = mu + σ·noise; both have −½·Z·ln 2π, which cancels."""
+    """Returns ln p(z) − ln q(z|x) at z = mu + σ·noise. The term −½·Z·ln 2π of both cancels."""
     return 0.5 * jnp.sum(noise**2 - z**2 + logvar, axis=-1)
 
 
 def objective(layers, x, key, samples):
-    """The negative bound: with one sample the ELBO with its KL in closed form, else IWAE's."""
+    """Returns the negative bound: the ELBO with a closed-form KL for one sample, otherwise that of IWAE."""
     mu, logvar = encode(layers, x)
     noise = jax.random.normal(key, (samples, *mu.shape))
     z = mu + jnp.exp(0.5 * logvar) * noise
@@ -131,7 +132,7 @@ def train(gray, args):
 
 @jax.jit
 def elbo_of(layers, x, key):
-    """ELBO of each row, its reconstruction by one draw."""
+    """Returns the ELBO of each row, with one draw for the reconstruction."""
     mu, logvar = encode(layers, x)
     z = mu + jnp.exp(0.5 * logvar) * jax.random.normal(key, mu.shape)
     return -reconstruction(decode(layers, z), x) - divergence(mu, logvar)
@@ -139,8 +140,8 @@ def elbo_of(layers, x, key):
 
 @jax.jit
 def log_weights(layers, x, noise):
-    """ln w, [rows, draws], from noise of shape [Z, rows·draws]. A draw is a column of the decoder's
-    activations, so that sums over the pixels run down columns: XLA takes those in full registers."""
+    """Returns ln w, [rows, draws], for noise of shape [Z, rows·draws]. Each draw is a column of the
+    decoder's activations, so sums over the pixels run down columns, which XLA vectorizes."""
     draws = noise.shape[1] // len(x)
     mu, logvar = (jnp.repeat(a.T, draws, axis=1) for a in encode(layers, x))
     z = mu + jnp.exp(0.5 * logvar) * noise
@@ -162,8 +163,8 @@ def log_sum_exp(a):
 
 
 def marginal(layers, x, draws, seed):
-    """ln p(x) of each row by importance weighting with draws from q(z|x), in blocks of 4 rows by
-    at most 500 draws."""
+    """Estimates ln p(x) of each row by importance weighting with draws from q(z|x), in blocks of 4
+    rows by at most 500 draws."""
     block = math.gcd(draws, 500)
     normal = jax.jit(jax.random.normal, static_argnums=1)
     key, values = jax.random.PRNGKey(seed), []
@@ -178,8 +179,8 @@ def marginal(layers, x, draws, seed):
 
 
 def check(layers, x, draws, seed):
-    """How far `log_weights` is from plain NumPy in double precision with the same noise, and
-    `marginal` from an integral: of p(x|z)·p(z) for a decoder that sees one latent dimension."""
+    """Compares `log_weights` with plain NumPy in double precision for the same noise, and `marginal`
+    with the integral of p(x|z)·p(z) for a decoder that uses only one latent dimension."""
     double = jax.tree.map(lambda a: np.asarray(a, np.float64), layers)
     layer = lambda pair, x: x @ pair[0] + pair[1]
 
@@ -202,7 +203,7 @@ def check(layers, x, draws, seed):
         exact = log_likelihood(double, z, row) + normal(z, 0, 1) - normal(z, mu[i], sigma[i])
         differences.append(np.abs(np.asarray(single[i], np.float64) - exact).max())
 
-    # Logits of a fifth keep the posteriors within reach of one wide q, which is not the prior.
+    # Logits scaled by 0.2 keep the posteriors within reach of a single wide q that is not the prior.
     first = jnp.arange(LATENT) == 0
     (weight, bias), *between, (output, output_bias) = layers["decoder"]
     one = {
@@ -227,7 +228,7 @@ def check(layers, x, draws, seed):
 
 
 def save(layers, path):
-    """The weights by the names of a PyTorch module with the lists `encoder` and `decoder`."""
+    """Writes the weights with the names of a PyTorch module that has lists `encoder` and `decoder`."""
     from safetensors.numpy import save_file
 
     named = {"mu": layers["mu"], "logvar": layers["logvar"]}
@@ -242,20 +243,20 @@ def save(layers, path):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", help="of MNIST's IDX files")
+    parser.add_argument("folder", help="directory of the MNIST IDX files")
     for name, kind, default, text in [
-        ("--seed", int, 1, "of weights, order and draws in training"),
-        ("--samples", int, 1, "k of the bound in training"),
+        ("--seed", int, 1, "seed of the weights, the order and the draws in training"),
+        ("--samples", int, 1, "k of the training bound"),
         ("--epochs", int, 30, None),
         ("--batch", int, 100, None),
         ("--lr", float, 1e-3, "Adam's learning rate"),
-        ("--marginal", int, 5000, "draws for each row of the test"),
-        ("--test-seed", int, 0, "of the test's binarization and draws"),
-        ("--test-rows", int, 10_000, "how many rows of the test"),
-        ("--check", int, 0, "rows to compare the evaluation with others on"),
-        ("--test-binarized", str, None, "binarized test set, .npy: 0 or above"),
-        ("--save-test", str, None, "file for the binarized test set, .npy"),
-        ("--save", str, None, "file for the weights, .safetensors"),
+        ("--marginal", int, 5000, "draws per test row"),
+        ("--test-seed", int, 0, "seed of the binarization and the draws of the test set"),
+        ("--test-rows", int, 10_000, "number of test rows"),
+        ("--check", int, 0, "number of rows on which to check the evaluation"),
+        ("--test-binarized", str, None, "read a binarized test set (.npy; values above 0 count as 1)"),
+        ("--save-test", str, None, "write the binarized test set (.npy)"),
+        ("--save", str, None, "write the weights (.safetensors)"),
     ]:
         parser.add_argument(name, type=kind, default=default, help=text)
     return parser.parse_args()
@@ -270,7 +271,7 @@ def main():
         uniform = np.random.default_rng(args.test_seed).random(gray.shape, np.float32)
         test = (uniform < gray).astype(np.float32)
     if args.save_test:
-        # As gray values, which is how elbo reads bytes.
+        # elbo divides bytes by 255.
         np.save(args.save_test, (255 * test).astype(np.uint8))
 
     layers, bounds = train(images(args.folder, "train-images-idx3-ubyte"), args)

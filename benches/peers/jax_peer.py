@@ -1,4 +1,4 @@
-"""JAX, jit-compiled: training step, loss with gradients."""
+"""Measures JAX, jit-compiled: training step, loss with gradients."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ import optax
 import measure
 
 threads, cases = measure.arguments()
-# XLA takes a thread for each core that the process may run on; there is no option for fewer.
+# XLA uses one thread for each core that the process may run on; it has no option for fewer.
 peer = measure.Peer("JAX", jax.__version__, threads)
 
 
@@ -33,7 +33,7 @@ def train(widths, batch):
     x = jnp.asarray(measure.binary((batch, widths[0]), 1))
     adam = optax.adam(1e-3)
 
-    # Donated: the new parameters and moments take the place of the old.
+    # Donated buffers let the new parameters and moments replace the old ones in place.
     @partial(jax.jit, donate_argnums=(0, 1, 2))
     def step(layers, moments, key, x):
         key, noise = jax.random.split(key)
@@ -50,7 +50,7 @@ def train(widths, batch):
 
     first = float(work())
     peer.time("train_step", measure.shape_of(widths), batch, work, jax.block_until_ready)
-    assert float(work()) < first, "it does not learn"
+    assert float(work()) < first, "training does not reduce the loss"
 
 
 def loss(rows):

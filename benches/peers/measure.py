@@ -1,4 +1,4 @@
-"""What the Python programs share: their arguments, the clock and the line of JSON."""
+"""Arguments, clock and JSON output shared by the Python programs."""
 
 import json
 import sys
@@ -25,26 +25,26 @@ def uniform(shape, seed):
 
 
 def binary(shape, seed):
-    """Rows of zeros and ones, a fifth of them ones."""
+    """Returns zeros and ones, a fifth of them ones."""
     return (uniform(shape, seed) < 0.2).astype(np.float32)
 
 
 def dense(k, n, seed):
-    """Weight [N, K] and bias [N], of the size that layers start with."""
+    """Returns a weight [N, K] and a bias [N] with the magnitudes of initial weights."""
     bound = k**-0.5
     u = 2 * uniform(n * k + n, seed) - 1
     return bound * u[: n * k].reshape(n, k), bound * u[n * k :]
 
 
 def network(widths):
-    """The five layers: encoder, mu, logvar, decoder, output."""
+    """Returns the five layers: encoder, mu, logvar, decoder, output."""
     d, h, z = widths
     sizes = [(d, h), (h, z), (h, z), (z, h), (h, d)]
     return [dense(k, n, seed) for seed, (k, n) in enumerate(sizes)]
 
 
 def reconstruct(layers, x):
-    """Encode the mean, decode, sigmoid; in double precision."""
+    """Encodes to the mean, decodes and applies the sigmoid, in double precision."""
     x = x.astype(np.float64)
     (w1, b1), (wm, bm), _, (w3, b3), (w4, b4) = layers
     mu = np.maximum(x @ w1.T + b1, 0) @ wm.T + bm
@@ -52,28 +52,28 @@ def reconstruct(layers, x):
 
 
 def loss_inputs(rows):
-    """Logits, targets, mu and logvar."""
+    """Returns logits, targets, mu and logvar."""
     normal = lambda shape, seed: np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     wide, narrow = (rows, LOSS_FEATURES), (rows, LOSS_LATENT)
     return normal(wide, 1), uniform(wide, 2), normal(narrow, 3), normal(narrow, 4)
 
 
 def loss_value(o, x, mu, logvar):
-    """The loss in double precision."""
+    """Computes the loss in double precision."""
     o, x, mu, logvar = (a.astype(np.float64) for a in (o, x, mu, logvar))
     bce = np.maximum(o, 0) - o * x + np.log1p(np.exp(-np.abs(o)))
     return bce.sum() - 0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum()
 
 
 class Peer:
-    """One program under measurement: `PROGRAM --threads N CASE …`."""
+    """Program under measurement, called as `PROGRAM --threads N CASE …`."""
 
     def __init__(self, name, version, threads):
         self.name, self.version, self.threads = name, version, threads
 
     def time(self, case, shape, batch, work, wait=lambda last: None):
-        """Prints the time of one call of `work`: best and median of the repetitions, each of as
-        many calls as fill it. `wait` ends a repetition for what returns before it is done."""
+        """Prints the best and the median time of one call of `work` over the repetitions, each of
+        which makes as many calls as fill it. `wait` blocks until asynchronous work is done."""
 
         def seconds(calls):
             start = time.perf_counter()
@@ -96,7 +96,7 @@ class Peer:
 
 
 def arguments():
-    """The number of threads and the cases."""
+    """Returns the number of threads and the cases."""
     if len(sys.argv) < 3 or sys.argv[1] != "--threads":
         sys.exit("usage: --threads N CASE …")
     return int(sys.argv[2]), sys.argv[3:]

@@ -1,4 +1,4 @@
-"""ONNX Runtime: inference."""
+"""Measures ONNX Runtime: inference."""
 
 import numpy as np
 import onnx
@@ -12,7 +12,8 @@ peer = measure.Peer("ONNX Runtime", ort.__version__, threads)
 
 
 def graph(layers, batch):
-    """Encode the mean, decode, sigmoid: four dense layers with their weights as constants."""
+    """Builds the graph that encodes to the mean, decodes and applies the sigmoid: four dense layers with
+    constant weights."""
     (w1, b1), (wm, bm), _, (w3, b3), (w4, b4) = layers
     nodes, constants, value = [], [], "x"
     for i, (weight, bias, after) in enumerate(
@@ -48,7 +49,7 @@ def infer(widths, batch):
     x = measure.binary((batch, widths[0]), 1)
     out = np.empty_like(x)
     binding = session.io_binding()
-    # Bound once: a call neither copies nor allocates its ends.
+    # Bound once, so a call neither copies nor allocates its input and output.
     binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(x))
     bound = ort.OrtValue.ortvalue_from_numpy(out)
     binding.bind_ortvalue_output(result, bound)

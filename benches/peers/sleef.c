@@ -1,8 +1,8 @@
-/* SLEEF's AVX-512 functions over 4,096 floats in cache: `peer-sleef --threads N CASE …`.
-   One thread, whatever N: the functions themselves have none. */
+/* Measures SLEEF's AVX-512 functions over 4,096 floats in cache: `peer-sleef --threads N CASE …`.
+   Always runs on one thread, because the functions are not parallel. */
 
 #ifndef __AVX512F__
-#error "this processor has no AVX-512, whose functions these are"
+#error "SLEEF's AVX-512 functions need a processor with AVX-512"
 #endif
 
 #include <immintrin.h>
@@ -63,7 +63,7 @@ static void measure(const char *peer, const char *name, void (*run)(void), doubl
     for (int i = 0; i < ELEMENTS; i++) {
         const double e = exact(in[i]);
         if (!(fabs(out[i] - e) <= 4.5 * 0x1p-24 * fabs(e))) {
-            fprintf(stderr, "%s of %a: %a for %a\n", name, in[i], out[i], e);
+            fprintf(stderr, "%s(%a): found %a, expected %a\n", name, in[i], out[i], e);
             exit(1);
         }
     }
@@ -83,7 +83,7 @@ int main(int count, char **arguments) {
     int wanted = 0;
     for (int i = 3; i < count; i++) wanted |= !strcmp(arguments[i], "math");
     if (!wanted) return 0;
-    /* Both signs for most, and no argument of log1p under -1. */
+    /* Arguments of both signs, except for log1p, whose arguments must exceed -1. */
     for (int i = 0; i < ELEMENTS; i++) in[i] = -8.0f + 16.0f * (i + 0.5f) / ELEMENTS;
     measure("SLEEF", "exp", run_exp, exp);
     measure("SLEEF", "sigmoid", run_sigmoid, sigmoid_exact);

@@ -1,4 +1,4 @@
-"""PyTorch, eager or compiled: `torch_peer.py eager|compile --threads N CASE …`."""
+"""Measures PyTorch, eager or compiled: `torch_peer.py eager|compile --threads N CASE …`."""
 
 import sys
 
@@ -14,13 +14,14 @@ compiled = sys.argv.pop(1) == "compile"
 threads, cases = measure.arguments()
 torch.set_num_threads(threads)
 torch.manual_seed(0)
-# The eager generator is faster than the one that the compiler would write.
+# The eager random number generator is faster than the compiled one.
 torch._inductor.config.fallback_random = True
 peer = measure.Peer("torch.compile" if compiled else "PyTorch", torch.__version__, threads)
 
 # PyTorch's log1p loads the results of its special cases under a mask. As long as no argument is
 # special, the page of those constants may stay unmapped, and each masked load from it takes the
-# processor's slow path: some twenty times the time. One argument of each kind maps it.
+# processor's slow path, which makes log1p about twenty times as slow. One special argument of each
+# kind maps the page.
 torch.log1p(torch.tensor([-0.0, -1.0, -2.0, float("inf")] * 1024))
 
 
@@ -64,7 +65,7 @@ def train(widths, batch):
 
     first = work().item()
     peer.time("train_step", measure.shape_of(widths), batch, work)
-    assert work().item() < first, "it does not learn"
+    assert work().item() < first, "training does not reduce the loss"
 
 
 def loss(rows):
@@ -90,7 +91,7 @@ def infer(widths, batch):
     x = torch.from_numpy(array)
     call = model.reconstruct
     if compiled:
-        # Weights become constants that are packed once.
+        # Freezing turns the weights into constants that are packed once.
         torch._inductor.config.freezing = True
         call = torch.compile(call, mode="max-autotune", dynamic=False)
     with torch.inference_mode():

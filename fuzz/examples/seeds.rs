@@ -1,4 +1,4 @@
-//! Writes the seeds of the target `model_file` into the folder given.
+//! Writes the seed inputs of the target `model_file` to a directory.
 
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
@@ -7,11 +7,11 @@ use ndarray::Array2;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = PathBuf::from(std::env::args().nth(1).ok_or("usage: seeds FOLDER")?);
+    let folder = PathBuf::from(std::env::args().nth(1).ok_or("usage: seeds DIRECTORY")?);
     std::fs::create_dir_all(&folder)?;
     let deep = Config::builder(3, 1).encoder(&[2, 1]).decoder(&[2]).build()?;
     Vae::new(deep, 1).save(folder.join("deep.safetensors"))?;
-    // pythae's names, which `Naming::pythae` writes for layers of 512 only.
+    // pythae's names, spelled out because `Naming::pythae` accepts only layers of 512 units.
     let pythae = Naming::new([
         ("encoder.0", "encoder.layers.0.0"),
         ("mu", "encoder.embedding"),

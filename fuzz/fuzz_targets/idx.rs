@@ -1,4 +1,4 @@
-//! The tool's reader of IDX files against a parser of a few lines, whole and in small pieces.
+//! Compares the tool's IDX reader, for whole and for fragmented input, with a short reference parser.
 
 #![no_main]
 
@@ -12,7 +12,8 @@ mod idx;
 #[global_allocator]
 static METER: Meter = Meter;
 
-/// The format as its definition has it: the shape and the elements, or what is wrong.
+/// Parses an IDX file by the definition of the format. Returns the shape and the elements, or the
+/// fault as one word.
 fn parse(bytes: &[u8]) -> Result<(Vec<usize>, &[u8]), &'static str> {
     let (&[zero_0, zero_1, element_type, rank], rest) =
         bytes.split_first_chunk().ok_or("header")?;
@@ -28,7 +29,7 @@ fn parse(bytes: &[u8]) -> Result<(Vec<usize>, &[u8]), &'static str> {
     let (header, elements) = rest.split_at_checked(4 * usize::from(rank)).ok_or("header")?;
     let shape: Vec<u32> =
         header.as_chunks().0.iter().map(|&word| u32::from_be_bytes(word)).collect();
-    // f64 is exact far beyond what can be addressed, and has no overflow to trip over.
+    // In f64, because the product of the claimed sizes can overflow an integer.
     let claimed: f64 = shape.iter().map(|&n| f64::from(n.max(1))).product();
     if claimed >= 2.0_f64.powi(63) {
         return Err("large");
@@ -56,7 +57,7 @@ fn word(error: &idx::IdxError) -> &'static str {
     }
 }
 
-/// A stream that gives a few bytes at a time and is interrupted in between.
+/// Stream that returns a few bytes at a time and reports interruptions in between.
 struct Pieces<'a> {
     rest: &'a [u8],
     calls: usize,
@@ -76,7 +77,8 @@ impl Read for Pieces<'_> {
 fuzz_target!(|bytes: &[u8]| {
     let expected = parse(bytes);
     let (whole, peak) = measured(|| idx::read(bytes));
-    // The shape, and a buffer that doubles as it grows; whatever the header claims.
+    // Memory is bounded by the input (a shape, and a buffer that doubles as it grows), whatever the
+    // header claims.
     assert!(peak <= 4 * bytes.len() + 16_384, "{peak} bytes for {} of input", bytes.len());
     for found in [whole, idx::read(Pieces { rest: bytes, calls: 0 })] {
         match (&found, &expected) {
@@ -87,7 +89,7 @@ fuzz_target!(|bytes: &[u8]| {
                 assert_eq!(word(error), *expected);
                 assert!(!error.to_string().is_empty());
             }
-            _ => panic!("{found:?} instead of {expected:?}"),
+            _ => panic!("found {found:?}, expected {expected:?}"),
         }
     }
 });

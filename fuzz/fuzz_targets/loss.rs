@@ -1,5 +1,5 @@
-//! The fused objective against plain f64, and against itself on every instruction set and two
-//! threads; outside its domain, the error it promises.
+//! Compares the fused objective with plain f64 arithmetic, and across instruction sets and threads.
+//! Outside its domain, it must return the documented error.
 
 #![no_main]
 
@@ -10,13 +10,13 @@ use elbo_fuzz::{COMPUTES, Input, assert_same};
 use libfuzzer_sys::fuzz_target;
 use ndarray::Array2;
 
-/// Below this the objective must not overflow, above 4e38 it must.
+/// Bound below which the objective must not overflow; above 4e38 it must.
 const SAFE: f64 = 1e38;
 
-/// One unit in the last place, relative.
+/// One unit in the last place of an f32, as a relative error.
 const ULP: f64 = f32::EPSILON as f64;
 
-/// Loss and gradient of a logit: formulas.
+/// Returns the loss of a logit and its gradient, by the formulas.
 fn bernoulli(l: f64, t: f64) -> (f64, f64) {
     let away = (-l.abs()).exp();
     let wrong = if l > 0.0 { 1.0 - t } else { t };
@@ -25,10 +25,10 @@ fn bernoulli(l: f64, t: f64) -> (f64, f64) {
     (linear + away.ln_1p(), if l > 0.0 { gradient } else { -gradient })
 }
 
-/// KL(N(mu, e^v) ‖ N(0, 1)) of one dimension and its gradient with respect to v.
+/// Returns KL(N(mu, e^v) ‖ N(0, 1)) of one dimension and its gradient with respect to v.
 fn kl(mu: f64, v: f64) -> (f64, f64) {
     let spread = if v.abs() < 1e-2 {
-        // e^v − 1 − v by its series: the difference loses all digits near 0.
+        // The series of e^v − 1 − v, because the difference cancels near 0.
         v * v * (0.5 + v / 6.0 * (1.0 + v / 4.0 * (1.0 + v / 5.0 * (1.0 + v / 6.0))))
     } else if v == f64::INFINITY {
         v
@@ -62,7 +62,7 @@ fn assert_gradient(found: f32, expected: f64, tolerance: f64, what: &str) {
     assert!(close, "{what}: {found:e}, not {expected:e} to {tolerance:e}");
 }
 
-/// The error that these inputs deserve, in a word; `None` for inputs in the domain.
+/// Returns the expected error as one word, or `None` for inputs in the domain.
 fn expected_error(
     [b, d, z]: [usize; 3],
     targets: &Array2<f32>,
@@ -166,7 +166,7 @@ fuzz_target!(|bytes: &[u8]| {
         sum += loss;
         largest = largest.max(loss);
         let size = gradient.abs().max((-l.abs()).exp()).max(if l > 0.0 { 1.0 - t } else { t });
-        // 4 ULP of the larger term; the scale and the product by it round as well.
+        // 4 ULP of the larger term, plus the rounding of the scale and of the product with it.
         let tolerance = 5.0 * ULP * size * scale + floor;
         assert_gradient(dlogits[at], gradient * scale, tolerance, "dlogits");
     }
@@ -174,7 +174,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_sum(found.reconstruction / scale, sum, largest, floor_of_sum, "reconstruction");
 
     let scale = f64::from(beta) / divisor(z);
-    // A weight in f32 rounds to a subnormal or to zero where it is as small as that.
+    // A small weight rounds to a subnormal f32 or to zero.
     let smallest = f64::from(f32::from_bits(1));
     let scale_error = ULP * scale + smallest;
     let (mut sum, mut largest) = (0.0, 0.0_f64);
@@ -184,9 +184,9 @@ fuzz_target!(|bytes: &[u8]| {
         sum += divergence;
         largest = largest.max(divergence);
         for (gradient, exact, name) in [(dmu[at], m, "dmu"), (dlogvar[at], dv, "dlogvar")] {
-            // ∞ where the gradient overflows before it is scaled.
+            // The gradient may be ∞ where it overflows before it is scaled.
             if exact.abs() < SAFE {
-                // Two ULP before it is scaled, which among subnormal numbers are not relative.
+                // Two ULP before the scaling; for subnormal numbers an ULP is an absolute error.
                 let error = 2.0 * (ULP * exact.abs()).max(smallest);
                 let tolerance = error * scale + exact.abs() * scale_error + floor;
                 assert_gradient(gradient, exact * scale, tolerance, name);

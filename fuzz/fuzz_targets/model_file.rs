@@ -1,6 +1,6 @@
-//! Model files and checkpoints: what loads is saved and loads again, to the same parameters and
-//! the same bytes; what a file claims is not allocated on its word; a checkpoint that loads can
-//! be trained on.
+//! Loads arbitrary model files and checkpoints. A file that loads must survive saving and loading with
+//! the same parameters and bytes, memory must be bounded by the size of the file and not by its
+//! header, and a checkpoint that loads must allow further training.
 
 #![no_main]
 
@@ -17,13 +17,13 @@ use std::sync::LazyLock;
 #[global_allocator]
 static METER: Meter = Meter;
 
-/// A folder of this process's own, in memory where the system has such a thing: every model that
-/// is saved is synchronized with the disk.
+/// Directory of this process. It is in memory where the system allows it, because saving a model
+/// waits for the disk.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let folder = parent.join(format!("elbo-fuzz-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder for the model files");
+    fs::create_dir_all(&folder).expect("a directory for the model files");
     folder
 });
 
@@ -33,8 +33,8 @@ fn assert_same_weights(found: &Vae, expected: &Vae) {
     assert!(pairs.all(|(&a, &b)| same(a, b)), "the weights changed");
 }
 
-// A file begins with the length of its header, which nearly every change of the header makes
-// wrong: half of the changes are made to the header alone, the length put right after them.
+// A file starts with the length of its header, and nearly every mutation of the header makes that
+// length wrong. So half of the mutations change the header alone and then correct the length.
 fuzz_mutator!(|bytes: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let header = bytes[..size].split_first_chunk().and_then(|(&length, rest)| {
         rest.split_at_checked(usize::try_from(u64::from_le_bytes(length)).ok()?)
@@ -58,8 +58,8 @@ fuzz_target!(|bytes: &[u8]| {
     fs::write(&given, bytes).unwrap();
 
     let (vae, peak) = measured(|| Vae::load(&given));
-    // The file, its header as data, a tensor's values, and layers of one output, whose panels
-    // are sixteen wide.
+    // The factor covers the file, its parsed header, the values of a tensor, and layers with one
+    // output, whose panels are sixteen wide.
     let limit = 64 * bytes.len() + 65_536;
     assert!(peak <= limit, "{peak} bytes for a file of {}", bytes.len());
     let Ok(vae) = vae else {
@@ -80,7 +80,7 @@ fuzz_target!(|bytes: &[u8]| {
     resumed.save_checkpoint(&again).unwrap();
     assert_eq!(fs::read(&saved).unwrap(), fs::read(&again).unwrap());
 
-    // A step from whatever state that was succeeds or is refused; refused, it changes nothing.
+    // A step from any state either succeeds or returns an error and leaves the weights unchanged.
     let data = Array2::from_elem((3, vae.config().features()), 0.5_f32);
     for _ in 0..3 {
         let before = resumed.vae().clone();

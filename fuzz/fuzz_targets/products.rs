@@ -1,4 +1,4 @@
-//! The three products against the chain of fused multiply-adds that they promise, bit for bit.
+//! Compares the three products, bit for bit, with the chain of fused multiply-adds that defines them.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use elbo_fuzz::{COMPUTES, Input, assert_same};
 use libfuzzer_sys::fuzz_target;
 use ndarray::Array2;
 
-/// Multiply-adds of one product: larger sizes are cut down, along the inner dimension first.
+/// Maximum number of multiply-adds of a product; the inner dimension is reduced to stay below it.
 const LIMIT: usize = 48_000;
 
 fn chain(start: f32, terms: impl Iterator<Item = (f32, f32)>) -> f32 {
@@ -16,7 +16,7 @@ fn chain(start: f32, terms: impl Iterator<Item = (f32, f32)>) -> f32 {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input::new(bytes);
-    // Beyond the 128 rows, 96 inputs and 144 outputs that are taken at a time.
+    // The sizes exceed the blocks of 128 rows, 96 inputs and 144 outputs.
     let (m, n) = (input.size(300), input.size(320));
     let k = input.size(200).min(LIMIT / (m * n).max(1));
     let columns_first = input.flag();
@@ -36,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
 
     let panels = Panels::pack(weight.view(), &bias).unwrap();
     assert_same(&panels.weight(), &weight, "packed weight", &COMPUTES[0]);
-    // Inputs may come in any layout.
+    // Inputs may have any memory layout.
     let [x_columns, dy_columns] =
         [&x, &dy].map(|matrix| matrix.t().as_standard_layout().into_owned());
     let (x, dy) =

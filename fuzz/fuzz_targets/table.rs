@@ -1,5 +1,5 @@
-//! The tool's reader of tables: what it reads is written again and read the same, and a table that was
-//! written in any of the usual ways is read as it was.
+//! Tests the tool's table reader. A table that was read must be the same after writing and reading, and
+//! a table written in any of the usual styles must be read unchanged.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ mod records;
 #[allow(dead_code)]
 mod table;
 
-/// How a program may write tables.
+/// Style in which a program may write tables.
 struct Style {
     delimiter: u8,
     line_break: &'static str,
@@ -58,7 +58,7 @@ impl Style {
     }
 }
 
-/// The rows of a table as text, the label last.
+/// Returns the rows of a table as text, with the label last.
 fn records(table: &Table) -> Vec<Vec<String>> {
     let mut header = table.columns.clone();
     header.extend(table.label_column.clone());
@@ -88,7 +88,7 @@ fn read_again(table: &Table, style: &Style) -> Table {
     table::read(text.as_bytes(), &options).unwrap_or_else(|error| panic!("{error} in {text:?}"))
 }
 
-/// Whatever the bytes are, no panic; and of a table, no number that is none.
+/// Reads arbitrary bytes: the reader must not panic, and a table that it returns has finite numbers.
 fn anything(style: &Style, options: Options, bytes: &[u8]) {
     let table = match table::read(bytes, &options) {
         Err(error) => return assert!(!error.to_string().is_empty()),
@@ -98,13 +98,14 @@ fn anything(style: &Style, options: Options, bytes: &[u8]) {
     assert!(rows > 0 && rows * width == table.numbers.len());
     assert!(table.numbers.iter().all(|x| x.is_finite()));
     assert!(table.labels.as_ref().is_none_or(|labels| labels.len() == rows));
-    // The label is asked for by its number, which a feature may be called.
+    // The label column is selected by its number, which may also be the name of a feature.
     if !table.columns.contains(&(width + 1).to_string()) {
         assert!(same(&read_again(&table, style), &table), "{table:?}");
     }
 }
 
-/// A table of numbers of the bytes, and where one cell is damaged the line that the message names.
+/// Writes a table of numbers made from the bytes and reads it back; then damages one cell and checks
+/// that the message names its line.
 fn written(style: &Style, bytes: &[u8]) {
     let [width, place, rest @ ..] = bytes else { return };
     let width = usize::from(width % 5) + 1;

@@ -1,5 +1,5 @@
-//! What the fuzz targets share: numbers from a fuzzer's bytes, comparison of bits, and a meter
-//! of memory.
+//! Helpers shared by the fuzz targets: numbers from the fuzzer's bytes, comparison of bits, and a
+//! measurement of allocated memory.
 
 use elbo::{Compute, simd::InstructionSet};
 use ndarray::Array2;
@@ -7,8 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Where a kernel may run: every instruction set on the calling thread, then the widest on two
-/// threads.
+/// Configurations to test a kernel with: every instruction set on the calling thread, then the
+/// widest on two threads.
 pub static COMPUTES: LazyLock<Vec<Compute>> = LazyLock::new(|| {
     let serial = InstructionSet::available().into_iter().map(|simd| (simd, 1));
     serial
@@ -17,27 +17,28 @@ pub static COMPUTES: LazyLock<Vec<Compute>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A fuzzer's bytes, read as sizes and numbers.
+/// Fuzzer input, read as sizes and numbers.
 ///
-/// The bytes are followed by a generator that they seed, so that a few of them make a large
-/// matrix: the fuzzer decides shapes and kinds, and single numbers only as far as it likes.
+/// After the last byte, a generator seeded by all bytes continues the stream. So a few bytes are
+/// enough for a large matrix: the fuzzer controls shapes and kinds, and single numbers where the
+/// input is long enough.
 pub struct Input<'a> {
     bytes: &'a [u8],
     state: u64,
 }
 
-/// How the numbers of a matrix are distributed.
+/// Distribution of the numbers of a matrix.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Sixteenths from −8 to 8.
+    /// Multiples of 1/16 from −8 to 8.
     Sixteenths,
-    /// From −1 to 1, all digits in use.
+    /// Numbers from −1 to 1 that use the full precision of f32.
     Unit,
-    /// As `Unit`, times 2⁻¹³⁵: subnormal.
+    /// `Unit` times 2⁻¹³⁵, which is subnormal.
     Subnormal,
-    /// Any 32 bits.
+    /// Arbitrary bit patterns.
     Bits,
-    /// Mostly `Unit`, some zeros, infinities, extremes and any bits.
+    /// Mostly `Unit`, with some zeros, infinities, extreme values and arbitrary bit patterns.
     Mixed,
 }
 
@@ -79,7 +80,7 @@ impl<'a> Input<'a> {
         (self.state >> 56) as u8
     }
 
-    /// From 0 to `max`, which is at most 255.
+    /// Returns a size from 0 to `max`, which is at most 255.
     pub fn size(&mut self, max: usize) -> usize {
         usize::from(self.byte()) % (max + 1)
     }
@@ -88,7 +89,7 @@ impl<'a> Input<'a> {
         self.byte() & 1 == 1
     }
 
-    /// Any 32 bits.
+    /// Returns a number with an arbitrary bit pattern.
     pub fn bits(&mut self) -> f32 {
         f32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
     }
@@ -112,7 +113,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A matrix of numbers of a kind that the input chooses.
+    /// Returns a matrix of numbers with a distribution that the input selects.
     pub fn matrix(&mut self, rows: usize, columns: usize) -> Array2<f32> {
         let kind = match self.byte() % 8 {
             0 | 1 => Kind::Sixteenths,
@@ -124,8 +125,8 @@ impl<'a> Input<'a> {
         Array2::from_shape_simple_fn((rows, columns), || self.number(kind))
     }
 
-    /// A matrix of numbers from 0 to 1, or, if the input chooses so, of which some may lie
-    /// anywhere.
+    /// Returns a matrix of numbers from 0 to 1. If the input selects it, some of them may be
+    /// arbitrary instead.
     pub fn targets(&mut self, rows: usize, columns: usize) -> Array2<f32> {
         let wild = self.byte() < 48;
         Array2::from_shape_simple_fn((rows, columns), || match self.byte() {
@@ -137,20 +138,21 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The same number to the last bit, or NaN both: the payload of a NaN is the processor's own.
+/// Returns true if both numbers have the same bits or both are NaN, whose payload depends on the
+/// processor.
 pub fn same(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
-/// Fails unless two matrices hold the same bits.
+/// Asserts that two matrices hold the same bits.
 pub fn assert_same(found: &Array2<f32>, expected: &Array2<f32>, what: &str, compute: &Compute) {
     assert_eq!(found.dim(), expected.dim(), "{what}");
     for ((at, &f), &e) in found.indexed_iter().zip(expected) {
-        assert!(same(f, e), "{what}{at:?}: {f:e} instead of {e:e} ({compute:?})");
+        assert!(same(f, e), "{what}{at:?}: found {f:e}, expected {e:e} ({compute:?})");
     }
 }
 
-/// The system's allocator, with a count of what is allocated and of its peak.
+/// System allocator that counts the allocated bytes and their peak.
 pub struct Meter;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -161,37 +163,38 @@ fn grow(size: usize) {
     PEAK.fetch_max(live, Relaxed);
 }
 
-// SAFETY: every call goes to `System` as it came; the counters touch no memory of the caller's.
+// SAFETY: every call is forwarded to `System` unchanged; the counters do not touch the caller's memory.
 unsafe impl GlobalAlloc for Meter {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: the caller's contract is the one of `System`.
+        // SAFETY: the caller upholds the contract of `System::alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `System::dealloc`.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `System::alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         grow(new_size);
         LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `System::realloc`.
         unsafe { System.realloc(memory, layout, new_size) }
     }
 }
 
-/// What `work` returns, and the most that was allocated at once beyond what was there before.
+/// Runs `work` and returns its result and the peak number of bytes allocated during the call, beyond
+/// those allocated before.
 ///
-/// Counts the whole process: for targets of one thread whose global allocator is [`Meter`].
+/// Counts the whole process, so it suits single-threaded targets whose global allocator is [`Meter`].
 pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);

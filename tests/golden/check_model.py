@@ -1,11 +1,11 @@
-"""Does PyTorch reconstruct what elbo reconstructs, from the same model file?
+"""Compares the reconstructions of PyTorch and elbo for the same model file.
 
     elbo reconstruct --model model.safetensors --data data.npy --out recon.npy
     python tests/golden/check_model.py model.safetensors data.npy recon.npy
 
-Loads the file into the README's module with `load_state_dict` (which refuses a missing, surplus
-or misshapen tensor) and prints the largest difference; the exit code is 1 if it exceeds 1e-5.
-u8 data is scaled by 1/255, as elbo does.
+Loads the file into the module of vae.py with `load_state_dict`, which rejects missing, unexpected and
+misshapen tensors, and prints the largest difference. The exit code is 1 if it exceeds 1e-5. Like
+elbo, the script divides u8 data by 255.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""A state dict of the VAE of pytorch/examples, small enough to commit, for loading it here.
+"""Writes a small state dict of the VAE of pytorch/examples, to test that elbo loads it.
 
     python tests/golden/classic_state_dict.py
 
-Writes classic_state_dict.safetensors (fc1, fc21, fc22, fc3, fc4; 12-7-2) and beside it
-classic_state_dict.json with a few inputs, their mu and logvar, and the reconstructions of mu.
+Writes classic_state_dict.safetensors (fc1, fc21, fc22, fc3, fc4; 12-7-2) and
+classic_state_dict.json, which holds a few inputs, their mu and logvar, and the reconstructions of mu.
 """
 
 import json
@@ -21,7 +21,7 @@ FEATURES, HIDDEN, LATENT, ROWS = 12, 7, 2, 5
 
 
 class Classic(nn.Module):
-    """Its layers by their names; forward as far as the reconstruction of mu needs it."""
+    """The VAE of pytorch/examples, as far as the reconstruction of mu needs it."""
 
     def __init__(self):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Numbers that Python and Rust make alike, so that no inputs need committing.
+"""Hashed numbers that Python and Rust compute identically, so that no inputs need to be committed.
 
 A tensor is named by a string; its element `i` is `mix(mix(i) ^ fnv1a(name))`, a 32-bit integer,
-cut to so few bits that every number made of it is exact in float32. tests/golden.rs has the
-same functions, and compares a checksum of each tensor with the one stored beside the results.
+truncated so that every number derived from it is exact in float32. tests/golden.rs has the same
+functions, and compares a checksum of each tensor with the one stored with the results.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def fnv1a(name):
 
 
 def mix(x):
-    """The 32-bit finaliser of MurmurHash3, on an array of uint64 below 2**32."""
+    """The 32-bit finalizer of MurmurHash3, on an array of uint64 below 2**32."""
     x = ((x ^ (x >> np.uint64(16))) * np.uint64(0x85EB_CA6B)) & np.uint64(MASK)
     x = ((x ^ (x >> np.uint64(13))) * np.uint64(0xC2B2_AE35)) & np.uint64(MASK)
     return x ^ (x >> np.uint64(16))
@@ -30,23 +30,23 @@ def bits(name, count):
 
 
 def uniform(name, count):
-    """In [-1, 1), multiples of 2**-23."""
+    """Returns multiples of 2**-23 in [-1, 1)."""
     return ((bits(name, count) >> np.uint64(8)).astype(np.int64) - 2**23) * 2.0**-23
 
 
 def targets(name, count):
-    """In [0, 1]: half of them 0, a quarter 1, the others between, as gray values are."""
+    """Returns values in [0, 1]: half of them 0, a quarter 1, the others in between, like gray values."""
     return np.clip(2 * uniform(name, count), 0, 1)
 
 
 def noise(name, count):
-    """Nearly normal: half the sum of twelve uniform numbers, multiples of 2**-20."""
+    """Returns nearly normal numbers: half the sum of twelve uniform numbers, multiples of 2**-20."""
     parts = (bits(name, 12 * count) >> np.uint64(12)).astype(np.int64) - 2**19
     return parts.reshape(count, 12).sum(axis=1) * 2.0**-20
 
 
 def weights(name, count, fan_in):
-    """Uniform in ±2**-k, for the largest k >= 0 with 2**-k at least 2/sqrt(fan_in)."""
+    """Returns uniform numbers in ±2**-k, for the largest k >= 0 with 2**-k at least 2/sqrt(fan_in)."""
     k = 0
     while 4 ** (k + 2) <= fan_in:
         k += 1

@@ -1,8 +1,8 @@
-"""Golden values: torch.nn.LayerNorm and its gradients, written to layer_norm.json.
+"""Writes layer_norm.json: golden values of torch.nn.LayerNorm and its gradients.
 
     python tests/golden/layer_norm.py
 
-Float64 throughout; the inputs are float32 numbers.
+The computation is in float64; the inputs are exact in float32.
 """
 
 import json
@@ -14,7 +14,7 @@ ROWS, COLUMNS = 3, 7
 
 
 def numbers(*shape):
-    """Standard normal float32 numbers as float64."""
+    """Returns standard normal numbers, exact in float32, as float64."""
     return torch.randn(*shape, dtype=torch.float32).double()
 
 

@@ -1,14 +1,14 @@
-"""State dicts of other programs' VAEs, small enough to commit, and back: what `elbo convert` wrote
-into their own classes.
+"""Writes small state dicts of VAEs from other programs, and checks that those programs load what
+`elbo convert` writes.
 
     python tests/golden/layouts.py               writes pythae_state_dict.{safetensors,json} and
                                                  mapped_state_dict.{safetensors,json,toml}
-    python tests/golden/layouts.py check ELBO    with the tool ELBO, converts every fixture to elbo and
-                                                 back, loads the result with strict=True and compares
+    python tests/golden/layouts.py check ELBO    converts every fixture to elbo and back with the tool
+                                                 ELBO, loads the result with strict=True and compares
 
 The pythae model is the real class, `pythae.models.VAE` of pythae 0.1.2 with its default networks, whose
-hidden layers are 512 wide; so it has 6 features and 2 latent dimensions. The mapped one is a module
-of one's own: two GELU layers with layer normalization, an output without a sigmoid.
+hidden layers are 512 wide; to stay small, it has 6 features and 2 latent dimensions. The mapped model is
+a custom module: two GELU layers with layer normalization, and an output without a sigmoid.
 """
 
 import json
@@ -29,7 +29,7 @@ ROWS = 5
 
 
 class Pythae:
-    """What the fixture needs of pythae's class, by the names of `Classic`."""
+    """Wraps pythae's class with the method names of `Classic`."""
 
     features = 6
 
@@ -73,7 +73,7 @@ def module(model):
 
 
 def fill(model, name):
-    """Weights that are functions of their names; gains around 1, so that they matter."""
+    """Returns weights that are functions of their names. Gains vary around 1, so that they have an effect."""
     state, fan_in = {}, 1
     for key, p in module(model).named_parameters():
         fan_in = p.shape[1] if p.dim() == 2 else fan_in
@@ -121,7 +121,7 @@ def check(elbo):
         for key, tensor in outputs(model, x).items():
             expected = torch.tensor(golden[key]["values"], dtype=torch.float64)
             worst = max(worst, (tensor.flatten() - expected).abs().max().item())
-        # Ten digits are kept in the JSON.
+        # The JSON holds ten digits.
         assert worst < 1e-9, (name, worst)
         print(f"{name}: loads with strict=True, outputs within {worst:.1e}")
 

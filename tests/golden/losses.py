@@ -1,8 +1,8 @@
-"""Values and gradients of every loss, by PyTorch's automatic differentiation in float64.
+"""Writes losses.json: values and gradients of every loss, by PyTorch's automatic differentiation.
 
-Writes `losses.json`, which `tests/losses.rs` compares the kernels with. Inputs are hashed numbers cut to
-multiples of 2**-10, exact in float32, and are written beside the results. The losses are written
-here as their papers have them, without the rearrangements of the kernels.
+`tests/losses.rs` compares the kernels with these values. The computation is in float64. The inputs are
+hashed multiples of 2**-10, exact in float32, and are stored with the results. The losses follow the
+formulas of the papers, without the rearrangements of the kernels.
 """
 
 import json
@@ -34,7 +34,7 @@ cases = {}
 
 
 def case(name, loss, inputs, wanted, **parameters):
-    """The value of `loss(**inputs)` and its gradients by the inputs that are wanted."""
+    """Returns the value of `loss(**inputs)` and its gradients with respect to the selected inputs."""
     leaves = {key: value.clone().requires_grad_(key in wanted) for key, value in inputs.items()}
     value = loss(**leaves)
     gradients = torch.autograd.grad(value, [leaves[key] for key in wanted])
@@ -171,7 +171,7 @@ case(
     dataset=1000,
 )
 
-# Importance weighting: SAMPLES samples of each row, and a reconstruction that is quadratic in z.
+# Importance weighting, with SAMPLES samples of each row and a reconstruction that is quadratic in z.
 SAMPLES = 3
 epsilon = array("losses.epsilon", LATENT, -2, 2, rows=ROWS * SAMPLES)
 center = array("losses.center", LATENT, -1, 1)
@@ -195,7 +195,7 @@ def iwae(mu, logvar, epsilon, center):
 def dreg(mu, logvar, epsilon, center):
     logs = log_weights(mu, logvar, epsilon, center, True)
     surrogate = -(torch.softmax(logs, 1).detach() ** 2 * logs).sum()
-    # The value of the bound with the gradient of the surrogate.
+    # Has the value of the bound and the gradient of the surrogate.
     return surrogate + (iwae(mu, logvar, epsilon, center) - surrogate).detach()
 
 

@@ -1,10 +1,10 @@
-"""Golden values: what PyTorch computes for two small networks, written to deep.json, classic.json.
+"""Writes deep.json and classic.json: golden values of PyTorch for two networks.
 
     python tests/golden/make.py
 
-Inputs, weights and noise come from hashed.py. The values written are those of a float64 run;
-a float32 run of the same goes beside it, and its distance from the float64 one is written as
-`float32` next to each result: what PyTorch's own users live with.
+Inputs, weights and noise come from hashed.py. The values are those of a float64 run. Each has a field
+`float32` with the difference between that run and the same run in float32, which is the error that
+PyTorch itself makes.
 """
 
 import json
@@ -22,12 +22,12 @@ from vae import VAE
 FOLDER = pathlib.Path(__file__).parent
 STEPS = 10
 PROJECTIONS = 4
-# Tensors up to this size are written whole in `deep.json`; others as a digest.
+# Tensors up to this size are stored whole in `deep.json`, larger ones as a digest.
 WHOLE = 2048
 
 
 def objective(logits, x, mu, logvar, beta, reduction):
-    """Reconstruction, KL and loss, under one reduction for both terms."""
+    """Returns reconstruction, KL and loss, with one reduction for both terms."""
     batch, features = x.shape
     rec = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
     kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
@@ -41,7 +41,7 @@ def objective(logits, x, mu, logvar, beta, reduction):
 
 
 def parameters(case):
-    """The names, shapes and values of all parameters, and their checksums."""
+    """Returns the names, shapes and values of all parameters, and their checksums."""
     model = VAE(case["features"], case["hidden"], case["latent"])
     values, sums, fan_in = {}, {}, None
     for name, p in model.named_parameters():
@@ -54,7 +54,7 @@ def parameters(case):
 
 
 def batches(case):
-    """Data and noise of each step, and their checksums."""
+    """Returns data and noise of each step, and their checksums."""
     made, sums = [], {}
     for step in range(STEPS):
         of_step = f"{case['name']}/{case['seed']}/{step}"
@@ -67,7 +67,7 @@ def batches(case):
 
 
 def run(case, variant, dtype):
-    """Ten steps of Adam: everything of the first, the losses of all, the weights after the last."""
+    """Runs ten steps of Adam. Returns all values of the first, the losses of all, the final weights."""
     model = VAE(case["features"], case["hidden"], case["latent"]).to(dtype)
     values, _ = parameters(case)
     model.load_state_dict({k: torch.tensor(v, dtype=dtype) for k, v in values.items()})
@@ -95,7 +95,7 @@ def run(case, variant, dtype):
 
 
 def digest(name, tensor, whole):
-    """The shape and values of `tensor`; or its norm, projections and some entries."""
+    """Returns the shape and values of `tensor`, or its norm, projections and some entries."""
     flat = tensor.reshape(-1)
     entry = {"shape": list(tensor.shape)}
     if whole and len(flat) <= WHOLE:
@@ -112,10 +112,10 @@ def digest(name, tensor, whole):
 
 
 def distance(found, golden):
-    """The largest error of a digest in units of its scale, as tests/golden.rs measures it.
+    """Returns the largest relative error of a digest, as tests/golden.rs measures it.
 
-    An entry's scale is its size or the root mean square of the tensor, whichever is larger; a
-    projection's is the root mean square of what projections of such a tensor are.
+    The scale of an entry is its size or the root mean square of the tensor, whichever is larger. The
+    scale of a projection is the root mean square of projections of such a tensor.
     """
     count = math.prod(golden["shape"])
     if "values" in golden:
@@ -135,9 +135,9 @@ def compute(case, variant):
     exact, exact_terms, exact_relu = run(case, variant, torch.float64)
     single, single_terms, single_relu = run(case, variant, torch.float32)
 
-    # A unit that is on in one precision and off in the other would make the comparison a matter
-    # of luck. The margin says how far the closest one is from that, in units of its layer's error;
-    # the seeds below were chosen among the first sixteen for a wide one.
+    # A unit that is active in one precision and inactive in the other would leave the comparison to
+    # chance. The margin is the distance of the closest unit from that, in units of its layer's error.
+    # The seeds below were chosen from the first sixteen for a wide margin.
     margin = min(
         np.abs(e).min() / np.abs(e - s).max() for e, s in zip(exact_relu, single_relu)
     )
@@ -168,7 +168,7 @@ def compute(case, variant):
 
 
 def text(value, depth):
-    """JSON with ten significant digits, and one line for what lies `depth` levels down."""
+    """Formats JSON with ten significant digits and a line break at each of the top `depth` levels."""
     if isinstance(value, float):
         return repr(float(f"{value:.10g}"))
     if isinstance(value, dict):

@@ -1,12 +1,12 @@
-"""`elbo export --onnx` against ONNX Runtime, once over every kind of layer and likelihood.
+"""Compares exported ONNX files with elbo, for every kind of layer and likelihood.
 
     python tests/golden/onnx_check.py ELBO
 
-With the tool ELBO, trains a few small models for a moment (each activation, layer normalization, each
-likelihood, conditions, scaled data, no hidden layer at all), exports their three parts, has onnx.checker look at them,
-and compares what ONNX Runtime makes of them with `elbo encode` and `elbo reconstruct`. Needs
-numpy, onnx and onnxruntime. Prints the largest difference of each, and writes
-classic_reconstruct.onnx, of which `cargo test --test cli export` expects the bytes.
+Trains small models with the tool ELBO (each activation, layer normalization, each likelihood,
+conditions, scaled data, no hidden layer), exports their three parts, validates them with onnx.checker,
+and compares the results of ONNX Runtime with `elbo encode` and `elbo reconstruct`. Needs numpy, onnx
+and onnxruntime. Prints the largest difference of each model, and writes classic_reconstruct.onnx,
+whose bytes `cargo test --test cli export` expects.
 """
 
 import pathlib
@@ -48,7 +48,7 @@ def data(folder):
     x[:, :4] = (x[:, :4] > 0.5) * np.float32(0.999)
     labels = random.integers(0, 3, ROWS).astype(np.uint8)
     np.save(folder / "x.npy", x)
-    # In units far from 0 and from each other; rows that were not trained on lie outside.
+    # Columns far from 0 with different ranges; outside.npy exceeds the range of the training rows.
     table = 1000 + x * np.arange(1, FEATURES + 1, dtype=np.float32)
     np.save(folder / "table.npy", table)
     np.save(folder / "outside.npy", 1.01 * table)
@@ -97,7 +97,7 @@ def difference(elbo, folder, name, options, x, outside, condition):
         session = onnxruntime.InferenceSession(file)
         found = session.run([output], inputs | given)[0]
         assert found.shape == expected.shape and found.dtype == np.float32
-        # Of numbers beyond 1 relative to the largest.
+        # Relative to the largest number, where that is above 1.
         worst[part] = np.abs(found - expected).max() / max(1, np.abs(expected).max())
         one = session.run([output], {key: value[:1] for key, value in (inputs | given).items()})[0]
         assert one.shape == (1, expected.shape[1])

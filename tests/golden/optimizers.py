@@ -1,9 +1,9 @@
-"""Golden values: ten steps of each optimizer of torch.optim, gradients clipped as PyTorch does, and
-learning rates of its schedulers, written to optimizers.json.
+"""Writes optimizers.json: golden values of ten steps of each optimizer of torch.optim, of clipped
+gradients and of the learning rates of schedulers.
 
     python tests/golden/optimizers.py
 
-Float64 throughout; the gradients are float32 numbers.
+The computation is in float64; the gradients are exact in float32.
 """
 
 import json
@@ -26,7 +26,7 @@ CASES = [
 
 
 def numbers(*shape):
-    """Standard normal float32 numbers as float64."""
+    """Returns standard normal numbers, exact in float32, as float64."""
     return torch.randn(*shape, dtype=torch.float32).double()
 
 
@@ -54,7 +54,7 @@ def clipped(g):
 
 
 def rates(make, count, *metrics):
-    """The factor on the learning rate before each step of the scheduler."""
+    """Returns the factor on the learning rate before each step of the scheduler."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler, found = make(optimizer), []
     for i in range(count):

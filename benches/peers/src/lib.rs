@@ -1,4 +1,4 @@
-//! What the programs share: their arguments, the clock and the line of JSON.
+//! Arguments, clock and JSON output shared by the Rust programs.
 
 #![deny(missing_docs)]
 
@@ -11,17 +11,18 @@ const WARM_UP: Duration = Duration::from_millis(150);
 const REPETITION: Duration = Duration::from_millis(30);
 const REPETITIONS: usize = 15;
 
-/// One program under measurement: `PROGRAM --threads N CASE …`.
+/// Program under measurement, called as `PROGRAM --threads N CASE …`.
 pub struct Peer {
     name: &'static str,
     version: String,
-    /// Threads it was told to use.
+    /// Number of threads to use.
     pub threads: usize,
     cases: Vec<String>,
 }
 
 impl Peer {
-    /// The peer `name`, whose version is that of the crate `package` in the lock file.
+    /// Parses the command line for the peer `name`. Its version is that of the crate `package` in the
+    /// lock file.
     #[must_use]
     pub fn from_args(name: &'static str, package: &str) -> Self {
         let mut arguments = std::env::args().skip(1);
@@ -31,21 +32,21 @@ impl Peer {
         Self { name, version, threads, cases: arguments.collect() }
     }
 
-    /// The same arguments for another library in the same program.
+    /// Returns another peer of the same program, with the same arguments.
     #[must_use]
     pub fn and(&self, name: &'static str, package: &str) -> Self {
         let (threads, cases) = (self.threads, self.cases.clone());
         Self { name, version: locked_version(package), threads, cases }
     }
 
-    /// Whether a case is to be measured.
+    /// Returns true if `case` is to be measured.
     #[must_use]
     pub fn wants(&self, case: &str) -> bool {
         self.cases.iter().any(|c| c == case)
     }
 
-    /// Prints the time of one call of `work`: best and median of the repetitions, each of as many
-    /// calls as fill it.
+    /// Prints the best and the median time of one call of `work` over the repetitions, each of which
+    /// makes as many calls as fill it.
     pub fn time(&self, case: &str, shape: &str, batch: usize, mut work: impl FnMut()) {
         let start = Instant::now();
         let mut calls = 0;
@@ -78,7 +79,7 @@ fn locked_version(package: &str) -> String {
     rest.split('"').next().expect("a version").to_string()
 }
 
-/// Numbers in [0, 1), the same in every run.
+/// Returns pseudorandom numbers in [0, 1), the same in every run.
 #[must_use]
 pub fn uniform(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
@@ -92,7 +93,7 @@ pub fn uniform(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-/// Rows of zeros and ones, a fifth of them ones.
+/// Returns zeros and ones, a fifth of them ones.
 #[must_use]
 pub fn binary(count: usize, seed: u64) -> Vec<f32> {
     uniform(count, seed).into_iter().map(|u| f32::from(u8::from(u < 0.2))).collect()

@@ -1,23 +1,23 @@
-//! The networks and batches that are measured.
+//! Networks, batches and products to measure.
 
-/// The widths of a network and the rows it takes at once.
+/// Widths of a network and its batch size.
 #[derive(Clone, Copy)]
 pub struct Network {
     /// Features, hidden units, latent dimensions.
     pub widths: [usize; 3],
-    /// Rows.
+    /// Rows of a batch.
     pub batch: usize,
 }
 
 impl Network {
-    /// `784-400-20`.
+    /// Formats the widths, such as `784-400-20`.
     #[must_use]
     pub fn shape(&self) -> String {
         self.widths.map(|w| w.to_string()).join("-")
     }
 }
 
-/// Training steps.
+/// Networks of the training steps.
 pub const TRAIN: [Network; 4] = [
     Network { widths: [784, 400, 20], batch: 128 },
     Network { widths: [784, 400, 20], batch: 1024 },
@@ -25,12 +25,12 @@ pub const TRAIN: [Network; 4] = [
     Network { widths: [30, 64, 8], batch: 64 },
 ];
 
-/// Reconstructions.
+/// Networks of the reconstructions.
 pub const INFER: [Network; 2] =
     [Network { widths: [784, 400, 20], batch: 1 }, Network { widths: [784, 400, 20], batch: 64 }];
 
-/// The products of a dense layer: inputs K and outputs N. Each is measured in its three
-/// directions at [`PRODUCT_ROWS`] rows.
+/// Inputs K and outputs N of the dense layers whose three products are measured at
+/// [`PRODUCT_ROWS`] rows.
 pub const PRODUCTS: [[usize; 2]; 4] = [[784, 400], [400, 40], [20, 400], [400, 784]];
 
 /// Rows of a product.

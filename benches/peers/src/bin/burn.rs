@@ -1,4 +1,4 @@
-//! burn with its backend `flex`: training step and inference.
+//! Measures burn with its backend `flex`: training step and inference.
 
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
@@ -41,8 +41,7 @@ impl Vae {
         let noise = mu.random_like(Distribution::Normal(0.0, 1.0));
         let z = mu.clone() + noise * (logvar.clone() * 0.5).exp();
         let logits = self.decode(z);
-        // −x·log σ(o) − (1 − x)·log σ(−o), by the one function that the backend differentiates
-        // as a whole.
+        // −x·log σ(o) − (1 − x)·log σ(−o), through `log_sigmoid`, which has its own backward pass.
         let reconstruction = (x.neg() + 1.0) * logits.clone() - log_sigmoid(logits);
         let kl = (logvar.clone() + 1.0 - mu.clone() * mu - logvar.exp()).sum() * -0.5;
         reconstruction.sum() + kl
@@ -64,7 +63,7 @@ fn train(peer: &Peer, network: Network) {
     let mut optimizer = AdamConfig::new().with_epsilon(1e-8).init();
     let mut model = Some(Vae::new(network.widths, &device));
     let mut step = || {
-        let taken = model.take().expect("put back by the step before");
+        let taken = model.take().expect("the previous step returned the model");
         let loss = taken.loss(x.clone());
         let gradients = GradientsParams::from_grads(loss.backward(), &taken);
         model = Some(optimizer.step(1e-3, taken, gradients));
@@ -75,7 +74,7 @@ fn train(peer: &Peer, network: Network) {
         black_box(step());
     });
     let last: f32 = step().into_scalar();
-    assert!(last < first, "it does not learn: {first}, then {last}");
+    assert!(last < first, "training does not reduce the loss: {first}, then {last}");
 }
 
 fn infer(peer: &Peer, network: Network) {

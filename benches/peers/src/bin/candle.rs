@@ -1,4 +1,4 @@
-//! candle: training step, inference and products.
+//! Measures candle: training step, inference and products.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::sigmoid;
@@ -56,7 +56,7 @@ fn train(peer: &Peer, network: Network) -> Result<()> {
     let x = rows(network)?;
     let map = VarMap::new();
     let model = Vae::new(network.widths, &VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu))?;
-    // Without decay AdamW is Adam.
+    // AdamW without weight decay is Adam.
     let options = ParamsAdamW { lr: 1e-3, weight_decay: 0.0, ..ParamsAdamW::default() };
     let mut optimizer = AdamW::new(map.all_vars(), options)?;
     let mut step = || -> Result<f32> {
@@ -69,7 +69,7 @@ fn train(peer: &Peer, network: Network) -> Result<()> {
         black_box(step().expect("a step"));
     });
     let last = step()?;
-    assert!(last < first, "it does not learn: {first}, then {last}");
+    assert!(last < first, "training does not reduce the loss: {first}, then {last}");
     Ok(())
 }
 
@@ -78,7 +78,7 @@ fn infer(peer: &Peer, network: Network) -> Result<()> {
     let map = VarMap::new();
     let variables = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
     Vae::new(network.widths, &variables)?;
-    // Tensors instead of variables: nothing is kept for a backward pass.
+    // Tensors instead of variables, so that nothing is kept for a backward pass.
     let weights = map.data().lock().expect("one thread").clone();
     let weights = weights.into_iter().map(|(name, v)| (name, v.as_detached_tensor())).collect();
     let constants = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);

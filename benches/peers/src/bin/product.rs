@@ -1,4 +1,4 @@
-//! Matrix products alone: faer, and ndarray with matrixmultiply.
+//! Measures matrix products: faer, and ndarray with matrixmultiply.
 
 use elbo_peers::networks::{PRODUCT_ROWS, PRODUCTS};
 use elbo_peers::{Peer, uniform};
@@ -18,7 +18,11 @@ fn check(c: &Array2<f32>, a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) {
     let (i, j) = (c.nrows() - 1, c.ncols() / 2);
     let exact: f64 =
         a.row(i).iter().zip(b.column(j)).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-    assert!((f64::from(c[[i, j]]) - exact).abs() < 1e-4 * exact, "{} for {exact}", c[[i, j]]);
+    assert!(
+        (f64::from(c[[i, j]]) - exact).abs() < 1e-4 * exact,
+        "found {}, expected {exact}",
+        c[[i, j]]
+    );
 }
 
 fn main() {
