@@ -3,8 +3,8 @@
     pip install fonttools
     python3 make.py /usr/share/fonts/truetype/dejavu
 
-The folder is where DejaVu Sans 2.37 lies (Debian: fonts-dejavu-core). The same fonts and
-fonttools give the same bytes.
+The argument is the directory of DejaVu Sans 2.37 (Debian: fonts-dejavu-core). The same fonts and
+version of fonttools give the same bytes.
 """
 
 import sys

@@ -1,11 +1,11 @@
 """Makes the embedded sample: the first images of MNIST's training and test sets, and their labels.
 
-    python3 make.py FOLDER
+    python3 make.py DIRECTORY
 
-FOLDER holds the four original files, train- and t10k-, images-idx3-ubyte.gz and labels-idx1-ubyte.gz.
-The bytes written are the same on each run: the gzip header carries neither time nor name. Before a
-label is written, its image is looked up by its bytes in the original file: it must stand there once,
-in the place from which the label is taken.
+DIRECTORY holds the four original files, train- and t10k-, images-idx3-ubyte.gz and labels-idx1-ubyte.gz.
+Each run writes the same bytes, because the gzip header holds neither a time nor a name. Each image is
+looked up by its bytes in the original file, where it must occur exactly once, at the position of its
+label.
 """
 
 import gzip
