@@ -88,6 +88,26 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+/// `debug_assert!` of the standard library, checked in this crate's unit tests as well.
+///
+/// The development profile compiles without debug assertions: those that the standard library
+/// adds to every slice access double the time it takes to compile the kernels.
+macro_rules! debug_assert {
+    ($($argument:tt)*) => {
+        if cfg!(any(debug_assertions, test)) {
+            assert!($($argument)*);
+        }
+    };
+}
+/// `debug_assert_eq!`, checked as [`debug_assert`] is.
+macro_rules! debug_assert_eq {
+    ($($argument:tt)*) => {
+        if cfg!(any(debug_assertions, test)) {
+            assert_eq!($($argument)*);
+        }
+    };
+}
+
 pub mod error;
 pub mod gemm;
 pub mod guide;

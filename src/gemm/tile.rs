@@ -15,8 +15,8 @@
 //!
 //! With AVX2, 4 × 3 and 2 × 6 spill and fall to half the speed.
 
-use crate::simd::LANES;
 use crate::simd::prefetch::prefetch;
+use crate::simd::{LANES, is_portable};
 use pulp::Simd;
 
 /// A panel, and a strip of it, is at most this wide.
@@ -142,9 +142,11 @@ fn cover<S: Simd, J: TileJob<S>, const TALL: usize, const VECTORS: usize>(
         job.tile::<2, VECTORS>(simd, row);
         row += 2;
     }
-    while row < end {
-        job.tile::<1, VECTORS>(simd, row);
-        row += 1;
+    if const { TALL > 1 } {
+        while row < end {
+            job.tile::<1, VECTORS>(simd, row);
+            row += 1;
+        }
     }
 }
 
@@ -177,16 +179,16 @@ pub(super) fn cover_strip<S: Simd, J: TileJob<S>>(
             2 => cover::<S, J, 12, 2>(simd, rows, job),
             _ => cover::<S, J, 16, 1>(simd, rows, job),
         }
-    } else if const { S::F32_LANES == 16 } {
-        cover::<S, J, 2, 1>(simd, rows, job);
-    } else if const { S::F32_LANES == 8 && S::REGISTER_COUNT == 16 } {
-        cover::<S, J, 6, 2>(simd, rows, job);
+    } else if const { is_portable::<S>() } {
+        match const { LANES / S::F32_LANES } {
+            1 => cover::<S, J, 1, 1>(simd, rows, job),
+            2 => cover::<S, J, 1, 2>(simd, rows, job),
+            _ => cover::<S, J, 1, 4>(simd, rows, job),
+        }
     } else if const { S::F32_LANES == 8 } {
-        cover::<S, J, 2, 2>(simd, rows, job);
-    } else if const { S::REGISTER_COUNT == 32 } {
-        cover::<S, J, 4, 4>(simd, rows, job);
+        cover::<S, J, 6, 2>(simd, rows, job);
     } else {
-        cover::<S, J, 2, 4>(simd, rows, job);
+        cover::<S, J, 4, 4>(simd, rows, job);
     }
 }
 

@@ -14,6 +14,7 @@
 //! `2ⁿ` multiplies `eʳ`, it is not added into its exponent: a NaN stays a NaN for free.
 
 use super::polynomial::even_odd;
+use crate::simd::lane_call;
 use pulp::Simd;
 
 pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -45,6 +46,11 @@ pub(super) fn power_of_two<S: Simd>(simd: S, t: S::f32s) -> S::f32s {
 /// `eˣ`, error at most [`EXP_MAX_ULP`](super::EXP_MAX_ULP).
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(exp_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn exp_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Scale by 2^(n−1)·2, or by 2^(n+64)·2⁻⁶⁴ where 2^(n−1) would be subnormal.
     let tiny = simd.less_than_f32s(x, simd.splat_f32s(-86.0));
     let round = simd.select_f32s(
@@ -83,6 +89,11 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// error), so that one rounding counts; everything is halved so that `n = 128` fits.
 #[inline(always)]
 pub(crate) fn expm1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(expm1_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn expm1_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let round = simd.splat_f32s(ROUND + 127.0 - 1.0);
     let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
     let n = simd.sub_f32s(t, round);

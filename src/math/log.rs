@@ -12,6 +12,7 @@
 
 use super::exp::MANTISSA;
 use super::polynomial::even_odd;
+use crate::simd::lane_call;
 use pulp::Simd;
 
 /// `ln 2` to 16 bits: times a whole number of up to eight bits it is exact.
@@ -83,6 +84,11 @@ fn outside_domain<S: Simd>(simd: S, x: S::f32s, pole: f32, y: S::f32s) -> S::f32
 /// `ln x`, error at most [`LOG_MAX_ULP`](super::LOG_MAX_ULP).
 #[inline(always)]
 pub(crate) fn log<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(log_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn log_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let subnormal = simd.less_than_f32s(x, simd.splat_f32s(f32::MIN_POSITIVE));
     let scaled = simd.mul_f32s(x, simd.splat_f32s((1 << MANTISSA) as f32));
     let offset = (1_u32 << MANTISSA) + BIAS;
@@ -108,6 +114,11 @@ pub(crate) fn log<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// result is above 17.)
 #[inline(always)]
 pub(crate) fn log1p<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(log1p_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn log1p_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let u = simd.add_f32s(x, simd.splat_f32s(1.0));
     let biased = biased_exponent(simd, simd.transmute_u32s_f32s(u));
     let k = exponent_to_float(simd, biased, simd.splat_f32s(((1_u32 << MANTISSA) + BIAS) as f32));

@@ -12,6 +12,7 @@
 
 use super::exp::exp;
 use super::polynomial::even_odd;
+use crate::simd::lane_call;
 use pulp::Simd;
 
 /// `P`, least relative error for `a` from 0 to 14.4.
@@ -37,6 +38,11 @@ const DENSITY_AT_ZERO: f32 = 0.398_942_3;
 /// within 2 ULP where that is a normal number.
 #[inline(always)]
 pub(crate) fn normal_cdf_and_density<S: Simd>(simd: S, x: S::f32s) -> [S::f32s; 2] {
+    lane_call!(normal_cdf_and_density_lanes(simd: S, x: S::f32s) -> [S::f32s; 2])
+}
+
+#[inline(always)]
+fn normal_cdf_and_density_lanes<S: Simd>(simd: S, x: S::f32s) -> [S::f32s; 2] {
     let (one, limit) = (simd.splat_f32s(1.0), simd.splat_f32s(NORMAL_LIMIT));
     let a = simd.abs_f32s(x);
     // False for NaN, which stays.

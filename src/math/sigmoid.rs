@@ -16,6 +16,7 @@
 
 use super::exp::{EXP_TAIL, LN_2_HI, LN_2_LO, LOG2_E, ROUND, power_of_two};
 use super::polynomial::{even_odd, horner};
+use crate::simd::lane_call;
 use pulp::Simd;
 
 /// Scale of numerator and denominator.
@@ -97,12 +98,22 @@ impl<S: Simd> Exponential<S> {
 /// `σ(x) = 1/(1 + e⁻ˣ)`, error at most [`SIGMOID_MAX_ULP`](super::SIGMOID_MAX_ULP).
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(sigmoid_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn sigmoid_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     Exponential::of_minus_abs(simd, x).sigmoid(simd, x)
 }
 
 /// `ln(1 + eˣ)`, error at most [`SOFTPLUS_MAX_ULP`](super::SOFTPLUS_MAX_ULP).
 #[inline(always)]
 pub(crate) fn softplus<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(softplus_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn softplus_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
     let positive = simd.select_f32s(simd.greater_than_f32s(x, zero), x, zero);
     simd.add_f32s(Exponential::of_minus_abs(simd, x).log1p(simd), positive)

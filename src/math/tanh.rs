@@ -11,6 +11,7 @@
 
 use super::exp::{LOG2_E, ROUND, power_of_two};
 use super::polynomial::even_odd;
+use crate::simd::lane_call;
 use pulp::Simd;
 
 /// Where the exponential takes over from the odd polynomial.
@@ -25,6 +26,11 @@ const EXP2_TAIL: [f32; 6] =
 /// `tanh x`, error at most [`TANH_MAX_ULP`](super::TANH_MAX_ULP).
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    lane_call!(tanh_lanes(simd: S, x: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn tanh_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let a = simd.abs_f32s(x);
     let one = simd.splat_f32s(1.0);
 

@@ -14,6 +14,7 @@
 
 use super::fixed_point::fraction;
 use super::polynomial::horner;
+use crate::simd::lane_call;
 use pulp::Simd;
 
 /// Bound of the absolute error of [`sincos_turns`], of either result. Over all 2³² angles the
@@ -48,6 +49,11 @@ const COSINE: [f32; 4] = [
 /// At the quarter turns the results are exactly 0 and ±1 (a zero may have either sign).
 #[inline(always)]
 pub(crate) fn sincos_turns<S: Simd>(simd: S, n: S::u32s) -> (S::f32s, S::f32s) {
+    lane_call!(sincos_turns_lanes(simd: S, n: S::u32s) -> (S::f32s, S::f32s))
+}
+
+#[inline(always)]
+fn sincos_turns_lanes<S: Simd>(simd: S, n: S::u32s) -> (S::f32s, S::f32s) {
     let t = simd.add_u32s(n, simd.splat_u32s(1 << 29));
     let distance = simd.and_u32s(t, simd.splat_u32s((1 << 30) - 1));
     let r = fraction(simd, distance, 0.125);

@@ -10,6 +10,7 @@
 //!
 //! Source: Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011).
 
+use crate::simd::is_portable;
 use pulp::Simd;
 
 const ROUNDS: usize = 10;
@@ -65,6 +66,27 @@ pub(super) fn schedule(key: [u32; 2]) -> [[u32; 2]; ROUNDS] {
 /// something to do.
 #[inline(always)]
 pub(super) fn philox4x32_lanes<S: Simd, const R: usize>(
+    simd: S,
+    counters: [[S::u32s; 4]; R],
+    keys: &[[u32; 2]; ROUNDS],
+) -> [[S::u32s; 4]; R] {
+    #[inline(never)]
+    fn called<S: Simd, const R: usize>(
+        simd: S,
+        counters: [[S::u32s; 4]; R],
+        keys: &[[u32; 2]; ROUNDS],
+    ) -> [[S::u32s; 4]; R] {
+        all_rounds(simd, counters, keys)
+    }
+    if const { is_portable::<S>() } {
+        called(simd, counters, keys)
+    } else {
+        all_rounds(simd, counters, keys)
+    }
+}
+
+#[inline(always)]
+fn all_rounds<S: Simd, const R: usize>(
     simd: S,
     mut counters: [[S::u32s; 4]; R],
     keys: &[[u32; 2]; ROUNDS],

@@ -1,6 +1,6 @@
 //! Sixteen consecutive elements in as many registers as the instruction set needs for them.
 
-use super::LANES;
+use super::{LANES, is_portable};
 use pulp::Simd;
 
 /// Sixteen consecutive `f32`: one register with 16 lanes, two with 8, four with 4.
@@ -121,8 +121,10 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     debug_assert_eq!(out.len(), x.len());
     let (out_head, out_tail) = S::as_mut_simd_f32s(out);
     let (x_head, x_tail) = S::as_simd_f32s(x);
-    let (out_fours, out_rest) = out_head.as_chunks_mut::<4>();
-    let (x_fours, x_rest) = x_head.as_chunks::<4>();
+    let fours = if const { is_portable::<S>() } { 0 } else { x_head.len() / 4 * 4 };
+    let (out_fours, out_rest) = out_head.split_at_mut(fours);
+    let (x_fours, x_rest) = x_head.split_at(fours);
+    let (out_fours, x_fours) = (out_fours.as_chunks_mut::<4>().0, x_fours.as_chunks::<4>().0);
     for (o, &[a, b, c, d]) in out_fours.iter_mut().zip(x_fours) {
         *o = [f.apply(simd, a), f.apply(simd, b), f.apply(simd, c), f.apply(simd, d)];
     }

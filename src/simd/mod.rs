@@ -37,6 +37,30 @@ pub(crate) fn apart<S: pulp::Simd, W: WithSimd>(simd: S, work: W) -> W::Output {
     simd.vectorize(work)
 }
 
+/// True for the portable sets, whose registers are arrays: a multiply-add of theirs is a call for
+/// each lane.
+///
+/// What is unrolled and inlined for speed on real registers would only take long to compile there.
+pub(crate) const fn is_portable<S: pulp::Simd>() -> bool {
+    align_of::<S::f32s>() < size_of::<S::f32s>()
+}
+
+/// Calls a lane function: inlined on real registers, as a function of its own on arrays.
+macro_rules! lane_call {
+    ($function:ident($simd:ident: $S:ident, $x:ident: $Argument:ty) -> $Result:ty) => {{
+        #[inline(never)]
+        fn called<$S: Simd>(simd: $S, x: $Argument) -> $Result {
+            $function(simd, x)
+        }
+        if const { $crate::simd::is_portable::<$S>() } {
+            called($simd, $x)
+        } else {
+            $function($simd, $x)
+        }
+    }};
+}
+pub(crate) use lane_call;
+
 /// The token of AVX2, where kernels on `S` may use it: for shuffles, which pulp's generic
 /// interface does not have. Known when the kernel is compiled.
 #[cfg(target_arch = "x86_64")]
