@@ -1,8 +1,8 @@
 //! Hand-written SIMD kernels for MLP variational autoencoders.
 //!
 //! The crate computes the **evidence lower bound** of a VAE whose encoder and decoder are chains
-//! of dense layers, its gradient, and everything around it: forward and backward passes derived
-//! by hand, no autodiff, no framework.
+//! of dense layers, the gradient of that bound, and what training needs around it. Forward and
+//! backward passes are derived by hand, without autodiff and without a framework.
 //!
 //! ```
 //! use elbo::{Compute, train::{Options, Trainer}, vae::{Config, Vae}};
@@ -16,19 +16,19 @@
 //! # Ok::<(), elbo::Error>(())
 //! ```
 //!
-//! # Where things are
-//! | | |
+//! # Modules
+//! | module | content |
 //! |---|---|
 //! | [`guide`] | the VAE loss term by term, the library, the tool, exchange with PyTorch and ONNX |
 //! | [`vae`], [`train`] | the model and its training |
-//! | [`loss`], [`layers`], [`optim`] | the kernels, usable alone on your own arrays |
-//! | [`gemm`], [`math`], [`random`] | what they are made of |
-//! | [`simd`], [`Compute`] | the instruction set and the threads, as values to pass down |
+//! | [`loss`], [`layers`], [`optim`] | kernels that also work alone, on your own arrays |
+//! | [`gemm`], [`math`], [`random`] | the building blocks of the kernels |
+//! | [`simd`], [`Compute`] | instruction set and threads, as values to pass down |
 //!
 //! # Dimensions
-//! One letter each, in all documentation:
+//! The documentation uses one letter for each dimension:
 //!
-//! | letter | what |
+//! | letter | meaning |
 //! |---|---|
 //! | B | rows of a batch |
 //! | D | features: the width of a row of data |
@@ -37,54 +37,55 @@
 //! | K, N | inputs and outputs of a dense layer; K is the inner dimension of its product |
 //! | M | rows of a product |
 //!
-//! Matrices are row-major; weights are `[N, K]` as in PyTorch wherever they are shown. Losses are in
-//! nats.
+//! Matrices are row-major; weights are `[N, K]`, as in PyTorch, wherever they are visible. Losses are
+//! in nats.
 //!
 //! # Reproducibility
-//! Results do not depend on the instruction set or the number of threads, to the last bit:
+//! Results do not depend on the instruction set or the number of threads, down to the last bit:
 //!
 //! - an element of a product is one chain of fused multiply-adds in ascending order ([`gemm`]);
 //! - sums run over 16 canonical lanes, which are joined by one fixed tree ([`simd`]);
 //! - vector functions use only operations that every target rounds alike ([`math`]);
-//! - random numbers are a function of where they are used ([`random`]);
+//! - random numbers are a function of the place where they are used ([`random`]);
 //! - weight gradients are split over weights, never over partial sums of the batch.
 //!
-//! So one seed gives one model, on one thread or 64, on scalar code, AVX2, AVX-512 or NEON. The
-//! price: a processor without fused multiply-add emulates it (see below).
+//! So a seed determines the model, on one thread or 64, with scalar code, AVX2, AVX-512 or NEON. The
+//! cost is that a processor without fused multiply-add has to emulate it (see below).
 //!
-//! # What the processor must have
-//! Nothing, to give right results; for speed, fused multiply-add in vector registers. The best that
-//! the machine has is found at run time ([`simd::InstructionSet::detect`]), so one program serves
-//! all of them and need not be compiled for any:
+//! # Processors
+//! The crate runs on any processor; it is fast on those with fused multiply-add in vector registers.
+//! [`simd::InstructionSet::detect`] selects the widest instruction set at run time, so a single build
+//! serves all machines.
 //!
-//! | name | processor | one training step, one thread |
+//! | instruction set | processor | one training step, one thread |
 //! |---|---|---|
-//! | `v4` | x86-64 with AVX-512 F, BW, CD, DQ and VL | 2.0 ms |
-//! | `v3` | x86-64 with AVX2 and FMA | 3.8 ms |
-//! | `neon` | 64-bit ARM | not measured |
-//! | `scalar` | any other; here with FMA behind a call | 450 ms |
-//! | `scalar` | any other; here without FMA | 500 ms |
+//! | AVX-512 | x86-64 with AVX-512 F, BW, CD, DQ and VL | 2.0 ms |
+//! | AVX2 | x86-64 with AVX2 and FMA | 3.8 ms |
+//! | NEON | 64-bit ARM | not measured |
+//! | scalar | any other; measured with FMA behind a call | 450 ms |
+//! | scalar | any other; measured without FMA | 500 ms |
 //!
-//! (784-400-20, 128 rows, all on one Zen 5.) The feature `avx512` is on by default. Without it the
-//! AVX-512 kernels are not compiled, which saves a third of the compiler's time, and a processor
-//! that has AVX-512 runs `v3`, in twice the time.
+//! (784-400-20, 128 rows, all on the same Zen 5.) The feature `avx512` is on by default. Without it the
+//! AVX-512 kernels are not compiled, which saves a third of the compile time, and a processor with
+//! AVX-512 uses AVX2, which takes twice as long.
 //!
-//! A processor without FMA (x86-64 before 2013, some for small machines since, emulators) runs
-//! `scalar`, more than a hundred times slower than AVX2. Each multiply-add is a call of
-//! [`f32::mul_add`], rounded once as the contract demands: product and sum in f64, the sum rounded to
-//! odd and then to f32. The call is most of the price. It is paid as well where `scalar` is asked for
-//! on a processor with FMA, because portable code is compiled for the oldest x86-64: there the callee
-//! finds the instruction at run time and uses it, to the same bits.
+//! A processor without FMA (x86-64 before 2013, some low-power processors since, emulators) uses scalar
+//! code, which is more than a hundred times slower than AVX2. Each multiply-add is a call of
+//! [`f32::mul_add`], rounded once as the contract requires: product and sum in f64, the sum rounded to
+//! odd and then to f32. Most of the cost is the call. Scalar code selected on a processor with FMA pays
+//! it as well, because portable code is compiled for the oldest x86-64; the called function detects FMA
+//! at run time and uses it, with the same bits.
 //!
 //! # Errors
-//! Public functions check their arguments once and return [`Error`], which says what was
-//! expected and what was found. NaN in gives NaN out, or an error that names where it came from;
-//! nothing is clamped silently.
+//! Public functions check their arguments once and return [`Error`], which names the expected and the
+//! found value. NaN in gives NaN out, or an error that names the origin of the NaN; nothing is clamped
+//! silently.
 //!
 //! # Features
-//! `avx512` (default) adds the AVX-512 kernels (above); `safetensors` adds model files and checkpoints;
-//! `cli` adds the tool `elbo`; `twins` adds portable twins of registers that the machine may
-//! not have, for tests.
+//! - `avx512` (default) adds the AVX-512 kernels;
+//! - `safetensors` adds model files and checkpoints;
+//! - `cli` adds the tool `elbo`;
+//! - `twins` adds portable implementations of registers that the machine may not have, for tests.
 
 #![deny(missing_docs, unsafe_code)]
 
@@ -129,7 +130,7 @@ pub use compute::Compute;
 pub use dataset::{Conditioned, Dataset, Element, Labeled};
 pub use error::{Error, Result};
 
-/// The examples of the README, as doctests.
+/// Examples of the README, run as doctests.
 #[cfg(all(doctest, feature = "safetensors"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
