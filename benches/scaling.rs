@@ -12,12 +12,12 @@
 // The clock and the FMA peak of `elbo bench`, so that shares refer to the same limit. The unused
 // imports belong to the unit tests of these files, which run with the tool.
 #[allow(unused_imports)]
-#[path = "../src/bin/elbo/bench/clock.rs"]
+#[path = "../src/bin/elbo/commands/bench/clock.rs"]
 mod clock;
-#[path = "../src/bin/elbo/bench/peak.rs"]
+#[path = "../src/bin/elbo/commands/bench/peak.rs"]
 mod peak;
 #[allow(unused_imports)]
-#[path = "../src/bin/elbo/bench/team.rs"]
+#[path = "../src/bin/elbo/commands/bench/team.rs"]
 mod team;
 
 /// The `Result` type that `clock` imports from the tool.

@@ -6,7 +6,7 @@ use elbo_fuzz::{Meter, measured};
 use libfuzzer_sys::fuzz_target;
 use std::io::{self, Read};
 
-#[path = "../../src/bin/elbo/data/idx.rs"]
+#[path = "../../src/bin/elbo/data/formats/idx.rs"]
 mod idx;
 
 #[global_allocator]

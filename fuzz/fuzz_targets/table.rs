@@ -4,16 +4,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use table::{Features, Header, Options, Table};
+use table::{Features, Header, TableOptions, Table};
 
-#[path = "../../src/bin/elbo/data/columns.rs"]
+#[path = "../../src/bin/elbo/data/formats/columns.rs"]
 #[allow(dead_code)]
 mod columns;
-#[path = "../../src/bin/elbo/data/lines.rs"]
+#[path = "../../src/bin/elbo/data/formats/lines.rs"]
 mod lines;
-#[path = "../../src/bin/elbo/data/records.rs"]
+#[path = "../../src/bin/elbo/data/formats/records.rs"]
 mod records;
-#[path = "../../src/bin/elbo/data/table.rs"]
+#[path = "../../src/bin/elbo/data/formats/table.rs"]
 #[allow(dead_code)]
 mod table;
 
@@ -77,19 +77,19 @@ fn same(a: &Table, b: &Table) -> bool {
 
 fn read_again(table: &Table, style: &Style) -> Table {
     let label = table.label_column.as_ref().map(|_| (table.columns.len() + 1).to_string());
-    let options = Options {
+    let options = TableOptions {
         delimiter: Some(style.delimiter),
         header: Header::Yes,
         features: Features::All,
         label: label.as_deref(),
-        ..Options::default()
+        ..TableOptions::default()
     };
     let text = style.write(records(table));
     table::read(text.as_bytes(), &options).unwrap_or_else(|error| panic!("{error} in {text:?}"))
 }
 
 /// Reads arbitrary bytes: the reader must not panic, and a table that it returns has finite numbers.
-fn anything(style: &Style, options: Options, bytes: &[u8]) {
+fn anything(style: &Style, options: TableOptions, bytes: &[u8]) {
     let table = match table::read(bytes, &options) {
         Err(error) => return assert!(!error.to_string().is_empty()),
         Ok(table) => table,
@@ -128,7 +128,7 @@ fn written(style: &Style, bytes: &[u8]) {
     let row = 1 + usize::from(*place) % (damaged.len() - 1);
     damaged[row][usize::from(*place) % width] = "no number".to_owned();
     let text = style.write(damaged);
-    let options = Options { delimiter: Some(style.delimiter), ..Options::default() };
+    let options = TableOptions { delimiter: Some(style.delimiter), ..TableOptions::default() };
     let message = table::read(text.as_bytes(), &options).expect_err("a damaged cell").to_string();
     let line = 1 + row * if style.empty_lines { 2 } else { 1 };
     assert!(message.starts_with(&format!("line {line}, column 'c ")), "{message} in {text:?}");
@@ -138,11 +138,11 @@ fuzz_target!(|bytes: &[u8]| {
     let [first, second, rest @ ..] = bytes else { return };
     let style = Style::of(*first);
     let labels = ["1", "2", "kind"];
-    let options = Options {
+    let options = TableOptions {
         header: [Header::Auto, Header::Yes, Header::No][usize::from(second % 3)],
         label: labels.get(usize::from(second >> 2 & 3)).copied(),
         dropped: (second & 16 != 0).then_some("2-3"),
-        ..Options::default()
+        ..TableOptions::default()
     };
     anything(&style, options, rest);
     written(&style, rest);

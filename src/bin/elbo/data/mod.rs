@@ -1,33 +1,27 @@
 //! Data sets: one example a row, from a file, a folder of pictures or the embedded sample.
 
-pub mod columns;
-pub mod file;
-pub mod idx;
-mod images;
-mod lines;
-mod notes;
-pub mod npy;
-mod npz;
-mod read;
-mod records;
+pub mod description;
+pub mod domain;
+pub mod formats;
+mod hold_out;
+pub mod labels;
+mod load;
 mod rows;
-mod split;
-mod streamed;
-pub mod table;
+pub mod scaling;
+pub mod train_test;
 
-pub use images::is_picture;
-pub use read::Plan;
+pub use description::DataDescription;
+pub use formats::image_shape::ImageShape;
+pub use load::{Plan, ReadOptions, Stream};
 pub use rows::Rows;
 
-use crate::args::Reading;
 use crate::failure::{Failure, Result};
-use crate::labels::{self, Labels, Raw};
-use crate::notes::{DataNotes, ImageShape};
-use crate::part::Part;
-use crate::scaling::Scaling;
 use elbo::Dataset;
+use labels::{Labels, Raw};
 use ndarray::Array2;
+use scaling::Scaling;
 use std::ops::Range;
+use std::path::Path;
 
 /// Examples as rows, with what is known about where they come from.
 #[derive(Debug)]
@@ -58,11 +52,6 @@ pub struct Data {
     pub order: Option<Vec<u32>>,
 }
 
-const TRAIN_SAMPLE: &[u8] = include_bytes!("../sample/train-images-idx3-ubyte.gz");
-const TEST_SAMPLE: &[u8] = include_bytes!("../sample/test-images-idx3-ubyte.gz");
-const TRAIN_LABELS: &[u8] = include_bytes!("../sample/train-labels-idx1-ubyte.gz");
-const TEST_LABELS: &[u8] = include_bytes!("../sample/test-labels-idx1-ubyte.gz");
-
 impl Data {
     /// Rows without anything else known about them.
     pub fn new(name: &str, rows: Rows) -> Self {
@@ -82,21 +71,6 @@ impl Data {
         }
     }
 
-    /// The first 5,000 training and 1,000 test images of MNIST, which the tool carries, with their labels.
-    pub fn sample() -> Result<(Self, Self)> {
-        let read = |name: &str, images: &[u8], labels: &[u8]| -> Result<Self> {
-            let options = Reading::default();
-            let plan = Plan { options: &options, like: None, labeled: false };
-            let mut data = Self::parse(name, images, plan)?;
-            data.labels = Some(labels::parse(name, labels)?.among(10, &[])?);
-            Ok(data)
-        };
-        Ok((
-            read("embedded training sample", TRAIN_SAMPLE, TRAIN_LABELS)?,
-            read("embedded test sample", TEST_SAMPLE, TEST_LABELS)?,
-        ))
-    }
-
     /// The number of examples.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -113,13 +87,13 @@ impl Data {
     }
 
     /// Some of the rows, as training and evaluation read them. After they are used, [`Self::check_read`].
-    pub fn part(&self, rows: Range<usize>) -> Part<'_> {
-        Part::new(self, rows)
+    pub fn view(&self, rows: Range<usize>) -> DataView<'_> {
+        DataView::new(self, rows)
     }
 
     /// Some of the rows as training and evaluation read them.
     pub fn numbers(&self, rows: Range<usize>) -> Result<Array2<f32>> {
-        let part = self.part(rows);
+        let part = self.view(rows);
         let mut numbers = Array2::zeros((part.row_count(), part.features()));
         for (i, mut row) in numbers.rows_mut().into_iter().enumerate() {
             part.read_row(i, row.as_slice_mut().expect("a fresh array"));
@@ -130,7 +104,7 @@ impl Data {
 
     /// The conditions of some of the rows, `[rows, classes]`, where the model sees the classes.
     pub fn conditions(&self, rows: Range<usize>) -> Option<Array2<f32>> {
-        let part = self.part(rows);
+        let part = self.view(rows);
         if part.conditions() == 0 {
             return None;
         }
@@ -168,6 +142,25 @@ impl Data {
         )))
     }
 
+    /// The file without its folder, for titles.
+    pub fn file_name(&self) -> String {
+        let name = Path::new(&self.name).file_name();
+        name.map_or_else(|| self.name.clone(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// That there is the row that `option` asks for.
+    pub fn check_row(&self, option: &str, row: usize) -> Result<()> {
+        if row < self.len() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!(
+            "{option} {row}: {} has {} rows, 0 to {}",
+            self.name,
+            self.len(),
+            self.len() - 1
+        )))
+    }
+
     /// The name of each row's class, where there are labels.
     pub fn label_names(&self) -> Option<Vec<String>> {
         let labels = self.labels.as_ref()?;
@@ -178,8 +171,8 @@ impl Data {
     }
 
     /// What to remember of them in a model file.
-    pub fn notes(&self) -> DataNotes {
-        DataNotes {
+    pub fn notes(&self) -> DataDescription {
+        DataDescription {
             columns: self.columns.clone(),
             image: self.image,
             resized: self.resized,
@@ -191,102 +184,86 @@ impl Data {
     }
 }
 
+/// Rows in a range, scaled and mapped to where the model wants them, with their classes one-hot.
+pub struct DataView<'a> {
+    data: &'a Data,
+    rows: Range<usize>,
+}
+
+impl<'a> DataView<'a> {
+    pub fn new(data: &'a Data, rows: Range<usize>) -> Self {
+        Self { data, rows }
+    }
+
+    /// Where row `row` of the part is in the file.
+    fn place(&self, row: usize) -> usize {
+        self.data.place(self.rows.start + row)
+    }
+}
+
+impl Dataset for DataView<'_> {
+    fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn features(&self) -> usize {
+        self.data.width()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.data.rows.read_row(self.place(row), out);
+        self.data.scaling.apply(out);
+        if self.data.signed {
+            // Twice x is exact: one rounding, as of a fused multiply-add.
+            out.iter_mut().for_each(|x| *x = 2.0 * *x - 1.0);
+        }
+    }
+
+    fn prefetch(&self, rows: &[u32]) {
+        if let Rows::Streamed(streamed) = &self.data.rows {
+            streamed.prefetch(rows.iter().map(|&row| self.place(row as usize)));
+        }
+    }
+
+    fn conditions(&self) -> usize {
+        if !self.data.conditional {
+            return 0;
+        }
+        self.data.labels.as_ref().map_or(0, |labels| labels.classes)
+    }
+
+    fn read_condition(&self, row: usize, out: &mut [f32]) {
+        out.fill(0.0);
+        if let Some(labels) = self.data.labels.as_ref().filter(|_| self.data.conditional) {
+            out[labels.of_rows[self.place(row)] as usize] = 1.0;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::read::EXPECTED;
     use ndarray::arr2;
-    use ndarray_npy::WriteNpyExt;
-    use std::io::Write;
-    use std::path::Path;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    const IDX: [u8; 19] = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 0, 51, 255];
-
-    fn parse(name: &str, bytes: &[u8]) -> Result<Data> {
-        let options = Reading::default();
-        Data::parse(name, bytes, Plan { options: &options, like: None, labeled: false })
-    }
-
-    fn message(bytes: &[u8]) -> String {
-        parse("x", bytes).unwrap_err().to_string()
-    }
 
     #[test]
-    fn the_sample_is_mnist() {
-        let (train, test) = Data::sample().unwrap();
-        assert_eq!((train.len(), test.len(), train.width()), (5000, 1000, 784));
-        let shape = Some(ImageShape { height: 28, width: 28, channels: 1 });
-        assert_eq!((train.image, test.image), (shape, shape));
-        let digits = |data: &Data| {
-            let mut counts = [0; 10];
-            data.labels.iter().flat_map(|l| &l.of_rows).for_each(|&l| counts[l as usize] += 1);
-            counts
+    fn rows_are_mapped_and_classes_are_one_hot() {
+        let (name, of_rows) = ("l".into(), vec![2, 0, 1]);
+        let rows = Rows::U8(arr2(&[[0, 51], [255, 0], [102, 255]]));
+        let mut data = Data {
+            labels: Some(Labels { name, of_rows, classes: 3, names: Vec::new() }),
+            conditional: true,
+            signed: true,
+            ..Data::new("x", rows)
         };
-        assert_eq!(train.labels.as_ref().unwrap().of_rows[..5], [5, 0, 4, 1, 9]);
-        assert_eq!(test.labels.as_ref().unwrap().of_rows[..5], [7, 2, 1, 0, 4]);
-        assert!(digits(&train).iter().all(|n| (400..600).contains(n)), "{:?}", digits(&train));
-        assert_eq!(digits(&test).iter().sum::<usize>(), 1000);
-        // MNIST's mean gray value is 0.1307.
-        let mean = train.numbers(0..5000).unwrap().mean().unwrap();
-        assert!((mean - 0.13).abs() < 0.005, "{mean}");
-    }
-
-    #[test]
-    fn formats_are_known_by_how_they_begin() {
-        let bytes = arr2(&[[0_u8, 51, 255]]);
-        let floats = bytes.mapv(|byte| f32::from(byte) / 255.0);
-        let mut npy = Vec::new();
-        floats.write_npy(&mut npy).unwrap();
-        let table = format!("a,b,c\n0,{},1\n", 51.0_f32 / 255.0);
-        for file in
-            [&IDX[..], &gzip(&IDX), &npy, &gzip(&npy), table.as_bytes(), &gzip(table.as_bytes())]
-        {
-            assert_eq!(parse("x", file).unwrap().numbers(0..1).unwrap(), floats);
-        }
-        assert!(matches!(parse("x", &IDX).unwrap().rows, Rows::U8(found) if found == bytes));
-        assert_eq!(parse("x", table.as_bytes()).unwrap().columns, ["a", "b", "c"]);
-        // Of a .tsv only tabs stand between columns.
-        assert_eq!(parse("x.tsv", b"a,b\tc\n1\t2\n").unwrap().columns, ["a,b", "c"]);
-    }
-
-    #[test]
-    fn each_way_to_be_wrong_has_its_message() {
-        assert_eq!(message(b""), format!("x: the file is empty; {EXPECTED}"));
-        assert_eq!(message(b"P5\0"), format!("x: neither IDX nor .npy nor a table; {EXPECTED}"));
-        assert!(parse("x.npy", b"1,2\n").unwrap_err().to_string().contains("neither IDX nor .npy"));
-        assert!(message(b"PAR1...").starts_with("x: a Parquet file; write it as text first"));
-        assert_eq!(
-            message(&IDX[..18]),
-            "x: truncated: its header promises 1×1×3 bytes, the file holds 2"
-        );
-        assert_eq!(
-            message(&[0, 0, 8, 2, 0, 0, 0, 0, 0, 0, 0, 3]),
-            "x: no data: its shape is [0, 3]"
-        );
-        let options = Reading::default();
-        let plan = Plan { options: &options, like: None, labeled: false };
-        let missing = Data::read(Path::new("no/such/file"), plan).unwrap_err().to_string();
-        assert!(missing.starts_with("no/such/file: cannot read: No such file"), "{missing}");
-    }
-
-    #[test]
-    fn a_gzip_file_cut_anywhere_is_an_error() {
-        let whole = gzip(&IDX);
-        for end in 0..whole.len() {
-            let message = message(&whole[..end]);
-            assert!(
-                ["empty", "truncated", "neither"].iter().any(|word| message.contains(word)),
-                "{end}: {message}"
-            );
-        }
-        let mut two = whole.clone();
-        two.extend(gzip(&[7]));
-        assert!(message(&two).contains("longer than"), "{}", message(&two));
+        let part = data.view(1..3);
+        let (mut row, mut condition) = ([f32::NAN; 2], [f32::NAN; 3]);
+        part.read_row(1, &mut row);
+        part.read_condition(1, &mut condition);
+        assert_eq!((row, condition), ([0.4_f32.mul_add(2.0, -1.0), 1.0], [0.0, 1.0, 0.0]));
+        assert_eq!((part.row_count(), part.features(), part.conditions()), (2, 2, 3));
+        assert_eq!(data.numbers(0..1).unwrap(), arr2(&[[-1.0, 0.2_f32.mul_add(2.0, -1.0)]]));
+        assert_eq!(data.conditions(0..1), Some(arr2(&[[0.0, 0.0, 1.0]])));
+        data.conditional = false;
+        assert_eq!((data.view(0..3).conditions(), data.conditions(0..1)), (0, None));
     }
 }

@@ -1,6 +1,6 @@
 //! The examples, in the type and the place they were stored in.
 
-use super::streamed::Streamed;
+use super::formats::streamed::Streamed;
 use crate::failure::Result;
 use elbo::Dataset;
 use ndarray::Array2;

@@ -6,8 +6,8 @@ mod likelihood;
 mod messages;
 mod units;
 
+use crate::data::DataDescription;
 use crate::failure::{Failure, Result};
-use crate::notes::DataNotes;
 use elbo::vae::Vae;
 use graph::Graph;
 use messages::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
@@ -15,7 +15,7 @@ use prost::Message;
 
 /// What of a model is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Part {
+pub enum ExportedPart {
     /// x, in the units of the data, (and the condition) to μ.
     Encoder,
     /// z (and the condition) to the mean of the likelihood, in the units of the data.
@@ -24,7 +24,7 @@ pub enum Part {
     Reconstruct,
 }
 
-impl Part {
+impl ExportedPart {
     pub fn name(self) -> &'static str {
         match self {
             Self::Encoder => "encoder",
@@ -38,7 +38,7 @@ impl Part {
 const MOST_BYTES: usize = i32::MAX as usize;
 
 /// The bytes of the file: the same for the same model.
-pub fn encode(vae: &Vae, notes: &DataNotes, part: Part) -> Result<Vec<u8>> {
+pub fn encode(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Vec<u8>> {
     let model = model(vae, notes, part)?;
     let length = model.encoded_len();
     if length > MOST_BYTES {
@@ -50,7 +50,7 @@ pub fn encode(vae: &Vae, notes: &DataNotes, part: Part) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-fn model(vae: &Vae, notes: &DataNotes, part: Part) -> Result<ModelProto> {
+fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<ModelProto> {
     let config = vae.config();
     let mut graph = Graph::default();
     let condition = |graph: &mut Graph| {
@@ -58,7 +58,7 @@ fn model(vae: &Vae, notes: &DataNotes, part: Part) -> Result<ModelProto> {
         (width > 0).then(|| graph.input("condition", width, "the class of each row, one-hot"))
     };
     let (features, latent) = (config.features(), config.latent());
-    if part == Part::Decoder {
+    if part == ExportedPart::Decoder {
         let z = graph.input("z", latent, "latent codes");
         let condition = condition(&mut graph);
         let y = layers::decoder(&mut graph, vae, z, condition.as_deref())?;
@@ -68,12 +68,12 @@ fn model(vae: &Vae, notes: &DataNotes, part: Part) -> Result<ModelProto> {
         let condition = condition(&mut graph);
         let x = units::enter(&mut graph, notes, x);
         let mu = layers::encoder(&mut graph, vae, x, condition.as_deref());
-        if part == Part::Reconstruct {
+        if part == ExportedPart::Reconstruct {
             let y = layers::decoder(&mut graph, vae, mu, condition.as_deref())?;
             units::leave(&mut graph, notes, y);
         }
     }
-    let graph = if part == Part::Encoder {
+    let graph = if part == ExportedPart::Encoder {
         graph.finish(part.name(), "mu", latent, "the mean of the latent code of each row")
     } else {
         let what = "the mean of the likelihood, in the units of the data";

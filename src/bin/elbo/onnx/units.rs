@@ -4,11 +4,11 @@
 
 use super::graph::{Attribute, Graph};
 use super::messages::{DOUBLE, FLOAT};
-use crate::notes::DataNotes;
-use crate::scaling::{Scaling, range};
+use crate::data::DataDescription;
+use crate::data::scaling::{Scaling, range};
 
 /// What the model sees of `x`, which has the units of the data.
-pub fn enter(graph: &mut Graph, notes: &DataNotes, x: String) -> String {
+pub fn enter(graph: &mut Graph, notes: &DataDescription, x: String) -> String {
     graph.enter("scaling");
     let x = match &notes.scaling {
         Scaling::None => x,
@@ -37,7 +37,7 @@ pub fn enter(graph: &mut Graph, notes: &DataNotes, x: String) -> String {
 }
 
 /// What the model gives, `y`, in the units of the data.
-pub fn leave(graph: &mut Graph, notes: &DataNotes, y: String) -> String {
+pub fn leave(graph: &mut Graph, notes: &DataDescription, y: String) -> String {
     let mut y = y;
     if notes.signed {
         graph.enter("unsigned");

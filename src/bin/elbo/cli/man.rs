@@ -1,0 +1,78 @@
+//! `elbo man`: manual pages from the definition of the command line.
+
+use crate::failure::Result;
+use crate::output::{Folder, Staged, say};
+use clap::{Args, Command};
+use clap_mangen::roff::{Roff, roman};
+use std::io;
+use std::path::PathBuf;
+
+/// Print the manual page, or write one for each command
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  elbo man | man -l -
+  elbo man --out ~/.local/share/man/man1       # elbo.1, elbo-train.1 and so on")]
+pub struct ManOptions {
+    /// Folder for the page of the tool and one for each command; made if it is not there [default:
+    /// the page of the tool, on standard output]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+pub fn run(args: &ManOptions, command: Command) -> Result<()> {
+    let mut tool = command
+        .disable_help_subcommand(true)
+        .mut_subcommands(|command| command.disable_help_subcommand(true));
+    // So that pages of commands know the whole name and the options of all commands.
+    tool.build();
+    let Some(path) = &args.out else {
+        let page = page(&tool, "elbo").expect("memory takes any page");
+        return say(String::from_utf8_lossy(&page).trim_end());
+    };
+    let mut pages = Vec::new();
+    collect(&tool, "elbo".to_owned(), &mut pages);
+    let names: Vec<String> = pages.iter().map(|(_, name)| format!("{name}.1")).collect();
+    let folder = Folder::prepare(path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let mut staged = Staged::default();
+    for ((command, name), file) in pages.iter().zip(&names) {
+        staged.add(&folder.join(file), |file| io::Write::write_all(file, &page(command, name)?))?;
+    }
+    staged.commit()?;
+    say(&format!("in {}: {}", path.display(), names.join(", ")))
+}
+
+/// A command and those below it, under the names of their pages.
+fn collect<'a>(command: &'a Command, name: String, pages: &mut Vec<(&'a Command, String)>) {
+    for below in command.get_subcommands() {
+        collect(below, format!("{name}-{}", below.get_name()), pages);
+    }
+    pages.push((command, name));
+}
+
+/// A page, in roff.
+fn page(command: &Command, name: &str) -> io::Result<Vec<u8>> {
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone().after_help(None))
+        .title(name)
+        .source(concat!("elbo ", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)?;
+    let mut roff = Roff::new();
+    let mut code = false;
+    for (i, line) in text.lines().enumerate() {
+        // Indented lines are code: they stand as they are.
+        if line.starts_with(' ') != code {
+            code = !code;
+            roff.control(if code { "nf" } else { "fi" }, []);
+        }
+        match line {
+            "Example:" | "Examples:" => roff.control("SH", ["EXAMPLES"]),
+            "" => roff.control("PP", []),
+            _ if i == 0 => roff.control("SH", ["DETAILS"]).text([roman(line)]),
+            _ => roff.text([roman(line)]),
+        };
+    }
+    roff.to_writer(&mut page)?;
+    Ok(page)
+}

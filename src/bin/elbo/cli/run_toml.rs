@@ -1,0 +1,103 @@
+//! `run.toml`: the options that a run had, whether typed, from a file or by default.
+
+use super::config_file::OF_A_CALL;
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::fmt::Write;
+use std::path;
+use toml::Value;
+
+/// Every option of `elbo train` that has a value, under the headings of its help. Paths are written
+/// in full: the file means the same from any folder.
+pub fn effective(train: &Command, matches: &ArgMatches) -> String {
+    let mut text = String::from(
+        "# The options of this run: `elbo train --config` with this file repeats it.\n",
+    );
+    let mut heading = None;
+    for option in train.get_arguments() {
+        let Some(name) = option.get_long().filter(|name| !OF_A_CALL.contains(name)) else {
+            continue;
+        };
+        let Some(value) = value(option, matches) else { continue };
+        if heading != option.get_help_heading() {
+            heading = option.get_help_heading();
+            let _ = write!(text, "\n# {}\n", heading.unwrap_or("Options"));
+        }
+        let _ = writeln!(text, "{name} = {value}");
+    }
+    text
+}
+
+fn value(option: &Arg, matches: &ArgMatches) -> Option<Value> {
+    let raw = matches.get_raw(option.get_id().as_str())?;
+    let parts: Vec<_> = raw.map(|part| part.to_string_lossy()).collect();
+    let text = parts.join(",");
+    if matches!(option.get_action(), ArgAction::SetTrue) {
+        return Some(Value::Boolean(text == "true"));
+    }
+    if option.get_value_parser().type_id() == ValueParser::path_buf().type_id() {
+        let full = path::absolute(&text).ok().and_then(|path| path.to_str().map(str::to_owned));
+        return Some(Value::String(full.unwrap_or(text)));
+    }
+    // Back through the same spelling, or as a string.
+    if let Ok(number) = text.parse::<i64>()
+        && number.to_string() == text
+    {
+        return Some(Value::Integer(number));
+    }
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number.to_string() == text => {
+            Some(Value::Float(number))
+        }
+        _ => Some(Value::String(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory;
+
+    /// What a line of options is written as.
+    fn written(line: &str) -> String {
+        let command = Cli::command();
+        let matches = command.clone().try_get_matches_from(line.split(' ')).unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        effective(command.find_subcommand("train").unwrap(), matches)
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        let text = written(
+            "elbo train --hidden 512,256 --beta 0.30 --anneal linear --layer-norm --quiet --seed \
+             18446744073709551615 --data a.npy --out x",
+        );
+        for line in [
+            "hidden = \"512,256\"",
+            "beta = \"0.30\"",
+            "anneal = \"linear\"",
+            "layer-norm = true",
+            "signed = false",
+            "seed = \"18446744073709551615\"",
+            "latent = 20",
+            "# Model",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        for absent in ["out", "quiet", "anneal-over", "threads"] {
+            assert!(!text.lines().any(|line| line.starts_with(&format!("{absent} "))), "{absent}");
+        }
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        assert!(path::Path::new(table["data"].as_str().unwrap()).is_absolute());
+        let again: Vec<String> = table
+            .iter()
+            .filter(|(_, value)| value.as_bool() != Some(false))
+            .map(|(name, value)| match crate::cli::config_file::written(value) {
+                Some(value) => format!("--{name}={value}"),
+                None => format!("--{name}"),
+            })
+            .collect();
+        assert_eq!(written(&format!("elbo train {}", again.join(" "))), text);
+    }
+}

@@ -1,0 +1,113 @@
+//! `elbo bench`: how fast the kernels are on this machine, each beside its limit.
+
+mod aligned;
+mod cases;
+mod clock;
+mod limit;
+mod memory;
+mod peak;
+mod report;
+mod team;
+
+use crate::failure::{Failure, Result};
+use crate::options::values::count;
+use cases::{Case, Work};
+use clap::Args;
+use clock::Clock;
+use elbo::Compute;
+use report::{Form, Record};
+
+/// Measure the kernels on this machine, each beside what the machine can do at most
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A case is measured on one thread and on --threads, and beside it its limit: the rate of fused \
+multiply-adds that the processor reaches on those threads (peak), or the memory's triad a = b + s*c \
+on arrays of the same length. `fraction` is value / limit. A share means something on a machine that \
+does nothing else.
+
+Cases: peak, triad, train_step (gathering rows, noise, loss, backward, Adam), loss (BCE + KL with \
+gradients), product (of one layer: forward, input gradient, weight gradient), math, noise (normal \
+numbers), infer (encode to the mean, decode, sigmoid), marginal (the likelihood of four rows from 5,000 \
+samples each).
+
+Examples:
+  elbo bench
+  elbo bench --filter train_step/784-400-20/128 --threads 2
+  elbo bench --filter 'product/784-400 input gradient'
+  elbo bench --json --simd v3 > v3.jsonl")]
+pub struct BenchOptions {
+    /// Only the cases whose name, case/shape/batch, contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<String>,
+
+    /// Repetitions of a case, of some 30 ms or one call each; the best and the median are shown
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = count(1000), allow_negative_numbers = true)]
+    pub repetitions: usize,
+
+    /// Print one line of JSON for each case: case, shape, batch, threads, simd, value (the best), unit,
+    /// limit, limit_unit, fraction, median, milliseconds (a call, in the best repetition), gigabytes_per_second (of the triad)
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &BenchOptions, compute: &Compute) -> Result<()> {
+    let cases = chosen(cases::all(compute.threads()), args.filter.as_deref().unwrap_or(""))?;
+    let form = if args.json { Form::Json } else { Form::Table };
+    let clock = Clock { repetitions: args.repetitions };
+    if form == Form::Table {
+        let of_threads = if compute.threads() == 1 { "thread" } else { "threads" };
+        crate::output::say(&format!(
+            "Instruction set {}, {} {of_threads}. Best and median of {} repetitions; `share` is that \
+             of the limit, measured before and after each case.\n",
+            compute.simd(),
+            compute.threads(),
+            args.repetitions
+        ))?;
+    }
+    form.header()?;
+    for case in cases {
+        form.record(&measure(case, compute, clock)?)?;
+    }
+    Ok(())
+}
+
+/// The cases whose names contain `filter`.
+fn chosen(cases: Vec<Case>, filter: &str) -> Result<Vec<Case>> {
+    let mut names: Vec<_> = cases.iter().map(Case::name).collect();
+    let chosen: Vec<_> = cases.into_iter().filter(|case| case.name().contains(filter)).collect();
+    if chosen.is_empty() {
+        names.dedup();
+        return Err(Failure::Usage(format!(
+            "--filter {filter}: no case has that in its name; the cases are {}",
+            names.join(", ")
+        )));
+    }
+    Ok(chosen)
+}
+
+fn measure(case: Case, compute: &Compute, clock: Clock) -> Result<Record> {
+    let (simd, threads) = (compute.simd(), case.threads);
+    let before = case.limit.measure(simd, threads);
+    // Threads of its own, gone when the limit is measured again: no thread idles beside it.
+    let timing = (case.run)(&Compute::new(simd, threads)?, clock)?;
+    let limit = limit::higher(before, case.limit.measure(simd, threads));
+
+    let Work { amount, unit, bytes } = case.work;
+    let value = limit::giga(amount, timing.best);
+    Ok(Record {
+        case: case.group,
+        shape: case.shape,
+        batch: case.batch,
+        threads,
+        simd: simd.name(),
+        value,
+        unit,
+        limit: limit.map(|limit| limit.giga),
+        limit_unit: limit.map(|limit| limit.unit),
+        fraction: limit.map(|limit| value / limit.giga),
+        median: limit::giga(amount, timing.median),
+        // A peak has no calls: its time is that of one operation.
+        milliseconds: (amount > 1.0).then_some(1e3 * timing.best),
+        gigabytes_per_second: bytes.map(|bytes| limit::giga(bytes as f64, timing.best)),
+    })
+}

@@ -1,0 +1,238 @@
+//! `elbo convert`: between this crate's model files and the state dicts of other programs.
+
+use crate::failure::{Failure, Result};
+use crate::model;
+use crate::model::ModelMetadata;
+use crate::output::say;
+use clap::{Args, ValueEnum};
+use elbo::layers::activation::Activation;
+use elbo::vae::{Likelihood, Naming, Vae, Variance};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Turn a model file into a PyTorch state dict, or a state dict into a model file
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Layouts: elbo (this crate's names, with the configuration), classic (the VAE of pytorch/examples: fc1, fc21, \
+fc22, fc3, fc4), pythae (the default networks of its VAE: encoder.layers.0.0 and so on), map (as --map says). \
+IN may have the names of any of the first three, and --to says those of OUT; with another --to than map, \
+--map describes IN. Weights are [out, in], as PyTorch has them, in float32. The numbers are carried over to \
+the bit. A model that the other side has no words for is refused: other activations, layer normalization, \
+conditions, more hidden layers; of pythae other widths than 512.
+
+A model read from classic or pythae has the Bernoulli likelihood, whose output is their sigmoid. That is the \
+loss of the classic example and of pythae's reconstruction_loss=\"bce\"; pythae's default, half the squared \
+error of the sigmoid, is no likelihood here: codes, reconstructions and samples of such a model are the same, \
+but its loss in `elbo eval` and `elbo train` is the Bernoulli one.
+
+A mapping is a TOML file of names here = names there, of layers (for their .weight and .bias) or of single \
+tensors, and of what names do not tell:
+
+  activation = \"gelu\"              # as --activation of `elbo train`; relu if it is missing
+  likelihood = \"gaussian\"          # as --likelihood; bernoulli if it is missing
+  variance = \"per-feature\"         # of gaussian; 1 if it is missing
+  [names]
+  \"encoder.0\" = \"enc.0\"
+  mu = \"to_mean\"
+  logvar = \"to_logvar\"
+  \"decoder.0\" = \"dec.0\"
+  \"decoder.1\" = \"dec.2\"
+  \"likelihood.logvar\" = \"log_noise\"
+
+Layer normalizations are encoder_norm.0, decoder_norm.0 and so on. Without [names] they are as here.
+
+Examples:
+  elbo convert elbo-out/model.safetensors classic.safetensors --to classic
+  python3 -c \"import safetensors.torch as s; model.load_state_dict(s.load_file('classic.safetensors'))\"
+  python3 -c \"import safetensors.torch as s; s.save_file(model.state_dict(), 'pythae.safetensors')\"
+  elbo convert pythae.safetensors model.safetensors
+  elbo convert mine.safetensors model.safetensors --map mine.toml
+  elbo convert model.safetensors mine.safetensors --to map --map mine.toml")]
+pub struct ConvertOptions {
+    /// The model to read: a model.safetensors that `elbo train` wrote, or a PyTorch state dict in that
+    /// format
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+
+    /// The file to write
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+
+    /// Layout of OUT: elbo, classic, pythae or map
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value_t = LayoutName::Elbo,
+          hide_possible_values = true)]
+    pub to: LayoutName,
+
+    /// A mapping between the names of this crate and others, of OUT with --to map, otherwise of IN
+    #[arg(long, value_name = "FILE", required_if_eq("to", "map"))]
+    pub map: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum LayoutName {
+    Elbo,
+    Classic,
+    Pythae,
+    Map,
+}
+
+pub fn run(args: &ConvertOptions) -> Result<()> {
+    let map = args.map.as_deref().map(read_mapping).transpose()?;
+    let (from, to) = match args.to {
+        LayoutName::Map => (None, map),
+        LayoutName::Elbo => (map, None),
+        LayoutName::Classic => (map, Some(Naming::classic())),
+        LayoutName::Pythae => (map, Some(Naming::pythae())),
+    };
+    let (vae, notes) = match &from {
+        Some(naming) => (Vae::load_as(&args.input, naming)?, ModelMetadata::default()),
+        None => model::open(&args.input)?,
+    };
+    // The library gives the file its name when it is whole.
+    let written = match &to {
+        Some(naming) => vae.save_as(&args.out, naming),
+        None if notes == ModelMetadata::default() => vae.save(&args.out),
+        None => vae.save_with(&args.out, &notes),
+    };
+    written.map_err(|error| {
+        Failure::Run(match error {
+            elbo::Error::Io { path, source } => {
+                format!("{}: cannot write: {source}", path.display())
+            }
+            elbo::Error::ModelFile { reason, .. } => {
+                format!("{}: {reason}", args.input.display())
+            }
+            error => error.to_string(),
+        })
+    })?;
+    let prepared = notes.data.preparation().join(" and ");
+    if to.is_some() && !prepared.is_empty() {
+        say(&format!(
+            "note: the model saw data that were {prepared}; a state dict does not say so"
+        ))?;
+    }
+    let config = vae.config();
+    say(&format!(
+        "{config}, {} layers, {} likelihood: {}",
+        config.activation(),
+        config.likelihood().name(),
+        args.out.display()
+    ))
+}
+
+/// Another program's names for this crate's tensors, and what names do not tell.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mapping {
+    activation: Option<String>,
+    likelihood: Option<String>,
+    variance: Option<toml::Value>,
+    #[serde(default)]
+    names: BTreeMap<String, String>,
+}
+
+/// Reads a mapping file.
+fn read_mapping(path: &Path) -> Result<Naming> {
+    let wrong = |reason: String| Failure::Run(format!("{}: {reason}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| wrong(format!("cannot read: {error}")))?;
+    parse(&text).map_err(wrong)
+}
+
+fn parse(text: &str) -> std::result::Result<Naming, String> {
+    let map: Mapping = toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+        let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+        format!("{line}{}; expected a mapping (`elbo help convert` shows one)", error.message())
+    })?;
+    let mut naming = Naming::new(map.names).map_err(|error| match error {
+        elbo::Error::Config { expected, found, .. } => {
+            format!("[names]: expected {expected}, found {found}")
+        }
+        error => error.to_string(),
+    })?;
+    if let Some(name) = &map.activation {
+        let activation = name.parse::<Activation>().map_err(|error| error.to_string())?;
+        naming = naming.activation(activation);
+    }
+    let gaussian = map.likelihood.as_deref() == Some("gaussian");
+    if map.variance.is_some() && !gaussian {
+        return Err("variance: it belongs to likelihood = \"gaussian\"".to_owned());
+    }
+    let likelihood = match map.likelihood.as_deref() {
+        None | Some("bernoulli") => Likelihood::Bernoulli,
+        Some("continuous-bernoulli") => Likelihood::ContinuousBernoulli,
+        Some("squared-error") => Likelihood::SquaredError,
+        Some("tanh-squared-error") => Likelihood::TanhSquaredError,
+        Some("gaussian") => Likelihood::Gaussian(variance(map.variance)?),
+        Some(other) => {
+            return Err(format!(
+                "likelihood: expected bernoulli, continuous-bernoulli, squared-error, \
+                 tanh-squared-error or gaussian, found {other}"
+            ));
+        }
+    };
+    Ok(naming.likelihood(likelihood))
+}
+
+fn variance(value: Option<toml::Value>) -> std::result::Result<Variance, String> {
+    let fixed = |variance: f64| {
+        let single = variance as f32;
+        (single > 0.0 && single.is_finite()).then_some(Variance::Fixed(single))
+    };
+    let variance = match &value {
+        None => Some(Variance::Fixed(1.0)),
+        Some(toml::Value::Integer(n)) => fixed(*n as f64),
+        Some(toml::Value::Float(v)) => fixed(*v),
+        Some(toml::Value::String(name)) => match name.as_str() {
+            "shared" => Some(Variance::Shared),
+            "per-feature" => Some(Variance::PerFeature),
+            "optimal" => Some(Variance::Optimal),
+            _ => None,
+        },
+        Some(_) => None,
+    };
+    variance.ok_or_else(|| {
+        "variance: expected a number above 0, \"shared\", \"per-feature\" or \"optimal\"".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_says_names_and_what_they_do_not_tell() {
+        let text = "activation = \"leaky-relu:0.2\"\nlikelihood = \"gaussian\"\nvariance = 2\n\
+                    [names]\nmu = \"a\"\n\"encoder.0\" = \"b.c\"\n";
+        let expected = Naming::new([("encoder.0", "b.c"), ("mu", "a")])
+            .unwrap()
+            .activation(Activation::LeakyRelu { slope: 0.2 })
+            .likelihood(Likelihood::Gaussian(Variance::Fixed(2.0)));
+        assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse("").unwrap(), Naming::new::<&str, &str>([]).unwrap());
+    }
+
+    #[test]
+    fn each_way_to_be_wrong_has_its_message() {
+        for (text, part) in [
+            ("activation = \"swish\"", "expected relu, leaky-relu"),
+            ("\nlikelihood = 3", "line 2: invalid type: integer"),
+            ("likelihood = \"poisson\"", "likelihood: expected bernoulli, "),
+            ("variance = 1", "variance: it belongs to likelihood = \"gaussian\""),
+            ("likelihood = \"gaussian\"\nvariance = -1", "variance: expected a number above 0"),
+            (
+                "likelihood = \"gaussian\"\nvariance = \"big\"",
+                "variance: expected a number above 0",
+            ),
+            ("[layers]\nmu = \"a\"", "line 1: unknown field `layers`"),
+            ("[names]\nmu = \"a\"\nlogvar = \"a\"", "[names]: expected each name once, found"),
+            ("mu = ", "line 1: "),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `elbo eval`.
+
+use crate::data::Data;
+use crate::failure::{Result, option_for};
+use crate::options::data::{AugmentOption, ModelAndData};
+use crate::options::objective::ObjectiveOptions;
+use crate::options::values::{MAX_WIDTH, count, seed};
+use crate::output::thousands;
+use crate::output::{say, say_json};
+use clap::Args;
+use elbo::loss::Decomposition;
+use elbo::train::Options;
+use elbo::vae::{Evaluation, EvaluationOptions, MarginalLikelihood, Objective, Penalty, Vae};
+use elbo::{Compute, Dataset};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Measure a model's loss on a data set
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deterministic: the noise is a function of the seed and of the row. The model file holds the likelihood \
+and the prior, but neither objective nor augmentation: what is not said here is the ELBO of the data as \
+they are. An annealed weight and a capacity count with their last value. Mutual information, total \
+correlation and dimension-wise KL, whose sum is the KL divergence, are estimated from the first 10,000 \
+rows; the mutual information so found is at most the logarithm of their number.
+
+Examples:
+  elbo eval --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --json
+  elbo eval --model m.safetensors --data t10k-images-idx3-ubyte.gz --augment binarize \
+--importance-samples 5000
+  elbo eval --model m.safetensors --data digits.gz --labels labels.gz --total-correlation --beta 6")]
+pub struct EvalOptions {
+    #[command(flatten)]
+    pub input: ModelAndData,
+
+    #[command(flatten)]
+    pub augment: AugmentOption,
+
+    #[command(flatten)]
+    pub weight: ObjectiveOptions,
+
+    /// Also estimate the marginal log-likelihood ln p(x) of each example from K samples, and its standard
+    /// error over the examples (Burda et al. 2016, who take 5000)
+    #[arg(long, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
+          help_heading = "Evaluation")]
+    pub importance_samples: Option<usize>,
+
+    /// Seed of the noise: one draw for each row
+    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
+        allow_negative_numbers = true, help_heading = "Evaluation")]
+    pub seed: u64,
+
+    /// Print one line of JSON: rows, loss, reconstruction, kl, kl_per_dimension, mutual_information,
+    /// total_correlation, dimension_wise_kl (nats per example), active_units, collapsed_units; with
+    /// --importance-samples also importance_samples, marginal_log_likelihood, standard_error
+    #[arg(long, help_heading = "Results")]
+    pub json: bool,
+}
+
+pub fn run(args: &EvalOptions, compute: &Compute) -> Result<()> {
+    // How long a weight was annealed plays no part in an evaluation.
+    let objective = args.weight.objective(None)?;
+    let augmentation = args.augment.augment;
+    args.augment.check(args.input.signed)?;
+    let (vae, _, data) = args.input.open(augmentation)?;
+    args.augment.check(data.signed)?;
+    Options { objective, augmentation, ..Options::default() }.validate_for(vae.config())?;
+    let options = EvaluationOptions { objective, augmentation, seed: args.seed };
+    let rows = data.view(0..data.len());
+    let results = EvalResults {
+        evaluation: data.used(vae.evaluate(compute, &rows, &options))?,
+        parts: data.used(vae.decompose(compute, &rows, &options))?,
+        marginal: args
+            .importance_samples
+            .map(|samples| marginal(&vae, compute, &data, samples, &options))
+            .transpose()?,
+    };
+    if args.json { say_json(&results.report()) } else { say(&results.text(&objective)) }
+}
+
+/// The marginal log-likelihood, with a progress bar where someone sees it.
+fn marginal(
+    vae: &Vae,
+    compute: &Compute,
+    data: &Data,
+    samples: usize,
+    options: &EvaluationOptions,
+) -> Result<MarginalLikelihood> {
+    let rows = data.view(0..data.len());
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left")
+        .expect("a template that indicatif knows");
+    // On standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(data.len() as u64).with_style(style);
+    bar.set_message(format!("{} samples of each row", thousands(samples as f64)));
+    let counted = Counted { rows: &rows, bar: &bar };
+    let result = vae.marginal_log_likelihood(compute, &counted, samples, options);
+    bar.finish_and_clear();
+    data.check_read()?;
+    result.map_err(|error| option_for(&[], error))
+}
+
+/// Rows that say when they are read, which each of them is once.
+struct Counted<'a> {
+    rows: &'a dyn Dataset,
+    bar: &'a ProgressBar,
+}
+
+impl Dataset for Counted<'_> {
+    fn row_count(&self) -> usize {
+        self.rows.row_count()
+    }
+
+    fn features(&self) -> usize {
+        self.rows.features()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_row(row, out);
+        self.bar.inc(1);
+    }
+
+    fn conditions(&self) -> usize {
+        self.rows.conditions()
+    }
+
+    fn read_condition(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_condition(row, out);
+    }
+}
+
+struct EvalResults {
+    evaluation: Evaluation,
+    parts: Decomposition,
+    marginal: Option<MarginalLikelihood>,
+}
+
+#[derive(Serialize)]
+struct EvalReport<'a> {
+    rows: usize,
+    loss: f64,
+    reconstruction: f64,
+    kl: f64,
+    kl_per_dimension: &'a [f64],
+    mutual_information: f64,
+    total_correlation: f64,
+    dimension_wise_kl: f64,
+    active_units: usize,
+    collapsed_units: usize,
+    #[serde(flatten)]
+    marginal: Option<MarginalReport>,
+}
+
+#[derive(Serialize)]
+struct MarginalReport {
+    importance_samples: usize,
+    marginal_log_likelihood: f64,
+    standard_error: f64,
+}
+
+impl EvalResults {
+    fn report(&self) -> EvalReport<'_> {
+        let Self { evaluation, parts, marginal } = self;
+        EvalReport {
+            rows: evaluation.rows,
+            loss: evaluation.loss,
+            reconstruction: evaluation.reconstruction,
+            kl: evaluation.kl,
+            kl_per_dimension: &evaluation.kl_per_dimension,
+            mutual_information: parts.mutual_information,
+            total_correlation: parts.total_correlation,
+            dimension_wise_kl: parts.dimension_wise_kl,
+            active_units: evaluation.active_units(),
+            collapsed_units: evaluation.collapsed_units(),
+            marginal: marginal.as_ref().map(|marginal| MarginalReport {
+                importance_samples: marginal.samples,
+                marginal_log_likelihood: marginal.log_likelihood,
+                standard_error: marginal.standard_error,
+            }),
+        }
+    }
+
+    fn text(&self, objective: &Objective) -> String {
+        let Self { evaluation, parts, marginal } = self;
+        let weight = match objective.penalty {
+            Penalty::Kl if objective.beta == 1.0 => String::new(),
+            Penalty::Kl => format!(" (weighed with {} in the loss)", objective.beta),
+            _ => " (in the loss: what the objective makes of it)".to_owned(),
+        };
+        let dimensions = evaluation.kl_per_dimension.len();
+        let mut text = format!(
+            "{} rows, nats per example\n\
+             loss            {:10.4}\n\
+             reconstruction  {:10.4}\n\
+             KL              {:10.4}{weight}\n",
+            thousands(evaluation.rows as f64),
+            evaluation.loss,
+            evaluation.reconstruction,
+            evaluation.kl,
+        );
+        if let Some(marginal) = marginal {
+            text.push_str(&format!(
+                "ln p(x)         {:10.4} ± {:.4} ({} samples of each row; ± one standard error)\n",
+                marginal.log_likelihood,
+                marginal.standard_error,
+                thousands(marginal.samples as f64),
+            ));
+        }
+        text.push_str(&format!(
+            "Parts of the KL, estimated from one code of each row\n\
+             mutual information  {:10.4} of data and code\n\
+             total correlation   {:10.4} of the latent dimensions among each other\n\
+             dimension-wise KL   {:10.4} of each dimension from the prior, summed\n\
+             active units    {} of {dimensions} (the mean's variance over the data is above 0.01)\n\
+             collapsed units {} of {dimensions} (their KL is below 0.01)\n\
+             KL of each latent dimension",
+            parts.mutual_information,
+            parts.total_correlation,
+            parts.dimension_wise_kl,
+            evaluation.active_units(),
+            evaluation.collapsed_units(),
+        ));
+        for (dimension, kl) in evaluation.kl_per_dimension.iter().enumerate() {
+            text.push_str(&format!("\n{dimension:>14}  {kl:10.4}"));
+        }
+        text
+    }
+}

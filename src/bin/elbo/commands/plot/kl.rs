@@ -1,0 +1,351 @@
+//! The KL divergence of one latent dimension: curves over μ and over σ, a map, a table.
+
+use crate::failure::Result;
+use crate::figure::contour::{Contour, contours};
+use crate::figure::legend::{Entry, Mark};
+use crate::figure::panel::{Axis, BELOW, MARGIN, Panel, TITLE_HEIGHT, title};
+use crate::figure::scale::Scale;
+use crate::figure::style::{
+    self, AXIS, BLUE, GREEN, INK, LABEL, ORANGE, VERMILION, sequential, shortened,
+};
+use crate::figure::{Area, DrawError, Figure};
+use crate::output::path::FigurePath;
+use crate::output::write_figure;
+use crate::output::{say, say_json};
+use clap::Args;
+use elbo::Compute;
+use elbo::loss::kl;
+use elbo::simd::InstructionSet;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use serde::Serialize;
+
+/// Means and standard deviations of the table.
+const TABLE: [[f64; 2]; 4] = [[0.0, 1.0], [1.5, 1.0], [0.0, 2.0], [0.0, 0.1]];
+/// The map's levels, in nats.
+const LEVELS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0];
+/// Largest mean, and the range of standard deviations, of map and curves.
+const MU: f64 = 3.0;
+const SIGMA: [f64; 2] = [0.005, 3.0];
+/// Where the axis of the curves ends, in nats.
+const HIGHEST: f64 = 5.0;
+/// Points of a curve.
+const POINTS: usize = 160;
+
+#[derive(Serialize)]
+struct KlRow {
+    mu: f64,
+    sigma: f64,
+    kl: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct KlOptions {
+    /// One more row of the table: mean and standard deviation, such as 0.5,0.3
+    #[arg(long, value_name = "MU,SIGMA", value_parser = gaussian, allow_hyphen_values = true)]
+    pub at: Vec<[f64; 2]>,
+
+    /// Print the table as one line of JSON: mu, sigma, kl (nats) of each row
+    #[arg(long)]
+    pub json: bool,
+
+    /// The picture to write, X.png or X.svg
+    #[arg(long, value_name = "FILE")]
+    pub out: FigurePath,
+}
+
+pub fn run(args: &KlOptions, compute: &Compute) -> Result<()> {
+    let points: Vec<[f64; 2]> = TABLE.iter().chain(&args.at).copied().collect();
+    let values = divergences(compute.simd(), &points)?;
+    let row = |(&[mu, sigma], kl): (&[f64; 2], f64)| KlRow { mu, sigma, kl };
+    let table: Vec<KlRow> = points.iter().zip(values).map(row).collect();
+    let figure = Divergence::new(compute.simd(), &table)?;
+    write_figure(&figure, &args.out)?;
+    if args.json { say_json(&table) } else { say(&text(&table)) }
+}
+
+/// KL(N(μ, σ²) ‖ N(0, 1)) of each point, by the kernel that the loss has.
+fn divergences(simd: InstructionSet, points: &[[f64; 2]]) -> Result<Vec<f64>> {
+    let mu: Vec<f32> = points.iter().map(|point| point[0] as f32).collect();
+    let logvar: Vec<f32> = points.iter().map(|point| (2.0 * point[1].ln()) as f32).collect();
+    let mut out = vec![0.0; points.len()];
+    kl::per_dimension(simd, &mut out, &mu, &logvar)?;
+    Ok(out.into_iter().map(f64::from).collect())
+}
+
+fn text(table: &[KlRow]) -> String {
+    let mut text = "KL(N(μ, σ²) ‖ N(0, 1)) of one latent dimension\n\
+                    \u{20}       μ         σ    KL in nats"
+        .to_owned();
+    for KlRow { mu, sigma, kl } in table {
+        text.push_str(&format!("\n{mu:>8}  {sigma:>8}  {kl:>12.5}"));
+    }
+    text
+}
+
+struct Divergence<'a> {
+    table: &'a [KlRow],
+    over_mu: Vec<KlCurve>,
+    over_sigma: Vec<KlCurve>,
+    contours: Vec<Contour>,
+}
+
+struct KlCurve {
+    name: String,
+    color: RGBColor,
+    points: Vec<(f64, f64)>,
+}
+
+impl KlCurve {
+    fn new(
+        simd: InstructionSet,
+        name: String,
+        color: RGBColor,
+        along: impl Fn(f64) -> (f64, [f64; 2]),
+    ) -> Result<Self> {
+        let places: Vec<(f64, [f64; 2])> =
+            (0..=POINTS).map(|i| along(i as f64 / POINTS as f64)).collect();
+        let points: Vec<[f64; 2]> = places.iter().map(|(_, point)| *point).collect();
+        let values = divergences(simd, &points)?;
+        let points = places.iter().map(|(x, _)| *x).zip(values);
+        Ok(Self { name, color, points: points.filter(|(_, kl)| *kl <= HIGHEST).collect() })
+    }
+}
+
+impl<'a> Divergence<'a> {
+    fn new(simd: InstructionSet, table: &'a [KlRow]) -> Result<Self> {
+        let over_mu = [(1.0, BLUE), (0.5, ORANGE), (0.1, GREEN), (2.0, VERMILION)]
+            .into_iter()
+            .map(|(sigma, color)| {
+                KlCurve::new(simd, format!("σ = {sigma}"), color, |part| {
+                    let mu = MU * (2.0 * part - 1.0);
+                    (mu, [mu, sigma])
+                })
+            })
+            .collect::<Result<_>>()?;
+        let over_sigma = [(0.0, BLUE), (1.0, ORANGE), (2.0, VERMILION)]
+            .into_iter()
+            .map(|(mu, color)| {
+                KlCurve::new(simd, format!("μ = {mu}"), color, |part| {
+                    // Closer together where the curve is steep.
+                    let sigma = 0.001 + (SIGMA[1] - 0.001) * part * part;
+                    (sigma, [mu, sigma])
+                })
+            })
+            .collect::<Result<_>>()?;
+        let values = |points: &[[f64; 2]]| divergences(simd, points);
+        let contours = contours(&LEVELS, [[-MU, MU], SIGMA], [0.0, 1.0], values)?;
+        Ok(Self { table, over_mu, over_sigma, contours })
+    }
+
+    fn curves<B: DrawingBackend>(
+        area: &Area<B>,
+        title: &str,
+        x: Axis,
+        curves: &[KlCurve],
+    ) -> std::result::Result<(), DrawError> {
+        let entry = |curve: &KlCurve| {
+            Entry::new(Mark::Line(curve.color.stroke_width(5)), curve.name.clone())
+        };
+        let legend: Vec<Entry> = curves.iter().map(entry).collect();
+        let y = Axis::new("KL (nats)", Scale::linear(0.0..HIGHEST, 5));
+        let mut chart = Panel { title, x, y, legend: &legend, least_legend: 0 }.draw(area)?;
+        for curve in curves.iter().rev() {
+            let line = curve.color.stroke_width(5);
+            chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
+        }
+        Ok(())
+    }
+
+    fn map<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+        let panel = Panel {
+            title: "KL over μ and σ (nats)",
+            x: Axis::new("μ", Scale::linear(-MU..MU, 6)).without_grid(),
+            y: Axis::new("σ", Scale::linear(0.0..SIGMA[1], 6)).without_grid(),
+            legend: &[],
+            least_legend: 0,
+        };
+        let mut chart = panel.draw(area)?;
+        let whole = Rectangle::new([(-MU, SIGMA[0]), (MU, SIGMA[1])], color(LEVELS.len()).filled());
+        chart.draw_series([whole])?;
+        for (band, contour) in self.contours.iter().enumerate().rev() {
+            let inside = Polygon::new(contour.outline(), color(band).filled());
+            chart.draw_series([inside])?;
+            for line in contour.lines() {
+                chart.draw_series(LineSeries::new(line, WHITE.stroke_width(3)))?;
+            }
+        }
+        let style = style::text(LABEL - 4).pos(Pos::new(HPos::Center, VPos::Center));
+        for (i, contour) in self.contours.iter().enumerate() {
+            // To the right and to the left in turn, so that neighbors do not meet.
+            let Some(at) = contour.crossing(if i % 2 == 0 { 0.0 } else { std::f64::consts::PI })
+            else {
+                continue;
+            };
+            let name = LEVELS[i].to_string();
+            let half = crate::figure::panel::text_width(area, &name, LABEL - 4) / 2 + 5;
+            let label = EmptyElement::at(at)
+                + Rectangle::new([(-half, -17), (half, 17)], WHITE.mix(0.8).filled())
+                + Text::new(name, (0, 0), style.clone());
+            chart.draw_series([label])?;
+        }
+        let letter = style::bold(LABEL - 4).pos(Pos::new(HPos::Center, VPos::Center));
+        for (i, row) in self.table.iter().enumerate() {
+            let shown = row.mu.abs() <= MU && (SIGMA[0]..=SIGMA[1]).contains(&row.sigma);
+            if shown {
+                let mark = EmptyElement::at((row.mu, row.sigma))
+                    + Circle::new((0, 0), 20, INK.filled())
+                    + Circle::new((0, 0), 17, WHITE.filled())
+                    + Text::new(letter_of(i), (0, -2), letter.clone());
+                chart.draw_series([mark])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bands' colors from the bottom up, with the levels between them.
+    fn color_bar<B: DrawingBackend>(area: &Area<B>) -> std::result::Result<(), DrawError> {
+        let (_, height) = area.dim_in_pixel();
+        let (top, bottom) = (MARGIN + TITLE_HEIGHT + 12, height as i32 - MARGIN - BELOW as i32);
+        let bands = LEVELS.len() as i32 + 1;
+        let edge = |band: i32| bottom - (bottom - top) * band / bands;
+        let label = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
+        for band in 0..bands {
+            let corners = [(0, edge(band + 1)), (44, edge(band))];
+            area.draw(&Rectangle::new(corners, color(band as usize).filled()))?;
+        }
+        let ends = [(0, 0.0)].into_iter();
+        for (band, level) in ends.chain((1..).zip(LEVELS)) {
+            let at = (54, edge(band));
+            area.draw(&PathElement::new([(44, at.1), (50, at.1)], INK.stroke_width(2)))?;
+            area.draw(&Text::new(level.to_string(), (at.0 + 4, at.1), label.clone()))?;
+        }
+        let unit = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new("nats", (0, top - 26), unit))?;
+        Ok(())
+    }
+
+    fn table<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+        let (width, _) = area.dim_in_pixel();
+        title(area, "KL(N(μ, σ²) ‖ N(0, 1))", (MARGIN, MARGIN), width as i32 - 2 * MARGIN)?;
+        let right = |size| style::text(size).pos(Pos::new(HPos::Right, VPos::Center));
+        let columns = [0.12, 0.36, 0.58, 0.92].map(|part| (part * f64::from(width)) as i32);
+        let mut y = MARGIN + 110;
+        let head = style::bold(AXIS).pos(Pos::new(HPos::Right, VPos::Center));
+        for (x, name) in columns.into_iter().zip(["", "μ", "σ", "KL (nats)"]) {
+            area.draw(&Text::new(name, (x, y), head.clone()))?;
+        }
+        let rule =
+            |y: i32| PathElement::new([(MARGIN, y), (columns[3] + 8, y)], INK.stroke_width(2));
+        area.draw(&rule(y + 32))?;
+        for (i, row) in self.table.iter().enumerate() {
+            y += 64;
+            let cells = [
+                letter_of(i),
+                shortened(&row.mu.to_string().replace('-', "−"), 8),
+                shortened(&row.sigma.to_string(), 8),
+                format!("{:.5}", row.kl),
+            ];
+            for (x, cell) in columns.into_iter().zip(cells) {
+                area.draw(&Text::new(cell, (x, y), right(AXIS)))?;
+            }
+        }
+        area.draw(&rule(y + 34))?;
+        let left = style::text(AXIS).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new("KL = ½(μ² + σ² − 1) − ln σ", (MARGIN, y + 84), left))?;
+        Ok(())
+    }
+}
+
+/// Light where the divergence is small.
+fn color(band: usize) -> RGBColor {
+    sequential(1.0 - band as f64 / LEVELS.len() as f64)
+}
+
+/// a, b, c … of the rows of the table.
+fn letter_of(row: usize) -> String {
+    char::from_u32('a' as u32 + row as u32)
+        .filter(char::is_ascii_lowercase)
+        .map_or_else(|| (row + 1).to_string(), String::from)
+}
+
+impl Figure for Divergence<'_> {
+    fn size(&self) -> [u32; 2] {
+        // Room for the table's rows beyond those that are always there.
+        let rows = self.table.len().saturating_sub(7) as u32;
+        [1100, 920 + 32 * rows]
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+        let (width, _) = area.dim_in_pixel();
+        let (above, below) = area.split_vertically(940);
+        let panels = above.split_evenly((1, 2));
+        let mu = Axis::new("μ", Scale::linear(-MU..MU, 6));
+        Self::curves(&panels[0], "KL over the mean μ", mu, &self.over_mu)?;
+        let sigma = Axis::new("σ", Scale::linear(0.0..SIGMA[1], 6));
+        Self::curves(&panels[1], "KL over the standard deviation σ", sigma, &self.over_sigma)?;
+        let (left, table) = below.split_horizontally(width * 64 / 100);
+        let (map, bar) = left.split_horizontally(width * 64 / 100 - 170);
+        self.map(&map)?;
+        Self::color_bar(&bar)?;
+        self.table(&table)
+    }
+}
+
+fn gaussian(text: &str) -> std::result::Result<[f64; 2], &'static str> {
+    let finite = |number: &str| number.trim().parse().ok().filter(|n: &f64| n.is_finite());
+    let numbers = text.split_once(',').map(|(mu, sigma)| [mu, sigma].map(finite));
+    match numbers {
+        Some([Some(mu), Some(sigma)]) if sigma > 0.0 => Ok([mu, sigma]),
+        _ => Err("expected a mean and a standard deviation above 0, such as 0.5,0.3"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::{png, svg};
+
+    fn rows(points: &[[f64; 2]]) -> Vec<KlRow> {
+        let values = divergences(InstructionSet::detect(), points).unwrap();
+        points.iter().zip(values).map(|(p, kl)| KlRow { mu: p[0], sigma: p[1], kl }).collect()
+    }
+
+    #[test]
+    fn the_table_has_the_values_of_the_formula() {
+        for (row, known) in rows(&TABLE).iter().zip([0.0, 1.125, 0.80685, 1.80759]) {
+            assert!((row.kl - known).abs() < 5e-6, "{} {}: {}", row.mu, row.sigma, row.kl);
+        }
+        let text = text(&rows(&TABLE));
+        for number in ["0.00000", "1.12500", "0.80685", "1.80759"] {
+            assert!(text.contains(number), "{text}");
+        }
+    }
+
+    #[test]
+    fn levels_are_where_the_formula_has_them() {
+        let table = rows(&TABLE);
+        let figure = Divergence::new(InstructionSet::detect(), &table).unwrap();
+        for (contour, level) in figure.contours.iter().zip(LEVELS) {
+            for (mu, sigma) in contour.lines().into_iter().flatten() {
+                let kl = 0.5 * (mu * mu + sigma * sigma - 1.0) - sigma.ln();
+                assert!((kl - level).abs() < 1e-4, "{level}: {kl} at {mu}, {sigma}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_drawn_with_points_beyond_the_map_too() {
+        let table = rows(&[[0.0, 1.0], [7.0, 0.5], [-1.0, 0.001], [1.0, 2.0]]);
+        let figure = Divergence::new(InstructionSet::detect(), &table).unwrap();
+        assert_eq!(png(&figure).unwrap().dimensions(), (1100, 920));
+        let text = svg(&figure).unwrap();
+        assert!(text.contains("KL over the mean μ") && text.contains("24.818"));
+    }
+
+    #[test]
+    fn points_are_a_mean_and_a_standard_deviation() {
+        assert_eq!(gaussian("-1,2"), Ok([-1.0, 2.0]));
+        assert!(["0,0", "0,-1", "0", "NaN,1", "0,inf"].into_iter().all(|t| gaussian(t).is_err()));
+    }
+}

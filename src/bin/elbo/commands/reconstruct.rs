@@ -1,0 +1,102 @@
+//! `elbo reconstruct`: what a model makes of a data set.
+
+use crate::data::{Data, DataDescription, ImageShape};
+use crate::failure::Result;
+use crate::figure::image_grid::{self, Sheet};
+use crate::figure::sheet::LabeledSheet;
+use crate::model::ModelMetadata;
+use crate::model::decode::{by_pieces, reconstructions};
+use crate::options::data::{ImageSize, ModelAndData};
+use crate::options::values::{MAX_WIDTH, count};
+use crate::output::images::{check_images, expect_images, to_picture, write_sheet};
+use crate::output::path::{DecodedPath, FigurePath};
+use crate::output::table::{self, features};
+use clap::Args;
+use elbo::Compute;
+use ndarray::Array2;
+
+/// Pairs in a picture, if nobody says how many.
+const PAIRS: usize = 40;
+
+/// Show what a model makes of a data set: each example encoded to its mean and decoded
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deterministic: the mean of the latent code is decoded, without noise.
+
+Example:
+  elbo reconstruct --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz \
+--out reconstructions.png")]
+pub struct ReconstructOptions {
+    #[command(flatten)]
+    pub input: ModelAndData,
+
+    /// Examples to reconstruct, from the first one on [default: 40 for a picture, else all]
+    #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
+          help_heading = "Results")]
+    pub count: Option<usize>,
+
+    /// X.png for a sheet of images, inputs above outputs, X.svg for the same with a title and names; X.npy for the outputs as an array (float32, [rows,
+    /// features]), X.csv as a table with a header; in the units of the training data, what the likelihood
+    /// has for its mean
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub out: DecodedPath,
+
+    #[command(flatten)]
+    pub shape: ImageSize,
+}
+
+pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
+    let (vae, ModelMetadata { data: notes, .. }, data) = args.input.open_for(args.out.path())?;
+    match &args.out {
+        DecodedPath::Array(path) | DecodedPath::Table(path) => {
+            let rows = args.count.unwrap_or(usize::MAX).min(data.len());
+            let mut outputs =
+                by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
+                    reconstructions(&vae, compute, inputs, conditions)
+                })?;
+            notes.to_user_units(&mut outputs);
+            table::write(path, outputs.view(), &features(&notes, &vae), None)
+        }
+        DecodedPath::Figure(picture) => {
+            let rows = args.count.unwrap_or(PAIRS).min(data.len());
+            check_images(rows)?;
+            let image = data.image.or(notes.image);
+            let like = DataDescription { image, ..notes.clone() };
+            let shape = expect_images(picture, args.shape.images(data.width(), &like)?)?;
+            let mut inputs = data.numbers(0..rows)?;
+            let conditions = data.conditions(0..rows);
+            let conditions = conditions.as_ref().map(|c| c.view());
+            let mut outputs = reconstructions(&vae, compute, inputs.view(), conditions)?;
+            to_picture(&mut inputs, &vae, &notes);
+            to_picture(&mut outputs, &vae, &notes);
+            write_pairs(picture, &data, &inputs, &outputs, shape)
+        }
+    }
+}
+
+/// Each input above its output.
+fn write_pairs(
+    picture: &FigurePath,
+    data: &Data,
+    inputs: &Array2<f32>,
+    outputs: &Array2<f32>,
+    shape: ImageShape,
+) -> Result<()> {
+    let rows = inputs.nrows();
+    let sheet: Sheet = image_grid::pairs(inputs.view(), outputs.view(), shape);
+    let bands = sheet.rows() / 2;
+    // Names are over columns: each is of one row as long as there is one band.
+    let labels = data.label_names().filter(|_| bands == 1);
+    let pair = ["input", "output"].map(|name| [name.to_owned(), String::new()]);
+    let figure = LabeledSheet {
+        title: &match rows {
+            1 => format!("The first row of {}", data.file_name()),
+            _ => format!("The first {rows} rows of {}", data.file_name()),
+        },
+        along: "and what the model makes of them",
+        columns: labels.into_iter().flatten().take(rows).collect(),
+        rows: vec![pair; bands].concat(),
+        sheet: &sheet,
+    };
+    write_sheet(&figure, picture)
+}

@@ -1,0 +1,111 @@
+//! `elbo sample`: examples drawn from a model.
+
+use crate::data::DataDescription;
+use crate::failure::Result;
+use crate::figure::image_grid;
+use crate::figure::sheet::LabeledSheet;
+use crate::model::ModelMetadata;
+use crate::model::decode::{class_of, samples};
+use crate::options::data::{ImageSize, ModelFile};
+use crate::options::values::{MAX_WIDTH, count, seed};
+use crate::output::images::{check_images, expect_images, to_picture, write_sheet};
+use crate::output::path::DecodedPath;
+use crate::output::table::{self, Words, features};
+use clap::Args;
+use elbo::Compute;
+
+/// Draw examples from a model
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deterministic: sample i is a function of the seed and of i (and of its class).
+
+Examples:
+  elbo sample --model elbo-out/model.safetensors --count 100 --seed 7 --out samples.png
+  elbo sample --model table/model.safetensors --count 1000 --out rows.csv
+  elbo sample --model conditional.safetensors --label 7 --out sevens.png
+  elbo sample --model conditional.safetensors --count 50 --out classes.svg")]
+pub struct SampleOptions {
+    #[command(flatten)]
+    pub model: ModelFile,
+
+    /// Samples to draw
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    pub count: usize,
+
+    /// Seed of the latent codes
+    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
+        allow_negative_numbers = true)]
+    pub seed: u64,
+
+    /// Of a conditional model: the class to draw, by its name or else its number from 0 on [default: all
+    /// classes in turn, each a column of the picture]
+    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
+    pub label: Option<String>,
+
+    /// Map outputs from -1 to 1 to 0 to 1, of a model from elsewhere whose data were mapped there (the file
+    /// of `elbo train --signed` says so itself); pictures show a tanh output so in any case
+    #[arg(long)]
+    pub signed: bool,
+
+    /// X.png for a sheet of images, X.svg for the same with a title and the classes over their columns; X.npy
+    /// for an array (float32, [count, features]), X.csv for a table with
+    /// a header and the class, if there is one; in the units of the training data, what the likelihood has
+    /// for its mean
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub out: DecodedPath,
+
+    #[command(flatten)]
+    pub shape: ImageSize,
+}
+
+pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
+    let (vae, ModelMetadata { data: mut notes, .. }) = args.model.open()?;
+    notes.signed |= args.signed;
+    let shape = args.shape.images(vae.config().features(), &notes)?;
+    if let DecodedPath::Figure(picture) = &args.out {
+        check_images(args.count)?;
+        expect_images(picture, shape)?;
+    }
+    let classes = vae.config().conditions();
+    let label = args.label.as_deref().map(|label| class_of(label, classes, &notes)).transpose()?;
+    let mut samples = samples(&vae, compute, args.count, args.seed, label)?;
+    match &args.out {
+        DecodedPath::Array(path) | DecodedPath::Table(path) => {
+            notes.to_user_units(&mut samples);
+            let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
+            let words = (classes > 0).then(|| Words {
+                name: class_column(&notes),
+                cells: (0..args.count).map(drawn).collect(),
+            });
+            table::write(path, samples.view(), &features(&notes, &vae), words.as_ref())
+        }
+        DecodedPath::Figure(picture) => {
+            let shape = expect_images(picture, shape)?;
+            to_picture(&mut samples, &vae, &notes);
+            let by_class = label.is_none() && classes > 0;
+            let sheet = image_grid::grid(samples.view(), shape, by_class.then_some(classes));
+            let of_class =
+                label.map_or_else(String::new, |l| format!(" of class {}", notes.class(l)));
+            let plural = if args.count == 1 { "" } else { "s" };
+            let columns = if by_class { classes.min(args.count) } else { 0 };
+            let seed = args.seed;
+            let figure = LabeledSheet {
+                title: &format!("{} sample{plural}{of_class}", args.count),
+                along: &if by_class {
+                    format!("{} (seed {seed})", class_column(&notes))
+                } else {
+                    format!("seed {seed}")
+                },
+                columns: (0..columns).map(|class| notes.class(class)).collect(),
+                rows: Vec::new(),
+                sheet: &sheet,
+            };
+            write_sheet(&figure, picture)
+        }
+    }
+}
+
+/// What the column of classes is called.
+fn class_column(notes: &DataDescription) -> String {
+    notes.label_column.clone().unwrap_or_else(|| "class".to_owned())
+}

@@ -1,0 +1,17 @@
+//! Names of the files that a run leaves.
+
+pub const MODEL: &str = "model.safetensors";
+pub const RUN: &str = "run.toml";
+pub const HISTORY_LINES: &str = "history.jsonl";
+/// The same while the run goes on: an older run's stays until this one is over.
+pub const HISTORY_SO_FAR: &str = "history.jsonl.part";
+pub const HISTORY: &str = "history.csv";
+pub const LOSS: &str = "loss.png";
+pub const SAMPLES: &str = "samples.png";
+pub const RECONSTRUCTIONS: &str = "reconstructions.png";
+
+/// The names of all that a run leaves. Rows of a table are no pictures.
+pub fn all(is_table: bool) -> Vec<&'static str> {
+    let pictures: &[_] = if is_table { &[] } else { &[SAMPLES, RECONSTRUCTIONS] };
+    [&[MODEL, HISTORY, HISTORY_LINES, RUN, LOSS], pictures].concat()
+}

@@ -1,0 +1,40 @@
+//! `history.jsonl.part`: a line for each epoch, to be followed while the run goes on.
+
+use crate::failure::{Failure, Result};
+use crate::model::history::EpochRecord;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub struct HistoryLog {
+    path: PathBuf,
+    /// Made with the first epoch: a run that fails before leaves an older file as it was.
+    file: Option<File>,
+}
+
+impl HistoryLog {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    /// Adds what is new of a history; a log that is new itself gets all of it.
+    pub fn write(&mut self, history: &[EpochRecord]) -> Result<()> {
+        let cannot = |error: std::io::Error| cannot_write(&self.path, &error);
+        let (file, epochs) = match &mut self.file {
+            Some(file) => (file, &history[history.len().saturating_sub(1)..]),
+            None => (self.file.insert(File::create(&self.path).map_err(cannot)?), history),
+        };
+        let mut lines = String::new();
+        for epoch in epochs {
+            let line = serde_json::to_string(epoch);
+            lines.push_str(&line.map_err(|error| cannot_write(&self.path, &error.into()))?);
+            lines.push('\n');
+        }
+        // One call: a reader never sees half a line.
+        file.write_all(lines.as_bytes()).map_err(|error| cannot_write(&self.path, &error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Run(format!("{}: cannot write: {error}", path.display()))
+}

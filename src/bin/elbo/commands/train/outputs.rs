@@ -1,0 +1,129 @@
+//! What a run leaves: the model, its history and pictures.
+
+use super::files::{
+    HISTORY, HISTORY_LINES, HISTORY_SO_FAR, LOSS, MODEL, RECONSTRUCTIONS, RUN, SAMPLES,
+};
+use super::options::TrainOptions;
+use super::run::Outcome;
+use crate::data::train_test::TrainTestSplit;
+use crate::data::{DataDescription, ImageShape};
+use crate::failure::Result;
+use crate::figure::history::HistoryFigure;
+use crate::figure::image_grid::{self, Sheet};
+use crate::figure::{self, FigureFormat};
+use crate::model::decode::{reconstructions, samples};
+use crate::model::{ModelMetadata, Quantiles, TrainingMetadata, history};
+use crate::output::images::to_picture;
+use crate::output::{Folder, Staged};
+use elbo::vae::Vae;
+use elbo::{Compute, Dataset};
+use std::io::Write;
+
+/// Images in `samples.png`, or as many rows of all classes as come nearest.
+const MOST_SAMPLES: usize = 64;
+/// Pairs in `reconstructions.png`.
+const MOST_PAIRS: usize = 20;
+
+/// All the files but the log: written first, the model foremost, then given their names.
+pub fn write(
+    folder: &Folder,
+    outcome: &Outcome,
+    sets: &TrainTestSplit,
+    args: &TrainOptions,
+    shape: ImageShape,
+    compute: &Compute,
+) -> Result<()> {
+    let vae = &outcome.vae;
+    let notes = notes(outcome, sets, compute)?;
+    let mut files = Staged::default();
+    files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
+    files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
+    files.adopt(folder.join(HISTORY_SO_FAR), folder.join(HISTORY_LINES));
+    files.add(&folder.join(RUN), |file| file.write_all(outcome.settings.as_bytes()))?;
+    let chart = HistoryFigure::new(&outcome.history, Some(&outcome.notes.objective))
+        .of(outcome.vae.config().likelihood());
+    let chart = figure::render(&chart, FigureFormat::Png);
+    files.add_bytes(&folder.join(LOSS), chart)?;
+    if !sets.is_table() {
+        let [samples, pairs] = sheets(vae, &notes.data, sets, args, shape, compute)?;
+        files.add_bytes(&folder.join(SAMPLES), samples.png())?;
+        files.add_bytes(&folder.join(RECONSTRUCTIONS), pairs.png())?;
+    }
+    files.commit()
+}
+
+/// Samples, and inputs above what the model makes of them.
+fn sheets(
+    vae: &Vae,
+    data: &DataDescription,
+    sets: &TrainTestSplit,
+    args: &TrainOptions,
+    shape: ImageShape,
+    compute: &Compute,
+) -> Result<[Sheet; 2]> {
+    let shown = sets.first_of_test(MOST_PAIRS);
+    let classes = sets.classes();
+    let count = match classes {
+        0 => MOST_SAMPLES,
+        classes => (MOST_SAMPLES / classes).max(1) * classes,
+    };
+    let columns = (classes > 0).then_some(classes);
+    let mut samples = samples(vae, compute, count, args.course.seed, None)?;
+    let mut inputs = sets.test_data().numbers(shown.clone())?;
+    let conditions = sets.test_data().conditions(shown);
+    let conditions = conditions.as_ref().map(|c| c.view());
+    let mut outputs = reconstructions(vae, compute, inputs.view(), conditions)?;
+    for rows in [&mut samples, &mut inputs, &mut outputs] {
+        to_picture(rows, vae, data);
+    }
+    Ok([
+        image_grid::grid(samples.view(), shape, columns),
+        image_grid::pairs(inputs.view(), outputs.view(), shape),
+    ])
+}
+
+/// Training rows that the quantiles of the scores are taken from, at most: evenly spaced ones.
+const SCORED: usize = 1 << 18;
+
+/// What goes into the model file beside the model.
+fn notes(outcome: &Outcome, sets: &TrainTestSplit, compute: &Compute) -> Result<ModelMetadata> {
+    let (vae, train) = (&outcome.vae, sets.train_view());
+    let scores = if vae.config().has_optimal_variance() {
+        None
+    } else {
+        let every = train.row_count().div_ceil(SCORED);
+        let scores = sets.used(vae.score(compute, &Every { rows: &train, every }))?;
+        Quantiles::of(scores.negative_elbo().collect())
+    };
+    let history = history::timeless(&outcome.history);
+    let training = TrainingMetadata { history, scores, ..outcome.notes.clone() };
+    Ok(ModelMetadata { data: sets.notes(), training: Some(training) })
+}
+
+/// Every so many rows of a data set.
+struct Every<'a> {
+    rows: &'a dyn Dataset,
+    every: usize,
+}
+
+impl Dataset for Every<'_> {
+    fn row_count(&self) -> usize {
+        self.rows.row_count().div_ceil(self.every)
+    }
+
+    fn features(&self) -> usize {
+        self.rows.features()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_row(row * self.every, out);
+    }
+
+    fn conditions(&self) -> usize {
+        self.rows.conditions()
+    }
+
+    fn read_condition(&self, row: usize, out: &mut [f32]) {
+        self.rows.read_condition(row * self.every, out);
+    }
+}

@@ -1,0 +1,202 @@
+//! Pictures of examples: sheets of images, gray or in color.
+
+use super::DrawError;
+use crate::data::ImageShape;
+use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use std::io::Cursor;
+
+/// Pixels between neighboring images.
+const GAP: u32 = 2;
+/// Pixels between one pair of input and output rows and the next.
+const BAND_GAP: u32 = 10;
+/// Lighter than the black that most images begin with, darker than anything in them.
+const GAP_GRAY: u8 = 56;
+
+/// `images` (one a row, values from 0 to 1) in a grid of so many columns, or one that is as square as
+/// it can be.
+pub fn grid(images: ArrayView2<f32>, shape: ImageShape, columns: Option<usize>) -> Sheet {
+    let square = (images.nrows() as f64).sqrt().ceil() as usize;
+    let columns = columns.map_or(square, |columns| columns.min(images.nrows()));
+    let rows = images.nrows().div_ceil(columns.max(1));
+    let mut sheet = Sheet::new(shape, columns, &vec![GAP; rows.saturating_sub(1)]);
+    for (i, image) in images.rows().into_iter().enumerate() {
+        sheet.place(i / columns, i % columns, image);
+    }
+    sheet
+}
+
+/// Each input above its output, in bands of at most ten.
+pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: ImageShape) -> Sheet {
+    let columns = inputs.nrows().min(10);
+    let bands = inputs.nrows().div_ceil(columns.max(1));
+    let gaps: Vec<u32> =
+        (1..2 * bands).map(|row| if row % 2 == 0 { BAND_GAP } else { GAP }).collect();
+    let mut sheet = Sheet::new(shape, columns, &gaps);
+    for (i, (input, output)) in inputs.rows().into_iter().zip(outputs.rows()).enumerate() {
+        sheet.place(2 * (i / columns), i % columns, input);
+        sheet.place(2 * (i / columns) + 1, i % columns, output);
+    }
+    sheet
+}
+
+/// Values from −1 to 1 as values from 0 to 1.
+pub fn from_signed(images: &mut Array2<f32>) {
+    images.mapv_inplace(|value| 0.5 * (value + 1.0));
+}
+
+/// A canvas with places for images.
+pub struct Sheet {
+    canvas: RgbImage,
+    shape: ImageShape,
+    /// Edge of the square that one pixel becomes.
+    scale: u32,
+    /// Where each row of images begins.
+    tops: Vec<u32>,
+}
+
+impl Sheet {
+    /// One more row of images than there are `gaps` between them.
+    fn new(shape: ImageShape, columns: usize, gaps: &[u32]) -> Self {
+        let scale = scale(shape);
+        let mut sheet = Self { canvas: RgbImage::default(), shape, scale, tops: vec![GAP] };
+        let [height, width] = sheet.tile();
+        for gap in gaps {
+            let top = sheet.tops.last().unwrap_or(&0) + height + gap;
+            sheet.tops.push(top);
+        }
+        let bottom = sheet.tops.last().unwrap_or(&0) + height + GAP;
+        let right = GAP + columns as u32 * (width + GAP);
+        sheet.canvas = RgbImage::from_pixel(right, bottom, Rgb([GAP_GRAY; 3]));
+        sheet
+    }
+
+    /// Height and width of an image in pixels of the picture.
+    pub fn tile(&self) -> [u32; 2] {
+        [self.shape.height, self.shape.width].map(|n| n as u32 * self.scale)
+    }
+
+    /// Upper left corner of an image in the picture.
+    pub fn corner(&self, row: usize, column: usize) -> [u32; 2] {
+        [GAP + column as u32 * (self.tile()[1] + GAP), self.tops[row]]
+    }
+
+    /// Rows of images.
+    pub fn rows(&self) -> usize {
+        self.tops.len()
+    }
+
+    pub fn picture(&self) -> &RgbImage {
+        &self.canvas
+    }
+
+    /// As PNG, a gray one with one byte a pixel.
+    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
+        let Self { canvas, shape, .. } = self;
+        let mut bytes = Cursor::new(Vec::new());
+        if shape.channels == 3 {
+            canvas.write_to(&mut bytes, ImageFormat::Png)?;
+        } else {
+            let gray = |x, y| Luma([canvas.get_pixel(x, y).0[0]]);
+            GrayImage::from_fn(canvas.width(), canvas.height(), gray)
+                .write_to(&mut bytes, ImageFormat::Png)?;
+        }
+        Ok(bytes.into_inner())
+    }
+
+    fn place(&mut self, row: usize, column: usize, image: ArrayView1<f32>) {
+        let [left, top] = self.corner(row, column);
+        let ImageShape { width, channels, .. } = self.shape;
+        for pixel in 0..image.len() / channels {
+            let x = left + (pixel % width) as u32 * self.scale;
+            let y = top + (pixel / width) as u32 * self.scale;
+            // The cast saturates, and makes NaN black. Of gray the one channel counts three times.
+            let channel =
+                |c: usize| (image[pixel * channels + c.min(channels - 1)] * 255.0).round();
+            let color = Rgb([0, 1, 2].map(|c| channel(c) as u8));
+            for dy in 0..self.scale {
+                for dx in 0..self.scale {
+                    self.canvas.put_pixel(x + dx, y + dy, color);
+                }
+            }
+        }
+    }
+}
+
+/// Twice the size; more for images too small to be seen, none for those that are large already.
+fn scale(shape: ImageShape) -> u32 {
+    match shape.height.max(shape.width) {
+        side @ 0..=28 => (56 / side.max(1)).min(8) as u32,
+        29..=128 => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr2;
+
+    fn gray(height: usize, width: usize) -> ImageShape {
+        ImageShape { height, width, channels: 1 }
+    }
+
+    #[test]
+    fn a_grid_has_every_image_in_its_place() {
+        let images = Array2::from_shape_fn((5, 28 * 28), |(i, _)| i as f32 / 4.0);
+        let picture = grid(images.view(), gray(28, 28), None).canvas;
+        // 3 columns and 2 rows of 56 pixels, 2 between them and around.
+        assert_eq!(picture.dimensions(), (3 * 58 + 2, 2 * 58 + 2));
+        let at = |column: u32, row: u32| picture.get_pixel(2 + 58 * column, 2 + 58 * row).0[0];
+        assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(0, 1), at(1, 1)], [0, 64, 128, 191, 255]);
+        assert_eq!(at(2, 1), GAP_GRAY);
+        assert_eq!(picture.get_pixel(0, 0).0[0], GAP_GRAY);
+    }
+
+    #[test]
+    fn columns_can_be_named_and_signed_values_become_gray() {
+        let mut images = arr2(&[[-1.0], [0.0], [1.0], [-1.0], [1.0]]);
+        from_signed(&mut images);
+        assert_eq!(images, arr2(&[[0.0], [0.5], [1.0], [0.0], [1.0]]));
+        let picture = grid(images.view(), gray(1, 1), Some(3)).canvas;
+        assert_eq!(picture.dimensions(), (3 * 10 + 2, 2 * 10 + 2));
+        assert_eq!(
+            grid(images.view(), gray(1, 1), Some(9)).canvas.dimensions(),
+            (5 * 10 + 2, 10 + 2)
+        );
+    }
+
+    #[test]
+    fn inputs_are_above_outputs() {
+        let inputs = Array2::from_elem((12, 4), 1.0);
+        let outputs = Array2::from_elem((12, 4), 0.5);
+        let picture = pairs(inputs.view(), outputs.view(), gray(2, 2)).canvas;
+        let side = 16;
+        assert_eq!(picture.dimensions(), (10 * (side + 2) + 2, 4 * side + 2 + 2 + 10 + 2 + 2));
+        assert_eq!(picture.get_pixel(2, 2).0[0], 255);
+        assert_eq!(picture.get_pixel(2, 2 + side + 2).0[0], 128);
+        assert_eq!(picture.get_pixel(2, 2 + 2 * side + 2 + 10).0[0], 255);
+    }
+
+    #[test]
+    fn values_beyond_the_unit_interval_are_clamped() {
+        let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), gray(1, 3), None).canvas;
+        let gray: Vec<u8> = (0..3).map(|x| picture.get_pixel(2 + 8 * x, 2).0[0]).collect();
+        assert_eq!(gray, [0, 255, 0]);
+    }
+
+    #[test]
+    fn colors_stay_beside_each_other_and_gray_is_written_as_gray() {
+        let image = arr2(&[[1.0, 0.0, 0.0, 0.0, 0.5, 1.0]]);
+        let shape = ImageShape { height: 1, width: 2, channels: 3 };
+        let sheet = grid(image.view(), shape, None);
+        assert_eq!(sheet.canvas.dimensions(), (2 * 8 + 4, 8 + 4));
+        assert_eq!(sheet.canvas.get_pixel(2, 2), &Rgb([255, 0, 0]));
+        assert_eq!(sheet.canvas.get_pixel(17, 9), &Rgb([0, 128, 255]));
+        for (sheet, color) in [(sheet, true), (grid(image.view(), gray(2, 3), None), false)] {
+            let read = image::load_from_memory(&sheet.png().unwrap()).unwrap();
+            assert_eq!(read.color().has_color(), color);
+            assert_eq!(read.to_rgb8(), sheet.canvas);
+        }
+    }
+}
