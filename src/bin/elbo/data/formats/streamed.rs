@@ -278,8 +278,8 @@ mod tests {
     fn streams_as_it_is_read<T: WritableElement>(scratch: &Scratch, array: &Array2<T>) {
         write_npy(&scratch.0, array).unwrap();
         let in_memory = match npy::read(File::open(&scratch.0).unwrap()).unwrap().rows {
-            npy::Rows::U8(rows) => Rows::U8(rows),
-            npy::Rows::F32(rows) => Rows::F32(rows),
+            npy::NpyRows::U8(rows) => Rows::U8(rows),
+            npy::NpyRows::F32(rows) => Rows::F32(rows),
         };
         let (streamed, _) = scratch.open().unwrap();
         assert_eq!(
