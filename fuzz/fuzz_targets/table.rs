@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use table::{Features, Header, TableOptions, Table};
+use table::{Features, Header, Table, TableOptions};
 
 #[path = "../../src/bin/elbo/data/formats/columns.rs"]
 #[allow(dead_code)]
