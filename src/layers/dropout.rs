@@ -43,6 +43,7 @@ impl Lanewise<2, 1> for Mask {
     ) -> [S::f32s; 2] {
         let dropped = simd.less_than_f32s(uniform, simd.splat_f32s(self.probability));
         let scale = simd.splat_f32s(self.scale);
+        // Multiplied, not selected: NaN and ±∞ must not become 0.
         let factor = simd.select_f32s(dropped, simd.splat_f32s(0.0), scale);
         [simd.mul_f32s(y, factor), simd.mul_f32s(slope, factor)]
     }
@@ -67,6 +68,7 @@ impl WithSimd for MaskRow<'_> {
             let uniform = &mut uniform[..y.len()];
             fill_uniform_row(simd, uniform, key);
             zip(simd, [y, slope], [uniform], mask);
+            // The next chunk continues the same row of random numbers.
             key = key.skip(CHUNK);
         }
     }

@@ -31,6 +31,7 @@ impl Lanewise<2, 3> for LatentSample {
         _: [S::f32s; 2],
         [mu, logvar, epsilon]: [S::f32s; 3],
     ) -> [S::f32s; 2] {
+        // Halving v is exact; the product is rounded before the sum, so that σε is what z contains.
         let sigma = exp(simd, simd.mul_f32s(simd.splat_f32s(0.5), logvar));
         let sigma_epsilon = simd.mul_f32s(sigma, epsilon);
         [simd.add_f32s(mu, sigma_epsilon), sigma_epsilon]
@@ -49,6 +50,7 @@ impl Lanewise<2, 2> for LatentGradient {
         [dmu, dlogvar]: [S::f32s; 2],
         [dz, sigma_epsilon]: [S::f32s; 2],
     ) -> [S::f32s; 2] {
+        // ½·dz is exact; its product with σε is added in one rounding.
         let half = simd.mul_f32s(simd.splat_f32s(0.5), dz);
         [simd.add_f32s(dmu, dz), simd.mul_add_f32s(half, sigma_epsilon, dlogvar)]
     }
@@ -82,6 +84,7 @@ pub(crate) fn forward_groups<S: Simd>(
             [new[0].0[v], new[1].0[v]] = LatentSample.apply(simd, [zero; 2], [mu, logvar, epsilon]);
         }
         for (output, new) in outputs.iter_mut().zip(new) {
+            // Padding must stay 0, whatever the inputs hold there: products read whole groups.
             new.first(simd, columns - start).store(&mut output[g]);
         }
     }

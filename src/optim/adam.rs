@@ -88,6 +88,7 @@ impl Adam {
     /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate` and without
     /// weight decay.
     pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
+        // The differences from 1 are taken in f64: 1 − β₂ alone would lose ten bits in f32.
         Constants {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
@@ -129,7 +130,7 @@ impl Constants {
         [w, m, v]: [S::f32s; 3],
         g: S::f32s,
     ) -> [S::f32s; 3] {
-        // 1.
+        // 1. In this form m approaches g with two roundings, and stays exactly where g = m.
         let m = simd.mul_add_f32s(simd.sub_f32s(g, m), simd.splat_f32s(self.one_minus_beta1), m);
         // 2. ((1−β₂)·g)·g in this order: g² alone overflows sooner.
         let v = simd.mul_add_f32s(
@@ -138,13 +139,14 @@ impl Constants {
             simd.mul_f32s(simd.splat_f32s(self.beta2), v),
         );
         let (m, v) = (flush_subnormals(simd, m), flush_subnormals(simd, v));
-        // 3.
+        // 3. Root and division are exactly rounded; approximate instructions differ between processors.
         let denominator = simd.mul_add_f32s(
             simd.sqrt_f32s(v),
             simd.splat_f32s(self.root_correction),
             simd.splat_f32s(self.epsilon),
         );
         let ratio = simd.div_f32s(m, denominator);
+        // The decoupled decay of AdamW acts on the weight before the step.
         let w = simd.mul_f32s(w, simd.splat_f32s(self.decay));
         let w = simd.mul_add_f32s(simd.splat_f32s(self.minus_step_size), ratio, w);
         [w, m, v]
@@ -184,6 +186,7 @@ pub fn step(
 ) -> Result<()> {
     adam.validate()?;
     expect_step(t)?;
+    // `g + 0·w` would turn the sign of a zero gradient and spread a NaN of w.
     if adam.weight_decay == 0.0 {
         checked_step(simd, adam.constants(t, 1.0), [w, m, v], g)
     } else {

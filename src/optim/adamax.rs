@@ -96,6 +96,7 @@ pub(crate) struct Constants {
 impl Lanewise<3, 1> for Constants {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [w, m, u]: [S::f32s; 3], [g]: [S::f32s; 1]) -> [S::f32s; 3] {
+        // 1 is done by `Regularized`.
         // 2.
         let m = simd.mul_add_f32s(simd.sub_f32s(g, m), simd.splat_f32s(self.one_minus_beta1), m);
         let m = flush_subnormals(simd, m);
@@ -103,7 +104,7 @@ impl Lanewise<3, 1> for Constants {
         let past = simd.mul_f32s(simd.splat_f32s(self.beta2), u);
         let present = simd.add_f32s(simd.abs_f32s(g), simd.splat_f32s(self.epsilon));
         let u = simd.select_f32s(simd.greater_than_f32s(past, present), past, present);
-        // 4.
+        // 4. u is at least ε, so the quotient is finite.
         let step = simd.splat_f32s(self.minus_step_size);
         [simd.mul_add_f32s(step, simd.div_f32s(m, u), w), m, u]
     }

@@ -83,7 +83,7 @@ impl Clip {
         match *self {
             Self::Value(limit) => map_in_place(compute, gradient, Limit(limit)),
             Self::Norm(limit) => {
-                // 3.
+                // 3. Adding 10⁻⁶ is PyTorch's guard against a norm of 0.
                 let factor = f64::from(limit) / (norm + 1e-6);
                 if factor < 1.0 {
                     map_in_place(compute, gradient, Scale(factor as f32));
@@ -113,6 +113,7 @@ fn sum_of_squares(compute: &Compute, elements: &[f32]) -> f64 {
     if elements.len() <= SHARE {
         return compute.simd().dispatch(SquareSum(elements));
     }
+    // Both halves are added in f64, the left one first, whichever thread is done first.
     let (left, right) = elements.split_at(half(elements.len()));
     let (left, right) =
         compute.join(|| sum_of_squares(compute, left), || sum_of_squares(compute, right));
@@ -132,6 +133,7 @@ impl WithSimd for SquareSum<'_> {
         for group in whole {
             sum.add(simd, square(simd, F32x16::load(simd, group)));
         }
+        // The last group is filled up with zeros, which add nothing.
         if !rest.is_empty() {
             sum.add(simd, square(simd, F32x16::load_tail(simd, rest)));
         }

@@ -180,6 +180,7 @@ impl LearningRateSchedule {
     /// Does nothing for schedules other than a plateau.
     pub fn observe(&self, state: &mut PlateauState, loss: f64) -> bool {
         let Decay::Plateau { patience, factor } = self.decay else { return false };
+        // No comparison with NaN is true: such a loss is never better.
         let better = match state.best {
             None => !loss.is_nan(),
             Some(best) => loss < best - THRESHOLD * best.abs(),
@@ -188,6 +189,7 @@ impl LearningRateSchedule {
             (state.best, state.bad_epochs) = (Some(loss), 0);
             return false;
         }
+        // The patience starts anew after a reduction, as in PyTorch without a cooldown.
         state.bad_epochs += 1;
         let reduce = state.bad_epochs > patience;
         if reduce {

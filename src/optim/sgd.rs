@@ -95,12 +95,12 @@ pub(crate) struct Constants {
 impl Lanewise<2, 1> for Constants {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [w, m]: [S::f32s; 2], [g]: [S::f32s; 1]) -> [S::f32s; 2] {
-        // 1.
+        // 1. With wd = 0 the gradient keeps its value.
         let g = simd.mul_add_f32s(simd.splat_f32s(self.weight_decay), w, g);
         // 2.
         let momentum = simd.splat_f32s(self.momentum);
         let m = flush_subnormals(simd, simd.mul_add_f32s(momentum, m, g));
-        // 3.
+        // 3. Nesterov's direction looks one step further along the new momentum.
         let direction = if self.nesterov { simd.mul_add_f32s(momentum, m, g) } else { m };
         [simd.mul_add_f32s(simd.splat_f32s(self.minus_learning_rate), direction, w), m]
     }

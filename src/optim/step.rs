@@ -35,6 +35,7 @@ impl UpdateRule {
         if compute.threads() == 1 || g.len() <= SHARE {
             return compute.simd().dispatch(Step(self, [w, m, v], g));
         }
+        // A boundary at whole groups: only the last part has a tail.
         let half = (g.len() / 2).next_multiple_of(LANES);
         let (w, w_right) = w.split_at_mut(half);
         let (m, m_right) = m.split_at_mut(half);
@@ -60,6 +61,7 @@ impl WithSimd for Step<'_> {
             UpdateRule::Adam(rule) => zip(simd, buffers, [g], rule),
             UpdateRule::AdamL2(rule) => zip(simd, buffers, [g], rule),
             UpdateRule::Sgd(rule) => {
+                // v is neither read nor written.
                 let [w, m, _] = buffers;
                 zip(simd, [w, m], [g], rule);
             }

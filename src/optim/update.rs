@@ -29,6 +29,7 @@ impl<R: Lanewise<3, 1>> Lanewise<3, 1> for Regularized<R> {
 /// end as a subnormal number, with which processors compute many times slower.
 #[inline(always)]
 pub(super) fn flush_subnormals<S: Simd>(simd: S, moment: S::f32s) -> S::f32s {
+    // The comparison is false for NaN.
     let (zero, least) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::MIN_POSITIVE));
     simd.select_f32s(simd.less_than_f32s(simd.abs_f32s(moment), least), zero, moment)
 }

@@ -37,6 +37,7 @@ fn within<S: Simd>(simd: S, x: S::f32s, limit: f32) -> S::f32s {
 /// Returns `σ(x)` and `σ(x)·σ(−x)`, both with the relative error of `σ(−|x|)`.
 #[inline(always)]
 fn sigmoid_and_slope<S: Simd>(simd: S, x: S::f32s) -> [S::f32s; 2] {
+    // At −|x| the sigmoid is at most ½, so 1 − small does not cancel.
     let small = sigmoid(simd, simd.or_f32s(x, simd.splat_f32s(-0.0)));
     let large = simd.sub_f32s(simd.splat_f32s(1.0), small);
     [split(simd, x, large, small), simd.mul_f32s(small, large)]
@@ -82,6 +83,7 @@ impl ActivationFunction for Elu {
     #[inline(always)]
     fn value_and_slope<S: Simd>(self, simd: S, x: S::f32s) -> [S::f32s; 2] {
         let (one, alpha) = (simd.splat_f32s(1.0), simd.splat_f32s(self.0));
+        // eˣ − 1 is accurate near 0, where eˣ would have lost the digits of x.
         let below = expm1(simd, x);
         let value = split(simd, x, x, simd.mul_f32s(alpha, below));
         // The slope α·eˣ = α(eˣ − 1) + α, in one rounding.
@@ -139,6 +141,7 @@ impl ActivationFunction for Silu {
         /// Value of |x| above which `σ(−|x|)` is 0.
         const LIMIT: f32 = 105.0;
         let [s, ds] = sigmoid_and_slope(simd, x);
+        // −∞·0 and ±∞·0 are avoided as in GELU.
         let value = simd.mul_f32s(at_least(simd, x, LIMIT), s);
         [value, simd.mul_add_f32s(within(simd, x, LIMIT), ds, s)]
     }
@@ -161,6 +164,7 @@ impl ActivationFunction for Tanh {
     #[inline(always)]
     fn value_and_slope<S: Simd>(self, simd: S, x: S::f32s) -> [S::f32s; 2] {
         let y = tanh(simd, x);
+        // 1 − y² in one rounding: absolute accuracy, since y itself is rounded near ±1.
         [y, simd.negate_mul_add_f32s(y, y, simd.splat_f32s(1.0))]
     }
 }

@@ -272,6 +272,7 @@ pub fn forward(
     activation.validate()?;
     expect_length("slope", y.len(), slope.len())?;
     expect_length("x", y.len(), x.len())?;
+    // The kernel works in place.
     y.copy_from_slice(x);
     simd.dispatch(Forward(activation, y, slope));
     Ok(())

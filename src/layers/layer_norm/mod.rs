@@ -66,6 +66,7 @@ fn sum_row<S: Simd, const N: usize>(simd: S, slices: [&[f32]; N], term: impl Row
         }
         sum.add(simd, terms(simd, loaded, term));
     }
+    // A short last group is filled up with zeros, whose terms need not be 0: `first` takes them out.
     let rest = halves[0].1.len();
     if rest > 0 {
         let mut loaded = [F32x16::splat(simd, 0.0); N];
@@ -178,6 +179,7 @@ impl Lanewise<1, 1> for Project {
         [g]: [S::f32s; 1],
         [normalized]: [S::f32s; 1],
     ) -> [S::f32s; 1] {
+        // s·(g − mean(g) − x̂·mean(g·x̂))
         let centered = simd.sub_f32s(g, simd.splat_f32s(self.mean));
         let along = simd.splat_f32s(self.along);
         let rest = simd.negate_mul_add_f32s(normalized, along, centered);
@@ -196,9 +198,9 @@ impl WithSimd for ForwardRow<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> f32 {
         let Self([y, normalized], parameters) = self;
         let columns = y.len() as f64;
-        // 1.
+        // 1. The totals are in f64; mean and s are rounded to f32.
         let mean = (sum_row(simd, [y], Itself) / columns) as f32;
-        // 2.
+        // 2. From the differences: Σx² − H·mean² would cancel.
         let variance = sum_row(simd, [y], SquaredDistance(mean)) / columns;
         let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
         zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
@@ -253,6 +255,7 @@ pub(crate) fn backward_row<S: Simd>(
 #[inline(always)]
 fn input_gradient<S: Simd>(simd: S, d: &mut [f32], normalized: &[f32], inverse_std: f32) {
     let columns = d.len() as f64;
+    // Project out the two directions that normalization removes: the mean and x̂ itself.
     let mean = (sum_row(simd, [d], Itself) / columns) as f32;
     let along = (sum_row(simd, [d, normalized], Times) / columns) as f32;
     zip(simd, [d], [normalized], Project { mean, along, inverse_std });
@@ -380,6 +383,7 @@ impl WithSimd for InputGradients<'_> {
         for (i, &inverse_std) in inverse_std.iter().enumerate() {
             dx.row_mut(i).assign(&dy.row(i));
             let (d, normalized) = (row_mut(&mut dx, i), normalized.row(i));
+            // g = dy·γ, in the place of dx.
             multiply(simd, d, gain);
             input_gradient(simd, d, normalized.to_slice().expect(CONTIGUOUS), inverse_std);
         }
@@ -400,6 +404,7 @@ fn weight_gradients(
         {
             let first = first + group * LANES;
             let columns = s![.., first..first + dgain.len()];
+            // Sixteen columns at a time through all rows: nothing is allocated.
             let mut sums = [[0.0_f64; 2]; LANES];
             for (dy, normalized) in
                 dy.slice(columns).rows().into_iter().zip(normalized.slice(columns).rows())
