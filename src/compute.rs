@@ -1,17 +1,17 @@
-//! Where kernels run: an instruction set and a number of threads, as one value to pass down.
+//! Instruction set and threads on which kernels run, as one value to pass down.
 
 use crate::error::{Error, Result};
 use crate::simd::InstructionSet;
 use std::sync::Arc;
 
-/// Products below this much work (floating-point operations) are done by the calling thread alone:
-/// waking another one costs some microseconds.
+/// Floating-point operations below which a product stays on the calling thread: waking another thread
+/// costs some microseconds.
 pub(crate) const PARALLEL_FLOP: usize = 4_000_000;
 
-/// An instruction set and a number of threads.
+/// Instruction set and threads to compute with.
 ///
-/// Neither changes a bit of any result; both change how long it takes. Cloning is cheap and
-/// shares the threads.
+/// Neither changes a bit of any result, only the time that it takes. Cloning is cheap and shares the
+/// threads.
 ///
 /// ```
 /// use elbo::{Compute, simd::InstructionSet};
@@ -23,12 +23,12 @@ pub(crate) const PARALLEL_FLOP: usize = 4_000_000;
 #[derive(Clone, Debug)]
 pub struct Compute {
     simd: InstructionSet,
-    /// `None`: everything runs on the calling thread.
+    /// `None` if everything runs on the calling thread.
     pool: Option<Arc<rayon::ThreadPool>>,
 }
 
 impl Compute {
-    /// `threads` threads of its own that run `simd`; with one, everything stays on the caller's.
+    /// Starts `threads` threads for kernels of `simd`; with one, everything runs on the calling thread.
     ///
     /// # Errors
     /// [`Error::Config`] for 0 threads, [`Error::Threads`] if the system refuses them.
@@ -47,13 +47,13 @@ impl Compute {
         Ok(Self { simd, pool })
     }
 
-    /// The machine's widest instruction set on the calling thread alone.
+    /// Returns the machine's widest instruction set on the calling thread alone.
     #[must_use]
     pub fn serial() -> Self {
         Self { simd: InstructionSet::detect(), pool: None }
     }
 
-    /// The machine's widest instruction set on as many threads as the process may use.
+    /// Returns the machine's widest instruction set on as many threads as the process may use.
     ///
     /// # Errors
     /// [`Error::Threads`] if the system refuses the threads.
@@ -62,24 +62,24 @@ impl Compute {
         Self::new(InstructionSet::detect(), threads)
     }
 
-    /// The same instruction set on the calling thread alone.
+    /// Returns the same instruction set on the calling thread alone.
     pub(crate) fn serialized(&self) -> Self {
         Self { simd: self.simd, pool: None }
     }
 
-    /// The instruction set.
+    /// Instruction set of the kernels.
     #[must_use]
     pub fn simd(&self) -> InstructionSet {
         self.simd
     }
 
-    /// The number of threads.
+    /// Number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
-    /// Which of [`Self::threads`] is running a task of [`Self::for_each_mut`], counted from 0.
+    /// Index of the current thread among [`Self::threads`], counted from 0.
     pub(crate) fn thread_index(&self) -> usize {
         match &self.pool {
             None => 0,
@@ -87,11 +87,11 @@ impl Compute {
         }
     }
 
-    /// Runs `work` inside the thread pool (at once, with one thread).
+    /// Runs `work` inside the thread pool, or directly if there is only one thread.
     ///
-    /// Every function that takes a `Compute` enters the pool by itself. Entering costs a few
-    /// microseconds and now and then a small allocation in rayon's queue; a loop of short calls
-    /// saves both by entering once, around the loop.
+    /// Every function that takes a `Compute` enters the pool by itself. Entering costs a few microseconds
+    /// and sometimes a small allocation in rayon's queue; a loop of short calls saves both by entering
+    /// once, around the loop.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             None => work(),
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_visited_once_with_its_index() {
+    fn visits_every_item_once_with_its_index() {
         for threads in [1, 2, 5] {
             let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
             for n in [0, 1, 2, 7, 100] {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn no_threads_is_an_error() {
+    fn rejects_zero_threads() {
         let message = Compute::new(InstructionSet::detect(), 0).unwrap_err().to_string();
         assert_eq!(message, "`threads`: expected at least 1, found 0");
     }

@@ -1,194 +1,198 @@
-//! The one error type of the crate.
+//! Error type of the crate, and the checks that several modules share.
 
 use std::fmt::Display;
 use std::path::PathBuf;
 
-/// What went wrong, in words that say what would be right.
+/// Failure of a function of this crate, with a message that says what is wrong, where, and what to do.
 ///
-/// New variants may come: match with a wildcard arm.
+/// New variants may be added: match with a wildcard arm.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An array whose shape does not fit the others or the model.
+    /// Array whose shape does not fit the other arguments or the model.
     #[error("`{argument}`: expected {expected}, found {found}")]
     Shape {
-        /// The argument, by its name in the function's signature.
+        /// Argument, by its name in the function's signature.
         argument: &'static str,
-        /// What would fit, such as `shape [2, 784]` (rows, columns) or `length 784`.
+        /// Expected shape or length, such as `shape [2, 784]` (rows, columns) or `length 784`.
         expected: String,
-        /// The shape or length that was given.
+        /// Shape or length of the argument.
         found: String,
     },
 
-    /// An array whose rows are not contiguous in memory.
+    /// Array whose rows are not contiguous in memory.
     #[error(
         "`{argument}`: rows must be contiguous (column stride 1, rows not overlapping), \
-         found strides {strides:?}; pass `.as_standard_layout()` of it"
+         found strides {strides:?}; convert it with `.as_standard_layout()`"
     )]
     Layout {
-        /// The argument, by its name in the function's signature.
+        /// Argument, by its name in the function's signature.
         argument: &'static str,
-        /// The strides that were given, in elements.
+        /// Strides of the argument, in elements.
         strides: Vec<isize>,
     },
 
-    /// A target that the likelihood does not accept.
+    /// Target that the likelihood does not accept.
     #[error(
-        "row {row}, column {column}: {value} is outside {accepted}; \
-         scale the data into that range{}",
+        "row {row}, column {column}: {value} is outside {accepted}; scale the data into that range, \
+         or choose {}",
         other_likelihood(*value, accepted)
     )]
     TargetOutOfRange {
-        /// The row of the data.
+        /// Row of the data.
         row: usize,
-        /// The column of the data.
+        /// Column of the data.
         column: usize,
-        /// The value found there.
+        /// Value at that position.
         value: f32,
-        /// The range that the likelihood accepts, such as `[0, 1]`.
+        /// Range that the likelihood accepts, such as `[0, 1]`.
         accepted: &'static str,
     },
 
     /// NaN or ±∞ in the data.
-    #[error("row {row}, column {column}: {value} in the data{}", at_step(*step))]
+    #[error(
+        "row {row}, column {column}: {value} in the data{}; remove the row or replace the value",
+        at_step(*step)
+    )]
     NotFiniteData {
-        /// The row of the data.
+        /// Row of the data.
         row: usize,
-        /// The column of the data.
+        /// Column of the data.
         column: usize,
-        /// The value found there.
+        /// Value at that position.
         value: f32,
-        /// The training step that met it, if it was met in training.
+        /// Training step that read the row, if it was read in training.
         step: Option<u64>,
     },
 
-    /// A loss that is NaN or ±∞.
+    /// Loss that is NaN or ±∞.
     #[error(
-        "the {term} of row {row} is {value}{}",
-        match step {
-            Some(step) => format!(
-                ", at step {step}; the weights were left as they were: try a smaller learning rate"
-            ),
-            None => "; the weights of this model do not make sense of this row".to_owned(),
-        }
+        "the loss of row {row} is not finite{}: the {term} is {value}; {}",
+        at_step(*step),
+        advice(*step, "check the row for extreme values")
     )]
     NotFiniteLoss {
-        /// `reconstruction` or `KL divergence`.
+        /// Term of the loss: `reconstruction` or `KL divergence`.
         term: &'static str,
-        /// The row of the data.
+        /// Row of the data.
         row: usize,
-        /// The loss of that row, in nats.
+        /// Value of the term for that row, in nats.
         value: f64,
-        /// The training step, if it was in training. The weights are those before the step.
+        /// Training step, if it was in training. The weights are those before the step.
         step: Option<u64>,
     },
 
-    /// A gradient whose norm is NaN or ±∞, or whose square would be.
+    /// Gradient whose norm, or the square of it, is NaN or ±∞.
     #[error(
-        "the norm of the gradient is {norm}{}",
-        match step {
-            Some(step) => format!(
-                ", at step {step}; the weights were left as they were: try a smaller learning rate"
-            ),
-            None => "; neither clipping nor a step can be made of it".to_owned(),
-        }
+        "the norm of the gradient is {norm}{}; {}",
+        at_step(*step),
+        advice(*step, "it can be neither clipped nor applied")
     )]
     NotFiniteGradient {
-        /// The norm.
+        /// Norm of the gradient.
         norm: f64,
-        /// The training step, if it was in training. The weights are those before the step.
+        /// Training step, if it was in training. The weights are those before the step.
         step: Option<u64>,
     },
 
-    /// A log-variance whose exponential is no longer a number to compute with.
+    /// Log-variance whose exponential overflows.
     #[error(
         "latent dimension {dimension} of row {row}: exp({}logvar) overflows at logvar = {value}{}; \
-         a soft clamp of logvar keeps it in bounds, and so may a smaller learning rate or data of \
-         moderate size",
+         clamp logvar (`logvar_clamp`), or {}",
         if *value < 0.0 { "-" } else { "" },
-        match step {
-            Some(step) => format!(", at step {step}; the weights were left as they were"),
-            None => String::new(),
+        at_step(*step),
+        if step.is_some() {
+            "try a smaller learning rate; the weights were not changed"
+        } else {
+            "check the row for extreme values"
         }
     )]
     LogvarOverflow {
-        /// The row of the data.
+        /// Row of the data.
         row: usize,
-        /// The latent dimension, counted from 0.
+        /// Latent dimension, counted from 0.
         dimension: usize,
-        /// The encoder's logvar.
+        /// Output of the encoder for it.
         value: f32,
-        /// The training step, if it was in training. The weights are those before the step.
+        /// Training step, if it was in training. The weights are those before the step.
         step: Option<u64>,
     },
 
-    /// A setting that makes no sense, found when the configuration is built.
+    /// Invalid setting, found when a configuration is built or a function is called.
     #[error("`{setting}`: expected {expected}, found {found}")]
     Config {
-        /// The setting, by the name of its builder method.
+        /// Setting, by the name of its field, builder method or argument.
         setting: &'static str,
-        /// What would be accepted.
+        /// Values that are accepted.
         expected: &'static str,
-        /// What was given.
+        /// Value that was given.
         found: String,
     },
 
-    /// An instruction set that is unknown or not there.
-    #[error("instruction set `{requested}`: this machine has {available} (or `auto`)")]
+    /// Instruction set that is unknown or that this machine does not have.
+    #[error("instruction set `{requested}`: this machine has {available} (or use `auto`)")]
     InstructionSet {
-        /// The name asked for.
+        /// Name that was requested.
         requested: String,
-        /// The names that can be had.
+        /// Names of the available sets.
         available: String,
     },
 
-    /// A thread pool that the operating system refused.
+    /// Thread pool that the operating system refused.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// How many were asked for.
+        /// Number of threads requested.
         threads: usize,
-        /// What the operating system said.
+        /// Message of the operating system.
         reason: String,
     },
 
-    /// A file that cannot be read or written.
+    /// File that cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 
-    /// A model file that is damaged or not a model file.
+    /// File that is damaged or not a model file.
     #[error("{}: {reason}", path.display())]
     ModelFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it, and what would be right.
+        /// Problem with the file and what was expected.
         reason: String,
     },
 }
 
-/// The crate's result.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 fn at_step(step: Option<u64>) -> String {
-    step.map_or_else(String::new, |step| format!(", at step {step}"))
+    step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
-/// The likelihood that does accept such a value.
+/// Advice for a number that is not finite: in training, or `otherwise`.
+fn advice(step: Option<u64>, otherwise: &'static str) -> &'static str {
+    if step.is_some() {
+        "the weights were not changed; try a smaller learning rate"
+    } else {
+        otherwise
+    }
+}
+
+/// A likelihood that accepts the value.
 fn other_likelihood(value: f32, accepted: &str) -> &'static str {
     if accepted == "[0, 1]" && (-1.0..0.0).contains(&value) {
-        ", or, if they lie in [-1, 1], choose the squared error with a tanh output or a Gaussian \
-         likelihood"
+        "a squared error with tanh output (for data in [-1, 1]) or a Gaussian likelihood"
     } else {
-        ", or choose a likelihood of any numbers: a Gaussian or the squared error"
+        "a likelihood that accepts any number, such as Gaussian or squared error"
     }
 }
 
 impl Error {
-    /// The same error, met at this training step.
+    /// Adds the training step at which the error occurred.
     pub(crate) fn at(mut self, now: u64) -> Self {
         if let Self::NotFiniteData { step, .. }
         | Self::NotFiniteLoss { step, .. }
@@ -200,7 +204,7 @@ impl Error {
         self
     }
 
-    /// A shape that is not the expected one.
+    /// Error for an unexpected shape.
     pub(crate) fn shape(argument: &'static str, expected: [usize; 2], found: &[usize]) -> Self {
         Self::Shape {
             argument,
@@ -209,7 +213,7 @@ impl Error {
         }
     }
 
-    /// A setting outside its domain.
+    /// Error for a setting outside its domain.
     pub(crate) fn config(
         setting: &'static str,
         expected: &'static str,
@@ -280,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_say_where_and_what_would_be_right() {
+    fn messages_name_place_and_remedy() {
         let cases = [
             (
                 Error::shape("targets", [2, 784], &[2, 783]),
@@ -289,17 +293,31 @@ mod tests {
             (
                 Error::TargetOutOfRange { row: 3, column: 5, value: 1.5, accepted: "[0, 1]" },
                 "row 3, column 5: 1.5 is outside [0, 1]; scale the data into that range, or choose a \
-                 likelihood of any numbers: a Gaussian or the squared error",
+                 likelihood that accepts any number, such as Gaussian or squared error",
             ),
             (
                 Error::NotFiniteData { row: 3, column: 5, value: f32::NAN, step: Some(7) },
-                "row 3, column 5: NaN in the data, at step 7",
+                "row 3, column 5: NaN in the data at step 7; remove the row or replace the value",
             ),
             (
                 Error::TargetOutOfRange { row: 0, column: 1, value: -0.5, accepted: "[0, 1]" },
-                "row 0, column 1: -0.5 is outside [0, 1]; scale the data into that range, or, if \
-                 they lie in [-1, 1], choose the squared error with a tanh output or a Gaussian \
-                 likelihood",
+                "row 0, column 1: -0.5 is outside [0, 1]; scale the data into that range, or choose a \
+                 squared error with tanh output (for data in [-1, 1]) or a Gaussian likelihood",
+            ),
+            (
+                Error::NotFiniteLoss { term: "KL divergence", row: 3, value: f64::NAN, step: None },
+                "the loss of row 3 is not finite: the KL divergence is NaN; check the row for \
+                 extreme values",
+            ),
+            (
+                Error::NotFiniteGradient { norm: f64::INFINITY, step: Some(7) },
+                "the norm of the gradient is inf at step 7; the weights were not changed; try a \
+                 smaller learning rate",
+            ),
+            (
+                Error::LogvarOverflow { row: 3, dimension: 1, value: -90.0, step: Some(7) },
+                "latent dimension 1 of row 3: exp(-logvar) overflows at logvar = -90 at step 7; clamp \
+                 logvar (`logvar_clamp`), or try a smaller learning rate; the weights were not changed",
             ),
             (Error::config("latent", "at least 1", 0), "`latent`: expected at least 1, found 0"),
         ];

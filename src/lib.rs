@@ -31,6 +31,7 @@
 //! | letter | meaning |
 //! |---|---|
 //! | B | rows of a batch |
+//! | C | conditions: the width of the condition vector of a row |
 //! | D | features: the width of a row of data |
 //! | H | units of a hidden layer |
 //! | Z | latent dimensions |
@@ -40,12 +41,19 @@
 //! Matrices are row-major; weights are `[N, K]`, as in PyTorch, wherever they are visible. Losses are
 //! in nats.
 //!
+//! # Threads
+//! Functions over a batch of rows, and sums over all weights, take a [`&Compute`](Compute) and share
+//! their work among its threads. Element-wise functions on slices, and functions of one row, take an
+//! [`InstructionSet`](simd::InstructionSet) and run on the calling thread. [`loss`], [`layers`] and
+//! [`optim`] follow this rule without exception.
+//!
 //! # Reproducibility
 //! Results do not depend on the instruction set or the number of threads, down to the last bit:
 //!
 //! - an element of a product is one chain of fused multiply-adds in ascending order ([`gemm`]);
 //! - sums run over 16 canonical lanes, which are joined by one fixed tree ([`simd`]);
-//! - vector functions use only operations that every target rounds alike ([`math`]);
+//! - elementary functions use only operations that every target rounds alike ([`math`]), never the
+//!   C library of the platform;
 //! - random numbers are a function of the place where they are used ([`random`]);
 //! - weight gradients are split over weights, never over partial sums of the batch.
 //!
@@ -121,13 +129,11 @@ pub mod simd;
 pub mod train;
 pub mod vae;
 
-mod augmentation;
 mod compute;
 mod dataset;
 
-pub use augmentation::Augmentation;
 pub use compute::Compute;
-pub use dataset::{Conditioned, Dataset, Element, Labeled};
+pub use dataset::{Augmentation, Conditioned, Dataset, Element, Labeled};
 pub use error::{Error, Result};
 
 /// Examples of the README, run as doctests.

@@ -1,10 +1,10 @@
-//! Data with a condition vector for each row, for a conditional VAE.
+//! Data sets with a condition vector for each row, for conditional VAEs.
 
 use super::Dataset;
 use crate::error::{Error, Result};
 use ndarray::{ArrayView2, Axis};
 
-/// Data whose rows each come with a vector of conditions.
+/// Data set with a vector of numbers as the condition of each row.
 ///
 /// ```
 /// use elbo::{Conditioned, Dataset};
@@ -24,7 +24,7 @@ pub struct Conditioned<'a> {
 }
 
 impl<'a> Conditioned<'a> {
-    /// `data` with the rows of `conditions` `[rows, C]`, any finite numbers.
+    /// Adds `conditions` `[rows, C]`, any finite numbers, to the rows of `data`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the numbers of rows differ or C is 0, [`Error::NotFiniteData`] for a
@@ -77,8 +77,7 @@ impl Dataset for Conditioned<'_> {
     }
 }
 
-/// Data whose rows each belong to a class: the condition is 1 at the number of the class and 0 at
-/// the others.
+/// Data set with a class label for each row; the condition is the one-hot vector of the class.
 ///
 /// ```
 /// use elbo::{Dataset, Labeled};
@@ -99,7 +98,7 @@ pub struct Labeled<'a> {
 }
 
 impl<'a> Labeled<'a> {
-    /// `data` with the class of each row, one of `0..classes`.
+    /// Adds the class of each row, one of `0..classes`, to `data`.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is not one label for each row, [`Error::Config`] if there are no
@@ -110,13 +109,17 @@ impl<'a> Labeled<'a> {
             return Err(Error::config("classes", "at least 1", classes));
         }
         if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-            let found = format!("{} in row {row}, of {classes} classes", labels[row]);
-            return Err(Error::config("labels", "numbers below that of the classes", found));
+            let found = format!("{} in row {row} with {classes} classes", labels[row]);
+            return Err(Error::config(
+                "labels",
+                "class numbers below the number of classes",
+                found,
+            ));
         }
         Ok(Self { data, labels, classes })
     }
 
-    /// The class of each row.
+    /// Class of each row.
     #[must_use]
     pub fn labels(&self) -> &'a [u32] {
         self.labels
@@ -157,7 +160,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     #[test]
-    fn rows_come_with_their_conditions() {
+    fn reads_rows_and_conditions() {
         let data = array![[0.25_f32, 0.5], [0.75, 1.0]];
         let conditions = array![[1.0_f32, 3.0], [2.0, 4.0]];
         let turned = Conditioned::new(&data, conditions.t()).unwrap();
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn rejects_conditions_and_labels_that_do_not_fit() {
         let data = Array2::<f32>::zeros((2, 3));
         let message = |result: Result<()>| result.unwrap_err().to_string();
         let conditioned = |conditions: Array2<f32>| {
@@ -189,14 +192,17 @@ mod tests {
             conditioned(Array2::zeros((2, 0))),
             "`conditions`: expected 2 rows of at least one column, found shape [2, 0]"
         );
-        assert_eq!(conditioned(array![[0.0], [f32::NAN]]), "row 1, column 0: NaN in the data");
+        assert_eq!(
+            conditioned(array![[0.0], [f32::NAN]]),
+            "row 1, column 0: NaN in the data; remove the row or replace the value"
+        );
         let labeled =
             |labels: &[u32], classes| message(Labeled::new(&data, labels, classes).map(|_| ()));
         assert_eq!(labeled(&[0], 2), "`labels`: expected length 2, found length 1");
         assert_eq!(labeled(&[0, 0], 0), "`classes`: expected at least 1, found 0");
         assert_eq!(
             labeled(&[0, 2], 2),
-            "`labels`: expected numbers below that of the classes, found 2 in row 1, of 2 classes"
+            "`labels`: expected class numbers below the number of classes, found 2 in row 1 with 2 classes"
         );
     }
 }

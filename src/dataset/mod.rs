@@ -1,34 +1,38 @@
-//! Where the rows of a batch come from.
+//! Data sets: the rows that training and evaluation read.
 
+mod augmentation;
 mod conditioned;
 
+pub use augmentation::Augmentation;
 pub use conditioned::{Conditioned, Labeled};
 
 use ndarray::{ArrayBase, Data, Ix2};
 
 /// Rows of numbers that can be read in any order, from any thread.
 ///
-/// Implemented for two-dimensional ndarrays and views of `f32`, taken as they are, and of `u8`,
-/// each scaled by 1/255 (one correctly rounded division) as it is read: a data set of bytes
-/// stays bytes in memory.
+/// Implemented for two-dimensional ndarrays and views of `f32`, which are read unchanged, and of `u8`,
+/// which are divided by 255 when read (one correctly rounded division), so a data set of bytes stays
+/// bytes in memory.
 pub trait Dataset: Sync {
-    /// The number of rows.
+    /// Number of rows.
     fn row_count(&self) -> usize;
 
-    /// D, the width of a row.
+    /// Width D of a row.
     fn features(&self) -> usize;
 
     /// Overwrites `out`, of length D, with row `row`.
     fn read_row(&self, row: usize, out: &mut [f32]);
 
-    /// Says which rows will be read next, by the next batch of a training run: data that lie on a disk
-    /// can be fetched meanwhile. A hint, which need not be taken.
+    /// Announces the rows of the next batch of a training run, so that data on a disk can be fetched early.
+    ///
+    /// This is a hint; the default does nothing.
     fn prefetch(&self, rows: &[u32]) {
         let _ = rows;
     }
 
-    /// C, the width of the condition vector that comes with each row; 0 if none does. Wrap data in
-    /// [`Conditioned`] or [`Labeled`] to give it one.
+    /// Width C of the condition vector of each row; 0 if there is none.
+    ///
+    /// [`Conditioned`] and [`Labeled`] add conditions to a data set.
     fn conditions(&self) -> usize {
         0
     }
@@ -40,9 +44,9 @@ pub trait Dataset: Sync {
     }
 }
 
-/// A number that a [`Dataset`] in memory can be made of. Sealed: `f32` and `u8`.
+/// Element type of a [`Dataset`] in memory: `f32` or `u8`. Sealed.
 pub trait Element: Copy + Sync + sealed::Sealed {
-    /// The number as a kernel sees it.
+    /// Converts the element to the number that kernels see.
     fn to_f32(self) -> f32;
 }
 
@@ -52,7 +56,7 @@ mod sealed {
     impl Sealed for u8 {}
 }
 
-/// As it is.
+/// No conversion.
 impl Element for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
@@ -60,7 +64,7 @@ impl Element for f32 {
     }
 }
 
-/// Divided by 255: 0 is 0 and 255 is 1.
+/// Division by 255: 0 gives 0 and 255 gives 1.
 impl Element for u8 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
@@ -105,7 +109,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     #[test]
-    fn bytes_are_scaled_and_any_layout_is_read() {
+    fn scales_bytes_and_reads_any_layout() {
         let bytes = array![[0_u8, 51, 255], [255, 102, 0]];
         let mut out = [f32::NAN; 3];
         bytes.read_row(1, &mut out);

@@ -1,22 +1,22 @@
-//! Inverted dropout from the counter: the same units fall silent on any thread.
+//! Inverted dropout, with counter-based random numbers: the same units are dropped on any thread.
 //!
 //! # Formula
-//! With `p` the probability and u the uniform number of (seed, [`Stream::Dropout`], step, row, column)
-//! ([`random`](crate::random)), in [0, 1):
+//! With the probability p and the [uniform number](crate::random) u of (seed, [`Stream::Dropout`], step,
+//! row, column), in [0, 1):
 //!
 //! ```text
 //! y_i = x_i/(1 − p)  if u_i ≥ p,  else 0          dx_i = dy_i/(1 − p)  if u_i ≥ p,  else 0
 //! ```
 //!
-//! The mean over u is x: nothing changes when the trained network runs without dropout. Both passes
-//! multiply by the same factor, so the forward pass multiplies the activation's derivative
-//! (its [slope](super::activation)) with it and the backward pass needs no mask.
+//! The mean over u is x, so the trained network runs without dropout and without rescaling. Both passes
+//! multiply by the same factor: the forward pass also multiplies the derivative of the activation
+//! (its [slope](super::activation)) by it, and the backward pass needs no mask.
 //!
 //! # Contract
-//! `p` is rounded to f32; since u is a multiple of 2⁻²⁴ a unit falls silent with probability
-//! `⌈p·2²⁴⌉/2²⁴`. The factor `1/(1 − p)` is formed in f64 and rounded once, its product once. What is
-//! silent is 0 (with the sign of x), but NaN or ±∞ become NaN: they are not hidden. With p = 0 every bit
-//! stays.
+//! `p` is rounded to f32; since u is a multiple of 2⁻²⁴, a unit is dropped with probability
+//! `⌈p·2²⁴⌉/2²⁴`. The factor `1/(1 − p)` is computed in f64 and rounded once, and its product rounds once.
+//! A dropped element becomes 0 with the sign of x; NaN and ±∞ become NaN and stay visible. With p = 0 no
+//! bit changes.
 //!
 //! Sources: Srivastava et al., "Dropout" (2014); `torch.nn.Dropout` for the scaling in training.
 
@@ -26,7 +26,7 @@ use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, zip};
 use pulp::{Simd, WithSimd};
 
-/// Two arrays times 0 or `scale`, by a uniform number.
+/// Multiplies two arrays by 0 or `scale`, depending on a uniform number.
 #[derive(Clone, Copy)]
 struct Mask {
     probability: f32,
@@ -41,18 +41,41 @@ impl Lanewise<2, 1> for Mask {
         [y, slope]: [S::f32s; 2],
         [uniform]: [S::f32s; 1],
     ) -> [S::f32s; 2] {
-        let silent = simd.less_than_f32s(uniform, simd.splat_f32s(self.probability));
+        let dropped = simd.less_than_f32s(uniform, simd.splat_f32s(self.probability));
         let scale = simd.splat_f32s(self.scale);
-        let factor = simd.select_f32s(silent, simd.splat_f32s(0.0), scale);
+        // Multiplied, not selected: NaN and ±∞ must not become 0.
+        let factor = simd.select_f32s(dropped, simd.splat_f32s(0.0), scale);
         [simd.mul_f32s(y, factor), simd.mul_f32s(slope, factor)]
     }
 }
 
-/// Columns drawn at once: whole groups of the mapping, few enough for the stack.
+/// Columns drawn at once: whole groups of random numbers, few enough for the stack.
 const CHUNK: usize = 512;
 
+/// A row without its padding: `y`, `slope`, the probability and the key of the row.
+struct MaskRow<'a>(&'a mut [f32], &'a mut [f32], f32, RowKey);
+
+impl WithSimd for MaskRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(y, slope, probability, mut key) = self;
+        let scale = (1.0 / (1.0 - f64::from(probability))) as f32;
+        let mask = Mask { probability, scale };
+        let mut uniform = [0.0; CHUNK];
+        for (y, slope) in y.chunks_mut(CHUNK).zip(slope.chunks_mut(CHUNK)) {
+            let uniform = &mut uniform[..y.len()];
+            fill_uniform_row(simd, uniform, key);
+            zip(simd, [y, slope], [uniform], mask);
+            // The next chunk continues the same row of random numbers.
+            key = key.skip(CHUNK);
+        }
+    }
+}
+
 /// Multiplies `y` and `slope`, one row without its padding, by the factors of the row `key`. The
-/// probability is from 0 to below 1.
+/// probability is in [0, 1).
 #[inline(always)]
 pub(crate) fn mask_row<S: Simd>(
     simd: S,
@@ -61,24 +84,7 @@ pub(crate) fn mask_row<S: Simd>(
     probability: f32,
     key: RowKey,
 ) {
-    struct Op<'a>(&'a mut [f32], &'a mut [f32], f32, RowKey);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Self(y, slope, probability, mut key) = self;
-            let scale = (1.0 / (1.0 - f64::from(probability))) as f32;
-            let mask = Mask { probability, scale };
-            let mut uniform = [0.0; CHUNK];
-            for (y, slope) in y.chunks_mut(CHUNK).zip(slope.chunks_mut(CHUNK)) {
-                let uniform = &mut uniform[..y.len()];
-                fill_uniform_row(simd, uniform, key);
-                zip(simd, [y, slope], [uniform], mask);
-                key = key.skip(CHUNK);
-            }
-        }
-    }
-    simd.vectorize(Op(y, slope, probability, key));
+    simd.vectorize(MaskRow(y, slope, probability, key));
 }
 
 /// Multiplies `y` and `slope`, which belong to row `row` of step `step`, by 0 or `1/(1 − probability)`.
@@ -89,8 +95,8 @@ pub(crate) fn mask_row<S: Simd>(
 /// let (mut y, mut slope) = ([1.0; 1000], [1.0; 1000]);
 /// dropout::mask(InstructionSet::detect(), &mut y, &mut slope, 0.2, 1, 0, 0)?;
 /// assert!(y.iter().all(|&y| y == 0.0 || y == 1.25) && y == slope);
-/// let silent = y.iter().filter(|&&y| y == 0.0).count();
-/// assert!((150..250).contains(&silent));
+/// let dropped = y.iter().filter(|&&y| y == 0.0).count();
+/// assert!((150..250).contains(&dropped));
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
@@ -106,14 +112,6 @@ pub fn mask(
     step: u64,
     row: u64,
 ) -> Result<()> {
-    struct Op<'a>(&'a mut [f32], &'a mut [f32], f32, RowKey);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            mask_row(simd, self.0, self.1, self.2, self.3);
-        }
-    }
     expect_below_one("dropout", probability)?;
     expect_length("slope", y.len(), slope.len())?;
     for (setting, value) in [("step", step), ("row", row)] {
@@ -125,7 +123,7 @@ pub fn mask(
         return Err(Error::config("y", "at most 2^26 columns", y.len()));
     }
     let key = RowKey::new(seed, Stream::Dropout, step, row);
-    simd.dispatch(Op(y, slope, probability, key));
+    simd.dispatch(MaskRow(y, slope, probability, key));
     Ok(())
 }
 
@@ -136,7 +134,7 @@ mod tests {
     use ndarray::Array2;
 
     #[test]
-    fn follows_the_uniform_numbers_on_every_instruction_set() {
+    fn matches_the_uniform_numbers_on_every_instruction_set() {
         let (seed, step, row) = (7, (1 << 40) + 3, 11);
         for n in (0..=67).chain([511, 512, 513, 1100]) {
             let mut uniform = Array2::zeros((1, n));
@@ -163,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_not_hidden() {
+    fn keeps_nan_and_infinity_visible() {
         let (mut y, mut slope) = ([f32::NAN; 64], [f32::INFINITY; 64]);
         mask(InstructionSet::detect(), &mut y, &mut slope, 0.5, 1, 0, 0).unwrap();
         assert!(y.iter().chain(&slope).all(|v| !v.is_finite()));
     }
 
     #[test]
-    fn arguments_outside_their_domain_are_named() {
+    fn rejects_invalid_arguments_by_name() {
         let run = |probability, step| {
             mask(InstructionSet::detect(), &mut [0.0], &mut [0.0], probability, 1, step, 0)
                 .unwrap_err()

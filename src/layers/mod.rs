@@ -1,18 +1,21 @@
-//! Layers of the network: each forward beside its backward.
+//! Layers of the network: each forward pass beside its backward pass.
 //!
-//! The functions here work on the caller's own arrays. A backward function says in its first
-//! line whether it overwrites or accumulates; gradients carry a `d`. A layer's backward needs
-//! only what its arguments name: no tape, no graph.
+//! The functions work on the caller's own arrays. A backward function says in its first line whether it
+//! overwrites or accumulates; gradients carry a `d`. A backward pass needs only what its arguments name:
+//! there is no tape and no graph.
 //!
-//! The three layers that an MLP VAE cannot do without:
-//! [`dense`] `y = x·Wᵀ + b`, [`relu`] `y = max(x, 0)`, and [`reparameterize`]
-//! `z = μ + e^{v/2}·ε`. In place of the rectifier any other [`activation`]; before it
-//! [`layer_norm`], behind it [`dropout`].
+//! | | | |
+//! |---|---|---|
+//! | [`dense`] | `y = x·Wᵀ + b` | |
+//! | [`layer_norm`] | each row to mean 0 and variance 1 | optional, before the activation |
+//! | [`activation`] | `y = f(x)`, the rectifier by default | after each hidden layer |
+//! | [`dropout`] | `y = 0` with a probability | optional, after the activation |
+//! | [`soft_clamp`] | keeps `logvar` within bounds | optional, before the sampling |
+//! | [`reparameterize`] | `z = μ + e^{v/2}·ε` | the latent sample |
 
 pub mod activation;
 pub mod dense;
 pub mod dropout;
 pub mod layer_norm;
-pub mod relu;
 pub mod reparameterize;
 pub mod soft_clamp;

@@ -1,7 +1,6 @@
 //! Reparameterization: `z = μ + σ·ε` with `σ = e^{v/2}`, `v = logvar`, ε from N(0, 1).
 //!
-//! Writing the sample as a function of the noise lets the gradient through to μ and v
-//! (Kingma & Welling 2014, §2.4):
+//! With the sample as a function of the noise, gradients reach μ and v (Kingma & Welling 2014, §2.4):
 //!
 //! ```text
 //! ∂z/∂μ = 1                       dμ += dz
@@ -10,20 +9,21 @@
 //!
 //! The forward pass leaves `σε` behind, so the backward pass needs no exponential.
 //!
-//! Error: `σε` is within 2 ULP ([`exp`](mod@crate::math) is within one, the halving of v is exact,
-//! the product rounds once); z rounds once more. `e^{v/2}` overflows for v > 177.4; then z is
-//! ±∞, or NaN where ε = 0.
+//! # Error
+//! `σε` is within 2 ULP: [`exp`](mod@crate::math) is within one, halving v is exact, and the product
+//! rounds once. z rounds once more. `e^{v/2}` overflows for v > 177.4; then z is ±∞, or NaN where ε = 0.
 
 use crate::error::{Result, expect_length};
 use crate::math::exp::exp;
-use crate::simd::lanes::{F32x16, Lanewise, groups, groups_mut, zip};
+use crate::simd::lanes::{F32x16, Lanewise, ZipOp, groups, groups_mut, zip};
 use crate::simd::{InstructionSet, LANES};
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
+/// `[z, σε]` from μ, v and ε.
 #[derive(Clone, Copy)]
-struct Sample;
+struct LatentSample;
 
-impl Lanewise<2, 3> for Sample {
+impl Lanewise<2, 3> for LatentSample {
     #[inline(always)]
     fn apply<S: Simd>(
         self,
@@ -31,16 +31,18 @@ impl Lanewise<2, 3> for Sample {
         _: [S::f32s; 2],
         [mu, logvar, epsilon]: [S::f32s; 3],
     ) -> [S::f32s; 2] {
+        // Halving v is exact; the product is rounded before the sum, so that σε is what z contains.
         let sigma = exp(simd, simd.mul_f32s(simd.splat_f32s(0.5), logvar));
         let sigma_epsilon = simd.mul_f32s(sigma, epsilon);
         [simd.add_f32s(mu, sigma_epsilon), sigma_epsilon]
     }
 }
 
+/// Adds to `[dμ, dv]` what dz and σε contribute.
 #[derive(Clone, Copy)]
-struct Gradient;
+struct LatentGradient;
 
-impl Lanewise<2, 2> for Gradient {
+impl Lanewise<2, 2> for LatentGradient {
     #[inline(always)]
     fn apply<S: Simd>(
         self,
@@ -48,6 +50,7 @@ impl Lanewise<2, 2> for Gradient {
         [dmu, dlogvar]: [S::f32s; 2],
         [dz, sigma_epsilon]: [S::f32s; 2],
     ) -> [S::f32s; 2] {
+        // ½·dz is exact; its product with σε is added in one rounding.
         let half = simd.mul_f32s(simd.splat_f32s(0.5), dz);
         [simd.add_f32s(dmu, dz), simd.mul_add_f32s(half, sigma_epsilon, dlogvar)]
     }
@@ -55,8 +58,8 @@ impl Lanewise<2, 2> for Gradient {
 
 /// Overwrites the first `columns` elements of `z` and `σε`.
 ///
-/// All slices have room for whole groups of 16: what follows the elements is read from the inputs,
-/// whatever it is, and zero in the last group of the outputs.
+/// All slices have room for whole groups of 16. Elements after `columns` are read from the inputs, whatever
+/// they are, and set to 0 in the last group of the outputs.
 #[inline(always)]
 pub(crate) fn forward_groups<S: Simd>(
     simd: S,
@@ -78,9 +81,10 @@ pub(crate) fn forward_groups<S: Simd>(
         for v in 0..F32x16::<S>::VECTORS {
             let zero = simd.splat_f32s(0.0);
             let [mu, logvar, epsilon] = [loaded[0].0[v], loaded[1].0[v], loaded[2].0[v]];
-            [new[0].0[v], new[1].0[v]] = Sample.apply(simd, [zero; 2], [mu, logvar, epsilon]);
+            [new[0].0[v], new[1].0[v]] = LatentSample.apply(simd, [zero; 2], [mu, logvar, epsilon]);
         }
         for (output, new) in outputs.iter_mut().zip(new) {
+            // Padding must stay 0, whatever the inputs hold there: products read whole groups.
             new.first(simd, columns - start).store(&mut output[g]);
         }
     }
@@ -95,7 +99,7 @@ pub(crate) fn backward_row<S: Simd>(
     dz: &[f32],
     sigma_epsilon: &[f32],
 ) {
-    zip(simd, [dmu, dlogvar], [dz, sigma_epsilon], Gradient);
+    zip(simd, [dmu, dlogvar], [dz, sigma_epsilon], LatentGradient);
 }
 
 /// Overwrites `z` with `mu + e^{logvar/2}·epsilon` and `sigma_epsilon` with the second term.
@@ -112,7 +116,7 @@ pub(crate) fn backward_row<S: Simd>(
 /// assert_eq!(z[0], 10.5);
 /// assert!((z[1] - 17.0).abs() < 1e-5);
 ///
-/// // The gradient of z alone, on top of nothing else:
+/// // The gradient of z alone:
 /// let (mut dmu, mut dlogvar) = ([0.0; 2], [0.0; 2]);
 /// reparameterize::backward(simd, &mut dmu, &mut dlogvar, &[1.0, 1.0], &sigma_epsilon)?;
 /// assert_eq!((dmu, dlogvar[0]), ([1.0, 1.0], 0.25));
@@ -129,24 +133,16 @@ pub fn forward(
     logvar: &[f32],
     epsilon: &[f32],
 ) -> Result<()> {
-    struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 3]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            zip(simd, self.0, self.1, Sample);
-        }
-    }
     expect_length("sigma_epsilon", z.len(), sigma_epsilon.len())?;
     expect_length("mu", z.len(), mu.len())?;
     expect_length("logvar", z.len(), logvar.len())?;
     expect_length("epsilon", z.len(), epsilon.len())?;
-    simd.dispatch(Op([z, sigma_epsilon], [mu, logvar, epsilon]));
+    simd.dispatch(ZipOp([z, sigma_epsilon], [mu, logvar, epsilon], LatentSample));
     Ok(())
 }
 
-/// Accumulates `dz` onto `dmu` and `½·dz·σε` onto `dlogvar`; `sigma_epsilon` is what
-/// [`forward`] left. Accumulates because the KL divergence has its own gradient in both.
+/// Accumulates `dz` onto `dmu` and `½·dz·σε` onto `dlogvar`, because the KL divergence contributes a
+/// gradient to both as well. `sigma_epsilon` is the output of [`forward`].
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
@@ -157,27 +153,20 @@ pub fn backward(
     dz: &[f32],
     sigma_epsilon: &[f32],
 ) -> Result<()> {
-    struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 2]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            zip(simd, self.0, self.1, Gradient);
-        }
-    }
     expect_length("dlogvar", dmu.len(), dlogvar.len())?;
     expect_length("dz", dmu.len(), dz.len())?;
     expect_length("sigma_epsilon", dmu.len(), sigma_epsilon.len())?;
-    simd.dispatch(Op([dmu, dlogvar], [dz, sigma_epsilon]));
+    simd.dispatch(ZipOp([dmu, dlogvar], [dz, sigma_epsilon], LatentGradient));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pulp::WithSimd;
 
     #[test]
-    fn whole_groups_have_the_bits_of_the_public_function_and_zeros_after_them() {
+    fn groups_have_the_bits_of_the_public_function_and_zero_padding() {
         struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 3], usize);
         impl WithSimd for Op<'_> {
             type Output = ();
@@ -209,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backward_pass_is_the_derivative() {
+    fn backward_matches_finite_differences() {
         let (mu, logvar, epsilon) = (0.3_f64, -0.7_f64, 1.2_f64);
         let z = |mu: f64, logvar: f64| mu + (logvar / 2.0).exp() * epsilon;
         let h = 1e-6;
@@ -220,7 +209,7 @@ mod tests {
             forward(simd, &mut sample, &mut sigma_epsilon, &args[..1], &args[1..2], &args[2..])
                 .unwrap();
             assert!((f64::from(sample[0]) - z(mu, logvar)).abs() < 2e-7);
-            // On top of what is there already.
+            // Accumulates.
             let (mut dmu, mut dlogvar) = ([1.0], [2.0]);
             backward(simd, &mut dmu, &mut dlogvar, &[3.0], &sigma_epsilon).unwrap();
             assert_eq!(dmu[0], 4.0);
@@ -229,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_has_the_same_bits_on_every_instruction_set() {
+    fn gives_the_same_bits_at_every_length_on_every_instruction_set() {
         for n in 0..=67 {
             let value = |i: usize, salt: usize| ((i * 31 + salt * 17) % 97) as f32 / 31.0 - 1.5;
             let [mu, logvar, epsilon, dz] =

@@ -1,4 +1,4 @@
-//! The soft clamp: a value bent smoothly into an interval.
+//! Soft clamp: a smooth map of all numbers into an interval.
 //!
 //! For an interval with middle m and half length h:
 //!
@@ -7,20 +7,23 @@
 //! dx = dy·(1 − tanh²((x − m)/h))
 //! ```
 //!
-//! Near the middle y is x; at x = m ± h it has come 76 % of the way to the bound and the gradient
-//! has fallen to 0.42, at m ± 3h to 0.01; from about m ± 9h on it is 0. Used on logvar it keeps
-//! e^logvar from overflowing whatever the weights are ([`ConfigBuilder::logvar_clamp`](crate::vae::ConfigBuilder::logvar_clamp)).
+//! Near the middle y is about x. At x = m ± h, y is 76 % of the way to the bound and the slope is 0.42; at
+//! m ± 3h the slope is 0.01, and from about m ± 9h on it is 0. Applied to logvar it keeps e^logvar from
+//! overflowing, whatever the weights are
+//! ([`ConfigBuilder::logvar_clamp`](crate::vae::ConfigBuilder::logvar_clamp)).
 //!
-//! Error: tanh is within 2 ULP, and its argument and y round three times more: |error of y| is
-//! within 4·2⁻²⁴·(|m| + h), that of the slope within 1e-6. y stays inside the interval up to one
-//! rounding. NaN gives NaN.
+//! # Error
+//! tanh is within 2 ULP, and its argument and y round three times more: the error of y is within
+//! 4·2⁻²⁴·(|m| + h), that of the slope within 1e-6. y stays inside the interval up to one rounding. NaN
+//! gives NaN.
 
 use crate::error::{Error, Result, expect_length};
 use crate::math::tanh::tanh;
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Lanewise, zip};
-use pulp::{Simd, WithSimd};
+use crate::simd::lanes::{Lanewise, ZipOp, zip};
+use pulp::Simd;
 
+/// `[y, dy/dx]` from `[x, _]`.
 #[derive(Clone, Copy)]
 struct SoftClamp {
     middle: f32,
@@ -38,6 +41,7 @@ impl Lanewise<2, 0> for SoftClamp {
     fn apply<S: Simd>(self, simd: S, [x, _]: [S::f32s; 2], _: [S::f32s; 0]) -> [S::f32s; 2] {
         let (middle, half) = (simd.splat_f32s(self.middle), simd.splat_f32s(self.half));
         let bent = tanh(simd, simd.div_f32s(simd.sub_f32s(x, middle), half));
+        // 1 − tanh² in one rounding: it stays at 0 or above, because |tanh| ≤ 1.
         let slope = simd.mul_add_f32s(simd.neg_f32s(bent), bent, simd.splat_f32s(1.0));
         [simd.mul_add_f32s(half, bent, middle), slope]
     }
@@ -49,8 +53,8 @@ pub(crate) fn forward_row<S: Simd>(simd: S, y: &mut [f32], slope: &mut [f32], bo
     zip(simd, [y, slope], [], SoftClamp::new(bounds));
 }
 
-/// Overwrites `y` with x bent into the interval from `low` to `high`, and `slope` with dy/dx; the
-/// backward pass is `dx = dy·slope`.
+/// Overwrites `y` with x mapped into the interval of the two bounds, and `slope` with dy/dx. The backward
+/// pass is `dx = dy·slope`.
 ///
 /// ```
 /// use elbo::{layers::soft_clamp, simd::InstructionSet};
@@ -74,14 +78,6 @@ pub fn forward(
     x: &[f32],
     bounds: [f32; 2],
 ) -> Result<()> {
-    struct Op<'a>(&'a mut [f32], &'a mut [f32], [f32; 2]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            forward_row(simd, self.0, self.1, self.2);
-        }
-    }
     let [low, high] = bounds;
     if !(low.is_finite() && high.is_finite() && low < high) {
         let found = format!("{low} and {high}");
@@ -90,7 +86,7 @@ pub fn forward(
     expect_length("slope", y.len(), slope.len())?;
     expect_length("x", y.len(), x.len())?;
     y.copy_from_slice(x);
-    simd.dispatch(Op(y, slope, bounds));
+    simd.dispatch(ZipOp([y, slope], [], SoftClamp::new(bounds)));
     Ok(())
 }
 
@@ -99,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_and_slope_are_those_of_the_formula() {
+    fn value_and_slope_match_the_formula() {
         let x: Vec<f32> = (-400..=400).map(|i| i as f32 / 10.0).collect();
         for (bounds, m, h) in [([-10.0, 10.0], 0.0, 10.0), ([-6.0_f32, 2.0], -2.0_f64, 4.0_f64)] {
             let mut first = None;
@@ -119,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn edges() {
+    fn handles_infinities_and_rejects_invalid_bounds() {
         let (mut y, mut slope) = ([0.0; 3], [0.0; 3]);
         let x = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
         let simd = InstructionSet::detect();

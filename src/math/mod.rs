@@ -45,23 +45,8 @@ pub(crate) mod trig;
 
 use crate::error::{Error, Result};
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Unary, map};
-use pulp::{Simd, WithSimd};
-
-/// [`map`] as a piece of work to dispatch.
-struct Map<'a, F> {
-    out: &'a mut [f32],
-    x: &'a [f32],
-    f: F,
-}
-
-impl<F: Unary> WithSimd for Map<'_, F> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        map(simd, self.out, self.x, self.f);
-    }
-}
+use crate::simd::lanes::{MapOp, Unary};
+use pulp::Simd;
 
 /// A public function over slices for a lane function, with its bound.
 macro_rules! slice_function {
@@ -90,7 +75,7 @@ macro_rules! slice_function {
             if out.len() != x.len() {
                 return Err(Error::shape("out", [1, x.len()], &[1, out.len()]));
             }
-            simd.dispatch(Map { out, x, f: $Op });
+            simd.dispatch(MapOp(out, x, $Op));
             Ok(())
         }
     };

@@ -33,10 +33,12 @@ pub(crate) fn exp(x: f64) -> f64 {
     // Results beyond ±2,000 are 0 and ∞ in any case, and n stays small.
     let n = (x.clamp(-2000.0, 2000.0) * LOG2_E).round();
     let r = (x.clamp(-2000.0, 2000.0) - n * LN_2_HI) - n * LN_2_LO;
+    // 1 + r/1·(1 + r/2·(1 + r/3·(…)))
     let mut series = 1.0;
     for k in (1..=14).rev() {
         series = 1.0 + series * r / f64::from(k);
     }
+    // 2ⁿ alone may overflow or be subnormal where the result is not.
     let half = (n / 2.0).floor();
     series * power_of_two(half) * power_of_two(n - half)
 }
@@ -57,16 +59,19 @@ pub(crate) fn ln(x: f64) -> f64 {
     if x == f64::INFINITY {
         return x;
     }
+    // Subnormal arguments are scaled into the normal range.
     if x < f64::MIN_POSITIVE {
         let scale = (1_u64 << 54) as f64;
         return (ln(x * scale) - 54.0 * LN_2_LO) - 54.0 * LN_2_HI;
     }
+    // x = 2ᵏ·m
     let bits = x.to_bits();
     let mut k = (bits >> 52) as f64 - 1023.0;
     let mut m = f64::from_bits(bits & (u64::MAX >> 12) | 1023 << 52);
     if m >= SQRT_2 {
         (m, k) = (m / 2.0, k + 1.0);
     }
+    // artanh s = s·(1 + s²/3 + s⁴/5 + …)
     let s = (m - 1.0) / (m + 1.0);
     let square = s * s;
     let mut series = 0.0;

@@ -4,40 +4,44 @@
 //! At step t = 1, 2, …, with gradient g:
 //!
 //! ```text
-//! m ← m + (1−β₁)(g − m)
-//! v ← β₂·v + (1−β₂)·g²
-//! w ← w − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
+//! 1.  m ← m + (1−β₁)(g − m)
+//! 2.  v ← β₂·v + (1−β₂)·g²
+//! 3.  w ← w − lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
 //! ```
 //!
 //! ε stands outside the root and after the bias correction, as in PyTorch (the paper's
 //! Algorithm 1 has it there too; its "efficient" variant moves it). The bias corrections depend
-//! on t alone: they are computed once a step, in f64, and rounded to f32.
+//! on t alone: they are computed once per step, in f64, and rounded to f32.
 //!
-//! A moment smaller than the least normal number (1.2e-38) becomes 0. Without a gradient, as
-//! behind a ReLU that is never active, m falls by a tenth a step, and would after some hundred
-//! steps rest for ever at a few subnormal steps above 0: numbers of no effect, with which
-//! processors compute many times slower.
+//! A moment smaller than the least normal number (1.2e-38) becomes 0.
 //!
-//! With a weight decay wd above 0, g is the gradient plus wd·w: that of the loss plus ½·wd·|w|². The
-//! decay passes through the moments, so that weights with large gradients decay least;
+//! With a weight decay wd above 0, g is the gradient plus wd·w, which is the gradient of the loss plus
+//! ½·wd·|w|². The decay passes through the moments, so weights with large gradients decay least;
 //! [`AdamW`](super::AdamW) decays all alike.
 //!
 //! # Method
-//! One function on registers (`Constants::update`) serves both the pass over flat buffers and
-//! the weight-gradient tile that is updated while it is still in registers, so both give the
-//! same bits (without weight decay; with one, the gradient is stored and the pass over flat buffers
-//! follows). A weight whose gradient and moments are zero stays as it is: the padding of a
-//! panel remains zero for ever.
+//! One function on registers (`Constants::update`) serves both the pass over flat buffers and the
+//! weight-gradient tile that is updated while it is still in registers, so both give the same bits. (With
+//! weight decay the gradient is stored first and the pass over flat buffers follows.) A weight stays as
+//! it is while its gradient and moments are zero, so the padding of a panel remains zero.
+//!
+//! # Error
+//! One step from given f32 buffers, with a = max(|m|, |g|), as long as no moment becomes 0:
+//!
+//! ```text
+//! m   2⁻²¹·a        v   2⁻²²·v        w   2⁻²⁴·|w| + 2⁻²⁰·lr/(1−β₁ᵗ)·a/(√v/√(1−β₂ᵗ) + ε)
+//! ```
+//!
+//! With weight decay the bound is that of the gradient `g + wd·w` after its rounding, 2⁻²³·(|g| + wd·|w|).
 
-use super::expect_epsilon;
-use super::rule::{Regularized, Rule, expect_step, without_subnormals};
+use super::update::{Regularized, checked_step, expect_epsilon, expect_step, flush_subnormals};
 use crate::error::{Result, expect_below_one, expect_non_negative};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
 
-/// The settings of Adam.
+/// Settings of Adam.
 ///
 /// ```
 /// use elbo::optim::Adam;
@@ -48,15 +52,15 @@ use pulp::Simd;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct Adam {
-    /// lr, the step size; default 0.001.
+    /// Step size lr; default 0.001.
     pub learning_rate: f64,
-    /// β₁, the decay of the first moment; default 0.9.
+    /// Decay β₁ of the first moment; default 0.9.
     pub beta1: f64,
-    /// β₂, the decay of the second moment; default 0.999.
+    /// Decay β₂ of the second moment; default 0.999.
     pub beta2: f64,
-    /// ε, added to the root of the second moment; default 1e-8.
+    /// Constant ε that is added to the root of the second moment; default 1e-8.
     pub epsilon: f64,
-    /// wd, times the weight added to the gradient; default 0.
+    /// Weight decay wd: this times the weight is added to the gradient; default 0.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub weight_decay: f64,
 }
@@ -68,9 +72,11 @@ impl Default for Adam {
 }
 
 impl Adam {
+    /// Checks that every setting is within its domain.
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
-    /// or not finite, an ε that is not above zero (in f32), or a β outside [0, 1).
+    /// or not finite, an ε below the least normal f32, or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
         expect_non_negative("learning_rate", self.learning_rate)?;
         expect_epsilon(self.epsilon)?;
@@ -79,17 +85,10 @@ impl Adam {
         expect_non_negative("weight_decay", self.weight_decay)
     }
 
-    /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
-    pub(super) fn at_step(&self, t: u64, rate: f64) -> Rule {
-        let rule = self.constants(t, rate);
-        if self.weight_decay == 0.0 {
-            return Rule::Adam(rule);
-        }
-        Rule::AdamL2(Regularized { weight_decay: self.weight_decay as f32, rule })
-    }
-
-    /// The step without weight decay.
+    /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate` and without
+    /// weight decay.
     pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
+        // The differences from 1 are taken in f64: 1 − β₂ alone would lose ten bits in f32.
         Constants {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
@@ -100,9 +99,14 @@ impl Adam {
             decay: 1.0,
         }
     }
+
+    /// [`Self::constants`] with weight decay.
+    pub(super) fn regularized(&self, t: u64, rate: f64) -> Regularized<Constants> {
+        Regularized { weight_decay: self.weight_decay as f32, rule: self.constants(t, rate) }
+    }
 }
 
-/// What one step of Adam does to every weight.
+/// Constants of one step, the same for every weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Constants {
     one_minus_beta1: f32,
@@ -113,12 +117,12 @@ pub(crate) struct Constants {
     /// 1/√(1−β₂ᵗ)
     root_correction: f32,
     epsilon: f32,
-    /// By what the weight is multiplied before: 1 − lr·wd with decoupled decay. 1 changes no bit.
+    /// Factor on the weight before the step: 1 − lr·wd with decoupled decay, else 1, which changes no bit.
     pub(super) decay: f32,
 }
 
 impl Constants {
-    /// New weight and moments from the old ones and the gradient.
+    /// Returns the new weight and moments.
     #[inline(always)]
     pub(crate) fn update<S: Simd>(
         self,
@@ -126,19 +130,23 @@ impl Constants {
         [w, m, v]: [S::f32s; 3],
         g: S::f32s,
     ) -> [S::f32s; 3] {
+        // 1. In this form m approaches g with two roundings, and stays exactly where g = m.
         let m = simd.mul_add_f32s(simd.sub_f32s(g, m), simd.splat_f32s(self.one_minus_beta1), m);
+        // 2. ((1−β₂)·g)·g in this order: g² alone overflows sooner.
         let v = simd.mul_add_f32s(
             simd.mul_f32s(simd.splat_f32s(self.one_minus_beta2), g),
             g,
             simd.mul_f32s(simd.splat_f32s(self.beta2), v),
         );
-        let (m, v) = (without_subnormals(simd, m), without_subnormals(simd, v));
+        let (m, v) = (flush_subnormals(simd, m), flush_subnormals(simd, v));
+        // 3. Root and division are exactly rounded; approximate instructions differ between processors.
         let denominator = simd.mul_add_f32s(
             simd.sqrt_f32s(v),
             simd.splat_f32s(self.root_correction),
             simd.splat_f32s(self.epsilon),
         );
         let ratio = simd.div_f32s(m, denominator);
+        // The decoupled decay of AdamW acts on the weight before the step.
         let w = simd.mul_f32s(w, simd.splat_f32s(self.decay));
         let w = simd.mul_add_f32s(simd.splat_f32s(self.minus_step_size), ratio, w);
         [w, m, v]
@@ -152,7 +160,7 @@ impl Lanewise<3, 1> for Constants {
     }
 }
 
-/// One step of Adam on the caller's own flat buffers: updates the weights `w` and the moments
+/// Takes one step of Adam on the caller's own flat buffers: updates the weights `w` and the moments
 /// `m` and `v` in place, from the gradient `g`. `t` counts the steps from 1.
 ///
 /// ```
@@ -178,7 +186,12 @@ pub fn step(
 ) -> Result<()> {
     adam.validate()?;
     expect_step(t)?;
-    adam.at_step(t, 1.0).checked_step(simd, w, m, v, g)
+    // `g + 0·w` would turn the sign of a zero gradient and spread a NaN of w.
+    if adam.weight_decay == 0.0 {
+        checked_step(simd, adam.constants(t, 1.0), [w, m, v], g)
+    } else {
+        checked_step(simd, adam.regularized(t, 1.0), [w, m, v], g)
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_at_every_length_on_every_instruction_set() {
+    fn gives_the_same_bits_at_every_length_on_every_instruction_set() {
         for n in 0..=67 {
             let g: Vec<f32> = (0..n).map(|i| (i as f32 - 30.0) * 1e-3).collect();
             let run = |simd| {
@@ -231,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_never_had_a_gradient_stays() {
+    fn keeps_weights_without_gradients() {
         let (mut w, mut m, mut v) = ([0.0, -1.5], [0.0; 2], [0.0; 2]);
         step(InstructionSet::detect(), &Adam::default(), 1, &mut w, &mut m, &mut v, &[0.0; 2])
             .unwrap();
@@ -239,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_without_a_gradient_fall_to_zero_and_not_to_subnormal_numbers() {
+    fn moments_decay_to_zero_without_subnormals() {
         for simd in InstructionSet::available() {
             let (mut w, mut m, mut v) = ([1.0; 17], [1e-3; 17], [1e-35; 17]);
             m[3] = -1e-3;
@@ -258,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_outside_their_domain_are_named() {
+    fn rejects_invalid_settings_by_name() {
         for (adam, setting) in [
             (Adam { learning_rate: f64::NAN, ..Adam::default() }, "learning_rate"),
             (Adam { learning_rate: -1.0, ..Adam::default() }, "learning_rate"),

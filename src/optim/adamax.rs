@@ -4,27 +4,34 @@
 //! At step t = 1, 2, …, with gradient g:
 //!
 //! ```text
-//! g ← g + wd·w
-//! m ← m + (1−β₁)(g − m)
-//! u ← max(β₂·u, |g| + ε)
-//! w ← w − lr/(1−β₁ᵗ) · m/u
+//! 1.  g ← g + wd·w
+//! 2.  m ← m + (1−β₁)(g − m)
+//! 3.  u ← max(β₂·u, |g| + ε)
+//! 4.  w ← w − lr/(1−β₁ᵗ) · m/u
 //! ```
 //!
-//! Adam with the ∞-norm of the past gradients, which decay, in place of their 2-norm: a step is never
-//! longer than about lr, and u needs no correction of a bias. ε stands inside the maximum, as in
+//! Adam with the exponentially weighted ∞-norm of the past gradients in place of their 2-norm: a step is
+//! never longer than about lr, and u needs no bias correction. ε stands inside the maximum, as in
 //! PyTorch, so that u of a weight that never had a gradient becomes ε, not 0, and the weight stays.
 //! m is set to 0 below the least normal number, as in [Adam](super::adam). A gradient of NaN makes
 //! m, u and w NaN.
+//!
+//! # Error
+//! One step from given f32 buffers, with a = max(|m|, |g|) and g rounded as in [Adam](super::adam), as
+//! long as m does not become 0:
+//!
+//! ```text
+//! m   2⁻²¹·a        u   2⁻²³·u        w   2⁻²⁴·|w| + 2⁻²⁰·lr/(1−β₁ᵗ)·a/u
+//! ```
 
-use super::expect_epsilon;
-use super::rule::{Regularized, Rule, expect_step, without_subnormals};
-use crate::error::{Result, expect_below_one, expect_non_negative};
+use super::update::{Regularized, checked_step, expect_epsilon, expect_step, flush_subnormals};
+use crate::error::{Result, expect_below_one, expect_length, expect_non_negative};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
 
-/// The settings of Adamax.
+/// Settings of Adamax.
 ///
 /// ```
 /// assert_eq!(elbo::optim::Adamax::default().learning_rate, 0.002);
@@ -32,15 +39,15 @@ use pulp::Simd;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct Adamax {
-    /// lr, the step size; default 0.002.
+    /// Step size lr; default 0.002.
     pub learning_rate: f64,
-    /// β₁, the decay of the first moment; default 0.9.
+    /// Decay β₁ of the first moment; default 0.9.
     pub beta1: f64,
-    /// β₂, the decay of the norm; default 0.999.
+    /// Decay β₂ of the norm; default 0.999.
     pub beta2: f64,
-    /// ε, added to each gradient's magnitude; default 1e-8.
+    /// Constant ε that is added to the magnitude of each gradient; default 1e-8.
     pub epsilon: f64,
-    /// wd, times the weight added to the gradient; default 0.
+    /// Weight decay wd: this times the weight is added to the gradient; default 0.
     pub weight_decay: f64,
 }
 
@@ -51,9 +58,11 @@ impl Default for Adamax {
 }
 
 impl Adamax {
+    /// Checks that every setting is within its domain.
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
-    /// or not finite, an ε that is not above zero (in f32), or a β outside [0, 1).
+    /// or not finite, an ε below the least normal f32, or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
         expect_non_negative("learning_rate", self.learning_rate)?;
         expect_epsilon(self.epsilon)?;
@@ -62,19 +71,19 @@ impl Adamax {
         expect_non_negative("weight_decay", self.weight_decay)
     }
 
-    /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
-    pub(super) fn at_step(&self, t: u64, rate: f64) -> Rule {
+    /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate`.
+    pub(super) fn constants(&self, t: u64, rate: f64) -> Regularized<Constants> {
         let rule = Constants {
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             epsilon: self.epsilon as f32,
             minus_step_size: (-self.learning_rate * rate / (1.0 - powi(self.beta1, t))) as f32,
         };
-        Rule::Adamax(Regularized { weight_decay: self.weight_decay as f32, rule })
+        Regularized { weight_decay: self.weight_decay as f32, rule }
     }
 }
 
-/// What one step does to every weight.
+/// Constants of one step, the same for every weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Constants {
     one_minus_beta1: f32,
@@ -87,18 +96,21 @@ pub(crate) struct Constants {
 impl Lanewise<3, 1> for Constants {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [w, m, u]: [S::f32s; 3], [g]: [S::f32s; 1]) -> [S::f32s; 3] {
+        // 1 is done by `Regularized`.
+        // 2.
         let m = simd.mul_add_f32s(simd.sub_f32s(g, m), simd.splat_f32s(self.one_minus_beta1), m);
-        let m = without_subnormals(simd, m);
+        let m = flush_subnormals(simd, m);
+        // 3. The comparison is false for NaN on either side; a past NaN stays in m.
         let past = simd.mul_f32s(simd.splat_f32s(self.beta2), u);
         let present = simd.add_f32s(simd.abs_f32s(g), simd.splat_f32s(self.epsilon));
-        // False for NaN on either side; of a past NaN, m has the memory.
         let u = simd.select_f32s(simd.greater_than_f32s(past, present), past, present);
+        // 4. u is at least ε, so the quotient is finite.
         let step = simd.splat_f32s(self.minus_step_size);
         [simd.mul_add_f32s(step, simd.div_f32s(m, u), w), m, u]
     }
 }
 
-/// One step of Adamax on the caller's own flat buffers: updates the weights `w`, the first moment `m`
+/// Takes one step of Adamax on the caller's own flat buffers: updates the weights `w`, the first moment `m`
 /// and the norm `u` in place, from the gradient `g`. `t` counts the steps from 1.
 ///
 /// ```
@@ -124,5 +136,6 @@ pub fn step(
 ) -> Result<()> {
     adamax.validate()?;
     expect_step(t)?;
-    adamax.at_step(t, 1.0).checked_step(simd, w, m, u, g)
+    expect_length("u", w.len(), u.len())?;
+    checked_step(simd, adamax.constants(t, 1.0), [w, m, u], g)
 }

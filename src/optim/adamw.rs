@@ -3,20 +3,23 @@
 //! # Formula
 //! ```text
 //! w ← (1 − lr·wd)·w
-//! m, v, w as in Adam, with the gradient alone
+//! m, v, w as in Adam, with the gradient of the loss alone
 //! ```
 //!
-//! The decay does not pass through the moments: each weight shrinks by the same fraction a step,
+//! The decay does not pass through the moments: each weight shrinks by the same fraction per step,
 //! whatever its gradients. A schedule that scales lr scales the decay with it. The factor is computed
-//! once a step, in f64, and rounded to f32; its product with the weight rounds once. The step runs on
-//! the weight gradient in registers, as that of [`Adam`] does.
+//! once per step, in f64, and rounded to f32; its product with the weight rounds once. Like [`Adam`],
+//! the step runs on weight gradients that are still in registers.
+//!
+//! # Error
+//! As in [Adam](super::adam), plus 2⁻²³·|w| for the decay.
 
-use super::Adam;
-use super::rule::{Rule, expect_step};
+use super::adam::{Adam, Constants};
+use super::update::{checked_step, expect_step};
 use crate::error::{Error, Result, expect_non_negative};
 use crate::simd::InstructionSet;
 
-/// The settings of AdamW.
+/// Settings of AdamW.
 ///
 /// ```
 /// use elbo::optim::AdamW;
@@ -27,15 +30,15 @@ use crate::simd::InstructionSet;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct AdamW {
-    /// lr, the step size; default 0.001.
+    /// Step size lr; default 0.001.
     pub learning_rate: f64,
-    /// β₁, the decay of the first moment; default 0.9.
+    /// Decay β₁ of the first moment; default 0.9.
     pub beta1: f64,
-    /// β₂, the decay of the second moment; default 0.999.
+    /// Decay β₂ of the second moment; default 0.999.
     pub beta2: f64,
-    /// ε, added to the root of the second moment; default 1e-8.
+    /// Constant ε that is added to the root of the second moment; default 1e-8.
     pub epsilon: f64,
-    /// wd, times lr the fraction that a weight loses each step; default 0.01.
+    /// Weight decay wd: a weight loses the fraction lr·wd each step; default 0.01.
     pub weight_decay: f64,
 }
 
@@ -47,15 +50,17 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// Adam without the decay.
+    /// The same settings without weight decay.
     fn adam(&self) -> Adam {
         let Self { learning_rate, beta1, beta2, epsilon, .. } = *self;
         Adam { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0 }
     }
 
+    /// Checks that every setting is within its domain.
+    ///
     /// # Errors
-    /// [`Error::Config`] as for [`Adam`], and for a weight decay of which lr·wd is above 1: the
-    /// weights would change their sign every step.
+    /// [`Error::Config`] as for [`Adam`], and for a weight decay with lr·wd above 1, which would change
+    /// the sign of every weight in each step.
     pub fn validate(&self) -> Result<()> {
         self.adam().validate()?;
         expect_non_negative("weight_decay", self.weight_decay)?;
@@ -66,15 +71,15 @@ impl AdamW {
         Ok(())
     }
 
-    /// The rule of step `t`, counted from 1, with the learning rate times `rate`.
-    pub(super) fn at_step(&self, t: u64, rate: f64) -> Rule {
+    /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate`.
+    pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
         let mut constants = self.adam().constants(t, rate);
         constants.decay = (1.0 - self.learning_rate * rate * self.weight_decay) as f32;
-        Rule::Adam(constants)
+        constants
     }
 }
 
-/// One step of AdamW on the caller's own flat buffers: updates the weights `w` and the moments `m`
+/// Takes one step of AdamW on the caller's own flat buffers: updates the weights `w` and the moments `m`
 /// and `v` in place, from the gradient `g`. `t` counts the steps from 1.
 ///
 /// ```
@@ -101,5 +106,5 @@ pub fn step(
 ) -> Result<()> {
     adamw.validate()?;
     expect_step(t)?;
-    adamw.at_step(t, 1.0).checked_step(simd, w, m, v, g)
+    checked_step(simd, adamw.constants(t, 1.0), [w, m, v], g)
 }

@@ -6,26 +6,29 @@
 //! norm c:   g ← g·c/(‖g‖ + 10⁻⁶)   if that makes it shorter,   ‖g‖ = √Σ g_i² over all weights
 //! ```
 //!
-//! As `clip_grad_value_` and `clip_grad_norm_` of PyTorch. Clipping by norm keeps the gradient's
-//! direction; by value it turns it.
+//! The same as `clip_grad_value_` and `clip_grad_norm_` of PyTorch. Clipping by norm keeps the direction
+//! of the gradient; clipping by value changes it.
 //!
 //! # Method
-//! The squares are summed in shares of 16,384 weights over canonical lanes ([`simd`](crate::simd)), the
-//! shares in f64 by a tree whose shape depends on the number of weights alone: the bits depend on
-//! neither threads nor instruction set. The factor is rounded to f32 once, its products once each.
+//! 1. The squares of each share of 16,384 weights are summed over canonical lanes
+//!    ([`simd`](crate::simd)).
+//! 2. The shares are summed in f64 by a tree whose shape depends on the number of weights alone, so the
+//!    bits depend on neither threads nor instruction set.
+//! 3. The factor is computed in f64 and rounded to f32; each product rounds once.
 //!
-//! Error of the norm: 5e-7 of it, where its squares neither overflow (a gradient above 1.8e19 gives
-//! ∞) nor underflow (gradients below 1e-19 count as less than they are).
+//! # Error
+//! Norm: 5e-7 relative, unless a square overflows (a gradient above 1.8e19 gives ∞) or underflows
+//! (gradients below 1e-19 count for less than they are).
 
+use super::update::SHARE;
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_positive};
-use crate::simd::InstructionSet;
-use crate::simd::lanes::{F32x16, Lanewise, groups, zip};
+use crate::simd::lanes::{F32x16, Lanewise, Scale, ZipOp, groups};
 use crate::simd::sum::LaneSum;
 use pulp::{Simd, WithSimd};
 use std::fmt;
 
-/// How long a gradient may be.
+/// Limit on the gradient.
 ///
 /// ```
 /// use elbo::{Compute, optim::Clip};
@@ -41,9 +44,9 @@ use std::fmt;
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
 pub enum Clip {
-    /// Each weight's gradient is at most this, either sign.
+    /// Largest magnitude of a single weight's gradient.
     Value(f32),
-    /// The norm of all gradients together is at most this.
+    /// Largest norm of all gradients together.
     Norm(f32),
 }
 
@@ -57,18 +60,20 @@ impl fmt::Display for Clip {
 }
 
 impl Clip {
+    /// Checks that the limit is within its domain.
+    ///
     /// # Errors
-    /// [`Error::Config`] for a limit that is not above 0 and finite.
+    /// [`Error::Config`] for a limit that is not positive and finite.
     pub fn validate(&self) -> Result<()> {
         let (Self::Value(limit) | Self::Norm(limit)) = *self;
         expect_positive("clip", limit)
     }
 
-    /// Clips `gradient` in place, and returns the norm it had.
+    /// Clips `gradient` in place and returns its norm before.
     ///
     /// # Errors
     /// [`Error::Config`] for a limit outside its domain, [`Error::NotFiniteGradient`] if the norm is
-    /// not finite; the gradient is then left as it was.
+    /// not finite; the gradient is then left unchanged.
     pub fn apply(&self, compute: &Compute, gradient: &mut [f32]) -> Result<f64> {
         self.validate()?;
         let norm = global_norm(compute, gradient);
@@ -76,11 +81,12 @@ impl Clip {
             return Err(Error::NotFiniteGradient { norm, step: None });
         }
         match *self {
-            Self::Value(limit) => each_share(compute, gradient, Change::Limit(limit)),
+            Self::Value(limit) => map_in_place(compute, gradient, Limit(limit)),
             Self::Norm(limit) => {
+                // 3. Adding 10⁻⁶ is PyTorch's guard against a norm of 0.
                 let factor = f64::from(limit) / (norm + 1e-6);
                 if factor < 1.0 {
-                    each_share(compute, gradient, Change::Scale(factor as f32));
+                    map_in_place(compute, gradient, Scale(factor as f32));
                 }
             }
         }
@@ -88,46 +94,51 @@ impl Clip {
     }
 }
 
-/// The Euclidean norm of all elements together, 0 of none. NaN or ±∞ among them give NaN or ∞; error
-/// and order of summation are those of the [module](self).
+/// Euclidean norm of all elements together, 0 for an empty slice.
+///
+/// A NaN or ±∞ among them gives NaN or ∞. Error and order of summation are those of the
+/// [module](self).
 #[must_use]
 pub fn global_norm(compute: &Compute, gradient: &[f32]) -> f64 {
-    compute.install(|| sum_of_squares(compute, gradient)).sqrt()
+    sum_of_squares(compute, gradient).sqrt()
 }
 
-/// Elements that a thread takes at once.
-const SHARE: usize = 1 << 14;
-
-/// Where more than one share is cut in two: after half of the shares.
+/// Position at which more than one share is cut in two: after half of the shares.
 fn half(elements: usize) -> usize {
     elements.div_ceil(SHARE) / 2 * SHARE
 }
 
-/// The tree of the shares.
+/// Steps 1 and 2: the tree over the shares.
 fn sum_of_squares(compute: &Compute, elements: &[f32]) -> f64 {
-    struct Op<'a>(&'a [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = f64;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> f64 {
-            let mut sum = LaneSum::new(simd);
-            let (whole, rest) = groups(self.0);
-            for group in whole {
-                sum.add(simd, square(simd, F32x16::load(simd, group)));
-            }
-            if !rest.is_empty() {
-                sum.add(simd, square(simd, F32x16::load_tail(simd, rest)));
-            }
-            sum.total(simd)
-        }
-    }
     if elements.len() <= SHARE {
-        return compute.simd().dispatch(Op(elements));
+        return compute.simd().dispatch(SquareSum(elements));
     }
+    // Both halves are added in f64, the left one first, whichever thread is done first.
     let (left, right) = elements.split_at(half(elements.len()));
     let (left, right) =
-        join(compute, || sum_of_squares(compute, left), || sum_of_squares(compute, right));
+        compute.join(|| sum_of_squares(compute, left), || sum_of_squares(compute, right));
     left + right
+}
+
+/// Step 1: the sum of the squares of one share.
+struct SquareSum<'a>(&'a [f32]);
+
+impl WithSimd for SquareSum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let mut sum = LaneSum::new(simd);
+        let (whole, rest) = groups(self.0);
+        for group in whole {
+            sum.add(simd, square(simd, F32x16::load(simd, group)));
+        }
+        // The last group is filled up with zeros, which add nothing.
+        if !rest.is_empty() {
+            sum.add(simd, square(simd, F32x16::load_tail(simd, rest)));
+        }
+        sum.total(simd)
+    }
 }
 
 #[inline(always)]
@@ -138,13 +149,7 @@ fn square<S: Simd>(simd: S, mut group: F32x16<S>) -> F32x16<S> {
     group
 }
 
-/// What clipping does to each element.
-#[derive(Clone, Copy)]
-enum Change {
-    Limit(f32),
-    Scale(f32),
-}
-
+/// Limits each element to [−c, c].
 #[derive(Clone, Copy)]
 struct Limit(f32);
 
@@ -157,55 +162,19 @@ impl Lanewise<1, 0> for Limit {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Scale(f32);
-
-impl Lanewise<1, 0> for Scale {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, [g]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
-        [simd.mul_f32s(g, simd.splat_f32s(self.0))]
+/// Replaces every element by a function of it.
+fn map_in_place(compute: &Compute, gradient: &mut [f32], f: impl Lanewise<1, 0> + Send + Sync) {
+    if gradient.len() <= SHARE {
+        return compute.simd().dispatch(ZipOp([gradient], [], f));
     }
-}
-
-fn each_share(compute: &Compute, gradient: &mut [f32], change: Change) {
-    fn halve(compute: &Compute, gradient: &mut [f32], change: Change) {
-        if gradient.len() <= SHARE {
-            change_all(compute.simd(), gradient, change);
-        } else {
-            let (left, right) = gradient.split_at_mut(half(gradient.len()));
-            join(compute, || halve(compute, left, change), || halve(compute, right, change));
-        }
-    }
-    compute.install(|| halve(compute, gradient, change));
-}
-
-fn change_all(simd: InstructionSet, gradient: &mut [f32], change: Change) {
-    struct Op<'a>(&'a mut [f32], Change);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            match self.1 {
-                Change::Limit(limit) => zip(simd, [self.0], [], Limit(limit)),
-                Change::Scale(factor) => zip(simd, [self.0], [], Scale(factor)),
-            }
-        }
-    }
-    simd.dispatch(Op(gradient, change));
-}
-
-/// Both, at once where there are threads.
-fn join<A: Send, B: Send>(
-    compute: &Compute,
-    left: impl FnOnce() -> A + Send,
-    right: impl FnOnce() -> B + Send,
-) -> (A, B) {
-    if compute.threads() == 1 { (left(), right()) } else { rayon::join(left, right) }
+    let (left, right) = gradient.split_at_mut(half(gradient.len()));
+    compute.join(|| map_in_place(compute, left, f), || map_in_place(compute, right, f));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::InstructionSet;
 
     fn gradient(n: usize) -> Vec<f32> {
         (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 70.0 - 0.7).collect()
@@ -216,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn as_pytorch_clips() {
+    fn matches_pytorch() {
         let text = include_str!("../../tests/golden/optimizers.json");
         let golden: serde_json::Value = serde_json::from_str(text).unwrap();
         let numbers = |values: &serde_json::Value| -> Vec<f64> {
@@ -239,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bits_on_any_threads_and_instruction_set() {
+    fn gives_the_same_bits_on_every_thread_count_and_instruction_set() {
         for n in (0..=67).chain([16_383, 16_384, 16_385, 100_003]) {
             let start = gradient(n);
             let exact = start.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
@@ -264,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_gradient_keeps_its_bits() {
+    fn leaves_short_gradients_unchanged() {
         let mut g = gradient(40);
         Clip::Norm(1e3).apply(&Compute::serial(), &mut g).unwrap();
         Clip::Value(1e3).apply(&Compute::serial(), &mut g).unwrap();
@@ -272,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_clipped_is_an_error() {
+    fn rejects_non_finite_gradients_and_invalid_limits() {
         for (value, found) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "inf"), (2e19, "inf")] {
             let mut g = gradient(40);
             g[17] = value;

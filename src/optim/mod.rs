@@ -1,4 +1,4 @@
-//! Optimizers, element-wise and therefore indifferent to the order in which weights lie.
+//! Optimizers: element-wise updates of weights, in whatever order they lie.
 //!
 //! | [`Optimizer`] | update, after the moments | weight decay | source |
 //! |---|---|---|---|
@@ -7,34 +7,35 @@
 //! | [`Sgd`] | `w −= lr·m`, or `lr·(g + μm)` | added to the gradient | Polyak 1964, Nesterov 1983 |
 //! | [`Adamax`] | `w −= lr·m̂/u` | added to the gradient | Kingma & Ba 2015, §7.1 |
 //!
-//! Each has the arithmetic and the defaults of its namesake in `torch.optim`. All keep what they
-//! remember of earlier steps in two buffers of the size of the weights, `m` and `v`, zero before the
-//! first step; SGD leaves `v` alone. Weight decay is of all parameters, as in PyTorch: biases, gains
-//! and learned variances too. A weight whose value, gradient and moments are zero stays zero.
+//! Each has the arithmetic and the defaults of its namesake in `torch.optim`. The state between steps is
+//! two buffers of the size of the weights, `m` and `v`, zero before the first step; SGD leaves `v`
+//! alone. Weight decay applies to all parameters, as in PyTorch: also to biases, gains and learned
+//! variances. A weight whose value, gradient and moments are zero stays zero.
 //!
-//! Before the step a gradient may be [clipped](clip); a [schedule] changes lr as training goes on.
+//! A gradient may be [clipped](clip) before the step; a [schedule] changes lr during training.
 
 pub mod adam;
 pub mod adamax;
 pub mod adamw;
 pub mod clip;
-mod rule;
 pub mod schedule;
 pub mod sgd;
+mod step;
+mod update;
 
 pub use adam::Adam;
 pub use adamax::Adamax;
 pub use adamw::AdamW;
 pub use clip::Clip;
-pub(crate) use rule::Rule;
 pub use schedule::{Decay, LearningRateSchedule, PlateauState, Span};
 pub use sgd::Sgd;
+pub(crate) use step::UpdateRule;
 
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// How weights follow their gradients.
+/// Rule by which weights follow their gradients.
 ///
 /// ```
 /// use elbo::optim::{AdamW, Optimizer, Sgd};
@@ -65,7 +66,7 @@ impl Default for Optimizer {
 }
 
 impl Optimizer {
-    /// `adam`, `adamw`, `sgd` or `adamax`: what [`FromStr`] reads.
+    /// Name that [`FromStr`] reads: `adam`, `adamw`, `sgd` or `adamax`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -76,7 +77,7 @@ impl Optimizer {
         }
     }
 
-    /// lr, the step size.
+    /// Step size lr.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
         match self {
@@ -87,7 +88,7 @@ impl Optimizer {
         }
     }
 
-    /// The same optimizer with another step size.
+    /// Returns the same optimizer with another step size.
     #[must_use]
     pub fn with_learning_rate(mut self, learning_rate: f64) -> Self {
         *match &mut self {
@@ -99,7 +100,7 @@ impl Optimizer {
         self
     }
 
-    /// The same optimizer with another weight decay.
+    /// Returns the same optimizer with another weight decay.
     #[must_use]
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         *match &mut self {
@@ -111,6 +112,8 @@ impl Optimizer {
         self
     }
 
+    /// Checks that every setting is within its domain.
+    ///
     /// # Errors
     /// [`Error::Config`] for a setting outside its domain; see the `validate` of each optimizer.
     pub fn validate(&self) -> Result<()> {
@@ -122,13 +125,16 @@ impl Optimizer {
         }
     }
 
-    /// What step `t`, counted from 1, does to every weight, the learning rate multiplied by `rate`.
-    pub(crate) fn at_step(&self, t: u64, rate: f64) -> Rule {
+    /// Update of step `t`, counted from 1, with the learning rate multiplied by `rate`.
+    pub(crate) fn at_step(&self, t: u64, rate: f64) -> UpdateRule {
         match self {
-            Self::Adam(adam) => adam.at_step(t, rate),
-            Self::AdamW(adamw) => adamw.at_step(t, rate),
-            Self::Sgd(sgd) => sgd.at_step(rate),
-            Self::Adamax(adamax) => adamax.at_step(t, rate),
+            Self::Adam(adam) if adam.weight_decay == 0.0 => {
+                UpdateRule::Adam(adam.constants(t, rate))
+            }
+            Self::Adam(adam) => UpdateRule::AdamL2(adam.regularized(t, rate)),
+            Self::AdamW(adamw) => UpdateRule::Adam(adamw.constants(t, rate)),
+            Self::Sgd(sgd) => UpdateRule::Sgd(sgd.constants(rate)),
+            Self::Adamax(adamax) => UpdateRule::Adamax(adamax.constants(t, rate)),
         }
     }
 }
@@ -157,7 +163,7 @@ impl From<Adamax> for Optimizer {
     }
 }
 
-/// Its [name](Optimizer::name).
+/// Writes the [name](Optimizer::name).
 impl fmt::Display for Optimizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -167,10 +173,10 @@ impl fmt::Display for Optimizer {
 impl FromStr for Optimizer {
     type Err = Error;
 
-    /// The optimizer of that [name](Optimizer::name), with its default settings.
+    /// Returns the optimizer of that [name](Optimizer::name), with its default settings.
     ///
     /// # Errors
-    /// [`Error::Config`] for another name.
+    /// [`Error::Config`] for an unknown name.
     fn from_str(name: &str) -> Result<Self> {
         let all: [Self; 4] = [
             Adam::default().into(),
@@ -181,14 +187,6 @@ impl FromStr for Optimizer {
         let found = all.into_iter().find(|optimizer| optimizer.name() == name);
         found.ok_or_else(|| Error::config("optimizer", "adam, adamw, sgd or adamax", name))
     }
-}
-
-/// An ε: with 0, a weight without gradient would become 0/0.
-fn expect_epsilon(value: f64) -> Result<()> {
-    if value.is_finite() && value >= f64::from(f32::MIN_POSITIVE) {
-        return Ok(());
-    }
-    Err(Error::config("epsilon", "a finite number of at least 1.2e-38", value))
 }
 
 #[cfg(test)]

@@ -2,22 +2,29 @@
 //!
 //! # Formula
 //! ```text
-//! g ← g + wd·w
-//! m ← μ·m + g                       (m = g in the first step: the buffer starts at zero)
-//! w ← w − lr·m                      heavy ball (Polyak 1964)
-//! w ← w − lr·(g + μ·m)              with `nesterov` (Sutskever et al. 2013)
+//! 1.  g ← g + wd·w
+//! 2.  m ← μ·m + g                   (m = g in the first step: the buffer starts at zero)
+//! 3.  w ← w − lr·m                  heavy ball (Polyak 1964)
+//!     w ← w − lr·(g + μ·m)          with `nesterov` (Sutskever et al. 2013)
 //! ```
 //!
 //! Dampening is 0. With μ = 0 both are plain gradient descent. A momentum smaller than the least
-//! normal number becomes 0, as a [moment of Adam](super::adam) does.
+//! normal number becomes 0, like a [moment of Adam](super::adam).
+//!
+//! # Error
+//! One step from given f32 buffers, with a = μ·|m| + |g| + wd·|w|, as long as m does not become 0:
+//!
+//! ```text
+//! m   2⁻²²·a        w   2⁻²⁴·|w| + 2⁻²⁰·lr·a
+//! ```
 
-use super::rule::{Rule, without_subnormals};
+use super::update::flush_subnormals;
 use crate::error::{Error, Result, expect_below_one, expect_length, expect_non_negative};
 use crate::simd::InstructionSet;
-use crate::simd::lanes::Lanewise;
+use crate::simd::lanes::{Lanewise, ZipOp};
 use pulp::Simd;
 
-/// The settings of stochastic gradient descent.
+/// Settings of stochastic gradient descent.
 ///
 /// ```
 /// use elbo::optim::Sgd;
@@ -29,13 +36,13 @@ use pulp::Simd;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sgd {
-    /// lr, the step size; default 0.001.
+    /// Step size lr; default 0.001.
     pub learning_rate: f64,
-    /// μ, what is left of the momentum after a step; default 0.
+    /// Momentum μ: the fraction of m that a step keeps; default 0.
     pub momentum: f64,
-    /// Whether the gradient is that of where the momentum leads; default not. Needs a momentum.
+    /// Nesterov's variant, which looks ahead along the momentum; default off. Requires a momentum.
     pub nesterov: bool,
-    /// wd, times the weight added to the gradient; default 0.
+    /// Weight decay wd: this times the weight is added to the gradient; default 0.
     pub weight_decay: f64,
 }
 
@@ -46,31 +53,37 @@ impl Default for Sgd {
 }
 
 impl Sgd {
+    /// Checks that every setting is within its domain.
+    ///
     /// # Errors
     /// [`Error::Config`] for a learning rate or a weight decay that is negative or not finite, a
-    /// momentum outside [0, 1), or Nesterov's without one.
+    /// momentum outside [0, 1), or Nesterov's variant without a momentum.
     pub fn validate(&self) -> Result<()> {
         expect_non_negative("learning_rate", self.learning_rate)?;
         expect_below_one("momentum", self.momentum)?;
         expect_non_negative("weight_decay", self.weight_decay)?;
         if self.nesterov && self.momentum == 0.0 {
-            return Err(Error::config("nesterov", "a momentum above 0 with it", "momentum 0"));
+            return Err(Error::config(
+                "nesterov",
+                "a momentum above 0 with Nesterov's variant",
+                "momentum 0",
+            ));
         }
         Ok(())
     }
 
-    /// The rule of any step, with the learning rate times `rate`.
-    pub(super) fn at_step(&self, rate: f64) -> Rule {
-        Rule::Sgd(Constants {
+    /// Constants of any step, with the learning rate multiplied by `rate`.
+    pub(super) fn constants(&self, rate: f64) -> Constants {
+        Constants {
             minus_learning_rate: (-self.learning_rate * rate) as f32,
             momentum: self.momentum as f32,
             nesterov: self.nesterov,
             weight_decay: self.weight_decay as f32,
-        })
+        }
     }
 }
 
-/// What one step does to every weight.
+/// Constants of one step, the same for every weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Constants {
     minus_learning_rate: f32,
@@ -82,15 +95,18 @@ pub(crate) struct Constants {
 impl Lanewise<2, 1> for Constants {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [w, m]: [S::f32s; 2], [g]: [S::f32s; 1]) -> [S::f32s; 2] {
+        // 1. With wd = 0 the gradient keeps its value.
         let g = simd.mul_add_f32s(simd.splat_f32s(self.weight_decay), w, g);
+        // 2.
         let momentum = simd.splat_f32s(self.momentum);
-        let m = without_subnormals(simd, simd.mul_add_f32s(momentum, m, g));
+        let m = flush_subnormals(simd, simd.mul_add_f32s(momentum, m, g));
+        // 3. Nesterov's direction looks one step further along the new momentum.
         let direction = if self.nesterov { simd.mul_add_f32s(momentum, m, g) } else { m };
         [simd.mul_add_f32s(simd.splat_f32s(self.minus_learning_rate), direction, w), m]
     }
 }
 
-/// One step on the caller's own flat buffers: updates the weights `w` and the momentum `m` in place,
+/// Takes one step on the caller's own flat buffers: updates the weights `w` and the momentum `m` in place,
 /// from the gradient `g`.
 ///
 /// ```
@@ -116,6 +132,6 @@ pub fn step(
     sgd.validate()?;
     expect_length("m", w.len(), m.len())?;
     expect_length("g", w.len(), g.len())?;
-    sgd.at_step(1.0).step(simd, [w, m, &mut []], g);
+    simd.dispatch(ZipOp([w, m], [g], sgd.constants(1.0)));
     Ok(())
 }

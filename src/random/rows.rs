@@ -522,7 +522,7 @@ mod tests {
             (
                 generator.normal(set, out.view_mut().reversed_axes(), Stream::Noise, 0, 0),
                 "`out`: rows must be contiguous (column stride 1, rows not overlapping), \
-                 found strides [1, 6]; pass `.as_standard_layout()` of it",
+                 found strides [1, 6]; convert it with `.as_standard_layout()`",
             ),
             (
                 generator.permutation(1 << 48, &mut []),

@@ -1,8 +1,8 @@
-//! A buffer of `f32` that starts on a cache line, as the register tiles want it.
+//! Buffer of `f32` that starts on a cache line, so that no register is loaded from two lines.
 
 use std::ops::{Deref, DerefMut};
 
-/// One cache line: the unit in which an [`AlignedBuffer`] is allocated.
+/// One cache line, the unit of allocation.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
@@ -13,17 +13,35 @@ unsafe impl pulp::bytemuck::Zeroable for Line {}
 // SAFETY: as above; `Line` is Copy and holds no pointer.
 unsafe impl pulp::bytemuck::Pod for Line {}
 
-/// A fixed number of `f32`, zero at first, the first one on a 64-byte boundary.
+/// Fixed number of `f32`, the first one on a 64-byte boundary; dereferences to a slice.
+///
+/// Kernels accept any slice; those that begin on a cache line are read fastest.
+///
+/// ```
+/// use elbo::simd::AlignedBuffer;
+///
+/// let mut buffer = AlignedBuffer::zeros(100);
+/// buffer[99] = 1.0;
+/// assert_eq!(buffer.as_ptr() as usize % 64, 0);
+/// assert_eq!(buffer.iter().sum::<f32>(), 1.0);
+/// ```
 #[derive(Clone, Default)]
-pub(crate) struct AlignedBuffer {
+pub struct AlignedBuffer {
     lines: Vec<Line>,
     len: usize,
 }
 
 impl AlignedBuffer {
-    /// `len` zeros.
-    pub(crate) fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    /// Allocates `len` zeros.
+    #[must_use]
+    pub fn zeros(len: usize) -> Self {
+        Self::filled(len, 0.0)
+    }
+
+    /// Allocates `len` copies of `value`.
+    #[must_use]
+    pub fn filled(len: usize, value: f32) -> Self {
+        Self { lines: vec![Line([value; 16]); len.div_ceil(16)], len }
     }
 }
 
@@ -47,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_on_a_cache_line_and_is_zero() {
+    fn starts_on_a_cache_line_with_zeros() {
         for len in [0, 1, 15, 16, 17, 1000] {
             let buffer = AlignedBuffer::zeros(len);
             assert_eq!(buffer.len(), len);

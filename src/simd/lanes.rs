@@ -1,7 +1,7 @@
 //! Sixteen consecutive elements in as many registers as the instruction set needs for them.
 
 use super::{LANES, is_portable};
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Sixteen consecutive `f32`: one register with 16 lanes, two with 8, four with 4.
 ///
@@ -137,6 +137,18 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     }
 }
 
+/// [`map`] as a piece of work to dispatch: outputs, inputs, function.
+pub(crate) struct MapOp<'a, F>(pub(crate) &'a mut [f32], pub(crate) &'a [f32], pub(crate) F);
+
+impl<F: Unary> WithSimd for MapOp<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        map(simd, self.0, self.1, self.2);
+    }
+}
+
 /// An element-wise function of `IN` inputs that reads and replaces `OUT` outputs, generic over
 /// the register.
 pub(crate) trait Lanewise<const OUT: usize, const IN: usize>: Copy {
@@ -183,6 +195,22 @@ pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
     }
 }
 
+/// [`zip`] as a piece of work to dispatch: outputs, inputs, function.
+pub(crate) struct ZipOp<'a, F, const OUT: usize, const IN: usize>(
+    pub(crate) [&'a mut [f32]; OUT],
+    pub(crate) [&'a [f32]; IN],
+    pub(crate) F,
+);
+
+impl<F: Lanewise<OUT, IN>, const OUT: usize, const IN: usize> WithSimd for ZipOp<'_, F, OUT, IN> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        zip(simd, self.0, self.1, self.2);
+    }
+}
+
 /// `out[i] = f(out[i])`.
 #[inline(always)]
 pub(crate) fn apply<S: Simd, F: Unary>(simd: S, out: &mut [f32], f: F) {
@@ -196,30 +224,36 @@ pub(crate) fn apply<S: Simd, F: Unary>(simd: S, out: &mut [f32], f: F) {
     }
 }
 
+/// Multiplies every element by one factor.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale(pub(crate) f32);
+
+impl Lanewise<1, 0> for Scale {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], _: [S::f32s; 0]) -> [S::f32s; 1] {
+        [simd.mul_f32s(x, simd.splat_f32s(self.0))]
+    }
+}
+
+/// Multiplies each element by its own factor.
+#[derive(Clone, Copy)]
+pub(crate) struct Multiply;
+
+impl Lanewise<1, 1> for Multiply {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], [y]: [S::f32s; 1]) -> [S::f32s; 1] {
+        [simd.mul_f32s(x, y)]
+    }
+}
+
 /// Multiplies every element by `factor`.
 #[inline(always)]
 pub(crate) fn scale<S: Simd>(simd: S, row: &mut [f32], factor: f32) {
-    #[derive(Clone, Copy)]
-    struct Scale(f32);
-    impl Lanewise<1, 0> for Scale {
-        #[inline(always)]
-        fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], _: [S::f32s; 0]) -> [S::f32s; 1] {
-            [simd.mul_f32s(x, simd.splat_f32s(self.0))]
-        }
-    }
     zip(simd, [row], [], Scale(factor));
 }
 
 /// Multiplies each element by its factor.
 #[inline(always)]
 pub(crate) fn multiply<S: Simd>(simd: S, row: &mut [f32], factors: &[f32]) {
-    #[derive(Clone, Copy)]
-    struct Multiply;
-    impl Lanewise<1, 1> for Multiply {
-        #[inline(always)]
-        fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], [y]: [S::f32s; 1]) -> [S::f32s; 1] {
-            [simd.mul_f32s(x, y)]
-        }
-    }
     zip(simd, [row], [factors], Multiply);
 }

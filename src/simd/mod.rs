@@ -19,6 +19,8 @@ pub(crate) mod lanes;
 pub(crate) mod prefetch;
 pub(crate) mod sum;
 
+pub use aligned::AlignedBuffer;
+
 use crate::error::Error;
 use pulp::{Scalar128b, WithSimd};
 use std::fmt;

@@ -1,6 +1,6 @@
 //! How to train.
 
-use crate::augmentation::Augmentation;
+use crate::dataset::Augmentation;
 use crate::error::{Error, Result};
 use crate::optim::{Clip, LearningRateSchedule, Optimizer};
 use crate::vae::{Config, Likelihood, Objective, Penalty};

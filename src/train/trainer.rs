@@ -6,7 +6,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result, expect_shape};
 use crate::loss::Elbo;
 use crate::optim::clip::global_norm;
-use crate::optim::{PlateauState, Rule};
+use crate::optim::{PlateauState, UpdateRule};
 use crate::random::Generator;
 use crate::vae::step::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
 use crate::vae::step::terms::{Sums, Terms};
@@ -349,13 +349,8 @@ impl Trainer {
         let Some(gradient) = &self.gradient else {
             return Err(Error::config("gradient", "a call of `gradient_of_rows` before", "none"));
         };
-        rule.step_flat(
-            &self.compute,
-            self.vae.parameters_mut(),
-            &mut self.first_moment,
-            &mut self.second_moment,
-            gradient,
-        );
+        let (m, v) = (&mut self.first_moment, &mut self.second_moment);
+        rule.step_flat(&self.compute, [self.vae.parameters_mut(), m, v], gradient);
         self.progress.step += 1;
         Ok(())
     }
@@ -367,7 +362,7 @@ impl Trainer {
     }
 
     /// The optimizer at the next step.
-    fn rule(&self) -> Rule {
+    fn rule(&self) -> UpdateRule {
         self.options.optimizer.at_step(self.progress.step + 1, self.rate())
     }
 

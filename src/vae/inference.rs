@@ -7,7 +7,7 @@ use super::{Config, Likelihood, Vae};
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Result, expect_shape};
 use crate::gemm::{Identity, PanelLayout, Rows, RowsMut, product_rows, rows, rows_mut};
-use crate::layers::relu::Relu;
+use crate::layers::activation::Relu;
 use crate::layers::{layer_norm, soft_clamp};
 use crate::loss::continuous_bernoulli::ContinuousBernoulliMean;
 use crate::math::{Sigmoid, Tanh};

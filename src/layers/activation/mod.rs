@@ -16,19 +16,19 @@
 //! | `Tanh` | `tanh x` | `1 − tanh² x` | |
 //! | `Sigmoid` | `σ(x)` | `σ(x)·σ(−x)` | |
 //!
-//! `u = √(2/π)·(x + 0.044715·x³)`, `u′ = √(2/π)·(1 + 3·0.044715·x²)`. All as in PyTorch, the `Gelu`
-//! forms as its `approximate='none'` and `'tanh'`.
+//! `u = √(2/π)·(x + 0.044715·x³)`, `u′ = √(2/π)·(1 + 3·0.044715·x²)`. All are those of PyTorch; the two
+//! forms of GELU correspond to its `approximate='none'` and `'tanh'`.
 //!
 //! # Derivation
-//! `Φ′ = φ` gives that of GELU by the product rule. `½(1 + tanh u) = σ(2u)`, and
-//! `σ′ = σ(x)·(1 − σ(x)) = σ(x)·σ(−x)`: the second form does not subtract from 1 a number near 1, and
-//! the kernels use it: they compute the smaller one of `σ(x)` and `σ(−x)`, and the other as 1 less it.
+//! `Φ′ = φ` gives the derivative of GELU by the product rule. `½(1 + tanh u) = σ(2u)`, and
+//! `σ′ = σ(x)·(1 − σ(x)) = σ(x)·σ(−x)`. The kernels use the second form, which does not subtract a
+//! number near 1 from 1: they compute the smaller of `σ(x)` and `σ(−x)`, and the other one as 1 minus it.
 //!
 //! # Method
 //! One function on registers gives value and derivative. The forward pass keeps the derivative (the
-//! *slope*), and the backward pass is one product, `dx = dy·slope`; a pass that needs the value alone
-//! compiles from the same function and has the same bits. Functions whose far tail is a product 0·∞
-//! take a limit for `x` there, beyond which the other factor is 0.
+//! *slope*), and the backward pass is one product, `dx = dy·slope`. A pass that needs the value alone is
+//! compiled from the same function and has the same bits. Where the far tail would be a product 0·∞, x is
+//! limited to a value at which the other factor is already 0.
 //!
 //! # Contract
 //! | | error of f | error of f′ |
@@ -43,24 +43,26 @@
 //! | `Tanh` | 2·\|f\| | 1.5, absolute |
 //! | `Sigmoid` | 2·\|f\| | 2.5·f′ |
 //!
-//! In units of 2⁻²³, which is at most one ULP, plus 2⁻¹³⁸ (3e-42) where a factor is subnormal. At ±∞ value and
-//! derivative are the limits; NaN gives NaN (the derivative of `Relu` and `LeakyRelu` is then that
-//! below 0). At the kink of `Relu`, `LeakyRelu` and `Elu` the derivative is that from below, as in
-//! PyTorch. f(0) = 0, but for `Softplus` (ln 2) and `Sigmoid` (½).
+//! Errors are in units of 2⁻²³, which is at most one ULP, plus 2⁻¹³⁸ (3e-42) where a factor is subnormal. At
+//! ±∞ value and derivative are the limits; NaN gives NaN (the derivative of `Relu` and `LeakyRelu` is then
+//! that below 0). At the kink of `Relu`, `LeakyRelu` and `Elu` the derivative is that from below, as in
+//! PyTorch. f(0) = 0, except for `Softplus` (ln 2) and `Sigmoid` (½). `Relu` keeps −0.
 
-mod curves;
+mod functions;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result, expect_below_one, expect_length, expect_positive};
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Lanewise, zip};
-use curves::{Curve, Elu, Gelu, GeluTanh, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh};
+use crate::simd::lanes::{Lanewise, Multiply, ZipOp, zip};
+use functions::ActivationFunction;
+pub(crate) use functions::Relu;
+use functions::{Elu, Gelu, GeluTanh, LeakyRelu, Sigmoid, Silu, Softplus, Tanh};
 use pulp::{Simd, WithSimd};
 use std::fmt;
 use std::str::FromStr;
 
-/// The function between two dense layers; formulas and error bounds are the [module's](self).
+/// Element-wise function after a hidden layer; see the [module](self) for formulas and error bounds.
 ///
 /// ```
 /// use elbo::layers::activation::Activation;
@@ -74,34 +76,34 @@ use std::str::FromStr;
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "kebab-case"))]
 pub enum Activation {
-    /// The rectified linear unit.
+    /// Rectified linear unit.
     #[default]
     Relu,
-    /// The rectified linear unit with a gradient below 0 too.
+    /// Rectified linear unit with a small slope below 0.
     LeakyRelu {
-        /// s, from 0 to below 1; 0.01 by name.
+        /// Slope s below 0, in [0, 1); 0.01 if only the name is given.
         slope: f32,
     },
-    /// The exponential linear unit.
+    /// Exponential linear unit.
     Elu {
-        /// α, minus the limit at −∞, above 0; 1 by name.
+        /// Scale α above 0; the limit at −∞ is −α. 1 if only the name is given.
         alpha: f32,
     },
-    /// The Gaussian error linear unit, with the error function.
+    /// Gaussian error linear unit, with the error function.
     Gelu,
-    /// Its approximation by a hyperbolic tangent.
+    /// Gaussian error linear unit, approximated by a hyperbolic tangent.
     GeluTanh,
-    /// The sigmoid linear unit, also called swish.
+    /// Sigmoid linear unit, also called swish.
     Silu,
-    /// A smooth rectifier.
+    /// Smooth rectifier.
     Softplus,
-    /// The hyperbolic tangent.
+    /// Hyperbolic tangent.
     Tanh,
-    /// The logistic function.
+    /// Logistic function.
     Sigmoid,
 }
 
-/// Every activation under its name, with its default setting.
+/// Every activation by name, with its default setting.
 const NAMED: [(&str, Activation); 9] = [
     ("relu", Activation::Relu),
     ("leaky-relu", Activation::LeakyRelu { slope: 0.01 }),
@@ -115,7 +117,7 @@ const NAMED: [(&str, Activation); 9] = [
 ];
 
 impl Activation {
-    /// Its name: `relu`, `leaky-relu`, `elu`, `gelu`, `gelu-tanh`, `silu`, `softplus`, `tanh` or
+    /// Name that [`FromStr`] reads: `relu`, `leaky-relu`, `elu`, `gelu`, `gelu-tanh`, `silu`, `softplus`, `tanh` or
     /// `sigmoid`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -123,14 +125,16 @@ impl Activation {
         NAMED.iter().find(|(_, named)| same(named)).map_or("", |(name, _)| name)
     }
 
-    /// All of them, with the settings they have by name.
+    /// All activations, with their default settings.
     #[must_use]
     pub fn all() -> [Self; 9] {
         NAMED.map(|(_, activation)| activation)
     }
 
+    /// Checks that the setting, if there is one, is within its domain.
+    ///
     /// # Errors
-    /// [`Error::Config`] for a slope outside [0, 1) or an α that is not above 0 and finite.
+    /// [`Error::Config`] for a slope outside [0, 1) or an α that is not positive and finite.
     pub fn validate(&self) -> Result<()> {
         match *self {
             Self::LeakyRelu { slope } => expect_below_one("slope", slope),
@@ -141,43 +145,36 @@ impl Activation {
 
     /// Overwrites each x in `y` with f(x), and `slope` with f′(x).
     ///
-    /// Any number of elements: the choice of the function is made once, behind one call. What pads
-    /// rows is mapped like everything else, so zeros become ½ by a sigmoid.
+    /// Padding is mapped like all other elements, so zeros become ½ with a sigmoid.
     #[inline(always)]
     pub(crate) fn forward_row<S: Simd>(self, simd: S, y: &mut [f32], slope: &mut [f32]) {
-        // A call of its own, or every caller would hold the nine loops.
+        // A call instead of inlining, or every caller would contain nine loops.
         simd.vectorize(Forward(self, y, slope));
     }
 
-    /// Overwrites each x in `y` with f(x), to the bits of [`Self::forward_row`].
+    /// Overwrites each x in `y` with f(x), with the bits of [`Self::forward_row`].
     #[inline(always)]
     pub(crate) fn apply_row<S: Simd>(self, simd: S, y: &mut [f32]) {
         simd.vectorize(Apply(self, y));
     }
 }
 
-/// Turns the gradient of the output into that of the input, in place.
-#[inline(always)]
-pub(crate) fn backward_row<S: Simd>(simd: S, d: &mut [f32], slope: &[f32]) {
-    zip(simd, [d], [slope], Product);
-}
-
-/// Value and derivative in place of x and whatever was there.
+/// Replaces `[x, _]` by value and derivative.
 #[derive(Clone, Copy)]
-struct Both<C>(C);
+struct Both<F>(F);
 
-impl<C: Curve> Lanewise<2, 0> for Both<C> {
+impl<F: ActivationFunction> Lanewise<2, 0> for Both<F> {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [x, _]: [S::f32s; 2], []: [S::f32s; 0]) -> [S::f32s; 2] {
         self.0.value_and_slope(simd, x)
     }
 }
 
-/// The value alone: what only the derivative needs is not computed.
+/// Replaces x by the value alone; the compiler drops what only the derivative needs.
 #[derive(Clone, Copy)]
-struct Value<C>(C);
+struct Value<F>(F);
 
-impl<C: Curve> Lanewise<1, 0> for Value<C> {
+impl<F: ActivationFunction> Lanewise<1, 0> for Value<F> {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
         let [value, _] = self.0.value_and_slope(simd, x);
@@ -185,16 +182,25 @@ impl<C: Curve> Lanewise<1, 0> for Value<C> {
     }
 }
 
+/// Keeps d where the output y of the rectifier is above 0, else 0.
 #[derive(Clone, Copy)]
-struct Product;
+struct ReluBackward;
 
-impl Lanewise<1, 1> for Product {
+impl Lanewise<1, 1> for ReluBackward {
     #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, [d]: [S::f32s; 1], [slope]: [S::f32s; 1]) -> [S::f32s; 1] {
-        [simd.mul_f32s(d, slope)]
+    fn apply<S: Simd>(self, simd: S, [d]: [S::f32s; 1], [y]: [S::f32s; 1]) -> [S::f32s; 1] {
+        let zero = simd.splat_f32s(0.0);
+        [simd.select_f32s(simd.greater_than_f32s(y, zero), d, zero)]
     }
 }
 
+/// Turns the gradient of the rectifier's output `y` into that of its input, in place.
+#[inline(always)]
+pub(crate) fn relu_backward_row<S: Simd>(simd: S, d: &mut [f32], y: &[f32]) {
+    zip(simd, [d], [y], ReluBackward);
+}
+
+/// Value and derivative, in place.
 struct Forward<'a>(Activation, &'a mut [f32], &'a mut [f32]);
 
 impl WithSimd for Forward<'_> {
@@ -217,6 +223,7 @@ impl WithSimd for Forward<'_> {
     }
 }
 
+/// Value alone, in place.
 struct Apply<'a>(Activation, &'a mut [f32]);
 
 impl WithSimd for Apply<'_> {
@@ -262,63 +269,67 @@ pub fn forward(
     slope: &mut [f32],
     x: &[f32],
 ) -> Result<()> {
-    struct Op<'a>(Activation, &'a mut [f32], &'a mut [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            self.0.forward_row(simd, self.1, self.2);
-        }
-    }
     activation.validate()?;
     expect_length("slope", y.len(), slope.len())?;
     expect_length("x", y.len(), x.len())?;
+    // The kernel works in place.
     y.copy_from_slice(x);
-    simd.dispatch(Op(activation, y, slope));
+    simd.dispatch(Forward(activation, y, slope));
     Ok(())
 }
 
-/// Overwrites `y` with f(x), to the bits of [`forward`].
+/// Overwrites `y` with f(x), with the bits of [`forward`].
 ///
 /// # Errors
 /// [`Error::Config`] for a setting outside its domain, [`Error::Shape`] if the lengths differ.
 pub fn apply(simd: InstructionSet, activation: Activation, y: &mut [f32], x: &[f32]) -> Result<()> {
-    struct Op<'a>(Activation, &'a mut [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            self.0.apply_row(simd, self.1);
-        }
-    }
     activation.validate()?;
     expect_length("x", y.len(), x.len())?;
     y.copy_from_slice(x);
-    simd.dispatch(Op(activation, y));
+    simd.dispatch(Apply(activation, y));
     Ok(())
 }
 
-/// Overwrites `dx` with the gradient of the input, `dy·slope`: one rounding.
+/// Overwrites `dx` with the gradient of the input, `dy·slope`, in one rounding.
 ///
 /// # Errors
 /// [`Error::Shape`] if the lengths differ.
 pub fn backward(simd: InstructionSet, dx: &mut [f32], dy: &[f32], slope: &[f32]) -> Result<()> {
-    struct Op<'a>(&'a mut [f32], &'a [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            backward_row(simd, self.0, self.1);
-        }
-    }
     expect_length("dy", dx.len(), dy.len())?;
     expect_length("slope", dx.len(), slope.len())?;
     dx.copy_from_slice(dy);
-    simd.dispatch(Op(dx, slope));
+    simd.dispatch(ZipOp([dx], [slope], Multiply));
     Ok(())
 }
 
-/// Its [name](Activation::name), then a colon and the setting where that is not the default.
+/// Overwrites `dx` with the gradient of the input of [`Activation::Relu`] from that of the output and
+/// the output `y`: dy where y > 0, else 0. Exact.
+///
+/// Because y > 0 exactly where x > 0, the rectifier alone needs no slope.
+///
+/// ```
+/// use elbo::layers::activation::{self, Activation};
+/// use elbo::simd::InstructionSet;
+///
+/// let simd = InstructionSet::detect();
+/// let (mut y, mut dx) = ([f32::NAN; 3], [f32::NAN; 3]);
+/// activation::apply(simd, Activation::Relu, &mut y, &[-1.0, 0.0, 2.0])?;
+/// activation::relu_backward(simd, &mut dx, &[5.0, 6.0, 7.0], &y)?;
+/// assert_eq!((y, dx), ([0.0, 0.0, 2.0], [0.0, 0.0, 7.0]));
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Shape`] if the lengths differ.
+pub fn relu_backward(simd: InstructionSet, dx: &mut [f32], dy: &[f32], y: &[f32]) -> Result<()> {
+    expect_length("dy", dx.len(), dy.len())?;
+    expect_length("y", dx.len(), y.len())?;
+    dx.copy_from_slice(dy);
+    simd.dispatch(ZipOp([dx], [y], ReluBackward));
+    Ok(())
+}
+
+/// Writes the [name](Activation::name), followed by a colon and the setting if it is not the default.
 impl fmt::Display for Activation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
@@ -333,10 +344,10 @@ impl fmt::Display for Activation {
 impl FromStr for Activation {
     type Err = Error;
 
-    /// Reads a name, with the setting of `leaky-relu` and `elu` behind a colon if one is given.
+    /// Parses a name; `leaky-relu` and `elu` may be followed by a colon and their setting.
     ///
     /// # Errors
-    /// [`Error::Config`] for another name, with the names, or a setting outside its domain.
+    /// [`Error::Config`] for an unknown name or a setting outside its domain.
     fn from_str(text: &str) -> Result<Self> {
         let unknown = || {
             let names = "relu, leaky-relu, elu, gelu, gelu-tanh, silu, softplus, tanh or sigmoid";

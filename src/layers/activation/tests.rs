@@ -2,7 +2,7 @@ use super::*;
 use crate::math::tests::normal_cdf_twin;
 use proptest::prelude::*;
 
-/// What f64 says: value and derivative, and of what size their errors are a multiple of 2⁻²³.
+/// Value and derivative in f64, and their error bounds in units of 2⁻²³.
 struct Exact {
     value: f64,
     slope: f64,
@@ -10,7 +10,7 @@ struct Exact {
     slope_error: f64,
 }
 
-/// The tables of the module's documentation.
+/// Formulas and bounds of the module's documentation.
 fn twin(activation: Activation, x: f64) -> Exact {
     let exact = |value: f64, slope: f64, ulps: f64, slope_error: f64| Exact {
         value,
@@ -74,7 +74,7 @@ fn settings() -> Vec<Activation> {
     all
 }
 
-/// Every sign and exponent, some 500 mantissas each, and finely what lies between ±20.
+/// Every sign and exponent with some 500 mantissas each, and a fine grid between ±20.
 fn inputs() -> Vec<f32> {
     let bits = (0..1_u32 << 18).map(|i| i << 14 | i.wrapping_mul(0x9e37_79b9) >> 18);
     let fine = (-200_000..=200_000).map(|i| i as f32 * 1e-4);
@@ -87,7 +87,7 @@ fn run(set: InstructionSet, activation: Activation, x: &[f32]) -> [Vec<f32>; 2] 
     [y, slope]
 }
 
-/// Bits, with all NaN as one.
+/// Bits, with every NaN mapped to the same one.
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| if v.is_nan() { f32::NAN } else { *v }.to_bits()).collect()
 }
@@ -120,7 +120,7 @@ fn values_and_derivatives_are_within_their_bounds() {
 }
 
 #[test]
-fn the_twins_derivative_is_that_of_its_value() {
+fn twin_derivative_matches_finite_differences() {
     for activation in settings() {
         for i in -400..400 {
             let (x, h) = (f64::from(i) * 0.02 + 0.01, 1e-4);
@@ -132,7 +132,7 @@ fn the_twins_derivative_is_that_of_its_value() {
 }
 
 #[test]
-fn the_same_bits_on_every_instruction_set() {
+fn gives_the_same_bits_on_every_instruction_set() {
     let mut x = inputs();
     x.truncate(1 << 16);
     x.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0]);
@@ -151,7 +151,7 @@ fn the_same_bits_on_every_instruction_set() {
 }
 
 #[test]
-fn limits() {
+fn infinities_give_the_limits() {
     for set in InstructionSet::available() {
         for activation in settings() {
             let x = [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -f32::MAX, f32::NAN, 0.0];
@@ -160,14 +160,20 @@ fn limits() {
                 Activation::Sigmoid => (1.0, 0.0, 0.5),
                 Activation::Tanh => (1.0, -1.0, 0.0),
                 Activation::Elu { alpha } => (f32::INFINITY, -alpha, 0.0),
-                Activation::LeakyRelu { slope } => (f32::INFINITY, -f32::MAX * slope, 0.0),
+                Activation::LeakyRelu { slope } if slope > 0.0 => {
+                    (f32::INFINITY, f32::NEG_INFINITY, 0.0)
+                }
                 Activation::Softplus => (f32::INFINITY, 0.0, std::f32::consts::LN_2),
                 _ => (f32::INFINITY, 0.0, 0.0),
             };
             let bounded = matches!(activation, Activation::Sigmoid | Activation::Tanh);
             assert_eq!(y[0], top, "{activation}, {set}");
             assert_eq!(y[2], if bounded { top } else { f32::MAX }, "{activation}, {set}");
-            assert_eq!([y[1], y[3], y[5]], [bottom, bottom, at_zero], "{activation}, {set}");
+            let lowest = match activation {
+                Activation::LeakyRelu { slope } => -f32::MAX * slope,
+                _ => bottom,
+            };
+            assert_eq!([y[1], y[3], y[5]], [bottom, lowest, at_zero], "{activation}, {set}");
             assert!(y[4].is_nan(), "{activation}, {set}");
             let below = if let Activation::LeakyRelu { slope } = activation { slope } else { 0.0 };
             let above = if bounded { 0.0 } else { 1.0 };
@@ -180,7 +186,7 @@ fn limits() {
 
 proptest! {
     #[test]
-    fn every_length_and_the_backward_pass(
+    fn handles_every_length_forward_and_backward(
         x in proptest::collection::vec(-30.0_f32..30.0, 0..70),
         which in 0..9_usize,
     ) {
@@ -200,7 +206,7 @@ proptest! {
 }
 
 #[test]
-fn names_and_settings() {
+fn names_and_settings_round_trip() {
     for activation in settings() {
         assert_eq!(activation.to_string().parse::<Activation>().unwrap(), activation);
         assert!(activation.to_string().starts_with(activation.name()));
@@ -219,7 +225,7 @@ fn names_and_settings() {
 }
 
 #[test]
-fn lengths_are_checked() {
+fn rejects_unequal_lengths() {
     let set = InstructionSet::detect();
     let message = forward(set, Activation::Tanh, &mut [0.0; 2], &mut [0.0; 3], &[0.0; 2]);
     assert_eq!(message.unwrap_err().to_string(), "`slope`: expected length 2, found length 3");
@@ -227,4 +233,23 @@ fn lengths_are_checked() {
     assert_eq!(message.unwrap_err().to_string(), "`x`: expected length 2, found length 3");
     let message = backward(set, &mut [0.0; 2], &[0.0; 3], &[0.0; 2]);
     assert_eq!(message.unwrap_err().to_string(), "`dy`: expected length 2, found length 3");
+    let message = relu_backward(set, &mut [0.0; 2], &[0.0; 2], &[0.0; 3]);
+    assert_eq!(message.unwrap_err().to_string(), "`y`: expected length 2, found length 3");
+}
+
+#[test]
+fn rectifier_is_exact_at_every_length() {
+    for set in InstructionSet::available() {
+        for n in 0..=67 {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 29) % 23) as f32 - 11.0).collect();
+            let dy: Vec<f32> = (0..n).map(|i| i as f32 + 0.5).collect();
+            let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; n]);
+            apply(set, Activation::Relu, &mut y, &x).unwrap();
+            relu_backward(set, &mut dx, &dy, &y).unwrap();
+            for i in 0..n {
+                assert_eq!(y[i], if x[i] > 0.0 { x[i] } else { 0.0 }, "{set}, {i} of {n}");
+                assert_eq!(dx[i], if x[i] > 0.0 { dy[i] } else { 0.0 }, "{set}, {i} of {n}");
+            }
+        }
+    }
 }

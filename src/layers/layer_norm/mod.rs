@@ -1,4 +1,5 @@
-//! Layer normalization: each row to mean 0 and variance 1, then a gain and a shift for each column.
+//! Layer normalization: each row is shifted and scaled to mean 0 and variance 1, then each column is
+//! multiplied by a gain and moved by a shift.
 //!
 //! # Formula
 //! For a row x of H elements, with gain γ and shift β `[H]`:
@@ -9,10 +10,10 @@
 //! y_i = γ_i·x̂_i + β_i
 //! ```
 //!
-//! As `torch.nn.LayerNorm` with its default ε; the variance is that of the row itself (divided by H).
+//! The same as `torch.nn.LayerNorm` with its default ε. The variance is divided by H, not H − 1.
 //!
 //! # Derivation
-//! With `g_i = dy_i·γ_i`, the gradient of x̂. mean and s depend on all of x:
+//! `g_i = dy_i·γ_i` is the gradient of x̂. mean and s depend on all of x:
 //!
 //! ```text
 //! ∂x̂_i/∂x_j = s·(δ_ij − 1/H − x̂_i·x̂_j/H)
@@ -20,38 +21,40 @@
 //! dγ_i = Σ_rows dy_i·x̂_i          dβ_i = Σ_rows dy_i
 //! ```
 //!
-//! The backward pass needs x̂, γ and s, which the forward pass leaves behind.
+//! The backward pass needs x̂, γ and s; the forward pass returns x̂ and s.
 //!
 //! # Method
-//! 1. Row sums over canonical lanes ([`simd`](crate::simd)), their totals in f64; mean and s are
-//!    formed in f64 and rounded to f32.
-//! 2. The variance from the differences, in a second pass: no cancellation for a row far from 0.
-//! 3. Gradients of γ and β are left row by row, to be summed over rows in whatever order the caller
-//!    answers for; [`backward`] adds rows in their order in f64.
+//! 1. Rows are summed over canonical lanes ([`simd`](crate::simd)), with totals in f64; mean and s are
+//!    computed in f64 and rounded to f32.
+//! 2. The variance comes from the differences to the mean, in a second pass, so nothing cancels in a row
+//!    far from 0.
+//! 3. Each column's gradients of γ and β are one chain in f64, in the order of the rows. Threads share rows,
+//!    and then columns, so no bit depends on their number.
 //!
 //! # Contract
 //! x̂ is within `2⁻²²·(1 + |x̂|)·(1 + |mean|·s)`, y within that times |γ| and 2⁻²⁴·|y|; `dx` within
-//! `2⁻²⁰·s·max|g|`. A row of equal elements gives x̂ = 0 (to the rounding of its mean). NaN or ±∞ in a
-//! row make the whole row NaN.
+//! `2⁻²⁰·s·max|g|`. A row of equal elements gives x̂ = 0 (up to the rounding of its mean). NaN or ±∞ in a
+//! row makes the whole row NaN.
 //!
 //! Source: Ba, Kiros & Hinton, "Layer Normalization" (2016).
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_length, expect_shape};
-use crate::simd::lanes::{F32x16, Lanewise, groups, zip};
+use crate::simd::LANES;
+use crate::simd::lanes::{F32x16, Lanewise, groups, multiply, zip};
 use crate::simd::sum::LaneSum;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use pulp::{Simd, WithSimd};
 
-/// Added to the variance.
+/// Constant ε that is added to the variance.
 pub const EPSILON: f64 = 1e-5;
 
-/// A term of a sum over a row, from `N` slices.
+/// Term of a sum over a row, from the elements of `N` slices.
 trait RowTerm<const N: usize>: Copy {
     fn term<S: Simd>(self, simd: S, x: [S::f32s; N]) -> S::f32s;
 }
 
-/// The sum over a row; the slices have one length.
+/// Sums a term over a row; all slices have the same length.
 #[inline(always)]
 fn sum_row<S: Simd, const N: usize>(simd: S, slices: [&[f32]; N], term: impl RowTerm<N>) -> f64 {
     let mut sum = LaneSum::new(simd);
@@ -63,6 +66,7 @@ fn sum_row<S: Simd, const N: usize>(simd: S, slices: [&[f32]; N], term: impl Row
         }
         sum.add(simd, terms(simd, loaded, term));
     }
+    // A short last group is filled up with zeros, whose terms need not be 0: `first` takes them out.
     let rest = halves[0].1.len();
     if rest > 0 {
         let mut loaded = [F32x16::splat(simd, 0.0); N];
@@ -145,9 +149,9 @@ impl Lanewise<2, 2> for Normalize {
 
 /// `[g, dy·x̂, dy]` from `[dy, _, _]`, x̂ and gain.
 #[derive(Clone, Copy)]
-struct Weigh;
+struct WeightGradients;
 
-impl Lanewise<3, 2> for Weigh {
+impl Lanewise<3, 2> for WeightGradients {
     #[inline(always)]
     fn apply<S: Simd>(
         self,
@@ -175,10 +179,32 @@ impl Lanewise<1, 1> for Project {
         [g]: [S::f32s; 1],
         [normalized]: [S::f32s; 1],
     ) -> [S::f32s; 1] {
+        // s·(g − mean(g) − x̂·mean(g·x̂))
         let centered = simd.sub_f32s(g, simd.splat_f32s(self.mean));
         let along = simd.splat_f32s(self.along);
         let rest = simd.negate_mul_add_f32s(normalized, along, centered);
         [simd.mul_f32s(rest, simd.splat_f32s(self.inverse_std))]
+    }
+}
+
+/// The forward pass of one row: x in the first output becomes y, the second becomes x̂; gain and shift.
+/// Returns s.
+struct ForwardRow<'a>([&'a mut [f32]; 2], [&'a [f32]; 2]);
+
+impl WithSimd for ForwardRow<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let Self([y, normalized], parameters) = self;
+        let columns = y.len() as f64;
+        // 1. The totals are in f64; mean and s are rounded to f32.
+        let mean = (sum_row(simd, [y], Itself) / columns) as f32;
+        // 2. From the differences: Σx² − H·mean² would cancel.
+        let variance = sum_row(simd, [y], SquaredDistance(mean)) / columns;
+        let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
+        zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
+        inverse_std
     }
 }
 
@@ -192,21 +218,22 @@ pub(crate) fn forward_row<S: Simd>(
     gain: &[f32],
     shift: &[f32],
 ) -> f32 {
-    struct Op<'a>([&'a mut [f32]; 2], [&'a [f32]; 2]);
-    impl WithSimd for Op<'_> {
-        type Output = f32;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> f32 {
-            let Self([y, normalized], parameters) = self;
-            let columns = y.len() as f64;
-            let mean = (sum_row(simd, [y], Itself) / columns) as f32;
-            let variance = sum_row(simd, [y], SquaredDistance(mean)) / columns;
-            let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
-            zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
-            inverse_std
-        }
+    simd.vectorize(ForwardRow([y, normalized], [gain, shift]))
+}
+
+/// The backward pass of one row: dy becomes dx, then what the row adds to the gradients of gain and shift;
+/// x̂ and gain; s.
+struct BackwardRow<'a>([&'a mut [f32]; 3], [&'a [f32]; 2], f32);
+
+impl WithSimd for BackwardRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self([d, dgain, dshift], [normalized, gain], inverse_std) = self;
+        zip(simd, [&mut *d, dgain, dshift], [normalized, gain], WeightGradients);
+        input_gradient(simd, d, normalized, inverse_std);
     }
-    simd.vectorize(Op([y, normalized], [gain, shift]))
 }
 
 /// Overwrites each dy in `d` with dx, and `dgain` and `dshift` with what this row adds to the
@@ -221,20 +248,61 @@ pub(crate) fn backward_row<S: Simd>(
     gain: &[f32],
     inverse_std: f32,
 ) {
-    struct Op<'a>([&'a mut [f32]; 3], [&'a [f32]; 2], f32);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Self([d, dgain, dshift], [normalized, gain], inverse_std) = self;
-            let columns = d.len() as f64;
-            zip(simd, [&mut *d, dgain, dshift], [normalized, gain], Weigh);
-            let mean = (sum_row(simd, [d], Itself) / columns) as f32;
-            let along = (sum_row(simd, [d, normalized], Times) / columns) as f32;
-            zip(simd, [d], [normalized], Project { mean, along, inverse_std });
+    simd.vectorize(BackwardRow([d, dgain, dshift], [normalized, gain], inverse_std));
+}
+
+/// Overwrites each g in `d` with dx.
+#[inline(always)]
+fn input_gradient<S: Simd>(simd: S, d: &mut [f32], normalized: &[f32], inverse_std: f32) {
+    let columns = d.len() as f64;
+    // Project out the two directions that normalization removes: the mean and x̂ itself.
+    let mean = (sum_row(simd, [d], Itself) / columns) as f32;
+    let along = (sum_row(simd, [d, normalized], Times) / columns) as f32;
+    zip(simd, [d], [normalized], Project { mean, along, inverse_std });
+}
+
+/// Elements that a thread takes at once.
+const SHARE: usize = 1 << 14;
+
+/// Rows of a forward pass, for one thread or several.
+struct ForwardRows<'a> {
+    outputs: [ArrayViewMut2<'a, f32>; 2],
+    inverse_std: &'a mut [f32],
+    x: ArrayView2<'a, f32>,
+    parameters: [&'a [f32]; 2],
+}
+
+impl ForwardRows<'_> {
+    fn run(self, compute: &Compute) {
+        let rows = self.x.nrows();
+        if compute.threads() == 1 || rows <= 1 || self.x.len() <= SHARE {
+            return compute.simd().dispatch(self);
+        }
+        let half = rows / 2;
+        let [y, normalized] = self.outputs.map(|output| output.split_at(Axis(0), half));
+        let inverse_std = self.inverse_std.split_at_mut(half);
+        let (x, parameters) = (self.x.split_at(Axis(0), half), self.parameters);
+        let (outputs, above) = ([y.0, normalized.0], inverse_std.0);
+        let first = ForwardRows { outputs, inverse_std: above, x: x.0, parameters };
+        let (outputs, below) = ([y.1, normalized.1], inverse_std.1);
+        let second = ForwardRows { outputs, inverse_std: below, x: x.1, parameters };
+        compute.join(|| first.run(compute), || second.run(compute));
+    }
+}
+
+impl WithSimd for ForwardRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { outputs: [mut y, mut normalized], inverse_std, x, parameters: [gain, shift] } =
+            self;
+        for (i, inverse_std) in inverse_std.iter_mut().enumerate() {
+            y.row_mut(i).assign(&x.row(i));
+            let (y, normalized) = (row_mut(&mut y, i), row_mut(&mut normalized, i));
+            *inverse_std = forward_row(simd, y, normalized, gain, shift);
         }
     }
-    simd.vectorize(Op([d, dgain, dshift], [normalized, gain], inverse_std));
 }
 
 /// Overwrites `y`, `normalized` (x̂) and `inverse_std` (s, one for each row) from x `[B, H]`.
@@ -255,30 +323,17 @@ pub(crate) fn backward_row<S: Simd>(
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if shapes or lengths do not fit, [`Error::Layout`] if rows are not contiguous.
+/// [`Error::Shape`] if shapes or lengths do not fit, [`Error::Layout`] if rows of `y` or `normalized` are
+/// not contiguous.
 pub fn forward(
     compute: &Compute,
-    mut y: ArrayViewMut2<'_, f32>,
-    mut normalized: ArrayViewMut2<'_, f32>,
+    y: ArrayViewMut2<'_, f32>,
+    normalized: ArrayViewMut2<'_, f32>,
     inverse_std: &mut [f32],
     x: ArrayView2<'_, f32>,
     gain: &[f32],
     shift: &[f32],
 ) -> Result<()> {
-    struct Op<'a>([ArrayViewMut2<'a, f32>; 2], &'a mut [f32], [&'a [f32]; 2]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Self([mut y, mut normalized], inverse_std, [gain, shift]) = self;
-            for (i, inverse_std) in inverse_std.iter_mut().enumerate() {
-                let (mut y, mut normalized) = (y.row_mut(i), normalized.row_mut(i));
-                let y = y.as_slice_mut().expect("the layout was checked");
-                let normalized = normalized.as_slice_mut().expect("the layout was checked");
-                *inverse_std = forward_row(simd, y, normalized, gain, shift);
-            }
-        }
-    }
     let (rows, columns) = x.dim();
     expect_shape("y", [rows, columns], y.shape())?;
     expect_shape("normalized", [rows, columns], normalized.shape())?;
@@ -287,20 +342,102 @@ pub fn forward(
     expect_length("shift", columns, shift.len())?;
     expect_rows("y", &y)?;
     expect_rows("normalized", &normalized)?;
-    y.assign(&x);
-    let outputs = [y.view_mut(), normalized.view_mut()];
-    compute.simd().dispatch(Op(outputs, inverse_std, [gain, shift]));
+    let (outputs, parameters) = ([y, normalized], [gain, shift]);
+    ForwardRows { outputs, inverse_std, x, parameters }.run(compute);
     Ok(())
 }
 
-/// Overwrites `dx`, `dgain` and `dshift` with the gradients of x, gain and shift, from that of y and
-/// what [`forward`] left; the latter two are summed over the rows, in f64.
+/// Rows of the gradient of x, for one thread or several.
+struct InputGradients<'a> {
+    dx: ArrayViewMut2<'a, f32>,
+    dy: ArrayView2<'a, f32>,
+    normalized: ArrayView2<'a, f32>,
+    inverse_std: &'a [f32],
+    gain: &'a [f32],
+}
+
+impl InputGradients<'_> {
+    fn run(self, compute: &Compute) {
+        let rows = self.dy.nrows();
+        if compute.threads() == 1 || rows <= 1 || self.dy.len() <= SHARE {
+            return compute.simd().dispatch(self);
+        }
+        let (half, gain) = (rows / 2, self.gain);
+        let (dx, dx_below) = self.dx.split_at(Axis(0), half);
+        let (dy, dy_below) = self.dy.split_at(Axis(0), half);
+        let (normalized, normalized_below) = self.normalized.split_at(Axis(0), half);
+        let (inverse_std, below) = self.inverse_std.split_at(half);
+        let first = InputGradients { dx, dy, normalized, inverse_std, gain };
+        let (dx, dy, normalized) = (dx_below, dy_below, normalized_below);
+        let second = InputGradients { dx, dy, normalized, inverse_std: below, gain };
+        compute.join(|| first.run(compute), || second.run(compute));
+    }
+}
+
+impl WithSimd for InputGradients<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { mut dx, dy, normalized, inverse_std, gain } = self;
+        for (i, &inverse_std) in inverse_std.iter().enumerate() {
+            dx.row_mut(i).assign(&dy.row(i));
+            let (d, normalized) = (row_mut(&mut dx, i), normalized.row(i));
+            // g = dy·γ, in the place of dx.
+            multiply(simd, d, gain);
+            input_gradient(simd, d, normalized.to_slice().expect(CONTIGUOUS), inverse_std);
+        }
+    }
+}
+
+/// 3. The sums over the rows for some columns, the first of which is `first`: one chain in f64 each.
+fn weight_gradients(
+    compute: &Compute,
+    [dgain, dshift]: [&mut [f32]; 2],
+    [dy, normalized]: [ArrayView2<'_, f32>; 2],
+    first: usize,
+) {
+    let columns = dgain.len();
+    if columns <= LANES || dy.nrows() * columns <= SHARE || compute.threads() == 1 {
+        for (group, (dgain, dshift)) in
+            dgain.chunks_mut(LANES).zip(dshift.chunks_mut(LANES)).enumerate()
+        {
+            let first = first + group * LANES;
+            let columns = s![.., first..first + dgain.len()];
+            // Sixteen columns at a time through all rows: nothing is allocated.
+            let mut sums = [[0.0_f64; 2]; LANES];
+            for (dy, normalized) in
+                dy.slice(columns).rows().into_iter().zip(normalized.slice(columns).rows())
+            {
+                for ((sums, &dy), &normalized) in sums.iter_mut().zip(dy).zip(normalized) {
+                    sums[0] += f64::from(dy * normalized);
+                    sums[1] += f64::from(dy);
+                }
+            }
+            for ((sums, dgain), dshift) in sums.iter().zip(dgain).zip(dshift) {
+                [*dgain, *dshift] = sums.map(|sum| sum as f32);
+            }
+        }
+        return;
+    }
+    let half = (columns / 2).next_multiple_of(LANES);
+    let (dgain, dgain_right) = dgain.split_at_mut(half);
+    let (dshift, dshift_right) = dshift.split_at_mut(half);
+    compute.join(
+        || weight_gradients(compute, [dgain, dshift], [dy, normalized], first),
+        || weight_gradients(compute, [dgain_right, dshift_right], [dy, normalized], first + half),
+    );
+}
+
+/// Overwrites `dx`, `dgain` and `dshift` with the gradients of x, gain and shift, from that of y and the
+/// outputs of [`forward`]. `dgain` and `dshift` are summed over the rows in their order, in f64.
 ///
 /// # Errors
-/// [`Error::Shape`] if shapes or lengths do not fit, [`Error::Layout`] if rows are not contiguous.
+/// [`Error::Shape`] if shapes or lengths do not fit, [`Error::Layout`] if rows of `dx` or `normalized` are
+/// not contiguous.
 pub fn backward(
     compute: &Compute,
-    mut dx: ArrayViewMut2<'_, f32>,
+    dx: ArrayViewMut2<'_, f32>,
     dgain: &mut [f32],
     dshift: &mut [f32],
     dy: ArrayView2<'_, f32>,
@@ -308,15 +445,6 @@ pub fn backward(
     inverse_std: &[f32],
     gain: &[f32],
 ) -> Result<()> {
-    struct Op<'a>([&'a mut [f32]; 3], [&'a [f32]; 2], f32);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Self([d, dgain, dshift], [normalized, gain], inverse_std) = self;
-            backward_row(simd, d, dgain, dshift, normalized, gain, inverse_std);
-        }
-    }
     let (rows, columns) = dy.dim();
     expect_shape("dx", [rows, columns], dx.shape())?;
     expect_shape("normalized", [rows, columns], normalized.shape())?;
@@ -326,26 +454,19 @@ pub fn backward(
     }
     expect_rows("dx", &dx)?;
     expect_rows("normalized", &normalized)?;
-    dx.assign(&dy);
-    let mut sums = vec![[0.0_f64; 2]; columns];
-    for (i, &inverse_std) in inverse_std.iter().enumerate() {
-        let (mut d, normalized) = (dx.row_mut(i), normalized.row(i));
-        let d = d.as_slice_mut().expect("the layout was checked");
-        let normalized = normalized.to_slice().expect("the layout was checked");
-        let outputs = [d, &mut *dgain, &mut *dshift];
-        compute.simd().dispatch(Op(outputs, [normalized, gain], inverse_std));
-        for ((sums, &dgain), &dshift) in sums.iter_mut().zip(&*dgain).zip(&*dshift) {
-            sums[0] += f64::from(dgain);
-            sums[1] += f64::from(dshift);
-        }
-    }
-    for ((sums, dgain), dshift) in sums.iter().zip(dgain).zip(dshift) {
-        [*dgain, *dshift] = sums.map(|sum| sum as f32);
-    }
+    InputGradients { dx, dy, normalized, inverse_std, gain }.run(compute);
+    weight_gradients(compute, [dgain, dshift], [dy, normalized], 0);
     Ok(())
 }
 
-/// Fails unless every row is contiguous.
+/// [`expect_rows`] has checked it.
+const CONTIGUOUS: &str = "the layout was checked";
+
+fn row_mut<'a>(array: &'a mut ArrayViewMut2<'_, f32>, row: usize) -> &'a mut [f32] {
+    array.row_mut(row).into_slice().expect(CONTIGUOUS)
+}
+
+/// Returns an error unless every row is contiguous.
 fn expect_rows<S: ndarray::RawData>(
     argument: &'static str,
     array: &ndarray::ArrayBase<S, ndarray::Ix2>,

@@ -37,15 +37,24 @@ struct Run {
 }
 
 fn run(set: InstructionSet, x: &Array2<f32>, dy: &Array2<f32>, gain: &[f32], shift: &[f32]) -> Run {
-    let compute = Compute::new(set, 1).unwrap();
+    run_on(&Compute::new(set, 1).unwrap(), x, dy, gain, shift)
+}
+
+fn run_on(
+    compute: &Compute,
+    x: &Array2<f32>,
+    dy: &Array2<f32>,
+    gain: &[f32],
+    shift: &[f32],
+) -> Run {
     let array = || Array2::from_elem(x.dim(), f32::NAN);
     let (mut y, mut normalized, mut dx) = (array(), array(), array());
     let mut inverse_std = vec![f32::NAN; x.nrows()];
     let (mut dgain, mut dshift) = (vec![f32::NAN; x.ncols()], vec![f32::NAN; x.ncols()]);
-    forward(&compute, y.view_mut(), normalized.view_mut(), &mut inverse_std, x.view(), gain, shift)
+    forward(compute, y.view_mut(), normalized.view_mut(), &mut inverse_std, x.view(), gain, shift)
         .unwrap();
     backward(
-        &compute,
+        compute,
         dx.view_mut(),
         &mut dgain,
         &mut dshift,
@@ -59,7 +68,7 @@ fn run(set: InstructionSet, x: &Array2<f32>, dy: &Array2<f32>, gain: &[f32], shi
 }
 
 #[test]
-fn as_pytorch_normalizes() {
+fn matches_pytorch() {
     let text = include_str!("../../../tests/golden/layer_norm.json");
     let golden: serde_json::Value = serde_json::from_str(text).unwrap();
     let numbers = |name: &str| -> Vec<f64> {
@@ -85,7 +94,7 @@ fn as_pytorch_normalizes() {
 }
 
 #[test]
-fn the_twins_gradient_is_that_of_its_value() {
+fn twin_gradient_matches_finite_differences() {
     let x: Vec<f64> = (0..9).map(|i| (f64::from(i) * 1.7).sin() * 2.0 + 0.3).collect();
     let dy: Vec<f64> = (0..9).map(|i| (f64::from(i) * 2.9).cos()).collect();
     let gain: Vec<f64> = (0..9).map(|i| 0.5 + f64::from(i) * 0.2).collect();
@@ -107,7 +116,7 @@ fn the_twins_gradient_is_that_of_its_value() {
 
 proptest! {
     #[test]
-    fn within_its_bounds_and_to_the_same_bits(
+    fn is_within_its_bounds_with_the_same_bits_everywhere(
         values in proptest::collection::vec((-5.0_f32..5.0, -2.0_f32..2.0, -2.0_f32..2.0), 1..200),
         offset in prop_oneof![Just(0.0_f32), -100.0_f32..100.0],
         spread in prop_oneof![Just(1.0_f32), 1e-3_f32..10.0],
@@ -134,7 +143,7 @@ proptest! {
                 let error = (f64::from(reference.y[[r, c]]) - y[c]).abs();
                 prop_assert!(error <= bound, "y {c}: {error:e} {bound:e}");
             }
-            // What the backward pass itself loses: from the x̂ that it is given.
+            // The error of the backward pass alone, from the x̂ that it is given.
             let normalized = row(reference.normalized.row(r));
             let inverse_std = f64::from(reference.inverse_std[r]);
             let dy = row(dy.row(r));
@@ -165,7 +174,29 @@ proptest! {
 }
 
 #[test]
-fn rows_without_spread_and_without_numbers() {
+fn gives_the_same_bits_on_every_thread_count() {
+    let value =
+        |r: usize, c: usize, salt: usize| ((r * 31 + c * 17 + salt) % 97) as f32 / 20.0 - 2.0;
+    let x = Array2::from_shape_fn((150, 331), |(r, c)| value(r, c, 0));
+    let dy = Array2::from_shape_fn((150, 331), |(r, c)| value(r, c, 40));
+    let [gain, shift] = [7, 70].map(|salt| (0..331).map(|c| value(3, c, salt)).collect::<Vec<_>>());
+    let expected = run(InstructionSet::detect(), &x, &dy, &gain, &shift);
+    for threads in [2, 3, 5] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        let found = run_on(&compute, &x, &dy, &gain, &shift);
+        assert_eq!(
+            [&found.y, &found.normalized, &found.dx],
+            [&expected.y, &expected.normalized, &expected.dx]
+        );
+        assert_eq!(
+            [&found.inverse_std, &found.dgain, &found.dshift],
+            [&expected.inverse_std, &expected.dgain, &expected.dshift]
+        );
+    }
+}
+
+#[test]
+fn handles_constant_and_non_finite_rows() {
     let x = ndarray::array![[2.5_f32, 2.5, 2.5], [1.0, f32::NAN, 0.0], [1.0, f32::INFINITY, 0.0]];
     let dy = Array2::ones((3, 3));
     for set in InstructionSet::available() {
@@ -176,7 +207,7 @@ fn rows_without_spread_and_without_numbers() {
 }
 
 #[test]
-fn shapes_are_checked() {
+fn rejects_wrong_shapes_and_layouts() {
     let compute = Compute::serial();
     let x = Array2::zeros((2, 3));
     let (mut y, mut n) = (Array2::zeros((2, 3)), Array2::zeros((2, 3)));

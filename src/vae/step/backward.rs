@@ -7,7 +7,7 @@ use crate::gemm::{
     Identity, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
 };
-use crate::layers::{layer_norm, relu, reparameterize};
+use crate::layers::{activation, layer_norm, reparameterize};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::apart;
 use crate::simd::lanes::multiply;
@@ -35,7 +35,7 @@ impl Block {
                 // inputs[layer] = relu(…): the same stride, and zeros between the rows.
                 let used = self.rows_of(layer - 1) * self.inputs[layer].stride;
                 let d = &mut self.doutputs[layer - 1].data[..used];
-                relu::backward_row(simd, d, &self.inputs[layer].data[..used]);
+                activation::relu_backward_row(simd, d, &self.inputs[layer].data[..used]);
             }
         }
     }

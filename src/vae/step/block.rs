@@ -22,8 +22,7 @@
 
 use super::matrix::Matrix;
 use super::terms::{Scales, Terms};
-use crate::augmentation::Augmentation;
-use crate::dataset::Dataset;
+use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
 use crate::gemm::{GradientSource, PanelLayout, Rows, padded, transposed_layout};
 use crate::loss::importance::LogSum;

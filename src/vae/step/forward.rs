@@ -2,8 +2,7 @@
 
 use super::block::{Block, Noise, Pass};
 use crate::gemm::{Identity, product_rows};
-use crate::layers::activation::Activation;
-use crate::layers::relu::Relu;
+use crate::layers::activation::{Activation, Relu};
 use crate::layers::{dropout, layer_norm, reparameterize, soft_clamp};
 use crate::random::{RowKey, Stream, fill_normal_rows};
 use crate::simd::apart;

@@ -1,4 +1,4 @@
-//! Noise on the data: dynamic binarization and uniform dequantization.
+//! Random augmentation of the data: dynamic binarization and uniform dequantization.
 
 use crate::error::{Error, Result};
 use crate::random::{COLUMN_LIMIT, INDEX_LIMIT, RowKey, Stream, fill_uniform_row};
@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use std::fmt;
 use std::str::FromStr;
 
-/// What is drawn anew each time a row is read, in training as in evaluation.
+/// Random change of each row, drawn anew every time the row is read, in training and in evaluation.
 ///
 /// With u the uniform number in [0, 1) of (seed, stream, step, row, column), see
 /// [`random`](crate::random):
@@ -18,10 +18,10 @@ use std::str::FromStr;
 /// | `Binarize` | `t ← 1 if u < t, else 0` | gray values as probabilities of ink: Salakhutdinov & Murray 2008, Burda et al. 2016 |
 /// | `Dequantize` | `x ← (x·(L − 1) + u)/L` | densities on `L` gray levels: Uria et al. 2013, Theis et al. 2016 |
 ///
-/// Binarized 0 stays 0 and 1 stays 1. Dequantized level k of L (the value k/(L − 1)) is uniform on
-/// [k/L, (k + 1)/L), so a density model of it bounds the log-probability of the level from below, less
-/// `D·ln L`; two roundings, below 1. Values outside [0, 1] and NaN stay as they are: the likelihood
-/// names them in its error.
+/// Binarization keeps 0 and 1. Dequantized level k of L (the value k/(L − 1)) is uniform on
+/// [k/L, (k + 1)/L), rounds twice and stays below 1; the log-density of a model of it, less `D·ln L`, bounds
+/// the log-probability of the level from below. Values outside [0, 1] and NaN stay unchanged: the
+/// likelihood names them in its error.
 ///
 /// ```
 /// use elbo::Augmentation;
@@ -34,22 +34,22 @@ use std::str::FromStr;
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "lowercase"))]
 pub enum Augmentation {
-    /// Data as they are.
+    /// No change.
     #[default]
     None,
-    /// Each value a draw from the Bernoulli distribution of which it is the probability.
+    /// Replaces each value by a draw from the Bernoulli distribution with that probability.
     #[cfg_attr(feature = "safetensors", serde(rename = "binarise", alias = "binarize"))]
     Binarize,
-    /// Each gray level spread evenly over its share of [0, 1).
+    /// Spreads each gray level evenly over its part of [0, 1).
     #[cfg_attr(feature = "safetensors", serde(rename = "dequantise", alias = "dequantize"))]
     Dequantize {
-        /// L, the number of gray levels; 256 by name.
+        /// Number L of gray levels; 256 if only the name is given.
         levels: u32,
     },
 }
 
 impl Augmentation {
-    /// `none`, `binarize` or `dequantize`.
+    /// Name: `none`, `binarize` or `dequantize`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -59,6 +59,8 @@ impl Augmentation {
         }
     }
 
+    /// Checks the number of gray levels.
+    ///
     /// # Errors
     /// [`Error::Config`] for fewer than 2 gray levels or more than 65,536.
     pub fn validate(&self) -> Result<()> {
@@ -70,7 +72,7 @@ impl Augmentation {
         }
     }
 
-    /// The stream of its numbers in training; `None` if it draws none.
+    /// Stream of random numbers used in training; `None` without augmentation.
     #[must_use]
     pub fn training_stream(self) -> Option<Stream> {
         match self {
@@ -80,7 +82,7 @@ impl Augmentation {
         }
     }
 
-    /// The stream of its numbers in evaluation; `None` if it draws none.
+    /// Stream of random numbers used in evaluation; `None` without augmentation.
     #[must_use]
     pub fn evaluation_stream(self) -> Option<Stream> {
         match self {
@@ -90,8 +92,10 @@ impl Augmentation {
         }
     }
 
-    /// Augments `values` in place, row `row` of step `step`, by the numbers of this seed and stream
-    /// ([`Self::training_stream`] or [`Self::evaluation_stream`] in a [`Trainer`](crate::train::Trainer)).
+    /// Augments `values`, row `row` of step `step`, in place with the random numbers of a seed and stream.
+    ///
+    /// A [`Trainer`](crate::train::Trainer) uses [`Self::training_stream`], an evaluation
+    /// [`Self::evaluation_stream`].
     ///
     /// ```
     /// use elbo::{Augmentation, random::Stream, simd::InstructionSet};
@@ -115,14 +119,6 @@ impl Augmentation {
         step: u64,
         row: u64,
     ) -> Result<()> {
-        struct Op<'a>(Augmentation, &'a mut [f32], RowKey);
-        impl WithSimd for Op<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                self.0.augment_row(simd, self.1, self.2);
-            }
-        }
         self.validate()?;
         for (setting, value) in [("step", step), ("row", row)] {
             if value >= INDEX_LIMIT {
@@ -132,11 +128,11 @@ impl Augmentation {
         if values.len() > COLUMN_LIMIT {
             return Err(Error::config("values", "at most 2^26 columns", values.len()));
         }
-        simd.dispatch(Op(self, values, RowKey::new(seed, stream, step, row)));
+        simd.dispatch(Augment(self, values, RowKey::new(seed, stream, step, row)));
         Ok(())
     }
 
-    /// Augments a row in place, without its padding, by the numbers of `key`.
+    /// Augments a row in place, without its padding, with the random numbers of `key`.
     #[inline(always)]
     pub(crate) fn augment_row<S: Simd>(self, simd: S, row: &mut [f32], key: RowKey) {
         if self != Self::None {
@@ -145,9 +141,10 @@ impl Augmentation {
     }
 }
 
-/// Columns drawn at once: whole groups of the mapping, few enough for the stack.
+/// Columns drawn at once: whole groups of random numbers, few enough for the stack.
 const CHUNK: usize = 512;
 
+/// A row without its padding, and its key.
 struct Augment<'a>(Augmentation, &'a mut [f32], RowKey);
 
 impl WithSimd for Augment<'_> {
@@ -171,10 +168,11 @@ impl WithSimd for Augment<'_> {
     }
 }
 
-/// `new` where x is in [0, 1], else x itself.
+/// Returns `new` where x is in [0, 1], else x itself.
 #[inline(always)]
 fn where_accepted<S: Simd>(simd: S, x: S::f32s, new: S::f32s) -> S::f32s {
     let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    // Both comparisons are false for NaN, which stays.
     let new = simd.select_f32s(simd.greater_than_or_equal_f32s(x, zero), new, x);
     simd.select_f32s(simd.less_than_or_equal_f32s(x, one), new, x)
 }
@@ -186,12 +184,13 @@ impl Lanewise<1, 1> for Binarize {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [t]: [S::f32s; 1], [u]: [S::f32s; 1]) -> [S::f32s; 1] {
         let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+        // u < 1, so t = 1 always gives 1, and u ≥ 0, so t = 0 never does.
         let drawn = simd.select_f32s(simd.less_than_f32s(u, t), one, zero);
         [where_accepted(simd, t, drawn)]
     }
 }
 
-/// The number of levels.
+/// Dequantization with a number of levels.
 #[derive(Clone, Copy)]
 struct Dequantize(f32);
 
@@ -200,14 +199,14 @@ impl Lanewise<1, 1> for Dequantize {
     fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], [u]: [S::f32s; 1]) -> [S::f32s; 1] {
         let highest = simd.splat_f32s(self.0 - 1.0);
         let spread = simd.div_f32s(simd.mul_add_f32s(x, highest, u), simd.splat_f32s(self.0));
-        // What rounds up to 1 becomes the float below it.
+        // Rounding may reach 1, which is outside of [0, 1).
         let below = simd.splat_f32s(1.0 - f32::EPSILON / 2.0);
         let spread = simd.select_f32s(simd.greater_than_f32s(spread, below), below, spread);
         [where_accepted(simd, x, spread)]
     }
 }
 
-/// Its [name](Augmentation::name), and behind a colon the levels if they are not 256.
+/// Writes the [name](Augmentation::name), followed by a colon and the levels if they are not 256.
 impl fmt::Display for Augmentation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
@@ -221,10 +220,10 @@ impl fmt::Display for Augmentation {
 impl FromStr for Augmentation {
     type Err = Error;
 
-    /// Reads `none`, `binarize`, `dequantize`, or `dequantize:` and the number of levels.
+    /// Parses `none`, `binarize`, `dequantize`, or `dequantize:` and the number of levels.
     ///
     /// # Errors
-    /// [`Error::Config`] for another name or a number of levels outside its domain.
+    /// [`Error::Config`] for an unknown name or a number of levels outside its domain.
     fn from_str(text: &str) -> Result<Self> {
         let unknown = || Error::config("augmentation", "none, binarize or dequantize", text);
         let augmentation = match text.split_once(':') {
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_likelihood_refuses_is_left_for_it() {
+    fn leaves_invalid_values_for_the_likelihood() {
         let bad = [f32::NAN, -0.1, 1.1, f32::INFINITY, f32::NEG_INFINITY, 1.000_000_1];
         for set in InstructionSet::available() {
             for augmentation in [Augmentation::Binarize, Augmentation::Dequantize { levels: 256 }] {
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_settings() {
+    fn names_and_settings_round_trip() {
         let levels = |levels| Augmentation::Dequantize { levels };
         for augmentation in [Augmentation::None, Augmentation::Binarize, levels(256), levels(16)] {
             assert_eq!(augmentation.to_string().parse::<Augmentation>().unwrap(), augmentation);
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn training_and_evaluation_draw_from_streams_of_their_own() {
+    fn training_and_evaluation_use_separate_streams() {
         let streams = |augmentation: Augmentation| {
             [augmentation.training_stream(), augmentation.evaluation_stream()]
                 .map(|stream| stream.map(|stream| stream as u8))

@@ -1,0 +1,71 @@
+//! The step of any optimizer, over flat buffers.
+
+use super::update::{Regularized, SHARE};
+use super::{adam, adamax, sgd};
+use crate::compute::Compute;
+use crate::simd::LANES;
+use crate::simd::lanes::zip;
+use pulp::{Simd, WithSimd};
+
+/// One step of an optimizer with all its constants: maps `[w, m, v]` and the gradient of each weight to
+/// the new `[w, m, v]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum UpdateRule {
+    /// Adam and AdamW.
+    Adam(adam::Constants),
+    /// Adam with weight decay.
+    AdamL2(Regularized<adam::Constants>),
+    /// Leaves the second moment alone.
+    Sgd(sgd::Constants),
+    Adamax(Regularized<adamax::Constants>),
+}
+
+impl UpdateRule {
+    /// The constants of Adam and AdamW, the rules that can update weights while the tile of their
+    /// gradients is still in registers.
+    pub(crate) fn fused(&self) -> Option<adam::Constants> {
+        if let Self::Adam(constants) = self { Some(*constants) } else { None }
+    }
+
+    /// Updates the weights and both moments in place, all slices of one length.
+    ///
+    /// The update is element-wise: no bit depends on how the threads share it.
+    pub(crate) fn step_flat(self, compute: &Compute, [w, m, v]: [&mut [f32]; 3], g: &[f32]) {
+        debug_assert!([w.len(), m.len(), v.len()] == [g.len(); 3]);
+        if compute.threads() == 1 || g.len() <= SHARE {
+            return compute.simd().dispatch(Step(self, [w, m, v], g));
+        }
+        // A boundary at whole groups: only the last part has a tail.
+        let half = (g.len() / 2).next_multiple_of(LANES);
+        let (w, w_right) = w.split_at_mut(half);
+        let (m, m_right) = m.split_at_mut(half);
+        let (v, v_right) = v.split_at_mut(half);
+        let (g, g_right) = g.split_at(half);
+        compute.join(
+            || self.step_flat(compute, [w, m, v], g),
+            || self.step_flat(compute, [w_right, m_right, v_right], g_right),
+        );
+    }
+}
+
+/// The work of one thread.
+struct Step<'a>(UpdateRule, [&'a mut [f32]; 3], &'a [f32]);
+
+impl WithSimd for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(rule, buffers, g) = self;
+        match rule {
+            UpdateRule::Adam(rule) => zip(simd, buffers, [g], rule),
+            UpdateRule::AdamL2(rule) => zip(simd, buffers, [g], rule),
+            UpdateRule::Sgd(rule) => {
+                // v is neither read nor written.
+                let [w, m, _] = buffers;
+                zip(simd, [w, m], [g], rule);
+            }
+            UpdateRule::Adamax(rule) => zip(simd, buffers, [g], rule),
+        }
+    }
+}
