@@ -1,4 +1,4 @@
-//! A buffer of `f32` that starts on a cache line, as the register tiles want it.
+//! Buffer of `f32` that starts on a cache line, so that no vector of a register tile crosses two.
 
 use std::ops::{Deref, DerefMut};
 
@@ -21,7 +21,7 @@ pub(crate) struct AlignedBuffer {
 }
 
 impl AlignedBuffer {
-    /// `len` zeros.
+    /// Creates a buffer of `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }

@@ -5,8 +5,8 @@ use pulp::Simd;
 
 /// Sixteen consecutive `f32`: one register with 16 lanes, two with 8, four with 4.
 ///
-/// Only the first [`Self::VECTORS`] registers are in use; the others are zero and vanish when
-/// the compiler unrolls the loops, whose bounds it knows.
+/// Only the first [`Self::VECTORS`] registers are in use. The others are zero, and the compiler removes
+/// them when it unrolls the loops, whose bounds are constants.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16<S: Simd>(pub(crate) [S::f32s; 4]);
 
@@ -33,10 +33,10 @@ impl<S: Simd> F32x16<S> {
         vectors[..Self::VECTORS].copy_from_slice(&self.0[..Self::VECTORS]);
     }
 
-    /// The last, short group of a slice (fewer than 16 elements), filled up with zeros.
+    /// Loads the last, short group of a slice (fewer than 16 elements), filled up with zeros.
     ///
-    /// A tail goes through the same code as a whole group: what the zeros give is not stored, and
-    /// [`Self::first`] takes it out of sums.
+    /// A tail goes through the same code as a whole group: results of the zeros are not stored, and
+    /// [`Self::first`] removes them from sums.
     #[inline(always)]
     pub(crate) fn load_tail(simd: S, from: &[f32]) -> Self {
         let mut out = Self::splat(simd, 0.0);
@@ -51,7 +51,7 @@ impl<S: Simd> F32x16<S> {
         out
     }
 
-    /// The first elements of the group into the last, short one of a slice.
+    /// Stores the first elements of the group in the last, short group of a slice.
     #[inline(always)]
     pub(crate) fn store_tail(self, simd: S, to: &mut [f32]) {
         let (vectors, rest) = S::as_mut_simd_f32s(to);
@@ -64,7 +64,7 @@ impl<S: Simd> F32x16<S> {
         }
     }
 
-    /// The first `count` elements of the group, and zeros after them.
+    /// Returns the first `count` elements of the group and zeros after them.
     #[inline(always)]
     pub(crate) fn first(self, simd: S, count: usize) -> Self {
         const NUMBERS: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -96,13 +96,13 @@ impl<S: Simd> F32x16<S> {
     }
 }
 
-/// The whole groups of 16 of a slice, and the rest.
+/// Splits a slice into whole groups of 16 and the rest.
 #[inline(always)]
 pub(crate) fn groups(slice: &[f32]) -> (&[[f32; LANES]], &[f32]) {
     slice.as_chunks::<LANES>()
 }
 
-/// The whole groups of 16 of a mutable slice, and the rest.
+/// Splits a mutable slice into whole groups of 16 and the rest.
 #[inline(always)]
 pub(crate) fn groups_mut(slice: &mut [f32]) -> (&mut [[f32; LANES]], &mut [f32]) {
     slice.as_chunks_mut::<LANES>()
@@ -113,9 +113,9 @@ pub(crate) trait Unary: Copy {
     fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s;
 }
 
-/// `out[i] = f(x[i])`. The slices have one length.
+/// Overwrites `out[i]` with `f(x[i])`. The slices have equal lengths.
 ///
-/// Four registers at a time: their chains are independent, and the compiler mixes them.
+/// Four registers at a time: their chains are independent, so the processor overlaps them.
 #[inline(always)]
 pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) {
     debug_assert_eq!(out.len(), x.len());
@@ -140,12 +140,12 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
 /// An element-wise function of `IN` inputs that reads and replaces `OUT` outputs, generic over
 /// the register.
 pub(crate) trait Lanewise<const OUT: usize, const IN: usize>: Copy {
-    /// The new outputs, from the old ones and the inputs.
+    /// Returns the new outputs.
     fn apply<S: Simd>(self, simd: S, old: [S::f32s; OUT], x: [S::f32s; IN]) -> [S::f32s; OUT];
 }
 
-/// `out[i] = f(out[i], x[i])` on several slices of one length. An `f` that does not look at the
-/// old outputs costs no load of them.
+/// Replaces `out[i]` by `f(out[i], x[i])` on several slices of equal length. The old outputs are loaded
+/// only if `f` uses them.
 #[inline(always)]
 pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
     simd: S,
@@ -183,7 +183,7 @@ pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
     }
 }
 
-/// `out[i] = f(out[i])`.
+/// Replaces `out[i]` by `f(out[i])`.
 #[inline(always)]
 pub(crate) fn apply<S: Simd, F: Unary>(simd: S, out: &mut [f32], f: F) {
     let (head, tail) = S::as_mut_simd_f32s(out);
