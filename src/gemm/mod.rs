@@ -241,6 +241,7 @@ pub fn input_gradient(
             let Self { dx, dy, panels } = self;
             let layout = panels.layout();
             let PanelLayout { inputs, outputs } = layout;
+            // Rows past the end of the batch are zero in the copies and are not copied back.
             let lanes = padded(dx.rows.min(TRANSPOSED_ROWS));
             let mut dyt = AlignedBuffer::zeros(outputs * lanes);
             let mut dxt = AlignedBuffer::zeros(inputs * lanes);
@@ -318,7 +319,8 @@ pub fn weight_gradient(
     let x = x.as_standard_layout();
     let x = rows(&x);
     let dy = dy.as_standard_layout();
-    // The last panel alone may read beyond a row's end: it gets a copy with room.
+    // A tile reads whole registers of dy. Only in the last panel would it read past the end of a row, so
+    // these columns are copied, with room.
     let last = layout.panels().last().filter(|panel| panel.outputs < panel.width);
     let mut copy = AlignedBuffer::default();
     if let Some(Panel { start, width, .. }) = last {
@@ -336,6 +338,7 @@ pub fn weight_gradient(
     for mut panel in layout.panels() {
         let mut dy = dy;
         if panel.outputs < panel.width {
+            // The columns of the copy start at 0.
             (dy.data, dy.stride, panel.start) = (&copy[..], panel.width, 0);
         }
         for rows in panel_pieces(layout.inputs) {

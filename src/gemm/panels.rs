@@ -66,7 +66,9 @@ impl PanelLayout {
         let groups = padded(self.outputs) / LANES;
         match (groups / 3, groups % 3) {
             (threes, 0) => (threes, 0, 32),
+            // At most 16 outputs in all: nothing to share the thin panel with.
             (0, 1) => (0, 1, 16),
+            // 48 + 16 become 32 + 32.
             (threes, 1) => (threes - 1, 2, 32),
             (threes, _) => (threes, 1, 32),
         }
@@ -101,6 +103,7 @@ impl PanelLayout {
     /// part, then that of the second. `None` unless something follows a panel of full width.
     pub(crate) fn halves(self) -> Option<(Self, Self)> {
         let (wide, ..) = self.widths();
+        // Whole panels alone, so that both halves are cut as the layer was.
         let first = ((self.outputs + PANEL) / 2 / PANEL * PANEL).min(wide * PANEL);
         let part = |outputs| Self { outputs, ..self };
         (first > 0 && first < self.outputs).then(|| (part(first), part(self.outputs - first)))

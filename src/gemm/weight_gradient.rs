@@ -55,6 +55,7 @@ const PIECE_INPUTS: usize = 96;
 /// Splits the K+1 rows of a panel into pieces of at most [`PIECE_INPUTS`] inputs; the bias, row 0,
 /// goes with the first inputs.
 pub(crate) fn panel_pieces(inputs: usize) -> impl Iterator<Item = Range<usize>> {
+    // Without inputs the bias is all there is.
     let bias_alone = (inputs == 0).then_some(0..1);
     let pieces = (0..inputs).step_by(PIECE_INPUTS).map(move |first| {
         let start = if first == 0 { 0 } else { first + 1 };
@@ -307,6 +308,7 @@ where
         let section = self.0.section(row, ROWS);
         let mut tile = self.0.load_chains::<S, ROWS, VECTORS>(simd, section);
         let Strip { deferred, sources, panel, in_panel, stretch, .. } = &mut self.0;
+        // The rows of this tile reach the sink during the next one; the prefetch can start now.
         if stretch.last {
             deferred.upcoming = section;
         }
@@ -319,6 +321,7 @@ where
             if steps == 0 {
                 continue;
             }
+            // Rows of the tile are neighboring inputs, so their scalars are contiguous in x.
             let x = &source.x.data[row - 1..];
             let dy = &source.dy.data[panel.start + *in_panel..];
             assert!((steps - 1) * source.x.stride + ROWS <= x.len());
@@ -361,6 +364,7 @@ where
             }
             let dy = &source.dy.data[panel.start + *in_panel..];
             assert!((steps - 1) * source.dy.stride + VECTORS * S::F32_LANES <= dy.len());
+            // With strides of 0 every row of the batch has the same scalar.
             let operands = Operands {
                 scalars: &raw const ONE,
                 row_stride: 0,
@@ -392,6 +396,7 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
     let mut chains = None;
     let strip = strip_width::<S>(panel.width);
     let first_row = rows.start;
+    // Row 0 is the bias, which has a tile of its own.
     let weights = rows.start.max(1)..rows.end;
     let mut stretch = Stretch { first: true, last: false };
     // Loop 1: sources are taken whole until they make up a stretch.
@@ -419,6 +424,7 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
                 in_panel,
                 first_row,
             };
+            // The bias is in the piece with the first inputs only.
             if rows.start == 0 {
                 let mut bias = Bias(part);
                 bias_strip(simd, strip, &mut bias);

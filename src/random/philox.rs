@@ -42,6 +42,7 @@ const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = counter;
     for [k0, k1] in schedule(key) {
+        // 1. to 3., each word at its place in the formula.
         let product_a = u64::from(A) * u64::from(c0);
         let product_b = u64::from(B) * u64::from(c2);
         (c0, c1, c2, c3) = (

@@ -58,6 +58,7 @@ pub(crate) fn permutation(seed: u64, epoch: u64, out: &mut [u32]) {
         *out = i as u32;
     }
     let mut words = Words::new(seed, epoch);
+    // Element i changes places with one of 0..=i, itself included: all orders are equally likely.
     for i in (1..out.len()).rev() {
         out.swap(i, words.below(i as u64 + 1) as usize);
     }

@@ -1,4 +1,4 @@
-//! Buffer of `f32` that starts on a cache line, so that no vector of a register tile crosses two.
+//! A buffer of `f32` that starts on a cache line, as the register tiles want it.
 
 use std::ops::{Deref, DerefMut};
 
@@ -21,7 +21,7 @@ pub(crate) struct AlignedBuffer {
 }
 
 impl AlignedBuffer {
-    /// Creates a buffer of `len` zeros.
+    /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }

@@ -41,6 +41,7 @@ impl<S: Simd> F32x16<S> {
     pub(crate) fn load_tail(simd: S, from: &[f32]) -> Self {
         let mut out = Self::splat(simd, 0.0);
         let (vectors, rest) = S::as_simd_f32s(from);
+        // Whole registers, then one that is partly filled, then zeros.
         for v in 0..Self::VECTORS {
             if let Some(&whole) = vectors.get(v) {
                 out.0[v] = whole;
@@ -121,6 +122,7 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     debug_assert_eq!(out.len(), x.len());
     let (out_head, out_tail) = S::as_mut_simd_f32s(out);
     let (x_head, x_tail) = S::as_simd_f32s(x);
+    // Portable sets gain nothing from four at a time, and the code would be three times as long.
     let fours = if const { is_portable::<S>() } { 0 } else { x_head.len() / 4 * 4 };
     let (out_fours, out_rest) = out_head.split_at_mut(fours);
     let (x_fours, x_rest) = x_head.split_at(fours);
@@ -131,6 +133,7 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     for (o, &v) in out_rest.iter_mut().zip(x_rest) {
         *o = f.apply(simd, v);
     }
+    // Lanes past the end are loaded as zeros and not stored.
     if !x_tail.is_empty() {
         let value = f.apply(simd, simd.partial_load_f32s(x_tail));
         simd.partial_store_f32s(out_tail, value);
@@ -155,6 +158,7 @@ pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
 ) {
     let len = out[0].len();
     let zero = simd.splat_f32s(0.0);
+    // One length for all slices, so that the loop needs no bounds checks.
     let mut out = out.map(|slice| S::as_mut_simd_f32s(&mut slice[..len]));
     let x = x.map(|slice| S::as_simd_f32s(&slice[..len]));
     for i in 0..len / S::F32_LANES {
