@@ -149,8 +149,8 @@ impl InstructionSet {
         sets
     }
 
-    /// Its name, as [`FromStr`] reads it: `scalar`, `v3` (AVX2 and FMA), `v4` (AVX-512 F, BW, CD,
-    /// DQ, VL) or `neon`; with the feature `twins` also `scalar8` and `scalar16`.
+    /// Returns its name, as [`FromStr`] reads it: `scalar`, `avx2` (with FMA), `avx512` (F, BW, CD, DQ and
+    /// VL) or `neon`; with the feature `twins` also `scalar8` and `scalar16`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -160,9 +160,9 @@ impl InstructionSet {
             #[cfg(feature = "twins")]
             Token::Scalar16(_) => "scalar16",
             #[cfg(target_arch = "x86_64")]
-            Token::V3(_) => "v3",
+            Token::V3(_) => "avx2",
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Token::V4(_) => "v4",
+            Token::V4(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Token::Neon(_) => "neon",
         }
@@ -262,14 +262,18 @@ impl fmt::Display for InstructionSet {
 impl FromStr for InstructionSet {
     type Err = Error;
 
-    /// Reads `auto` or one of the names of [`InstructionSet::name`].
+    /// Reads `auto` or one of the names of [`InstructionSet::name`], or the earlier names `v3` for `avx2`
+    /// and `v4` for `avx512`.
     ///
     /// # Errors
     /// [`Error::InstructionSet`] for a name that is unknown or that this machine cannot run.
     fn from_str(name: &str) -> Result<Self, Error> {
-        if name == "auto" {
-            return Ok(Self::detect());
-        }
+        let name = match name {
+            "auto" => return Ok(Self::detect()),
+            "v3" => "avx2",
+            "v4" => "avx512",
+            name => name,
+        };
         let available = Self::available();
         available.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
             let names: Vec<_> = available.iter().map(|set| set.name()).collect();
@@ -288,6 +292,10 @@ mod tests {
             assert_eq!(set.name().parse::<InstructionSet>().unwrap(), set);
         }
         assert_eq!("auto".parse::<InstructionSet>().unwrap(), InstructionSet::detect());
+        for (earlier, name) in [("v3", "avx2"), ("v4", "avx512")] {
+            let sets = [earlier, name].map(|name| name.parse::<InstructionSet>().ok());
+            assert_eq!(sets[0], sets[1], "{earlier}");
+        }
     }
 
     #[test]
