@@ -1,21 +1,31 @@
-//! The input gradient, `dx = dy·W`, of rows of the batch that lie side by side: `dxᵀ = Wᵀ·dyᵀ`.
+//! The input gradient, `dx = dy·W`, on transposed matrices: `dxᵀ = Wᵀ·dyᵀ`.
+//!
+//! With rows of the batch as columns, W is read as it lies in its panels: its elements are the
+//! scalars, and the vectors are rows of the batch.
+//!
+//! # Method
+//! Each element is one chain over the outputs, from 0. From the outside in:
+//!
+//! 1. Groups of [`GROUP`] panels, from left to right. Between groups the chains are stored in `dxᵀ`.
+//! 2. Strips of rows of the batch, as wide as a tile.
+//! 3. Tiles of inputs (`tile`).
+//! 4. The panels of the group, and in each its outputs (`tile`), so that the chain is in ascending
+//!    order.
 
 use super::panels::{Panel, PanelLayout};
-use super::tile::{MAX_WIDTH, Nothing, TileJob, Walk, accumulate, cover_strip, strip_width};
+use super::tile::{MAX_WIDTH, Nothing, Operands, TileJob, accumulate, cover_strip, strip_width};
 use crate::simd::LANES;
 use pulp::Simd;
 use std::ops::Range;
 
-/// Panels that a chain runs through before it is set down in `dxᵀ`, to be taken up again.
+/// Panels in a group (loop 1).
 ///
-/// A tile reads a few rows of every panel: of all of them at once, they would be as many places
-/// far apart, and `dyᵀ` would not stay in the first-level cache. Three panels are three streams,
-/// and 144 rows of `dyᵀ`.
+/// A tile reads a few rows of each panel. With all panels in one group these would be as many streams
+/// far apart in memory, and `dyᵀ` would not stay in the first-level cache. Three panels are three
+/// streams and 144 rows of `dyᵀ`.
 const GROUP: usize = 3;
 
-/// `dxᵀ = Wᵀ·dyᵀ`: for each group of panels, for each strip of rows of the batch, for each tile
-/// of inputs. The chain runs through the panels from left to right, so it is over all outputs in
-/// ascending order.
+/// Overwrites `dxt` (`[K, lanes]`) with `Wᵀ·dyᵀ`, `dyt` `[N, lanes]`.
 #[inline(always)]
 pub(super) fn input_gradient<S: Simd>(
     simd: S,
@@ -40,6 +50,7 @@ pub(super) fn input_gradient<S: Simd>(
         fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, input: usize) {
             let strip = VECTORS * S::F32_LANES;
             let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            // The chains of the group before, or zeros.
             if self.group.start > 0 {
                 for (i, accumulators) in tile.iter_mut().enumerate() {
                     let at = (input + i) * self.lanes + self.lane;
@@ -47,13 +58,14 @@ pub(super) fn input_gradient<S: Simd>(
                     accumulators.copy_from_slice(dxt);
                 }
             }
+            // Loop 4.
             for index in self.group.clone() {
                 let Panel { start, width, outputs, offset } = self.layout.panel(index);
                 let weights = &self.panels[offset + (input + 1) * width..];
                 let dyt = &self.dyt[start * self.lanes + self.lane..];
                 assert!((ROWS - 1) * width + outputs <= weights.len());
                 assert!((outputs - 1) * self.lanes + strip <= dyt.len());
-                let walk = Walk {
+                let operands = Operands {
                     scalars: weights.as_ptr(),
                     row_stride: width,
                     scalar_step: 1,
@@ -62,7 +74,7 @@ pub(super) fn input_gradient<S: Simd>(
                     steps: outputs,
                 };
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
+                unsafe { accumulate(simd, &mut tile, operands, Nothing) };
             }
             for (i, accumulators) in tile.iter().enumerate() {
                 let at = (input + i) * self.lanes + self.lane;
@@ -74,14 +86,17 @@ pub(super) fn input_gradient<S: Simd>(
 
     debug_assert!(lanes.is_multiple_of(LANES));
     let panel_count = layout.panel_count();
+    // Without outputs no group would write anything.
     if panel_count == 0 {
         dxt.fill(0.0);
     }
+    // Loop 1.
     for first in (0..panel_count).step_by(GROUP) {
         let group = first..panel_count.min(first + GROUP);
+        // Loop 2.
         let mut lane = 0;
         while lane < lanes {
-            // Whole registers of rows, cut like the outputs: no strip of one vector but a lone one.
+            // Cut like the outputs into panels: a strip of one vector only where there is just one.
             let strip = match (lanes - lane) / LANES {
                 _ if strip_width::<S>(MAX_WIDTH) == LANES => LANES,
                 1 => LANES,
@@ -90,6 +105,7 @@ pub(super) fn input_gradient<S: Simd>(
             };
             let group = group.clone();
             let mut job = Job { dxt: &mut *dxt, dyt, lanes, lane, panels, layout, group };
+            // Loops 3 and 4.
             cover_strip(simd, strip, 0..layout.inputs, &mut job);
             lane += strip;
         }

@@ -22,9 +22,9 @@
 //! They are converted to and from `[N, K]` only to be loaded, saved or shown; optimizers are
 //! element-wise and work on panels directly.
 //!
-//! # One tile
-//! All three products run the same register tile (`tile`): some scalars broadcast from one
-//! matrix, some vectors loaded from the other, read in place. What differs is who gives the
+//! # One tile, four loops
+//! All three products run the same register tile (`tile`): scalars of one matrix are broadcast,
+//! vectors of the other are loaded, both read in place. They differ in which matrix provides the
 //! scalars, and along which strides.
 //!
 //! | | scalars (rows of the tile) | vectors (columns of the tile) |
@@ -33,14 +33,24 @@
 //! | `input_gradient` | a panel: inputs | dyᵀ: rows of the batch |
 //! | `weight_gradient` | x: inputs | dy: outputs |
 //!
+//! Around the tile there are four loops, numbered from the outside in; the comments in the code refer
+//! to these numbers. Each constant that blocks a loop keeps something in cache or in registers.
+//!
+//! | loop | `product` | `input_gradient` | `weight_gradient` | constant |
+//! |---|---|---|---|---|
+//! | task | rows of the batch | rows of the batch | pieces of a panel | `TASK_ROWS` = 32, `TRANSPOSED_ROWS` = 64, `PIECE_INPUTS` = 96 |
+//! | 1 | panels | groups of panels | stretches of the batch | `PANEL` = 48, `GROUP` = 3, `STRETCH_ROWS` = 128 |
+//! | 2 | strips of outputs | strips of rows | strips of outputs | 48 columns with AVX-512, 16 with others |
+//! | 3 | rows | inputs | inputs | height of the tile |
+//! | 4 | inputs | outputs | rows | none: the chain of the contract |
+//!
 //! Neither x nor the weights are repacked. The input gradient reads `dy` transposed and leaves
-//! `dx` transposed; at large batches the two transpositions move some hundredth of what the
-//! product computes, and keep no state. Only in a training step, for a layer with fewer weights
-//! than a block of rows has activations, Wᵀ is packed instead (`transposed_panels`), and the input
-//! gradient is a forward product.
+//! `dx` transposed; at large batches the two transpositions move about a hundredth as many elements as
+//! the product has multiply-adds, and keep no state. Only in a training step, for a layer with fewer
+//! weights than a block of rows has activations, Wᵀ is packed instead (`transpose_panels`), and the
+//! input gradient is a forward product.
 
-// The register tile and the transposition read through pointers; whoever calls them bounds what
-// they read.
+// The register tile and the transposition read through pointers; their callers check the bounds.
 #[allow(unsafe_code)]
 mod input_gradient;
 mod panels;
@@ -50,7 +60,6 @@ mod product;
 mod tile;
 #[allow(unsafe_code)]
 mod transpose;
-mod transposed_panels;
 #[allow(unsafe_code)]
 mod weight_gradient;
 
@@ -63,12 +72,11 @@ use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
-pub(crate) use transpose::transpose;
-pub(crate) use transposed_panels::{transpose_panels, transposed_layout};
+pub(crate) use transpose::{transpose, transpose_panels, transposed_layout};
 use weight_gradient::STRETCH_ROWS;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
 
-/// A matrix in memory whose rows are contiguous: `stride` elements from one row to the next.
+/// A matrix whose rows are contiguous, `stride` elements apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) data: &'a [f32],
@@ -76,12 +84,11 @@ pub(crate) struct Rows<'a> {
     pub(crate) stride: usize,
 }
 
-/// As [`Rows`], to be written.
+/// A mutable matrix whose rows are contiguous, `stride` elements apart.
 pub(crate) struct RowsMut<'a> {
     pub(crate) data: &'a mut [f32],
     pub(crate) rows: usize,
-    /// Columns that may be written. Those between a layer's outputs and its padded outputs are
-    /// written with zeros if they are within this number.
+    /// Columns that may be written. Columns of padding below this number become zero.
     pub(crate) columns: usize,
     pub(crate) stride: usize,
 }
@@ -97,9 +104,9 @@ impl Unary for Identity {
     }
 }
 
-/// `y = f(x·Wᵀ + b)` on the rows given: a part of a task.
+/// Overwrites rows of `y` with `f(x·Wᵀ + b)`.
 ///
-/// A function of its own ([`apart`]).
+/// Compiled once per instruction set and `f` ([`apart`]).
 #[inline(always)]
 pub(crate) fn product_rows<S: Simd, F: Unary>(
     simd: S,
@@ -121,9 +128,10 @@ pub(crate) fn product_rows<S: Simd, F: Unary>(
     apart(simd, Op(y, x, panels, layout, activation));
 }
 
-/// `dxᵀ = Wᵀ·dyᵀ` for `lanes` rows of the batch: a part of a task, and a function of its own as
-/// [`product_rows`]. `dyt` is `[N, lanes]`, `dxt` is `[K, lanes]` and is overwritten; `lanes` is a
-/// multiple of 16.
+/// Overwrites `dxt` (`[K, lanes]`) with `Wᵀ·dyᵀ` for `lanes` rows of the batch, a multiple of 16; `dyt`
+/// is `[N, lanes]`.
+///
+/// Compiled once per instruction set ([`apart`]).
 #[inline(always)]
 pub(crate) fn input_gradient_rows<S: Simd>(
     simd: S,
@@ -145,10 +153,11 @@ pub(crate) fn input_gradient_rows<S: Simd>(
     apart(simd, Op(dxt, dyt, lanes, panels, layout));
 }
 
-/// Rows of the batch that one task of the forward product takes.
+/// Rows of the batch in a task of the forward product: a multiple of the height of most tiles, and few
+/// enough that the rows stay in cache while all panels pass.
 const TASK_ROWS: usize = 32;
 
-/// Rows of the batch that the input gradient transposes at a time.
+/// Rows of the batch that a task of the input gradient transposes at a time.
 const TRANSPOSED_ROWS: usize = 64;
 
 /// Forward product: overwrites `y` (`[B, N]`) with `x·Wᵀ + b`, x `[B, K]`.
@@ -210,7 +219,7 @@ pub fn product(
 /// Input gradient: overwrites `dx` (`[B, K]`) with `dy·W`, dy `[B, N]`.
 ///
 /// Each element is one chain of fused multiply-adds over n, ascending, from 0.
-/// Allocates room for transposed copies of 64 rows, once for each task of at most 256 rows.
+/// Allocates transposed copies of 64 rows, once for each task of at most 256 rows.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `dx` is not in standard layout.
@@ -232,6 +241,7 @@ pub fn input_gradient(
             let Self { dx, dy, panels } = self;
             let layout = panels.layout();
             let PanelLayout { inputs, outputs } = layout;
+            // Rows past the end of the batch are zero in the copies and are not copied back.
             let lanes = padded(dx.rows.min(TRANSPOSED_ROWS));
             let mut dyt = AlignedBuffer::zeros(outputs * lanes);
             let mut dxt = AlignedBuffer::zeros(inputs * lanes);
@@ -253,7 +263,7 @@ pub fn input_gradient(
     expect_shape("dx", [batch, inputs], dx.shape())?;
     let dy = dy.as_standard_layout();
     let dy = rows(&dy);
-    // Each task allocates its scratch once, so there are few.
+    // Each task allocates its buffers once, so there are few tasks.
     let share = batch.div_ceil(compute.threads()).next_multiple_of(LANES).min(4 * TRANSPOSED_ROWS);
     let mut tasks = split_rows(rows_mut("dx", &mut dx)?, share);
     compute.for_each_mut(&mut tasks, |index, dx| {
@@ -309,7 +319,8 @@ pub fn weight_gradient(
     let x = x.as_standard_layout();
     let x = rows(&x);
     let dy = dy.as_standard_layout();
-    // The last panel alone may read beyond a row's end: it gets a copy with room.
+    // A tile reads whole registers of dy. Only in the last panel would it read past the end of a row, so
+    // these columns are copied, with room.
     let last = layout.panels().last().filter(|panel| panel.outputs < panel.width);
     let mut copy = AlignedBuffer::default();
     if let Some(Panel { start, width, .. }) = last {
@@ -327,6 +338,7 @@ pub fn weight_gradient(
     for mut panel in layout.panels() {
         let mut dy = dy;
         if panel.outputs < panel.width {
+            // The columns of the copy start at 0.
             (dy.data, dy.stride, panel.start) = (&copy[..], panel.width, 0);
         }
         for rows in panel_pieces(layout.inputs) {
@@ -450,7 +462,7 @@ mod tests {
                 assert!(
                     dbias.iter().map(|v| v.to_bits()).eq(dbias_oracle.iter().map(|v| v.to_bits()))
                 );
-                // The padding must come out as zero, or an optimizer would wake it.
+                // The padding must be zero, or an optimizer would change it.
                 let nonzero = dpanels.iter().filter(|v| v.to_bits() != 0).count();
                 assert!(nonzero <= n * (k + 1), "padding, {what}");
             }
@@ -458,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn every_product_equals_the_oracle_around_every_tile_edge() {
+    fn products_equal_the_oracle_around_every_tile_edge() {
         // Rows of a tile: 16, 12, 8, 6, 4, 2, 1; a task takes 32.
         for m in [0, 1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 31, 32, 33, 65] {
             check(m, 9, 50);
@@ -476,7 +488,7 @@ mod tests {
             check(13, 5, n);
             check(1, 3, n);
         }
-        // The inner dimension, which is the rows of a tile in the two gradients.
+        // The inner dimension, which gives the rows of a tile in the two gradients.
         for k in [0, 1, 2, 3, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 25, 100] {
             check(9, k, 37);
             check(1, k, 64);
@@ -484,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shapes_of_the_classic_network() {
+    fn product_equals_the_oracle_at_the_shapes_of_the_classic_network() {
         for (k, n) in [(784, 400), (400, 40), (20, 400), (400, 784)] {
             let (x, weight) = (matrix(5, k, 1), matrix(n, k, 2));
             let bias = vec![0.25; n];
@@ -499,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_hold_exactly() {
+    fn products_with_the_identity_are_exact() {
         let n = 50;
         let a = matrix(21, n, 9);
         let identity = Panels::pack(Array2::eye(n).view(), &vec![0.0; n]).unwrap();
@@ -515,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_checked_and_named() {
+    fn rejects_wrong_shapes_by_name() {
         let panels = Panels::zeros(3, 2);
         let mut y = Array2::zeros((4, 2));
         let error =

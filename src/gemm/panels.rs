@@ -6,19 +6,18 @@ use crate::simd::aligned::AlignedBuffer;
 use ndarray::{Array1, Array2, ArrayView2};
 use std::ops::{Deref, DerefMut, Range};
 
-/// Outputs in a full panel: three AVX-512 registers, which with eight rows of scalars make a
-/// tile of 24 accumulators. Fixed, whatever the machine: the layout of a buffer is not a matter
-/// of who reads it.
+/// Outputs in a full panel: three AVX-512 registers, which with eight rows of scalars make a tile of 24
+/// accumulators. The same on every machine, so that a buffer can be read by any instruction set.
 const PANEL: usize = 3 * LANES;
 
-/// The number of outputs (or of columns of an activation) filled up to whole groups of 16.
+/// Number of outputs, or of columns of an activation, rounded up to a multiple of 16.
 pub(crate) const fn padded(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
 }
 
-/// Where the weights of a layer with `inputs` = K and `outputs` = N lie in its panels.
+/// Layout of the panels of a layer with `inputs` = K and `outputs` = N.
 ///
-/// The outputs, filled up to a multiple of 16, are cut into panels 48 wide; a rest of 16 would
+/// The outputs, rounded up to a multiple of 16, are cut into panels 48 wide. A rest of 16 would
 /// make a thin panel that keeps only a third of the multipliers busy, so the last 64 outputs are
 /// then cut into two panels of 32. Each panel is a block of K+1 rows: the bias, then the
 /// weights from input 0, 1, … K−1.
@@ -39,29 +38,37 @@ pub(crate) struct Panel {
     pub(crate) width: usize,
     /// Outputs in it that are not padding.
     pub(crate) outputs: usize,
-    /// Where its bias row starts in the layer's buffer.
+    /// Position of its bias row in the layer's buffer.
     pub(crate) offset: usize,
 }
 
 impl PanelLayout {
-    /// Elements of the layer's buffer, padding included: (K+1) · N filled up to 16.
+    /// Elements of the layer's buffer, padding included: (K+1) · N rounded up to a multiple of 16.
+    ///
+    /// # Panics
+    /// If the number exceeds `usize`.
     #[must_use]
     pub fn len(self) -> usize {
-        (self.inputs + 1) * padded(self.outputs)
+        let rows = self.inputs.checked_add(1);
+        let columns = self.outputs.checked_next_multiple_of(LANES);
+        let len = rows.zip(columns).and_then(|(rows, columns)| rows.checked_mul(columns));
+        len.expect("the panels of a layer do not fit into memory")
     }
 
-    /// Whether there are no outputs.
+    /// Returns true if there are no outputs.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.outputs == 0
     }
 
-    /// How many panels there are of each width: 48 first, then the narrower ones.
+    /// Number of panels 48 wide, number of narrower ones after them, and the width of those.
     const fn widths(self) -> (usize, usize, usize) {
         let groups = padded(self.outputs) / LANES;
         match (groups / 3, groups % 3) {
             (threes, 0) => (threes, 0, 32),
+            // At most 16 outputs in all: nothing to share the thin panel with.
             (0, 1) => (0, 1, 16),
+            // 48 + 16 become 32 + 32.
             (threes, 1) => (threes - 1, 2, 32),
             (threes, _) => (threes, 1, 32),
         }
@@ -92,22 +99,23 @@ impl PanelLayout {
         (0..self.panel_count()).map(move |index| self.panel(index))
     }
 
-    /// The layer cut in two, with about half of the outputs each: its buffer is that of the first
-    /// part, then that of the second. `None` without a panel of full width that something follows.
+    /// Splits the layer in two with about half of the outputs each: its buffer is that of the first
+    /// part, then that of the second. `None` unless something follows a panel of full width.
     pub(crate) fn halves(self) -> Option<(Self, Self)> {
         let (wide, ..) = self.widths();
+        // Whole panels alone, so that both halves are cut as the layer was.
         let first = ((self.outputs + PANEL) / 2 / PANEL * PANEL).min(wide * PANEL);
         let part = |outputs| Self { outputs, ..self };
         (first > 0 && first < self.outputs).then(|| (part(first), part(self.outputs - first)))
     }
 
-    /// Where weight `[output, input]` lies in the buffer.
+    /// Position of weight `[output, input]` in the buffer.
     #[must_use]
     pub fn weight_index(self, output: usize, input: usize) -> usize {
         self.index(output, input + 1)
     }
 
-    /// Where the bias of `output` lies in the buffer.
+    /// Position of the bias of `output` in the buffer.
     #[must_use]
     pub fn bias_index(self, output: usize) -> usize {
         self.index(output, 0)
@@ -154,9 +162,11 @@ impl PanelLayout {
     }
 }
 
-/// The weights and the bias of one dense layer (or their gradient, or a moment of an optimizer)
-/// in panels. Dereferences to its elements, padding included; the padding is zero and stays
-/// zero under any element-wise optimizer that leaves a weight with a zero gradient alone.
+/// The weights and the bias of one dense layer in panels, or their gradient, or a moment of an
+/// optimizer.
+///
+/// Dereferences to its elements, padding included. The padding is zero and stays zero under any
+/// element-wise optimizer that does not change a weight of 0 with a gradient of 0.
 #[derive(Clone)]
 pub struct Panels {
     layout: PanelLayout,
@@ -164,14 +174,14 @@ pub struct Panels {
 }
 
 impl Panels {
-    /// All zero.
+    /// Creates panels that are all zero.
     #[must_use]
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
         let layout = PanelLayout { inputs, outputs };
         Self { layout, data: AlignedBuffer::zeros(layout.len()) }
     }
 
-    /// From a weight matrix `[N, K]` and a bias `[N]`, as `torch.nn.Linear` keeps them.
+    /// Packs a weight matrix `[N, K]` and a bias `[N]`, as `torch.nn.Linear` stores them.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the bias does not have N elements.
@@ -195,7 +205,7 @@ impl Panels {
         self.layout.unpack_bias(&self.data, 0..self.layout.outputs)
     }
 
-    /// Where each weight lies.
+    /// The layout.
     #[must_use]
     pub fn layout(&self) -> PanelLayout {
         self.layout
@@ -220,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_have_the_panels_of_the_whole() {
+    fn halves_have_the_same_panels_as_the_whole() {
         for outputs in 0..=500 {
             let layout = PanelLayout { inputs: 3, outputs };
             let whole: Vec<_> = layout.panels().collect();
@@ -238,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn panels_cover_every_output_once_and_are_never_thin() {
+    fn panels_cover_each_output_once_and_none_is_thin() {
         for outputs in 0..=800 {
             let layout = PanelLayout { inputs: 3, outputs };
             let panels: Vec<_> = layout.panels().collect();
@@ -256,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn pack_and_unpack_are_inverse_and_leave_the_padding_zero() {
+    fn unpacking_inverts_packing_and_the_padding_stays_zero() {
         for (inputs, outputs) in [(0, 5), (1, 1), (3, 20), (7, 64), (5, 112), (2, 129)] {
             let weight =
                 Array2::from_shape_fn((outputs, inputs), |(n, k)| (n * 100 + k + 1) as f32);

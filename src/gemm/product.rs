@@ -1,12 +1,20 @@
 //! The forward product, `y = f(x·Wᵀ + b)`.
+//!
+//! # Method
+//! Each element is one chain over the inputs, from the bias. From the outside in:
+//!
+//! 1. Panels, from left to right.
+//! 2. Strips of a panel: the part of its columns that a tile is wide.
+//! 3. Tiles of rows of the batch (`tile`). The strip of weights that they share stays in cache.
+//! 4. Inputs (`tile`). The weights are read in the order in which the panel holds them.
 
 use super::panels::{Panel, PanelLayout};
-use super::tile::{MAX_WIDTH, Nothing, TileJob, Walk, accumulate, cover_strip, strip_width};
+use super::tile::{MAX_WIDTH, Nothing, Operands, TileJob, accumulate, cover_strip, strip_width};
 use super::{Rows, RowsMut};
 use crate::simd::lanes::Unary;
 use pulp::Simd;
 
-/// `y = f(x·Wᵀ + b)`: for each panel, for each of its strips, for each tile of rows.
+/// Overwrites `y` with `f(x·Wᵀ + b)`.
 #[inline(always)]
 pub(super) fn product<S: Simd, F: Unary>(
     simd: S,
@@ -31,6 +39,7 @@ pub(super) fn product<S: Simd, F: Unary>(
         #[inline(always)]
         fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
             let width = VECTORS * S::F32_LANES;
+            // The chains start from the bias, row 0 of the panel.
             let (bias, _) = S::as_simd_f32s(&self.panel[self.in_panel..self.in_panel + width]);
             let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
             for accumulators in &mut tile {
@@ -41,7 +50,7 @@ pub(super) fn product<S: Simd, F: Unary>(
                 let weights = &self.panel[self.width + self.in_panel..];
                 assert!((ROWS - 1) * self.x.stride + self.inputs <= x.len());
                 assert!((self.inputs - 1) * self.width + width <= weights.len());
-                let walk = Walk {
+                let operands = Operands {
                     scalars: x.as_ptr(),
                     row_stride: self.x.stride,
                     scalar_step: 1,
@@ -50,8 +59,10 @@ pub(super) fn product<S: Simd, F: Unary>(
                     steps: self.inputs,
                 };
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, walk, Nothing) };
+                unsafe { accumulate(simd, &mut tile, operands, Nothing) };
             }
+            // The activation while the sums are still in registers. Where the rows of y end inside the
+            // strip, they go through a buffer of whole registers.
             let columns = width.min(self.y.columns - self.column);
             for (i, accumulators) in tile.iter().enumerate() {
                 let at = (row + i) * self.y.stride + self.column;
@@ -76,15 +87,18 @@ pub(super) fn product<S: Simd, F: Unary>(
     debug_assert_eq!(panels.len(), layout.len());
     let rows = y.rows;
     debug_assert!(rows <= x.rows);
+    // Loop 1.
     for index in 0..layout.panel_count() {
         let Panel { start, width, offset, .. } = layout.panel(index);
         let panel = &panels[offset..offset + (layout.inputs + 1) * width];
         let strip = strip_width::<S>(width);
+        // Loop 2. A strip that is all padding is skipped unless y has room for it.
         let mut in_panel = 0;
         while in_panel < width && start + in_panel < y.columns {
             let column = start + in_panel;
             let inputs = layout.inputs;
             let mut job = Job { y: &mut *y, x, inputs, panel, width, in_panel, column, activation };
+            // Loops 3 and 4.
             cover_strip(simd, strip, 0..rows, &mut job);
             in_panel += strip;
         }

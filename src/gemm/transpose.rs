@@ -1,9 +1,17 @@
-//! Transposition, in blocks that fit into registers.
+//! Transposition of matrices and of panels, in blocks that fit into registers.
+//!
+//! # Method
+//! 1. AVX-512: blocks of 16 rows and 4 columns.
+//! 2. AVX2, and what is left with AVX-512: blocks of 8 rows and 4 columns.
+//! 3. The columns and rows that are left, and all of them with other instruction sets, one element at
+//!    a time.
 
+use super::PanelLayout;
 use pulp::Simd;
 
-/// `to[c, r] = from[r, c]` for `rows` × `columns` elements of `from`; the strides are those of
-/// the rows in memory. What lies between the end of a row and its stride is left alone.
+/// Overwrites `to[c, r]` with `from[r, c]` for `rows` × `columns` elements of `from`; the strides are
+/// the distances between rows in memory. Elements between the end of a row and its stride are left
+/// alone.
 #[inline(always)]
 pub(crate) fn transpose<S: Simd>(
     simd: S,
@@ -19,6 +27,7 @@ pub(crate) fn transpose<S: Simd>(
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = crate::simd::avx2(simd) {
         done_columns = columns / 4 * 4;
+        // 1. Column blocks are the outer loop: four rows of `to` are written from front to back.
         #[cfg(feature = "avx512")]
         if let Some(v4) = crate::simd::avx512(simd) {
             done_rows = rows / 16 * 16;
@@ -29,6 +38,7 @@ pub(crate) fn transpose<S: Simd>(
                 }
             }
         }
+        // 2.
         let first = done_rows;
         done_rows = rows / 8 * 8;
         for c in (0..done_columns).step_by(4) {
@@ -40,11 +50,12 @@ pub(crate) fn transpose<S: Simd>(
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = simd;
+    // 3. The last columns of the rows done so far, then the last rows.
     plain(to, to_stride, from, from_stride, 0..done_rows, done_columns..columns);
     plain(to, to_stride, from, from_stride, done_rows..rows, 0..columns);
 }
 
-/// The elements of some rows and columns, one after the other, in blocks of a cache line's side.
+/// Transposes some rows and columns, one element at a time.
 #[inline(never)]
 fn plain(
     to: &mut [f32],
@@ -54,6 +65,7 @@ fn plain(
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
 ) {
+    // Sixteen elements of a row of `to` are a cache line, written whole.
     const BLOCK: usize = 16;
     for r0 in rows.clone().step_by(BLOCK) {
         let r1 = (r0 + BLOCK).min(rows.end);
@@ -66,11 +78,13 @@ fn plain(
     }
 }
 
-/// Blocks of four columns, of as many rows as a register has lanes.
+/// Blocks of four columns and as many rows as a register has lanes.
 ///
-/// Register i takes rows i, 4+i, 8+i, … a quarter of a cache line each, as they are loaded; what
-/// is left is to transpose four times four elements within each 128-bit lane, which costs two
-/// shuffles a register and nothing across lanes.
+/// # Method
+/// 1. Register i is loaded with four elements of each of the rows i, 4+i, 8+i, …, one row for each
+///    128-bit lane.
+/// 2. The 4 × 4 elements in each lane of the four registers are transposed by two shuffles a register;
+///    no shuffle crosses lanes.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use pulp::x86::V3;
@@ -84,19 +98,19 @@ mod x86 {
     }
 
     impl<'a, const ROWS: usize> Corner<'a, ROWS> {
-        /// The block at the start of a slice, its rows so far apart.
+        /// The block at the start of a slice; `stride` is the distance between its rows.
         #[inline(always)]
         pub(super) fn new(from: &'a [f32], stride: usize) -> Self {
             assert!((ROWS - 1) * stride + 4 <= from.len());
             Self { from, stride }
         }
 
-        /// Four elements of a row.
+        /// The four elements of a row.
         #[inline(always)]
         fn quarter(self, row: usize) -> __m128 {
             debug_assert!(row < ROWS);
-            // SAFETY: `new` has made sure of the last row's; the callers' rows are constants below
-            // `ROWS`, none behind it.
+            // SAFETY: `new` has checked that the last row is inside the slice; the callers pass
+            // constants below `ROWS`.
             unsafe { self.from.as_ptr().add(row * self.stride).cast::<__m128>().read_unaligned() }
         }
     }
@@ -111,8 +125,11 @@ mod x86 {
         #[inline(always)]
         pub(super) fn columns_of_8(self, v3: V3) -> [[f32; 8]; 4] {
             let avx = v3.avx;
+            // 1.
             let [a, b] = [self.rows_of_8(v3, 0), self.rows_of_8(v3, 1)];
             let [c, d] = [self.rows_of_8(v3, 2), self.rows_of_8(v3, 3)];
+            // 2. Elements of two rows alternate, then pairs of them: 0x44 takes the lower halves of
+            // both operands, 0xEE the upper ones.
             let (ab, cd) = (avx._mm256_unpacklo_ps(a, b), avx._mm256_unpacklo_ps(c, d));
             let (ab_high, cd_high) = (avx._mm256_unpackhi_ps(a, b), avx._mm256_unpackhi_ps(c, d));
             let columns: [__m256; 4] = [
@@ -139,8 +156,10 @@ mod x86 {
         #[inline(always)]
         pub(super) fn columns_of_16(self, v4: pulp::x86::V4) -> [[f32; 16]; 4] {
             let avx = v4.avx512f;
+            // 1.
             let [a, b] = [self.rows_of_16(v4, 0), self.rows_of_16(v4, 1)];
             let [c, d] = [self.rows_of_16(v4, 2), self.rows_of_16(v4, 3)];
+            // 2.
             let (ab, cd) = (avx._mm512_unpacklo_ps(a, b), avx._mm512_unpacklo_ps(c, d));
             let (ab_high, cd_high) = (avx._mm512_unpackhi_ps(a, b), avx._mm512_unpackhi_ps(c, d));
             let columns = [
@@ -153,7 +172,7 @@ mod x86 {
         }
     }
 
-    /// The columns of a block as rows of `to`.
+    /// Writes the columns of a block to four rows of `to`.
     #[inline(always)]
     pub(super) fn store<const ROWS: usize>(
         to: &mut [f32],
@@ -170,10 +189,43 @@ mod x86 {
     }
 }
 
+/// Layout of the panels of Wᵀ, where `layout` is that of W.
+pub(crate) fn transposed_layout(layout: PanelLayout) -> PanelLayout {
+    PanelLayout { inputs: layout.outputs, outputs: layout.inputs }
+}
+
+/// Overwrites the weights in `to`, whose layout is [`transposed_layout`], with those of `panels`.
+///
+/// With Wᵀ in panels the input gradient `dx = dy·W` is a forward product, of the same chains: over the
+/// outputs, ascending, from 0. Its usual form ([`input_gradient`](super::input_gradient)) transposes dy
+/// and dx, which for a layer of few weights are larger than W.
+///
+/// Bias rows and padding of `to` are left alone: they must be zero.
+#[inline(always)]
+pub(crate) fn transpose_panels<S: Simd>(
+    simd: S,
+    to: &mut [f32],
+    panels: &[f32],
+    layout: PanelLayout,
+) {
+    for into in transposed_layout(layout).panels() {
+        for from in layout.panels() {
+            let source = &panels[from.offset + (into.start + 1) * from.width..];
+            let target = &mut to[into.offset + (from.start + 1) * into.width..];
+            // Without the padding of W, which may hold anything.
+            let (rows, columns) = (into.outputs, from.outputs);
+            transpose(simd, target, into.width, source, from.width, rows, columns);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compute;
+    use crate::gemm::{Panels, input_gradient, product};
     use crate::simd::InstructionSet;
+    use ndarray::Array2;
     use pulp::WithSimd;
 
     struct Op<'a>(&'a mut [f32], usize, &'a [f32], [usize; 3]);
@@ -188,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn every_element_goes_to_its_place_and_no_other_is_touched() {
+    fn moves_every_element_and_touches_no_other() {
         for simd in InstructionSet::available() {
             for (rows, columns) in
                 [(0, 3), (1, 1), (7, 9), (8, 4), (8, 8), (15, 17), (16, 16), (25, 7), (33, 50)]
@@ -202,6 +254,64 @@ mod tests {
                         let expected = if r < rows { from[r * from_stride + c] } else { -1.0 };
                         assert_eq!(to[c * to_stride + r], expected, "{simd} {rows}x{columns}");
                     }
+                }
+            }
+        }
+    }
+
+    struct TransposePanels<'a>(&'a mut [f32], &'a [f32], PanelLayout);
+
+    impl WithSimd for TransposePanels<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            transpose_panels(simd, self.0, self.1, self.2);
+        }
+    }
+
+    const SHAPES: [(usize, usize); 9] =
+        [(1, 1), (8, 64), (64, 30), (64, 16), (17, 65), (100, 3), (50, 130), (33, 49), (130, 50)];
+
+    #[test]
+    fn transposed_panels_equal_the_panels_of_the_transposed_weights() {
+        for (inputs, outputs) in SHAPES {
+            for set in InstructionSet::available() {
+                let layout = PanelLayout { inputs, outputs };
+                let mut to = vec![0.0; transposed_layout(layout).len()];
+                for salt in [1, 5] {
+                    let weights = Array2::from_shape_fn((outputs, inputs), |(n, k)| {
+                        (n * 1000 + k + salt) as f32
+                    });
+                    // Padding that is not zero must not come through.
+                    let mut panels = Panels::zeros(inputs, outputs);
+                    panels.fill(-1.0);
+                    layout.pack(&mut panels, 0, weights.view(), &vec![7.0; outputs]);
+                    set.dispatch(TransposePanels(&mut to, &panels, layout));
+                    let expected = Panels::pack(weights.t(), &vec![0.0; inputs]).unwrap();
+                    assert_eq!(to[..], expected[..], "{set} {inputs}x{outputs}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_with_transposed_panels_has_the_bits_of_the_input_gradient() {
+        for (inputs, outputs) in SHAPES {
+            let number = |i: usize, j: usize| ((i * 7919 + j * 331) % 1009) as f32 / 504.0 - 1.0;
+            let weights = Array2::from_shape_fn((outputs, inputs), |(n, k)| number(n, k));
+            let panels = Panels::pack(weights.view(), &vec![0.5; outputs]).unwrap();
+            for rows in [1, 7, 24, 65] {
+                let dy = Array2::from_shape_fn((rows, outputs), |(b, n)| number(b + 5, n + 3));
+                for set in InstructionSet::available() {
+                    let compute = Compute::new(set, 1).unwrap();
+                    let mut plain = Array2::from_elem((rows, inputs), f32::NAN);
+                    input_gradient(&compute, plain.view_mut(), dy.view(), &panels).unwrap();
+                    let mut transposed = Panels::zeros(outputs, inputs);
+                    set.dispatch(TransposePanels(&mut transposed, &panels, panels.layout()));
+                    let mut found = Array2::from_elem((rows, inputs), f32::NAN);
+                    product(&compute, found.view_mut(), dy.view(), &transposed).unwrap();
+                    let bits = |array: &Array2<f32>| array.mapv(f32::to_bits);
+                    assert_eq!(bits(&found), bits(&plain), "{set} {rows}x{inputs}x{outputs}");
                 }
             }
         }

@@ -28,14 +28,14 @@ pub(super) const ROUND: f32 = 12_582_912.0;
 /// Bits below the exponent.
 pub(super) const MANTISSA: u32 = 23;
 
-/// `h` of `eʳ = 1 + r + r²·h(r)`, least relative error of `eʳ` on ±½ ln 2.
+/// `h` of `eʳ = 1 + r + r²·h(r)`, minimax for the relative error of `eʳ` on ±½ ln 2.
 pub(super) const EXP_TAIL: [f32; 5] =
     [0.499_999_94, 0.166_665_21, 0.041_668_29, 0.008_368_704, 0.001_381_893_9];
-/// `q` of `eʳ − 1 = r + r²/2 + r³·q(r)`, least relative error on ±½ ln 2 (2⁻³¹).
+/// `q` of `eʳ − 1 = r + r²/2 + r³·q(r)`, minimax for the relative error on ±½ ln 2 (2⁻³¹).
 const EXPM1_TAIL: [f32; 5] =
     [0.166_666_66, 0.041_666_493, 0.008_333_543, 0.001_393_236_5, 0.000_197_643_28];
 
-/// `2^(k + n)` where the lowest bits of `t` hold `n` and `k` + 127.
+/// Returns `2^(k + n)`, where the lowest bits of `t` hold `n + k + 127`.
 #[inline(always)]
 pub(super) fn power_of_two<S: Simd>(simd: S, t: S::f32s) -> S::f32s {
     let bits = simd.transmute_u32s_f32s(t);
@@ -51,7 +51,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 #[inline(always)]
 fn exp_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    // Scale by 2^(n−1)·2, or by 2^(n+64)·2⁻⁶⁴ where 2^(n−1) would be subnormal.
+    // The two factors of step 4: 2^(n−1)·2, or 2^(n+64)·2⁻⁶⁴ where 2^(n−1) would be subnormal.
     let tiny = simd.less_than_f32s(x, simd.splat_f32s(-86.0));
     let round = simd.select_f32s(
         tiny,
@@ -64,19 +64,23 @@ fn exp_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         simd.splat_f32s(2.0),
     );
 
+    // 1. The biased exponent of the first factor is part of the rounding constant.
     let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
     let n = simd.sub_f32s(t, round);
+    // 2.
     let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HI), x);
     let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_LO), r);
 
+    // 3.
     let one = simd.splat_f32s(1.0);
     let square = simd.mul_f32s(r, r);
     let h = even_odd(simd, r, square, EXP_TAIL);
     let p = simd.mul_add_f32s(simd.mul_add_f32s(h, r, one), r, one);
+    // 4.
     let y = simd.mul_f32s(simd.mul_f32s(p, power_of_two(simd, t)), rest);
 
-    // Out here n leaves its bits. Selecting the result, not clamping x, keeps the comparisons off
-    // the longest chain; they are false for NaN, which y then is.
+    // Beyond these limits n does not fit into its bits. Selecting the result instead of clamping x
+    // keeps the comparisons off the critical path; they are false for NaN, and y is NaN then.
     let (low, high) = (simd.splat_f32s(-104.0), simd.splat_f32s(89.0));
     let y = simd.select_f32s(simd.less_than_f32s(x, low), simd.splat_f32s(0.0), y);
     simd.select_f32s(simd.greater_than_f32s(x, high), simd.splat_f32s(f32::INFINITY), y)
@@ -94,6 +98,7 @@ pub(crate) fn expm1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 #[inline(always)]
 fn expm1_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // 1. and 2., with `a` before the low part of ln 2 is taken off.
     let round = simd.splat_f32s(ROUND + 127.0 - 1.0);
     let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
     let n = simd.sub_f32s(t, round);
@@ -101,12 +106,13 @@ fn expm1_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let minus_lo = simd.splat_f32s(-LN_2_LO);
     let r = simd.mul_add_f32s(n, minus_lo, a);
 
+    // 3. The terms after the linear one.
     let square = simd.mul_f32s(r, r);
     let cubic = simd.mul_f32s(even_odd(simd, r, square, EXPM1_TAIL), simd.mul_f32s(square, r));
     let u = simd.mul_add_f32s(square, simd.splat_f32s(0.5), cubic);
     let u = simd.mul_add_f32s(n, minus_lo, u);
 
-    // Knuth's two-sum of s/2 and −½: both matter where they differ by 2²⁴.
+    // Knuth's two-sum of s/2 and −½: the smaller one counts even where it is 2²⁴ times smaller.
     let half_s = power_of_two(simd, t);
     let minus_half = simd.splat_f32s(-0.5);
     let base = simd.add_f32s(half_s, minus_half);
@@ -115,19 +121,18 @@ fn expm1_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         simd.sub_f32s(half_s, simd.sub_f32s(base, rounded)),
         simd.sub_f32s(minus_half, rounded),
     );
-    // |base| ≥ |s·a/2|: the difference is exact, so is the product's remainder.
+    // |base| ≥ |s·a/2|, so the difference is exact, and so is the remainder of the product.
     let sum = simd.mul_add_f32s(half_s, a, base);
     let lost = simd.add_f32s(lost, simd.mul_add_f32s(half_s, a, simd.sub_f32s(base, sum)));
     let half = simd.add_f32s(sum, simd.mul_add_f32s(half_s, u, lost));
     let y = simd.add_f32s(half, half);
 
-    // Out here n leaves its bits, as in `exp`; e^(−18) is below half an ulp of 1.
+    // Beyond these limits n does not fit into its bits, as in `exp`; e^(−18) is below half an ulp of 1.
     let (low, high) = (simd.splat_f32s(-18.0), simd.splat_f32s(89.0));
     let y = simd.select_f32s(simd.less_than_f32s(x, low), simd.splat_f32s(-1.0), y);
     let y = simd.select_f32s(simd.greater_than_f32s(x, high), simd.splat_f32s(f32::INFINITY), y);
 
-    // x itself where x²/2 is below a quarter of an ulp: keeps −0 and subnormals, which halving
-    // would lose.
+    // Where x²/2 is below a quarter of an ulp the result is x: halving would lose −0 and subnormals.
     let small = simd.less_than_f32s(simd.abs_f32s(x), simd.splat_f32s(f32::EPSILON / 4.0));
     simd.select_f32s(small, x, y)
 }

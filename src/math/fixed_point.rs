@@ -14,7 +14,7 @@ use pulp::Simd;
 const HIGH: u32 = 0x4300_0000;
 /// `2⁻⁹`: the last place of its binade is worth 2⁻³².
 const LOW: u32 = 0x3b00_0000;
-/// What both carry beside the fraction.
+/// Sum of both constants, which the result must not contain.
 const BIAS: f32 = 128.0 + 1.0 / 512.0;
 
 /// `n·2⁻³² − offset`, rounded once to nearest; in `[0, 1]` for no offset, exact if `n` has at
@@ -23,10 +23,13 @@ const BIAS: f32 = 128.0 + 1.0 / 512.0;
 /// `offset` must be a multiple of 2⁻¹⁶ in `[0, 1]`.
 #[inline(always)]
 pub(crate) fn fraction<S: Simd>(simd: S, n: S::u32s, offset: f32) -> S::f32s {
+    // 1.
     let high = simd.wrapping_dyn_shr_u32s(n, simd.splat_u32s(16));
     let high = simd.transmute_f32s_u32s(simd.or_u32s(high, simd.splat_u32s(HIGH)));
+    // 2.
     let low = simd.and_u32s(n, simd.splat_u32s(0xffff));
     let low = simd.transmute_f32s_u32s(simd.or_u32s(low, simd.splat_u32s(LOW)));
+    // 3.
     simd.add_f32s(simd.sub_f32s(high, simd.splat_f32s(BIAS + offset)), low)
 }
 
@@ -54,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn rounded_once_from_the_exact_value() {
+    fn fractions_equal_the_exact_value_rounded_once() {
         // All 16-bit halves in either place, their neighbors, and a Weyl sequence.
         let mut n: Vec<u32> =
             (0..1 << 16).flat_map(|h: u32| [h, h << 16, !h, !(h << 16)]).collect();

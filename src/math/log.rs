@@ -19,7 +19,7 @@ use pulp::Simd;
 const LN_2_SHORT: f32 = 0.693_145_75;
 /// `ln 2 − LN_2_SHORT`.
 const LN_2_REST: f32 = 1.428_606_8e-6;
-/// `g` of `ln(1 + f) = f − f²/2 + f³·g(f)`, least relative error on [−¼, ½].
+/// `g` of `ln(1 + f) = f − f²/2 + f³·g(f)`, minimax for the relative error on [−¼, ½].
 const LOG_TAIL: [f32; 8] = [
     0.333_334_5,
     -0.250_001_07,
@@ -33,20 +33,21 @@ const LOG_TAIL: [f32; 8] = [
 
 const EXPONENT_BITS: u32 = 0xff80_0000;
 const ONE: u32 = 0x3f80_0000;
-/// The bits of ¾, where the exponent `k` changes.
+/// The bits of ¾, the lower end of the interval of `1 + f`.
 const LOWEST: u32 = 0x3f40_0000;
-/// Added to `k` so that it is positive as an integer.
+/// Offset that makes `k` positive as an integer.
 const BIAS: u32 = 192;
-/// The bits of 2²³: as the upper bits of a float they make the lower ones a whole number.
+/// The bits of 2²³: a float with these upper bits has a whole number in the lower ones.
 const WHOLE: u32 = 0x4b00_0000;
 
-/// `k + BIAS` in the exponent's place, `m` less ¾ below it, for the bits of `2ᵏ·m`, `m` in [¾, 1½).
+/// Splits the bits of `2ᵏ·m`, `m` in [¾, 1½): `k + BIAS` in the place of the exponent, the bits of `m`
+/// minus those of ¾ below it.
 #[inline(always)]
 fn biased_exponent<S: Simd>(simd: S, bits: S::u32s) -> S::u32s {
     simd.add_u32s(bits, simd.splat_u32s((BIAS << MANTISSA).wrapping_sub(LOWEST)))
 }
 
-/// The biased exponent as a float, less `offset`.
+/// Returns the biased exponent as a float, minus `offset`.
 #[inline(always)]
 fn exponent_to_float<S: Simd>(simd: S, biased: S::u32s, offset: S::f32s) -> S::f32s {
     let k = simd.wrapping_dyn_shr_u32s(biased, simd.splat_u32s(MANTISSA));
@@ -54,12 +55,14 @@ fn exponent_to_float<S: Simd>(simd: S, biased: S::u32s, offset: S::f32s) -> S::f
     simd.sub_f32s(k, offset)
 }
 
-/// `k·ln 2 + ln(1 + f)`.
+/// Returns `k·ln 2 + ln(1 + f)` (steps 2 and 3).
 #[inline(always)]
 fn assemble<S: Simd>(simd: S, k: S::f32s, f: S::f32s) -> S::f32s {
+    // 2. All terms but f itself.
     let square = simd.mul_f32s(f, f);
     let cubic = simd.mul_f32s(even_odd(simd, f, square, LOG_TAIL), simd.mul_f32s(square, f));
     let u = simd.mul_add_f32s(square, simd.splat_f32s(-0.5), cubic);
+    // 3. `lost` is the rounding error of `sum`: k·HI is exact, so the fused subtraction finds it.
     let u = simd.mul_add_f32s(k, simd.splat_f32s(LN_2_REST), u);
     let hi = simd.splat_f32s(LN_2_SHORT);
     let sum = simd.mul_add_f32s(k, hi, f);
@@ -67,7 +70,7 @@ fn assemble<S: Simd>(simd: S, k: S::f32s, f: S::f32s) -> S::f32s {
     simd.add_f32s(sum, simd.add_f32s(u, lost))
 }
 
-/// `y`, but `x` where `x` is +∞ or NaN, −∞ where `x` is the pole and NaN below it.
+/// Replaces `y` by `x` where `x` is +∞ or NaN, by −∞ where `x` is the pole and by NaN below it.
 #[inline(always)]
 fn outside_domain<S: Simd>(simd: S, x: S::f32s, pole: f32, y: S::f32s) -> S::f32s {
     let pole = simd.splat_f32s(pole);
@@ -89,6 +92,7 @@ pub(crate) fn log<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 #[inline(always)]
 fn log_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // 1. Subnormal arguments are scaled by 2²³, which the offset of the exponent takes back.
     let subnormal = simd.less_than_f32s(x, simd.splat_f32s(f32::MIN_POSITIVE));
     let scaled = simd.mul_f32s(x, simd.splat_f32s((1 << MANTISSA) as f32));
     let offset = (1_u32 << MANTISSA) + BIAS;
@@ -119,11 +123,12 @@ pub(crate) fn log1p<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 #[inline(always)]
 fn log1p_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // 1. k of the rounded sum.
     let u = simd.add_f32s(x, simd.splat_f32s(1.0));
     let biased = biased_exponent(simd, simd.transmute_u32s_f32s(u));
     let k = exponent_to_float(simd, biased, simd.splat_f32s(((1_u32 << MANTISSA) + BIAS) as f32));
 
-    // 4·2⁻ᵏ against x/4: 2⁻ᵏ itself would be subnormal for the largest x.
+    // f, from 4·2⁻ᵏ and x/4: 2⁻ᵏ itself would be subnormal for the largest x.
     let exponent = simd.and_u32s(biased, simd.splat_u32s(EXPONENT_BITS));
     let four = ONE.wrapping_add((BIAS + 2) << MANTISSA);
     let scale = simd.transmute_f32s_u32s(simd.sub_u32s(simd.splat_u32s(four), exponent));
@@ -132,8 +137,8 @@ fn log1p_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let f = simd.mul_add_f32s(scale, simd.mul_f32s(x, quarter), constant);
     let y = assemble(simd, k, f);
 
-    // x itself where x²/2 is below a quarter of an ulp: keeps −0 and subnormals, which the
-    // division by 4 would lose.
+    // Where x²/2 is below a quarter of an ulp the result is x: the division by 4 would lose −0 and
+    // subnormals.
     let small = simd.less_than_f32s(simd.abs_f32s(x), simd.splat_f32s(f32::EPSILON / 4.0));
     outside_domain(simd, x, -1.0, simd.select_f32s(small, x, y))
 }

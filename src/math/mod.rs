@@ -1,4 +1,4 @@
-//! Elementary functions of f32: `eˣ`, `ln x`, the sigmoid and their kin, over slices.
+//! Elementary functions of f32: `eˣ`, `ln x`, the sigmoid and related functions, over slices.
 //!
 //! | function | formula | bound | worst of all 2³² inputs |
 //! |---|---|---|---|
@@ -11,14 +11,14 @@
 //! | [`tanh()`] | `tanh x` | 2 ULP | 1.799 at 0.55104715 |
 //! | [`normal_cdf()`] | `Φ(x) = ½·erfc(−x/√2)` | 6 ULP | 5.978 at −0.68425715 |
 //!
-//! The bound is a constant beside each function ([`EXP_MAX_ULP`] and so on), the one that the tests
-//! hold it to. One ULP is the spacing of f32 in the binade of the exact value, 2⁻¹⁴⁹ where that
+//! Each bound is also a constant beside its function ([`EXP_MAX_ULP`] and so on), which the tests
+//! check. One ULP is the spacing of f32 in the binade of the exact value, 2⁻¹⁴⁹ where that
 //! is subnormal or 0; exact values are those of the standard library's f64 functions. The bounds hold
 //! for all inputs, with subnormal arguments and results. Where the exact value rounds to ∞ the
 //! result is ∞, where it is ±0 the sign is right, and NaN gives NaN (which one is not specified).
 //!
-//! The functions are free of branches. The bits of the results are the same on every
-//! [`InstructionSet`], and those of an element depend on neither its neighbors nor its place in
+//! The functions have no branches. The bits of the results are the same on every
+//! [`InstructionSet`], and those of an element depend neither on its neighbors nor on its position in
 //! the slice.
 //!
 //! ```
@@ -84,7 +84,7 @@ macro_rules! slice_function {
 slice_function! {
     /// `out[i] = eˣ`, `x = x[i]`.
     ///
-    /// −∞ gives 0, ∞ and what exceeds 88.72284 ∞, −0 and 0 give 1.
+    /// −∞ gives 0, ∞ and values above 88.72284 give ∞, ±0 give 1.
     exp, exp, Exp;
     /// Largest error of [`exp()`] for any input, in ULP.
     EXP_MAX_ULP = 1.0
@@ -92,7 +92,7 @@ slice_function! {
 slice_function! {
     /// `out[i] = eˣ − 1`, `x = x[i]`, with full relative accuracy near 0.
     ///
-    /// −∞ gives −1, ∞ and what exceeds 88.72284 ∞, ±0 itself.
+    /// −∞ gives −1, ∞ and values above 88.72284 give ∞, ±0 give themselves.
     expm1, exp, Expm1;
     /// Largest error of [`expm1()`] for any input, in ULP.
     EXPM1_MAX_ULP = 1.0
@@ -100,7 +100,7 @@ slice_function! {
 slice_function! {
     /// `out[i] = ln x`, `x = x[i]`.
     ///
-    /// ±0 give −∞, ∞ gives ∞, what is below 0 NaN.
+    /// ±0 give −∞, ∞ gives ∞, values below 0 give NaN.
     log, log, Log;
     /// Largest error of [`log()`] for any input, in ULP.
     LOG_MAX_ULP = 1.0
@@ -108,7 +108,7 @@ slice_function! {
 slice_function! {
     /// `out[i] = ln(1 + x)`, `x = x[i]`, with full relative accuracy near 0.
     ///
-    /// −1 gives −∞, ∞ gives ∞, what is below −1 NaN, ±0 itself.
+    /// −1 gives −∞, ∞ gives ∞, values below −1 give NaN, ±0 give themselves.
     log1p, log, Log1p;
     /// Largest error of [`log1p()`] for any input, in ULP.
     LOG1P_MAX_ULP = 1.0
@@ -133,7 +133,7 @@ slice_function! {
 slice_function! {
     /// `out[i] = tanh x`, `x = x[i]`. Odd to the bit.
     ///
-    /// ±∞ give ±1, ±0 itself.
+    /// ±∞ give ±1, ±0 give themselves.
     tanh, tanh, Tanh;
     /// Largest error of [`tanh()`] for any input, in ULP.
     TANH_MAX_ULP = 2.0

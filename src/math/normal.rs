@@ -15,7 +15,7 @@ use super::polynomial::even_odd;
 use crate::simd::lane_call;
 use pulp::Simd;
 
-/// `P`, least relative error for `a` from 0 to 14.4.
+/// `P`, minimax for the relative error for `a` from 0 to 14.4.
 const MILLS: [f32; 11] = [
     0.729_083_7,
     -0.509_332,
@@ -29,7 +29,7 @@ const MILLS: [f32; 11] = [
     0.000_131_232_77,
     0.000_054_445_68,
 ];
-/// Beyond it the smaller tail is 0.
+/// Largest |x| with a nonzero tail, rounded up.
 pub(crate) const NORMAL_LIMIT: f32 = 15.0;
 /// 1/√2π
 const DENSITY_AT_ZERO: f32 = 0.398_942_3;
@@ -45,20 +45,24 @@ pub(crate) fn normal_cdf_and_density<S: Simd>(simd: S, x: S::f32s) -> [S::f32s; 
 fn normal_cdf_and_density_lanes<S: Simd>(simd: S, x: S::f32s) -> [S::f32s; 2] {
     let (one, limit) = (simd.splat_f32s(1.0), simd.splat_f32s(NORMAL_LIMIT));
     let a = simd.abs_f32s(x);
-    // False for NaN, which stays.
+    // The comparison is false for NaN, which is kept.
     let a = simd.select_f32s(simd.greater_than_f32s(a, limit), limit, a);
 
+    // 3.
     let h = simd.mul_f32s(a, a);
     let half = simd.splat_f32s(0.5);
     let half_rest = simd.mul_f32s(half, simd.negate_mul_add_f32s(a, a, h));
     let e = exp(simd, simd.mul_f32s(simd.splat_f32s(-0.5), h));
 
+    // 2. One division for both q and the quotient by a + 3.
     let three = simd.splat_f32s(3.0);
     let t = simd.div_f32s(one, simd.add_f32s(a, three));
     let q = simd.mul_f32s(simd.sub_f32s(a, three), t);
     let m = simd.mul_f32s(even_odd(simd, q, simd.mul_f32s(q, q), MILLS), t);
+    // 1.
     let tail = simd.mul_f32s(simd.mul_add_f32s(m, half_rest, m), e);
 
+    // 4.
     let above = simd.greater_than_f32s(x, simd.splat_f32s(0.0));
     let cdf = simd.select_f32s(above, simd.sub_f32s(one, tail), tail);
     let peak = simd.splat_f32s(DENSITY_AT_ZERO);

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-/// `c[0] + x·(c[1] + x·(c[2] + …))` by Horner's rule, one fused multiply-add a coefficient.
+/// Returns `c[0] + x·(c[1] + x·(c[2] + …))` by Horner's rule, one fused multiply-add a coefficient.
 #[inline(always)]
 pub(crate) fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, c: [f32; N]) -> S::f32s {
     let mut sum = simd.splat_f32s(c[N - 1]);
@@ -12,11 +12,11 @@ pub(crate) fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, c: [f32; N]) 
     sum
 }
 
-/// `c[0] + c[1]·x + c[2]·x² + …` in two chains, the even powers and the odd ones, for `square`
+/// Returns `c[0] + c[1]·x + c[2]·x² + …` in two chains, the even powers and the odd ones, for `square`
 /// = `x²`.
 ///
-/// Half as long as Horner's chain, which a processor cannot look far enough ahead to hide behind
-/// those of the next registers: 5 to 15 % faster in the logarithms and the sigmoid.
+/// The chains are half as long as Horner's, whose latency out-of-order execution cannot fully hide
+/// behind the next registers: 5 to 15 % faster in the logarithms and the sigmoid.
 #[inline(always)]
 pub(crate) fn even_odd<S: Simd, const N: usize>(
     simd: S,
@@ -30,6 +30,7 @@ pub(crate) fn even_odd<S: Simd, const N: usize>(
         let chain = &mut chains[(N - i) % 2];
         *chain = simd.mul_add_f32s(*chain, square, simd.splat_f32s(c[i]));
     }
+    // The parity of N decides which chain ends with c[0].
     let [even, odd] = if N.is_multiple_of(2) { chains } else { [chains[1], chains[0]] };
     simd.mul_add_f32s(odd, x, even)
 }

@@ -6,11 +6,11 @@
 //! 1. `|x| = −n·ln 2 − r`, `w = eʳ − 1` by the polynomial of [`exp`](super::exp).
 //! 2. `σ(x)` is `1/(1 + e)` for `x ≥ 0` and `e/(1 + e)` below, one division of a selected
 //!    numerator. Numerator, denominator and quotient round once each, and a rounding costs most
-//!    where its value has a mantissa just above 1 and the quotient one just below 2. Unscaled, that
-//!    happens to numerator and denominator at once, for small `e` (2.5 ULP, and above 2 in fact).
-//!    Both are therefore formed times `C = 3/2`, straight from `w` (`C·w + C`), which keeps them
-//!    from having such mantissas together; of all multiples of 1/256 it has the least bound.
-//! 3. Both are also formed times 2³², so that they are normal floats for all `x`: the division
+//!    where its value has a mantissa just above 1 and the quotient one just below 2. Unscaled,
+//!    numerator and denominator have such mantissas together for small `e` (2.5 ULP by analysis, above
+//!    2 in fact). Both are therefore computed times `C = 3/2`, directly from `w` (`C·w + C`), so that
+//!    this cannot happen; among the multiples of 1/256 this factor has the smallest bound.
+//! 3. Both also carry a factor of 2³², so that they are normal floats for all `x` and the division
 //!    rounds once where the result is subnormal.
 //! 4. `ln(1 + e) = e + e²·g(e)`, `g` a minimax polynomial on [0, 1], no reduction of the range.
 
@@ -19,12 +19,12 @@ use super::polynomial::{even_odd, horner};
 use crate::simd::lane_call;
 use pulp::Simd;
 
-/// Scale of numerator and denominator.
+/// Scale of numerator and denominator (step 2).
 const C: f32 = 1.5;
-/// Exponent of the second scale.
+/// Exponent of the second scale (step 3).
 const LIFT: f32 = 32.0;
 const TWO_LIFT: f32 = (1_u64 << 32) as f32;
-/// `g` of `ln(1 + e) = e + e²·g(e)`, least relative error on [0, 1] (2⁻²⁷·⁵).
+/// `g` of `ln(1 + e) = e + e²·g(e)`, minimax for the relative error on [0, 1] (2⁻²⁷·⁵).
 const LOG1P_TAIL: [f32; 9] = [
     -0.499_999_3,
     0.333_304_64,
@@ -42,14 +42,17 @@ struct Exponential<S: Simd> {
     w: S::f32s,
     /// 2³²·2ⁿ
     scale: S::f32s,
-    /// Where `x` is so far out that `n` leaves its bits; false for NaN, which `w` then is.
+    /// True where |x| is so large that `n` does not fit into its bits and the result is 0; false for NaN,
+    /// and `w` is NaN then.
     vanished: S::m32s,
 }
 
 impl<S: Simd> Exponential<S> {
     #[inline(always)]
     fn of_minus_abs(simd: S, x: S::f32s) -> Self {
+        // −|x| by setting the sign.
         let x = simd.or_f32s(x, simd.splat_f32s(-0.0));
+        // 1. The scale of step 3 is part of the rounding constant.
         let round = simd.splat_f32s(ROUND + 127.0 + LIFT);
         let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
         let n = simd.sub_f32s(t, round);
@@ -59,14 +62,14 @@ impl<S: Simd> Exponential<S> {
         let square = simd.mul_f32s(r, r);
         let h = even_odd(simd, r, square, EXP_TAIL);
         Self {
-            // a, not r: the rounding of r would take the sigmoid to 2.05 ULP (now 1.98).
+            // a instead of r: with the rounding of r the sigmoid would have 2.05 ULP instead of 1.98.
             w: simd.add_f32s(a, simd.mul_add_f32s(h, square, b)),
             scale: power_of_two(simd, t),
             vanished: simd.less_than_f32s(x, simd.splat_f32s(-105.0)),
         }
     }
 
-    /// `c·2³²·e^(−|x|)`, or without the 2³² for `c` 2³² times smaller.
+    /// Returns `c·2³²·e^(−|x|)`.
     #[inline(always)]
     fn times(&self, simd: S, c: f32) -> S::f32s {
         let c = simd.splat_f32s(c);
@@ -77,6 +80,7 @@ impl<S: Simd> Exponential<S> {
     /// `σ(x)`.
     #[inline(always)]
     fn sigmoid(&self, simd: S, x: S::f32s) -> S::f32s {
+        // 2. and 3.
         let e = self.times(simd, C);
         let one = simd.splat_f32s(C * TWO_LIFT);
         let below = simd.less_than_f32s(x, simd.splat_f32s(0.0));
@@ -87,9 +91,9 @@ impl<S: Simd> Exponential<S> {
     /// `ln(1 + e^(−|x|))`.
     #[inline(always)]
     fn log1p(&self, simd: S) -> S::f32s {
+        // 4. Horner's rule in spite of its long chain: the coefficients alternate in sign, so the sums
+        // over even and odd powers are larger than the result and so are their roundings (2.3 ULP).
         let e = self.times(simd, 1.0 / TWO_LIFT);
-        // Horner's chain, though long: with alternating coefficients the sums over even and odd
-        // powers are larger than their difference and round accordingly (2.3 ULP in all).
         let g = horner(simd, e, LOG1P_TAIL);
         simd.mul_add_f32s(simd.mul_f32s(e, e), g, e)
     }

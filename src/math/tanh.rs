@@ -14,11 +14,11 @@ use super::polynomial::even_odd;
 use crate::simd::lane_call;
 use pulp::Simd;
 
-/// Where the exponential takes over from the odd polynomial.
+/// Boundary between the odd polynomial and the exponential.
 const SPLIT: f32 = 0.55;
-/// `T` of `tanh a = a + a³·T(a²)`, least relative error on [0, 0.55].
+/// `T` of `tanh a = a + a³·T(a²)`, minimax for the relative error on [0, 0.55].
 const TANH_TAIL: [f32; 4] = [-0.333_329_47, 0.133_207_25, -0.052_671_555, 0.016_436_795];
-/// `q` of `2ᶠ = 1 + f·q(f)`, least relative error of `2ᶠ` on ±½.
+/// `q` of `2ᶠ = 1 + f·q(f)`, minimax for the relative error of `2ᶠ` on ±½.
 #[allow(clippy::approx_constant, reason = "fitted coefficients, not the constants they are near")]
 const EXP2_TAIL: [f32; 6] =
     [0.693_147_2, 0.240_226_48, 0.055_503_596, 0.009_618_503, 0.001_339_099_8, 0.000_153_278_3];
@@ -34,13 +34,14 @@ fn tanh_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let a = simd.abs_f32s(x);
     let one = simd.splat_f32s(1.0);
 
+    // 2.
     let square = simd.mul_f32s(a, a);
     let cube = simd.mul_f32s(a, square);
     let fourth = simd.mul_f32s(square, square);
     let tail = even_odd(simd, square, fourth, TANH_TAIL);
     let near = simd.mul_add_f32s(cube, tail, a);
 
-    // From 10 on the result is 1. The comparison is false for NaN, which stays.
+    // 1. From 10 on the result is 1. The comparison is false for NaN, which is kept.
     let limit = simd.splat_f32s(10.0);
     let v = simd.select_f32s(simd.greater_than_f32s(a, limit), limit, a);
     let factor = simd.splat_f32s(2.0 * LOG2_E);
@@ -53,6 +54,7 @@ fn tanh_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let denominator = simd.mul_add_f32s(p, power_of_two(simd, t), one);
     let far = simd.sub_f32s(one, simd.div_f32s(simd.splat_f32s(2.0), denominator));
 
+    // Both were computed in all lanes: a branch would cost more than the shorter of them.
     let y = simd.select_f32s(simd.less_than_f32s(a, simd.splat_f32s(SPLIT)), near, far);
     simd.or_f32s(y, simd.and_f32s(x, simd.splat_f32s(-0.0)))
 }

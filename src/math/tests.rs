@@ -134,7 +134,7 @@ fn check(case: &Case, (error, x, y): (f64, f32, f32)) {
 }
 
 #[test]
-fn errors_stay_below_the_bounds() {
+fn errors_are_within_the_bounds() {
     let x = inputs();
     for case in cases() {
         check(&case, worst(&case, &x, &apply(&case, InstructionSet::detect(), &x)));
@@ -142,7 +142,7 @@ fn errors_stay_below_the_bounds() {
 }
 
 #[test]
-fn the_same_bits_on_every_instruction_set() {
+fn instruction_sets_agree_to_the_bit() {
     let x = inputs();
     for case in cases() {
         let expected = bits(&apply(&case, InstructionSet::SCALAR, &x));
@@ -155,7 +155,7 @@ fn the_same_bits_on_every_instruction_set() {
 }
 
 #[test]
-fn special_values() {
+fn special_values_follow_the_documentation() {
     const INF: f32 = f32::INFINITY;
     let tiny = f32::from_bits(1);
     let x = [0.0, -0.0, INF, -INF, f32::NAN, -1.0, -2.0, tiny, -tiny];
@@ -205,7 +205,7 @@ fn special_values() {
 }
 
 #[test]
-fn every_length_and_alignment() {
+fn accepts_every_length_and_alignment() {
     let x: Vec<f32> = (0..96).map(|i| (i as f32 - 40.0) * 0.37).collect();
     for case in cases() {
         let expected = bits(&apply(&case, InstructionSet::SCALAR, &x));
@@ -226,7 +226,7 @@ fn every_length_and_alignment() {
 }
 
 #[test]
-fn lengths_that_differ_are_an_error() {
+fn rejects_slices_of_different_lengths() {
     for case in cases() {
         let mut out = [7.0; 3];
         let message = (case.run)(InstructionSet::detect(), &mut out, &[0.0; 4]).unwrap_err();

@@ -54,17 +54,20 @@ pub(crate) fn sincos_turns<S: Simd>(simd: S, n: S::u32s) -> (S::f32s, S::f32s) {
 
 #[inline(always)]
 fn sincos_turns_lanes<S: Simd>(simd: S, n: S::u32s) -> (S::f32s, S::f32s) {
+    // 1.
     let t = simd.add_u32s(n, simd.splat_u32s(1 << 29));
     let distance = simd.and_u32s(t, simd.splat_u32s((1 << 30) - 1));
     let r = fraction(simd, distance, 0.125);
 
+    // 2. 2π·r comes last in the sine, with the low part of 2π in the polynomial: one rounding at full
+    // size.
     let square = simd.mul_f32s(r, r);
     let p = horner(simd, square, SINE);
     let sine = simd.mul_add_f32s(r, simd.splat_f32s(TURN), simd.mul_f32s(r, p));
     let q = horner(simd, square, COSINE);
     let cosine = simd.mul_add_f32s(square, q, simd.splat_f32s(1.0));
 
-    // Bit 30 alone is the float 2.0 or 0.0.
+    // 3. Bit 30 alone is the float 2.0 or 0.0.
     let odd = simd.transmute_f32s_u32s(simd.and_u32s(t, simd.splat_u32s(1 << 30)));
     let even = simd.equal_f32s(odd, simd.splat_f32s(0.0));
     let sign_bit = simd.splat_u32s(1 << 31);
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn sampled_errors_are_within_the_bounds() {
+    fn errors_of_sampled_angles_are_within_the_bounds() {
         let n = sample();
         let worst = worst(&n, &sincos(InstructionSet::detect(), &n));
         println!("sincos_turns, sampled: {worst:x?}");
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bits_on_every_instruction_set() {
+    fn instruction_sets_agree_to_the_bit() {
         let n = &sample()[(1 << 20) - (1 << 16)..];
         let expected = sincos(InstructionSet::SCALAR, n);
         for set in InstructionSet::available() {
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     #[ignore = "all 2^32 angles: some minutes"]
-    fn all_errors_are_within_the_bounds() {
+    fn errors_of_all_angles_are_within_the_bounds() {
         let mut total = [(0.0, 0); 2];
         for block in 0..1_u32 << 12 {
             let n: Vec<u32> = (0..1 << 20).map(|i| (block << 20) | i).collect();

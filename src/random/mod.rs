@@ -1,8 +1,8 @@
-//! Random numbers as a function of where they are used: the same on any thread, in any order.
+//! Counter-based random numbers: the same on any thread, in any order.
 //!
 //! A number depends on `(seed, stream, step, row, column)` alone. There is no state to advance
 //! or to share, so a row may be drawn by any thread, twice, or not at all, and a run that is
-//! resumed at step 1000 draws what the uninterrupted run would have drawn.
+//! resumed at step 1000 draws the same numbers as an uninterrupted one.
 //!
 //! # The mapping
 //! Philox 4×32-10 ([`philox4x32`]) turns a counter of four 32-bit words under a key of two into
@@ -53,24 +53,24 @@
 //! Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), for
 //! Philox; Box & Muller, *A note on the generation of random normal deviates* (1958).
 
+mod fill;
 mod philox;
-mod rows;
 mod shuffle;
 #[cfg(test)]
 mod statistics;
 
+pub use fill::NORMAL_ERROR;
+pub(crate) use fill::{RowKey, fill_normal_row, fill_normal_rows, fill_uniform_row};
 pub use philox::philox4x32;
-pub use rows::NORMAL_ERROR;
-pub(crate) use rows::{RowKey, fill_normal_row, fill_normal_rows, fill_uniform_row};
 
 use crate::error::{Error, Result};
 use crate::simd::InstructionSet;
 use ndarray::ArrayViewMut2;
 use pulp::{Simd, WithSimd};
 
-/// What a random number is for. Streams of one seed are independent of each other.
+/// Purpose of a random number. Streams of one seed are independent of each other.
 ///
-/// The numbers are part of the bits contract: they never change, and a new use takes a new one.
+/// The values are part of the bits contract: they never change, and a new purpose takes a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -85,7 +85,7 @@ pub enum Stream {
     Prior = 3,
     /// The noise of the reparameterization in evaluation.
     Evaluate = 4,
-    /// Which units of a hidden layer fall silent in training.
+    /// Dropout masks of hidden layers in training.
     Dropout = 5,
     /// Gray values drawn as black or white in training.
     Binarize = 6,
@@ -103,7 +103,7 @@ pub(crate) const INDEX_LIMIT: u64 = 1 << 48;
 /// A row must not be longer than this.
 pub(crate) const COLUMN_LIMIT: usize = 1 << 26;
 
-/// The random numbers of one seed.
+/// Generator of the random numbers of one seed.
 ///
 /// ```
 /// use elbo::random::{Generator, Stream};
@@ -126,7 +126,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The numbers of `seed`; every seed is as good as any other.
+    /// Creates the generator of `seed`; every seed is as good as any other.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed }

@@ -1,11 +1,16 @@
-//! Philox 4×32-10: a bijection of 128-bit counters, keyed by 64 bits, that passes for random.
+//! Philox 4×32-10: a bijection of 128-bit counters under a key of 64 bits, whose values pass the tests
+//! of random numbers.
 //!
-//! One round multiplies words 0 and 2 by constants and lets each product's high half mix into
-//! another word:
+//! # Method
+//! Ten rounds. Each
+//! 1. multiplies words 0 and 2 by constants, with products of 64 bits;
+//! 2. mixes the high half of each product with another word and with the key;
+//! 3. keeps the low halves as the words that the next round mixes in;
+//! 4. adds constants to the key, except after the last round.
 //!
 //! ```text
 //! (c0, c1, c2, c3) <- (hi(B·c2) ⊕ c1 ⊕ k0, lo(B·c2), hi(A·c0) ⊕ c3 ⊕ k1, lo(A·c0))
-//! (k0, k1)         <- (k0 + W0, k1 + W1)           after each of the ten rounds but the last
+//! (k0, k1)         <- (k0 + W0, k1 + W1)
 //! ```
 //!
 //! Source: Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3* (SC 2011).
@@ -18,12 +23,12 @@ const ROUNDS: usize = 10;
 const A: u32 = 0xd251_1f53;
 /// The multiplier of word 2.
 const B: u32 = 0xcd9e_8d57;
-/// What the key's words grow by from round to round: the fractions of the golden ratio and of √3.
+/// Increments of the key from round to round: the fractional bits of the golden ratio and of √3.
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
-/// Four random words, the image of `counter` under `key`.
+/// Returns four random words, the image of `counter` under `key`.
 ///
-/// For one key, different counters give different results.
+/// Under one key, different counters have different images.
 ///
 /// ```
 /// // Random123's known answer for the digits of π.
@@ -37,6 +42,7 @@ const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = counter;
     for [k0, k1] in schedule(key) {
+        // 1. to 3., each word at its place in the formula.
         let product_a = u64::from(A) * u64::from(c0);
         let product_b = u64::from(B) * u64::from(c2);
         (c0, c1, c2, c3) = (
@@ -49,7 +55,7 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-/// The key of each round.
+/// Returns the key of each round (step 4).
 #[inline(always)]
 pub(super) fn schedule(key: [u32; 2]) -> [[u32; 2]; ROUNDS] {
     let mut keys = [key; ROUNDS];
@@ -62,8 +68,8 @@ pub(super) fn schedule(key: [u32; 2]) -> [[u32; 2]; ROUNDS] {
 
 /// [`philox4x32`] of the counters in the lanes of `R` registers.
 ///
-/// A round waits for the one before it: with two registers in step the multipliers always have
-/// something to do.
+/// A round depends on the one before it; with two registers at a time the multipliers are busy while
+/// one of them waits.
 #[inline(always)]
 pub(super) fn philox4x32_lanes<S: Simd, const R: usize>(
     simd: S,
@@ -93,10 +99,13 @@ fn all_rounds<S: Simd, const R: usize>(
 ) -> [[S::u32s; 4]; R] {
     for &[k0, k1] in keys {
         for [c0, c1, c2, c3] in &mut counters {
+            // 1.
             let (low_a, high_a) = simd.widening_mul_u32s(*c0, simd.splat_u32s(A));
             let (low_b, high_b) = simd.widening_mul_u32s(*c2, simd.splat_u32s(B));
+            // 2.
             *c0 = simd.xor_u32s(simd.xor_u32s(high_b, *c1), simd.splat_u32s(k0));
             *c2 = simd.xor_u32s(simd.xor_u32s(high_a, *c3), simd.splat_u32s(k1));
+            // 3.
             *c1 = low_b;
             *c3 = low_a;
         }
@@ -110,7 +119,7 @@ mod tests {
 
     /// Random123's `kat_vectors`, the lines of philox4x32 with ten rounds.
     #[test]
-    fn known_answers() {
+    fn words_equal_the_known_answers_of_random123() {
         let cases = [
             ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
             ([!0; 4], [!0; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),

@@ -1,10 +1,10 @@
-//! A random order of `0..n`: Fisher-Yates in place, unbiased.
+//! Random permutations of `0..n`: Fisher-Yates in place, unbiased.
 
+use super::fill::RowKey;
 use super::philox::philox4x32;
-use super::rows::RowKey;
 use super::{INDEX_LIMIT, Stream};
 
-/// The words of the shuffle stream in one epoch, one after the other.
+/// Iterator over the words of the shuffle stream in one epoch.
 struct Words {
     seed: u64,
     epoch: u64,
@@ -21,6 +21,7 @@ impl Words {
     #[inline]
     fn next(&mut self) -> u32 {
         if self.used == 4 {
+            // A block index has 24 bits: what exceeds them continues in the row.
             let row = RowKey::new(self.seed, Stream::Shuffle, self.epoch, self.block >> 24);
             let (counter, key) = row.block(self.block as u32 & 0x00ff_ffff);
             self.words = philox4x32(counter, key);
@@ -31,18 +32,18 @@ impl Words {
         self.words[self.used - 1]
     }
 
-    /// A uniform integer below `n`, which is in 1..=2³² (Lemire, *Fast random integer generation
+    /// Returns a uniform integer below `n`, which is in 1..=2³² (Lemire, *Fast random integer generation
     /// in an interval*, 2019).
     ///
-    /// The 2³² words map onto `n` values by `⌊word·n / 2³²⌋`, some values from one word more
-    /// than others. Dropping, for every value, the words whose product has a low half below
-    /// `2³² mod n` leaves each with `⌊2³²/n⌋` of them.
+    /// `⌊word·n / 2³²⌋` maps the 2³² words to `n` values, some of which get one word more than others.
+    /// Rejecting the words whose product has a low half below `2³² mod n` leaves `⌊2³²/n⌋` of them for
+    /// each value.
     #[inline]
     fn below(&mut self, n: u64) -> u32 {
         loop {
             let product = u64::from(self.next()) * n;
             let low = product & 0xffff_ffff;
-            // The remainder is below n: most products are spared the division.
+            // The remainder is below n, so most products need no division.
             if low >= n || low >= (1 << 32) % n {
                 return (product >> 32) as u32;
             }
@@ -50,13 +51,14 @@ impl Words {
     }
 }
 
-/// Overwrites `out` with the order of epoch `epoch`, which is below 2⁴⁸; at most 2³² elements.
+/// Overwrites `out` (at most 2³² elements) with the permutation of epoch `epoch`, which is below 2⁴⁸.
 pub(crate) fn permutation(seed: u64, epoch: u64, out: &mut [u32]) {
     debug_assert!(epoch < INDEX_LIMIT && out.len() as u64 <= 1 << 32);
     for (i, out) in out.iter_mut().enumerate() {
         *out = i as u32;
     }
     let mut words = Words::new(seed, epoch);
+    // Element i changes places with one of 0..=i, itself included: all orders are equally likely.
     for i in (1..out.len()).rev() {
         out.swap(i, words.below(i as u64 + 1) as usize);
     }
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_of_seed_and_epoch() {
+    fn permutations_equal_those_of_an_independent_program() {
         // From a Python program written after the documentation.
         assert_eq!(order(1, 0, 12), [0, 6, 8, 4, 7, 10, 9, 2, 11, 3, 1, 5]);
         assert_eq!(order(1, 1, 12), [11, 7, 0, 5, 3, 8, 1, 2, 6, 4, 10, 9]);
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_favored_where_words_do_not_divide_evenly() {
+    fn integers_are_uniform_where_words_do_not_divide_evenly() {
         // For n = ¾·2³² two words in four would give a multiple of 3, if none were skipped.
         let mut words = Words::new(2, 0);
         let mut counts = [0.0; 3];

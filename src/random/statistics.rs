@@ -1,5 +1,5 @@
-//! Whether the numbers are as random as they claim. Seeds are fixed, so a result never changes;
-//! the bounds are those that a fair generator would miss less than once in a thousand.
+//! Statistical tests of the generator. Seeds are fixed, so a result never changes; an ideal generator
+//! would exceed each bound less than once in a thousand seeds.
 
 use super::{Generator, Stream};
 use crate::simd::InstructionSet;
@@ -34,7 +34,7 @@ fn normal_cdf(x: f64) -> f64 {
 }
 
 #[test]
-fn the_normal_cdf_itself() {
+fn the_reference_normal_cdf_has_known_values() {
     for (x, expected) in [
         (0.0, 0.5),
         (1.0, 0.841_344_746_068_542_9),
@@ -59,7 +59,7 @@ fn kolmogorov_smirnov(mut sample: Vec<f32>, cdf: impl Fn(f64) -> f64) -> f64 {
 }
 
 #[test]
-fn ten_million_normal_numbers() {
+fn ten_million_normal_numbers_are_normal() {
     let sample =
         draw(2024, Stream::Noise, [100, 100, N / 10_000], true).into_raw_vec_and_offset().0;
 
@@ -83,7 +83,7 @@ fn ten_million_normal_numbers() {
 }
 
 #[test]
-fn ten_million_uniform_numbers() {
+fn ten_million_uniform_numbers_are_uniform() {
     let sample = draw(2025, Stream::Initialize, [10, 1000, N / 10_000], false);
     let sample = sample.into_raw_vec_and_offset().0;
     assert!(sample.iter().all(|u| (0.0..1.0).contains(u)));
@@ -104,7 +104,7 @@ fn ten_million_uniform_numbers() {
 }
 
 #[test]
-fn neighboring_seeds_have_nothing_in_common() {
+fn first_numbers_of_neighboring_seeds_are_uniform() {
     let mut out = ndarray::Array2::zeros((1, 1));
     let mut first = Vec::new();
     for seed in 0..100_000 {
@@ -131,7 +131,7 @@ fn check_independent(what: &str, x: ArrayView3<f32>, y: ArrayView3<f32>) {
 }
 
 #[test]
-fn neighbors_are_independent() {
+fn neighboring_numbers_are_independent() {
     let x = draw(31, Stream::Noise, [5, 300, 640], true);
     for lag in [1, 2, 16, 32, 48, 64, 128] {
         let (left, right) = (x.slice(s![.., .., ..-lag]), x.slice(s![.., .., lag..]));

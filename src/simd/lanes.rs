@@ -5,8 +5,8 @@ use pulp::{Simd, WithSimd};
 
 /// Sixteen consecutive `f32`: one register with 16 lanes, two with 8, four with 4.
 ///
-/// Only the first [`Self::VECTORS`] registers are in use; the others are zero and vanish when
-/// the compiler unrolls the loops, whose bounds it knows.
+/// Only the first [`Self::VECTORS`] registers are in use. The others are zero, and the compiler removes
+/// them when it unrolls the loops, whose bounds are constants.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16<S: Simd>(pub(crate) [S::f32s; 4]);
 
@@ -33,14 +33,15 @@ impl<S: Simd> F32x16<S> {
         vectors[..Self::VECTORS].copy_from_slice(&self.0[..Self::VECTORS]);
     }
 
-    /// The last, short group of a slice (fewer than 16 elements), filled up with zeros.
+    /// Loads the last, short group of a slice (fewer than 16 elements), filled up with zeros.
     ///
-    /// A tail goes through the same code as a whole group: what the zeros give is not stored, and
-    /// [`Self::first`] takes it out of sums.
+    /// A tail goes through the same code as a whole group: results of the zeros are not stored, and
+    /// [`Self::first`] removes them from sums.
     #[inline(always)]
     pub(crate) fn load_tail(simd: S, from: &[f32]) -> Self {
         let mut out = Self::splat(simd, 0.0);
         let (vectors, rest) = S::as_simd_f32s(from);
+        // Whole registers, then one that is partly filled, then zeros.
         for v in 0..Self::VECTORS {
             if let Some(&whole) = vectors.get(v) {
                 out.0[v] = whole;
@@ -51,7 +52,7 @@ impl<S: Simd> F32x16<S> {
         out
     }
 
-    /// The first elements of the group into the last, short one of a slice.
+    /// Stores the first elements of the group in the last, short group of a slice.
     #[inline(always)]
     pub(crate) fn store_tail(self, simd: S, to: &mut [f32]) {
         let (vectors, rest) = S::as_mut_simd_f32s(to);
@@ -64,7 +65,7 @@ impl<S: Simd> F32x16<S> {
         }
     }
 
-    /// The first `count` elements of the group, and zeros after them.
+    /// Returns the first `count` elements of the group and zeros after them.
     #[inline(always)]
     pub(crate) fn first(self, simd: S, count: usize) -> Self {
         const NUMBERS: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -96,13 +97,13 @@ impl<S: Simd> F32x16<S> {
     }
 }
 
-/// The whole groups of 16 of a slice, and the rest.
+/// Splits a slice into whole groups of 16 and the rest.
 #[inline(always)]
 pub(crate) fn groups(slice: &[f32]) -> (&[[f32; LANES]], &[f32]) {
     slice.as_chunks::<LANES>()
 }
 
-/// The whole groups of 16 of a mutable slice, and the rest.
+/// Splits a mutable slice into whole groups of 16 and the rest.
 #[inline(always)]
 pub(crate) fn groups_mut(slice: &mut [f32]) -> (&mut [[f32; LANES]], &mut [f32]) {
     slice.as_chunks_mut::<LANES>()
@@ -113,14 +114,15 @@ pub(crate) trait Unary: Copy {
     fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s;
 }
 
-/// `out[i] = f(x[i])`. The slices have one length.
+/// Overwrites `out[i]` with `f(x[i])`. The slices have equal lengths.
 ///
-/// Four registers at a time: their chains are independent, and the compiler mixes them.
+/// Four registers at a time: their chains are independent, so the processor overlaps them.
 #[inline(always)]
 pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) {
     debug_assert_eq!(out.len(), x.len());
     let (out_head, out_tail) = S::as_mut_simd_f32s(out);
     let (x_head, x_tail) = S::as_simd_f32s(x);
+    // Portable sets gain nothing from four at a time, and the code would be three times as long.
     let fours = if const { is_portable::<S>() } { 0 } else { x_head.len() / 4 * 4 };
     let (out_fours, out_rest) = out_head.split_at_mut(fours);
     let (x_fours, x_rest) = x_head.split_at(fours);
@@ -131,6 +133,7 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     for (o, &v) in out_rest.iter_mut().zip(x_rest) {
         *o = f.apply(simd, v);
     }
+    // Lanes past the end are loaded as zeros and not stored.
     if !x_tail.is_empty() {
         let value = f.apply(simd, simd.partial_load_f32s(x_tail));
         simd.partial_store_f32s(out_tail, value);
@@ -152,12 +155,12 @@ impl<F: Unary> WithSimd for MapOp<'_, F> {
 /// An element-wise function of `IN` inputs that reads and replaces `OUT` outputs, generic over
 /// the register.
 pub(crate) trait Lanewise<const OUT: usize, const IN: usize>: Copy {
-    /// The new outputs, from the old ones and the inputs.
+    /// Returns the new outputs.
     fn apply<S: Simd>(self, simd: S, old: [S::f32s; OUT], x: [S::f32s; IN]) -> [S::f32s; OUT];
 }
 
-/// `out[i] = f(out[i], x[i])` on several slices of one length. An `f` that does not look at the
-/// old outputs costs no load of them.
+/// Replaces `out[i]` by `f(out[i], x[i])` on several slices of equal length. The old outputs are loaded
+/// only if `f` uses them.
 #[inline(always)]
 pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
     simd: S,
@@ -167,6 +170,7 @@ pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
 ) {
     let len = out[0].len();
     let zero = simd.splat_f32s(0.0);
+    // One length for all slices, so that the loop needs no bounds checks.
     let mut out = out.map(|slice| S::as_mut_simd_f32s(&mut slice[..len]));
     let x = x.map(|slice| S::as_simd_f32s(&slice[..len]));
     for i in 0..len / S::F32_LANES {
@@ -211,7 +215,7 @@ impl<F: Lanewise<OUT, IN>, const OUT: usize, const IN: usize> WithSimd for ZipOp
     }
 }
 
-/// `out[i] = f(out[i])`.
+/// Replaces `out[i]` by `f(out[i])`.
 #[inline(always)]
 pub(crate) fn apply<S: Simd, F: Unary>(simd: S, out: &mut [f32], f: F) {
     let (head, tail) = S::as_mut_simd_f32s(out);

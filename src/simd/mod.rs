@@ -1,4 +1,4 @@
-//! Which instruction set runs a kernel, and the 16 canonical lanes that every kernel counts in.
+//! Instruction sets as values, and the 16 canonical lanes of every kernel.
 //!
 //! An [`InstructionSet`] is a value: detected or requested once, then passed down. There is no
 //! global state and no environment variable, so a program can run two of them side by side, and
@@ -9,8 +9,8 @@
 //! set: one register with AVX-512, two with AVX2, four with NEON, an array in the scalar twins.
 //! Lane functions are made of IEEE operations that every target rounds alike (fused
 //! multiply-add, add, subtract, multiply, divide, square root, compare, select, bit operations),
-//! and sums over lanes run through one fixed tree (`sum`). So the width of a register is a
-//! matter of speed alone.
+//! and sums over lanes run through one fixed tree (`sum`). So the width of a register
+//! affects speed alone.
 
 #[allow(unsafe_code)] // two marker traits for a plain array
 pub(crate) mod aligned;
@@ -29,25 +29,27 @@ use std::str::FromStr;
 /// Canonical lanes: the number of consecutive elements that every kernel treats as one group.
 pub const LANES: usize = 16;
 
-/// Runs `work` on the instruction set of its caller, as a function of its own.
+/// Runs `work` on the instruction set of its caller without inlining it.
 ///
-/// Kernels are inlined into their callers, all the way to the dispatch: that is how they get its
-/// instructions. What is long and wanted in many places is put behind this: it is compiled once for
-/// each instruction set, and a call costs little beside a row or a tile.
+/// Kernels are inlined into their callers, up to the dispatch, so that they are compiled for its
+/// instructions. Long code that several callers share goes through this function instead: it is
+/// compiled once for each instruction set, and the call costs little beside a row or a tile.
 #[inline(never)]
 pub(crate) fn apart<S: pulp::Simd, W: WithSimd>(simd: S, work: W) -> W::Output {
     simd.vectorize(work)
 }
 
-/// True for the portable sets, whose registers are arrays: a multiply-add of theirs is a call for
-/// each lane.
+/// True for the portable sets, whose registers are arrays and whose multiply-add is a call for each
+/// lane.
 ///
-/// What is unrolled and inlined for speed on real registers would only take long to compile there.
+/// Unrolling and inlining, which real registers need for speed, would be slow to compile there and
+/// save nothing.
+#[inline(always)]
 pub(crate) const fn is_portable<S: pulp::Simd>() -> bool {
     align_of::<S::f32s>() < size_of::<S::f32s>()
 }
 
-/// Calls a lane function: inlined on real registers, as a function of its own on arrays.
+/// Calls a lane function: inlined for real registers, as a shared function for portable sets.
 macro_rules! lane_call {
     ($function:ident($simd:ident: $S:ident, $x:ident: $Argument:ty) -> $Result:ty) => {{
         #[inline(never)]
@@ -63,8 +65,8 @@ macro_rules! lane_call {
 }
 pub(crate) use lane_call;
 
-/// The token of AVX2, where kernels on `S` may use it: for shuffles, which pulp's generic
-/// interface does not have. Known when the kernel is compiled.
+/// Token of AVX2 if `S` includes it, for the shuffles that pulp's generic interface does not have.
+/// Resolved at compile time.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn avx2<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V3> {
@@ -75,7 +77,7 @@ pub(crate) fn avx2<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V3> {
     (&simd as &dyn std::any::Any).downcast_ref().copied()
 }
 
-/// The token of AVX-512, as [`avx2`].
+/// Token of AVX-512 if `S` is that, like [`avx2`].
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 #[inline(always)]
 pub(crate) fn avx512<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V4> {
@@ -84,8 +86,8 @@ pub(crate) fn avx512<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V4> {
 
 /// An instruction set that this machine can run, as a value to pass down.
 ///
-/// It can only be made by asking ([`detect`](Self::detect), [`available`](Self::available), or
-/// parsing a name), so holding one proves that its instructions are there.
+/// It is only obtained by detection ([`detect`](Self::detect), [`available`](Self::available), or
+/// parsing a name), so having one proves that the machine has its instructions.
 ///
 /// ```
 /// use elbo::simd::InstructionSet;
@@ -149,8 +151,8 @@ impl InstructionSet {
         sets
     }
 
-    /// Its name, as [`FromStr`] reads it: `scalar`, `v3` (AVX2 and FMA), `v4` (AVX-512 F, BW, CD,
-    /// DQ, VL) or `neon`; with the feature `twins` also `scalar8` and `scalar16`.
+    /// Returns its name, as [`FromStr`] reads it: `scalar`, `avx2` (with FMA), `avx512` (F, BW, CD, DQ and
+    /// VL) or `neon`; with the feature `twins` also `scalar8` and `scalar16`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -160,15 +162,15 @@ impl InstructionSet {
             #[cfg(feature = "twins")]
             Token::Scalar16(_) => "scalar16",
             #[cfg(target_arch = "x86_64")]
-            Token::V3(_) => "v3",
+            Token::V3(_) => "avx2",
             #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-            Token::V4(_) => "v4",
+            Token::V4(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Token::Neon(_) => "neon",
         }
     }
 
-    /// How many `f32` one of its registers holds.
+    /// Number of `f32` in a register.
     #[must_use]
     pub fn lanes(self) -> usize {
         struct Lanes;
@@ -182,11 +184,11 @@ impl InstructionSet {
         self.dispatch(Lanes)
     }
 
-    /// Runs `op` compiled for this instruction set: the way in for a kernel of one's own.
+    /// Runs `op` compiled for this instruction set: the entry point for your own kernels.
     ///
-    /// Called once for a piece of work of a task's size, never for a row: the call itself is a
-    /// barrier to inlining. `op` must be a struct whose `with_simd` is `#[inline(always)]`;
-    /// closures do not reliably take over the target's features. The traits are those of pulp 0.22.
+    /// Call it once for the work of a task, never for a row: the call is not inlined. `op` must be a
+    /// struct whose `with_simd` is `#[inline(always)]`; closures are not reliably compiled for the
+    /// instruction set. The traits are those of pulp 0.22.
     ///
     /// ```
     /// use elbo::simd::InstructionSet;
@@ -232,7 +234,7 @@ impl InstructionSet {
     }
 }
 
-/// The widest set of this machine.
+/// Returns the widest set of this machine.
 impl Default for InstructionSet {
     fn default() -> Self {
         Self::detect()
@@ -262,14 +264,18 @@ impl fmt::Display for InstructionSet {
 impl FromStr for InstructionSet {
     type Err = Error;
 
-    /// Reads `auto` or one of the names of [`InstructionSet::name`].
+    /// Reads `auto` or one of the names of [`InstructionSet::name`], or the earlier names `v3` for `avx2`
+    /// and `v4` for `avx512`.
     ///
     /// # Errors
     /// [`Error::InstructionSet`] for a name that is unknown or that this machine cannot run.
     fn from_str(name: &str) -> Result<Self, Error> {
-        if name == "auto" {
-            return Ok(Self::detect());
-        }
+        let name = match name {
+            "auto" => return Ok(Self::detect()),
+            "v3" => "avx2",
+            "v4" => "avx512",
+            name => name,
+        };
         let available = Self::available();
         available.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
             let names: Vec<_> = available.iter().map(|set| set.name()).collect();
@@ -283,15 +289,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip() {
+    fn names_parse_to_their_sets() {
         for set in InstructionSet::available() {
             assert_eq!(set.name().parse::<InstructionSet>().unwrap(), set);
         }
         assert_eq!("auto".parse::<InstructionSet>().unwrap(), InstructionSet::detect());
+        for (earlier, name) in [("v3", "avx2"), ("v4", "avx512")] {
+            let sets = [earlier, name].map(|name| name.parse::<InstructionSet>().ok());
+            assert_eq!(sets[0], sets[1], "{earlier}");
+        }
     }
 
     #[test]
-    fn an_unknown_name_lists_what_is_there() {
+    fn rejects_unknown_names_and_lists_those_available() {
         let message = "v9".parse::<InstructionSet>().unwrap_err().to_string();
         assert!(
             message.contains("`v9`") && message.contains("has ") && message.contains("scalar"),
@@ -300,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_divide_the_canonical_sixteen() {
+    fn registers_divide_the_sixteen_lanes() {
         for set in InstructionSet::available() {
             assert_eq!(LANES % set.lanes(), 0, "{set}");
         }

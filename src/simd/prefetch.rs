@@ -1,9 +1,9 @@
-//! A word to the cache ahead of time.
+//! Software prefetch.
 
 use super::LANES;
 
-/// Asks for the cache line of an element that will be wanted soon. A hint: it changes nothing
-/// but the time, any address will do, and processors other than x86 are not asked.
+/// Prefetches the cache line of an element. A hint: it affects speed alone, any address is allowed, and
+/// on processors other than x86 it does nothing.
 #[inline(always)]
 pub(crate) fn prefetch(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
@@ -16,7 +16,7 @@ pub(crate) fn prefetch(at: *const f32) {
     let _ = at;
 }
 
-/// [`prefetch`] for every cache line of a slice that starts on one.
+/// Prefetches every cache line of a slice that starts on one.
 #[inline(always)]
 pub(crate) fn prefetch_slice(slice: &[f32]) {
     for line in slice.chunks(LANES) {

@@ -36,9 +36,10 @@ impl<S: Simd> LaneSum<S> {
         Self { chain: zero, length: 0, high: zero, low: zero }
     }
 
-    /// Adds one group of 16 terms. Lanes beyond a short row's end must hold zero.
+    /// Adds one group of 16 terms. Lanes beyond the end of a short row must hold zero.
     #[inline(always)]
     pub(crate) fn add(&mut self, simd: S, terms: F32x16<S>) {
+        // 1.
         self.chain = self.chain.add(simd, terms);
         self.length += 1;
         if self.length == CHAIN {
@@ -46,10 +47,11 @@ impl<S: Simd> LaneSum<S> {
         }
     }
 
-    /// Knuth's two-sum of the chain into (high, low); the chain starts anew.
+    /// Folds the chain into (high, low) by Knuth's two-sum (step 2) and starts a new one.
     #[inline(always)]
     fn fold(&mut self, simd: S) {
         let (a, b) = (self.high, self.chain);
+        // The rounding error of a + b, whichever of the two is larger.
         let sum = a.add(simd, b);
         let b_rounded = sum.sub(simd, a);
         let a_rounded = sum.sub(simd, b_rounded);
@@ -60,8 +62,8 @@ impl<S: Simd> LaneSum<S> {
         self.length = 0;
     }
 
-    /// The sum of all lanes. A NaN or ±∞ among the terms is the sum; a lane beyond f32's range
-    /// is ∞.
+    /// Returns the sum of all lanes (step 3). A NaN or ±∞ among the terms is the sum; a lane that exceeds
+    /// the range of f32 is ∞.
     #[inline(always)]
     pub(crate) fn total(mut self, simd: S) -> f64 {
         self.fold(simd);
@@ -72,7 +74,7 @@ impl<S: Simd> LaneSum<S> {
         if total.is_finite() {
             return total;
         }
-        // Once `high` is infinite the two-sum's error term is NaN: `high` says it all.
+        // Where `high` is infinite the error term of the two-sum is NaN and does not count.
         tree(std::array::from_fn(|i| {
             let low = if high[i].is_finite() { low[i] } else { 0.0 };
             f64::from(high[i]) + f64::from(low)
@@ -80,9 +82,9 @@ impl<S: Simd> LaneSum<S> {
     }
 }
 
-/// The [total](LaneSum::total) of at most [`CHAIN`] groups, added lane by lane from zero.
+/// Returns the [total](LaneSum::total) of at most [`CHAIN`] groups that were added lane by lane from zero.
 ///
-/// Folded onto zero a chain is its own high part: there is no error to carry, and ∞ needs no care.
+/// A single chain is its own high part, without an error term, so infinities need no special case.
 #[inline(always)]
 pub(crate) fn chain_total<S: Simd>(simd: S, chain: F32x16<S>) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -90,13 +92,13 @@ pub(crate) fn chain_total<S: Simd>(simd: S, chain: F32x16<S>) -> f64 {
     lanes_total(simd, &lanes, None)
 }
 
-/// The [tree] of `high + low`, or of `high` alone.
+/// Returns the [`tree`] sum of `high + low`, or of `high` alone.
 #[inline(always)]
 fn lanes_total<S: Simd>(simd: S, high: &[f32; LANES], low: Option<&[f32; LANES]>) -> f64 {
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = super::avx2(simd) {
-        // The tree in registers: left to itself the compiler takes several rows at a time, and
-        // needs more operations to bring their lanes together than to add them.
+        // The tree in registers. The compiler would vectorize over several rows, with more shuffles
+        // than additions.
         let (avx, sse2) = (v3.avx, v3.sse2);
         let mut fours = [avx._mm256_setzero_pd(); 4];
         for (four, high) in fours.iter_mut().zip(high.as_chunks::<4>().0) {
@@ -107,6 +109,7 @@ fn lanes_total<S: Simd>(simd: S, high: &[f32; LANES], low: Option<&[f32; LANES]>
                 *four = avx._mm256_add_pd(*four, avx._mm256_cvtps_pd(pulp::cast(*low)));
             }
         }
+        // (0+8)+(4+12) in each of four lanes, then the halves of the four.
         let even = avx._mm256_add_pd(fours[0], fours[2]);
         let odd = avx._mm256_add_pd(fours[1], fours[3]);
         let four = avx._mm256_add_pd(even, odd);
@@ -125,7 +128,7 @@ fn lanes_total<S: Simd>(simd: S, high: &[f32; LANES], low: Option<&[f32; LANES]>
     tree(lanes)
 }
 
-/// The sum of the lanes, halves onto halves.
+/// Returns the sum of the lanes, halves onto halves.
 #[inline(always)]
 fn tree(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
@@ -138,10 +141,10 @@ fn tree(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-/// Rows that one leaf of [`sum_rows`] adds in row order.
+/// Rows of a leaf of [`sum_rows`], which are added in order.
 const LEAF: usize = 64;
 
-/// The sum over rows: leaves of 64 rows in row order, leaves joined by halving. The shape of
+/// Returns the sum over rows: leaves of 64 rows in order, leaves joined by halving. The shape of
 /// the tree depends on the number of rows alone.
 pub(crate) fn sum_rows(rows: &[f64]) -> f64 {
     if rows.len() <= LEAF {
@@ -151,12 +154,12 @@ pub(crate) fn sum_rows(rows: &[f64]) -> f64 {
     sum_rows(left) + sum_rows(right)
 }
 
-/// Where `n` rows (more than one leaf of them) are split in two: after half the leaves.
+/// Number of rows in the first half of `n` rows, which are more than one leaf: half the leaves.
 pub(crate) fn split_point(n: usize) -> usize {
     n.div_ceil(LEAF) / 2 * LEAF
 }
 
-/// Whether `n` rows are one leaf, to be added in row order.
+/// Returns true if `n` rows are a single leaf, to be added in order.
 pub(crate) fn is_leaf(n: usize) -> bool {
     n <= LEAF
 }
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bits_on_every_instruction_set() {
+    fn instruction_sets_agree_to_the_bit() {
         for n in (0..=67).chain([784, 1000, 4099]) {
             let terms: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 7.0).collect();
             let expected = InstructionSet::SCALAR.dispatch(Sum(&terms));
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_has_the_total_of_its_groups() {
+    fn a_chain_has_the_total_of_a_lane_sum() {
         struct Both<'a>(&'a [f32]);
         impl WithSimd for Both<'_> {
             type Output = [f64; 2];
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn long_rows_do_not_stagnate() {
+    fn sums_of_long_rows_stay_accurate() {
         // A plain f32 sum of this row stops growing at 2²⁴·0.1.
         let terms = vec![0.1_f32; 3_000_000];
         let sum = InstructionSet::detect().dispatch(Sum(&terms));
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn infinities_and_nan_are_kept() {
+    fn totals_keep_infinities_and_nan() {
         for (term, position) in [(f32::INFINITY, 0), (f32::NEG_INFINITY, 700), (f32::NAN, 33)] {
             let mut terms = vec![1.0_f32; 1000];
             terms[position] = term;
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_summed_by_a_tree_of_their_number() {
+    fn rows_are_summed_by_a_fixed_tree() {
         let rows: Vec<f64> = (0..1000).map(|i| 1.0 / f64::from(i + 1)).collect();
         let split = split_point(1000);
         assert_eq!(split % 64, 0);

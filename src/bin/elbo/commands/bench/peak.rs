@@ -34,8 +34,8 @@ pub fn measure(simd: InstructionSet, threads: usize) -> Timing {
 /// How many chains there are.
 fn chains(simd: InstructionSet) -> usize {
     match simd.name() {
-        "v4" | "neon" => 24,
-        "v3" => 12,
+        "avx512" | "neon" => 24,
+        "avx2" => 12,
         // Without registers of one's own choosing, and perhaps without fused multiply-add.
         _ => 4,
     }

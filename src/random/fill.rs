@@ -1,4 +1,12 @@
-//! A row of uniform or normal numbers: the blocks of its counter, turned into floats.
+//! Rows of uniform or normal numbers.
+//!
+//! # Method
+//! 1. The counters of consecutive blocks fill the lanes of a register, two registers at a time.
+//! 2. Philox turns each counter into four words ([`philox4x32_lanes`]).
+//! 3. A pair of words of each block becomes two numbers: uniform ones by scaling, normal ones by the
+//!    Box-Muller transform.
+//! 4. Word `w` of block `b` belongs to column `64·⌊b/16⌋ + 16·w + b mod 16`, so a register of results is
+//!    stored as it is, `16·w` columns to the right.
 
 use super::philox::{philox4x32_lanes, schedule};
 use super::{COLUMN_LIMIT, INDEX_LIMIT, Stream};
@@ -9,17 +17,17 @@ use crate::simd::LANES;
 use crate::simd::lanes::F32x16;
 use pulp::Simd;
 
-/// Columns that sixteen blocks of four words serve.
+/// Columns of sixteen blocks of four words.
 const GROUP: usize = 4 * LANES;
 
-/// A normal number differs from its formula, evaluated exactly, by less than this.
+/// Bound of the difference between a normal number and its formula in exact arithmetic.
 ///
 /// The logarithm is within 1 ULP, which the root halves; the root and the product round once
 /// each: 3·2⁻²⁴ of a number that is at most 6.67, and the sine or cosine is off by at most 7e-8,
 /// times the radius. Together 1.7e-6 at the worst; the largest error among 2²⁰ numbers is 5e-7.
 pub const NORMAL_ERROR: f32 = 2e-6;
 
-/// The numbers of one row: everything of the mapping but the column.
+/// Key and counter of one row: all of the mapping except the column.
 #[derive(Clone, Copy)]
 pub(crate) struct RowKey {
     key: [u32; 2],
@@ -28,7 +36,7 @@ pub(crate) struct RowKey {
 }
 
 impl RowKey {
-    /// The row `row` of step `step`, both below 2⁴⁸.
+    /// Row `row` of step `step`, both below 2⁴⁸.
     #[inline(always)]
     pub(crate) fn new(seed: u64, stream: Stream, step: u64, row: u64) -> Self {
         debug_assert!(row < INDEX_LIMIT && step < INDEX_LIMIT);
@@ -43,7 +51,7 @@ impl RowKey {
         }
     }
 
-    /// The row from column `columns` on, a multiple of 64, as a row of its own.
+    /// The rest of the row from column `columns` on, a multiple of 64.
     #[inline(always)]
     pub(crate) fn skip(mut self, columns: usize) -> Self {
         debug_assert!(columns.is_multiple_of(GROUP) && columns <= COLUMN_LIMIT);
@@ -51,7 +59,7 @@ impl RowKey {
         self
     }
 
-    /// The key, and the counter of block `block`, which is below 2²⁴.
+    /// The counter of block `block`, which is below 2²⁴, and the key.
     #[inline(always)]
     pub(super) fn block(&self, block: u32) -> ([u32; 4], [u32; 2]) {
         debug_assert!(block < 1 << 24);
@@ -60,7 +68,7 @@ impl RowKey {
     }
 }
 
-/// Two words of a block to two numbers, of their two columns.
+/// Conversion of two words of a block into the numbers of their two columns (step 3).
 trait Pair: Copy {
     fn apply<S: Simd>(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2];
 }
@@ -83,15 +91,15 @@ impl Pair for Uniform {
 struct Normal;
 
 impl Pair for Normal {
-    /// Box-Muller: a point on the plane whose squared radius is exponential and whose angle is
+    /// Box-Muller: a point in the plane whose squared radius is exponential and whose angle is
     /// uniform has two independent normal coordinates.
-    ///
-    /// The small end of `u` decides the tail, and a float is finest there. An odd word is
-    /// `2k + 1`, so that `u` is the midpoint `(k + ½)·2⁻³¹` and neither 0 nor above 1.
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
+        // Small `u` give the tail of the distribution, and floats are finest near 0. With the lowest
+        // bit set the word is 2k + 1 and `u` the midpoint (k + ½)·2⁻³¹: not 0, and at most 1.
         let u = fraction(simd, simd.or_u32s(words[0], simd.splat_u32s(1)), 0.0);
         let radius = simd.sqrt_f32s(simd.mul_f32s(log(simd, u), simd.splat_f32s(-2.0)));
+        // The angle is the word itself, in units of 2⁻³² turns.
         let (sine, cosine) = sincos_turns(simd, words[1]);
         [simd.mul_f32s(radius, cosine), simd.mul_f32s(radius, sine)]
     }
@@ -109,17 +117,16 @@ pub(crate) fn fill_normal_row<S: Simd>(simd: S, out: &mut [f32], key: RowKey) {
     fill_row(simd, out, key, Normal);
 }
 
-/// Columns that the first pair of words serves.
+/// Columns of the first pair of words of sixteen blocks.
 const PAIR: usize = 2 * LANES;
 
 /// Overwrites the first `columns` numbers of each of `rows` rows of `out`, `stride` apart, with
 /// those of [`fill_normal_row`]: row `i` is row `row(i)` of step `step`.
 ///
-/// There is room for whole groups of 16 in each row of `out`; the rest of the last group becomes
-/// zero.
+/// Each row of `out` has room for whole groups of 16; the rest of the last group becomes zero.
 ///
-/// A row of up to 32 columns needs at most 16 blocks, and of each only the first pair of words.
-/// So registers are filled up with the blocks of several rows.
+/// A row of up to 32 columns needs at most 16 blocks, and only the first pair of words of each, so
+/// the registers hold the blocks of several rows.
 #[inline(always)]
 pub(crate) fn fill_normal_rows<S: Simd>(
     simd: S,
@@ -128,6 +135,7 @@ pub(crate) fn fill_normal_rows<S: Simd>(
     (seed, stream, step): (u64, Stream, u64),
     row: impl Fn(usize) -> u64,
 ) {
+    // Wide rows fill registers on their own.
     let key = |i| RowKey::new(seed, stream, step, row(i));
     if columns > PAIR || columns == 0 {
         for i in 0..rows {
@@ -137,7 +145,7 @@ pub(crate) fn fill_normal_rows<S: Simd>(
     }
     let schedule = schedule(RowKey::new(seed, stream, step, 0).key);
     let lanes = PackedLanes::new(columns.min(LANES).next_power_of_two());
-    // Room for a group behind the last row.
+    // With room for a group after the last row: whole groups are copied from any place.
     let mut numbers = Packed([0.0; PAIR + LANES], [0.0; PAIR + LANES]);
     for first in (0..rows).step_by(lanes.rows()) {
         let count = lanes.rows().min(rows - first);
@@ -157,11 +165,11 @@ pub(crate) fn fill_normal_rows<S: Simd>(
     }
 }
 
-/// Numbers of columns 0 to 15 and of columns 16 to 31 of some rows, on cache lines.
+/// Numbers of columns 0 to 15, and of columns 16 to 31, of several rows, on cache lines.
 #[repr(align(64))]
 struct Packed([f32; PAIR + LANES], [f32; PAIR + LANES]);
 
-/// Which block of which row a lane holds, in the registers that [`fill_normal_rows`] fills.
+/// Assignment of lanes to blocks of rows in the registers of [`fill_normal_rows`].
 #[repr(align(64))]
 struct PackedLanes {
     row: [u32; PAIR],
@@ -182,7 +190,7 @@ impl PackedLanes {
         PAIR / self.blocks
     }
 
-    /// The normal numbers of the first pair of words of `count` rows' blocks.
+    /// Computes the normal numbers of the first pair of words of the blocks of `count` rows.
     #[inline(always)]
     fn fill<S: Simd>(
         &self,
@@ -197,6 +205,8 @@ impl PackedLanes {
         let low = S::as_mut_simd_f32s(&mut numbers.0).0.as_chunks_mut::<2>().0;
         let high = S::as_mut_simd_f32s(&mut numbers.1).0.as_chunks_mut::<2>().0;
         for (((rows, blocks), low), high) in rows.iter().zip(blocks).zip(low).zip(high) {
+            // 1. All lanes start with row 0 of these rows; the others then get their own row's words,
+            // of which only two depend on the row.
             let [c0, c1, c2, c3] = key(0).counter.map(|word| simd.splat_u32s(word));
             let mut counters = [[c0, c1, c2, c3]; 2];
             for (counter, &block) in counters.iter_mut().zip(blocks) {
@@ -210,6 +220,7 @@ impl PackedLanes {
                     counter[3] = simd.select_u32s(here, simd.splat_u32s(c3), counter[3]);
                 }
             }
+            // 2. and 3.
             let words = philox4x32_lanes(simd, counters, schedule);
             for (r, words) in words.iter().enumerate() {
                 [low[r], high[r]] = Normal.apply(simd, [words[0], words[1]]);
@@ -234,7 +245,7 @@ fn fill_row<S: Simd, P: Pair>(simd: S, out: &mut [f32], key: RowKey, pair: P) {
         counter[0] += LANES as u32;
     }
     if !tail.is_empty() {
-        // Latent rows are mostly short: what nobody reads is not computed.
+        // Latent rows are mostly short: words past the end of the row are not converted.
         let pairs = tail.len().div_ceil(2 * LANES);
         let mut group = [0.0; GROUP];
         fill_groups(simd, &mut group, &counter, &keys, pair, pairs);
@@ -242,8 +253,8 @@ fn fill_row<S: Simd, P: Pair>(simd: S, out: &mut [f32], key: RowKey, pair: P) {
     }
 }
 
-/// One or two whole groups, of which `counter` is the first block; two registers of blocks at
-/// a time, where there are two. Only the first `pairs` pairs of words are used.
+/// Fills one or two whole groups from block `counter` on, two registers of blocks at a time where
+/// there are two. Only the first `pairs` pairs of words are used.
 #[inline(always)]
 fn fill_groups<S: Simd, P: Pair, const COLUMNS: usize>(
     simd: S,
@@ -263,7 +274,7 @@ fn fill_groups<S: Simd, P: Pair, const COLUMNS: usize>(
     }
 }
 
-/// The numbers of registers `first..first + R` of consecutive blocks.
+/// Computes the numbers of registers `first..first + R` of consecutive blocks.
 #[inline(always)]
 fn fill_registers<S: Simd, P: Pair, const R: usize>(
     simd: S,
@@ -278,6 +289,7 @@ fn fill_registers<S: Simd, P: Pair, const R: usize>(
     let index = S::as_simd_u32s(&INDEX).0[0];
     let vectors = LANES / S::F32_LANES;
 
+    // 1. Only word 0 of the counter differs between blocks.
     let &[c0, c1, c2, c3] = counter;
     let row = [index, simd.splat_u32s(c1), simd.splat_u32s(c2), simd.splat_u32s(c3)];
     let mut blocks = [row; R];
@@ -285,11 +297,14 @@ fn fill_registers<S: Simd, P: Pair, const R: usize>(
         let start = c0 + ((first + i) * S::F32_LANES) as u32;
         block[0] = simd.add_u32s(index, simd.splat_u32s(start));
     }
+    // 2.
     let words = philox4x32_lanes(simd, blocks, keys);
 
+    // 3. and 4.
     for p in 0..pairs {
         for (i, words) in words.iter().enumerate() {
             let register = first + i;
+            // The group of 64 columns, the place in its first 16, then 32 columns for each pair.
             let at = register / vectors * 4 * vectors + register % vectors + 2 * p * vectors;
             let numbers = pair.apply(simd, [words[2 * p], words[2 * p + 1]]);
             out[at] = numbers[0];
@@ -365,7 +380,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_instruction_set_follows_the_mapping() {
+    fn numbers_follow_the_mapping_on_every_instruction_set() {
         for (seed, stream, step, index) in PLACES {
             let key = RowKey::new(seed, stream, step, index);
             let twin: Vec<f32> =
@@ -388,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_drawn_together_are_those_drawn_alone() {
+    fn rows_drawn_together_equal_rows_drawn_alone() {
         struct Together<'a>(&'a mut [f32], [usize; 3], (u64, Stream, u64), &'a [u64]);
         impl WithSimd for Together<'_> {
             type Output = ();
@@ -422,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_normal_numbers_is_within_its_bound() {
+    fn normal_numbers_are_within_their_error_bound() {
         let n = 1 << 20;
         let (seed, stream, step, index) = (5, Stream::Noise, 6, 7);
         let found = row(InstructionSet::detect(), n, RowKey::new(seed, stream, step, index), true);
@@ -437,7 +452,7 @@ mod tests {
 
     /// The extremes of the first word, where the radius is largest and where `u` rounds to 1.
     #[test]
-    fn the_ends_of_the_radius() {
+    fn normal_numbers_are_finite_at_both_ends_of_the_radius() {
         struct Ends<'a>(&'a [u32; LANES], &'a mut [f32; LANES]);
         impl WithSimd for Ends<'_> {
             type Output = ();
@@ -463,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_numbers_stay_what_they_are() {
+    fn numbers_equal_those_of_an_independent_program() {
         // From a Python program written after the module's documentation.
         let expected = [
             (0, 12_993_127, -0.329_805_956),
@@ -488,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_may_be_drawn_in_any_order_and_in_parts() {
+    fn rows_drawn_in_any_order_have_the_same_bits() {
         let generator = Generator::new(9);
         let set = InstructionSet::detect();
         let mut all = Array2::from_elem((10, 77), f32::NAN);
@@ -502,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_arguments_say_what_would_be_right() {
+    fn rejects_indices_and_layouts_out_of_range() {
         let generator = Generator::new(1);
         let set = InstructionSet::detect();
         let mut out = Array2::from_elem((4, 6), f32::NAN);
