@@ -160,7 +160,6 @@ impl Elementwise for WeightedBernoulli {
     }
 }
 
-
 impl Term<2, 1> for WeightedBernoulli {
     const ACCEPTS: Option<Range> = Some(Range::UNIT);
 
@@ -366,7 +365,10 @@ mod tests {
                 let wrong = if l > 0.0 { 1.0 - t } else { 2.75 * t };
                 [wrong.max((2.75 * t + 1.0 - t) / (1.0 + l.abs().exp()))]
             },
-            smooth: weighted_elements().into_iter().filter(|e| e[0] != 0.0 && e[0].abs() < 15.0).collect(),
+            smooth: weighted_elements()
+                .into_iter()
+                .filter(|e| e[0] != 0.0 && e[0].abs() < 15.0)
+                .collect(),
         }
         .check();
     }
@@ -375,7 +377,8 @@ mod tests {
     fn agrees_with_the_unweighted_loss_at_weight_one() {
         let set = InstructionSet::detect();
         for inputs in weighted_elements() {
-            let (weighted, [dweighted]) = element(set, WeightedBernoulli { pos_weight: 1.0 }, inputs);
+            let (weighted, [dweighted]) =
+                element(set, WeightedBernoulli { pos_weight: 1.0 }, inputs);
             let (plain, [dplain]) = element(set, Bernoulli, inputs);
             assert!((weighted - plain).abs() <= 4e-7 * plain, "{inputs:?}: {weighted} {plain}");
             assert!((dweighted - dplain).abs() <= 2e-7, "{inputs:?}: {dweighted} {dplain}");

@@ -70,7 +70,6 @@ impl Sealed for BernoulliProbabilities {}
 impl Reconstruction for BernoulliProbabilities {}
 impl Elementwise for BernoulliProbabilities {}
 
-
 impl Term<2, 1> for BernoulliProbabilities {
     const ACCEPTS: Option<Range> = Some(Range::UNIT);
 

@@ -21,7 +21,8 @@
 //! Source: Burgess, Higgins, Pal, Matthey, Watters, Desjardins & Lerchner, "Understanding
 //! disentangling in β-VAE" (2018).
 
-use super::kernel::batch::{Rows, total};
+use super::Reduction;
+use super::kernel::batch::Rows;
 use super::kl::{Kl, NormalKl, PenaltyRow, RowRule};
 use super::term::sealed::Sealed;
 use super::term::{Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
@@ -109,26 +110,24 @@ impl LossTerm for Capacity {
             return Ok(Coupling::default());
         }
         // 2. The first pass.
-        let coupling = Coupling::default();
-        let plan = RowPlan { coupling: &coupling, scale: 1.0, with_sums: false };
-        let [sum, _] = total(compute, Kl.rows(plan, None, inputs)?)?;
+        let sum = Kl.forward(compute, inputs, Reduction::Sum)?;
         let (value, slope) = self.value_and_slope(sum / rows as f64);
-        Ok(Coupling { value: Some(rows as f64 * value), slope, ..coupling })
+        Ok(Coupling { value: Some(rows as f64 * value), slope, ..Coupling::default() })
     }
 
-    fn rows<'a>(
-        &'a self,
-        plan: RowPlan<'a>,
-        gradients: Option<KlGradients<'a>>,
-        inputs: KlInputs<'a>,
-    ) -> Result<impl Rows<2> + 'a> {
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
         let kl = NormalKl::new(inputs.prior);
         let rule = match self.per {
             // The slope is in the plan's scale.
             CapacityPer::Batch => RowRule::<NormalKl, _>::Columns(&[]),
             CapacityPer::Sample => RowRule::Sum(|kl| self.value_and_slope(kl)),
         };
-        kl_rows(PenaltyRow { kl, rule, with_sums: false }, plan, gradients, inputs)
+        kl_rows(PenaltyRow { kl, rule, with_sums: false }, plan.scale, gradients, inputs)
     }
 
     fn separable(&self) -> Result<()> {

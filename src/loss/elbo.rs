@@ -29,11 +29,11 @@ use super::Reduction;
 use super::kernel::batch::{BothRows, total};
 use super::kl::Prior;
 use super::term::{
-    KlGradients, KlInputs, KlPenalty, LossTerm, Reconstruction, ReconstructionInputs, RowPlan,
-    batch_value, divisor,
+    KlGradients, KlInputs, KlPenalty, Reconstruction, ReconstructionInputs, RowPlan, batch_value,
+    divisor,
 };
-use crate::error::{Error, Result, expect_non_negative};
 use crate::Compute;
+use crate::error::{Error, Result, expect_non_negative};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// The negative evidence lower bound and its two parts, reduced, in nats.
@@ -103,7 +103,7 @@ pub struct Gradients<'a> {
 /// Returns the objective of a batch, without gradients.
 ///
 /// # Errors
-/// As the methods of [`LossTerm`] for both terms; [`Error::Config`] if β is negative or not finite;
+/// As the methods of [`LossTerm`](super::LossTerm) for both terms; [`Error::Config`] if β is negative or not finite;
 /// [`Error::Shape`] if `mu` has another number of rows than `outputs`.
 pub fn forward(
     compute: &Compute,

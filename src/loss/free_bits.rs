@@ -150,19 +150,20 @@ impl LossTerm for FreeBits {
         Ok(Coupling { value: Some(rows as f64 * value), factors, ..Coupling::default() })
     }
 
-    fn rows<'a>(
-        &'a self,
-        plan: RowPlan<'a>,
-        gradients: Option<KlGradients<'a>>,
-        inputs: KlInputs<'a>,
-    ) -> Result<impl Rows<2> + 'a> {
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
         let rule = match self.per {
             FreeBitsPer::Element => RowRule::Elements(self.elements(inputs.prior)),
             FreeBitsPer::Dimension => RowRule::Columns(&plan.coupling.factors),
             FreeBitsPer::Sample => RowRule::Sum(|kl| self.value_and_slope(kl)),
         };
         let kl = NormalKl::new(inputs.prior);
-        kl_rows(PenaltyRow { kl, rule, with_sums: plan.with_sums }, plan, gradients, inputs)
+        let row = PenaltyRow { kl, rule, with_sums: plan.with_sums };
+        kl_rows(row, plan.scale, gradients, inputs)
     }
 
     fn separable(&self) -> Result<()> {

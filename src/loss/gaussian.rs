@@ -38,7 +38,8 @@
 //! Sources: Kingma & Welling (2013), appendix C.2; Rybkin, Daniilidis & Levine, "Simple and Effective
 //! VAE Training with Calibrated Decoders" (2021), for the shared and the optimal variance.
 
-use super::kernel::batch::{RowKernel, Rows, check_all, total};
+use super::Reduction;
+use super::kernel::batch::{RowKernel, Rows, check_all};
 use super::kernel::sums::column_sums;
 use super::kernel::{Range, RowLoss, StageBuffer, Term, ValueOf, row_with};
 use super::squared_error::SquaredError;
@@ -46,11 +47,10 @@ use super::term::sealed::Sealed;
 use super::term::{
     Coupling, LossTerm, Reconstruction, ReconstructionInputs, RowPlan, divisor, reconstruction_rows,
 };
-use super::Reduction;
 use crate::Compute;
-use crate::error::{Error, Result, expect_length};
-use crate::math::scalar;
+use crate::error::{Result, expect_length};
 use crate::math::exp::exp;
+use crate::math::scalar;
 use crate::simd::sum::sum_rows;
 use ndarray::{ArrayView1, ArrayViewMut2};
 use pulp::Simd;
@@ -102,7 +102,7 @@ impl Gaussian<'_> {
     /// none for [`Optimal`](Self::Optimal). Takes a pass of its own.
     ///
     /// # Errors
-    /// As [`forward`](LossTerm::forward), and [`Error::Shape`] if `dlogvar` has another length; targets that
+    /// As [`forward`](LossTerm::forward), and [`Error::Shape`](crate::Error::Shape) if `dlogvar` has another length; targets that
     /// are not finite give NaN with [`PerFeature`](Self::PerFeature).
     ///
     /// ```
@@ -181,8 +181,7 @@ impl LossTerm for Gaussian<'_> {
             Gaussian::PerFeature { .. } => {}
             // 2. The first pass.
             Gaussian::Optimal => {
-                let plan = RowPlan { coupling: &coupling, scale: 1.0, with_sums: false };
-                let [q, _] = total(compute, SquaredError.rows(plan, None, inputs)?)?;
+                let q = SquaredError.forward(compute, inputs, Reduction::Sum)?;
                 let (variance, value) = optimal(q, inputs.outputs.len() as f64);
                 coupling.value = Some(value);
                 coupling.slope = if variance == 0.0 { 0.0 } else { 0.5 / variance };
@@ -191,17 +190,17 @@ impl LossTerm for Gaussian<'_> {
         Ok(coupling)
     }
 
-    fn rows<'a>(
-        &'a self,
-        plan: RowPlan<'a>,
-        gradients: Option<ArrayViewMut2<'a, f32>>,
-        inputs: ReconstructionInputs<'a>,
-    ) -> Result<impl Rows<2> + 'a> {
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
         let kernel = match *self {
             Gaussian::PerFeature { logvar } => GaussianRow::Features(logvar),
             Gaussian::Shared { .. } | Gaussian::Optimal => GaussianRow::Squares,
         };
-        reconstruction_rows(kernel, plan, gradients, inputs)
+        reconstruction_rows(kernel, plan.scale, gradients, inputs)
     }
 
     fn value(&self, sum: f64, elements: f64) -> f64 {
@@ -291,7 +290,7 @@ impl Term<3, 2> for FeatureGaussian {
 struct MeanGradient;
 
 impl Term<3, 1> for MeanGradient {
-    const ACCEPTS: Option<Range> = FeatureGaussian::ACCEPTS;
+    const ACCEPTS: Option<Range> = Some(Range::FINITE);
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 3]) -> (S::f32s, [S::f32s; 1]) {
@@ -305,7 +304,7 @@ impl Term<3, 1> for MeanGradient {
 struct LogvarGradient;
 
 impl Term<3, 0> for LogvarGradient {
-    const ACCEPTS: Option<Range> = FeatureGaussian::ACCEPTS;
+    const ACCEPTS: Option<Range> = Some(Range::FINITE);
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 3]) -> (S::f32s, [S::f32s; 0]) {
@@ -381,11 +380,8 @@ mod tests {
         let squares = SquaredError.forward(&compute, inputs, Reduction::Mean).unwrap();
         let logvar = squares.ln() as f32;
         let all = [logvar; 19];
-        let terms = [
-            Gaussian::Optimal,
-            Gaussian::Shared { logvar },
-            Gaussian::PerFeature { logvar: &all },
-        ];
+        let terms =
+            [Gaussian::Optimal, Gaussian::Shared { logvar }, Gaussian::PerFeature { logvar: &all }];
         let found = terms.map(|term| {
             let mut dm = Array2::zeros(batch[0].dim());
             let reduction = Reduction::BatchMean;
@@ -440,12 +436,8 @@ mod tests {
         let exact = [m.clone(), m];
         let mut dm = Array2::from_elem((2, 3), f32::NAN);
         let views = inputs(&exact);
-        let loss = Gaussian::Optimal.forward_backward(
-            &compute,
-            dm.view_mut(),
-            views,
-            Reduction::Sum,
-        );
+        let loss =
+            Gaussian::Optimal.forward_backward(&compute, dm.view_mut(), views, Reduction::Sum);
         assert_eq!(loss.unwrap(), f64::NEG_INFINITY);
         assert!(dm.iter().all(|&g| g == 0.0));
         let mut examples = [0.0; 2];

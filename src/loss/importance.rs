@@ -41,8 +41,8 @@ use super::kernel::sums::row_values;
 use super::kernel::{Range, Term};
 use super::kl::{NormalKl, Prior};
 use crate::error::expect_length;
-use crate::math::scalar;
 use crate::math::exp::exp;
+use crate::math::scalar;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, zip};
 use crate::{Compute, Result};
@@ -181,7 +181,7 @@ impl LogSum {
     }
 
     /// The logarithm of the sum: −∞ of nothing, NaN if a number was NaN.
-    pub(crate) fn ln(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         if self.sum == 0.0 { self.largest } else { self.largest + scalar::ln(self.sum) }
     }
 }
@@ -348,12 +348,12 @@ mod tests {
         numbers.iter().for_each(|&number| running.add(number));
         let largest = numbers.iter().fold(f64::MIN, |a, &b| a.max(b));
         let exact = largest + numbers.iter().map(|n| (n - largest).exp()).sum::<f64>().ln();
-        assert!((running.ln() - exact).abs() < 1e-12, "{} {exact}", running.ln());
-        assert_eq!(LogSum::default().ln(), f64::NEG_INFINITY);
+        assert!((running.value() - exact).abs() < 1e-12, "{} {exact}", running.value());
+        assert_eq!(LogSum::default().value(), f64::NEG_INFINITY);
         running.add(f64::NEG_INFINITY);
-        assert!((running.ln() - exact).abs() < 1e-12);
+        assert!((running.value() - exact).abs() < 1e-12);
         running.add(f64::NAN);
-        assert!(running.ln().is_nan());
+        assert!(running.value().is_nan());
     }
 
     #[test]

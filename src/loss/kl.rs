@@ -44,13 +44,13 @@ use super::kernel::sums::column_sums;
 use super::kernel::{Range, RowLoss, StageBuffer, Term, ValueOf};
 use super::term::sealed::Sealed;
 use super::term::{KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
+use crate::Compute;
 use crate::error::{Error, Result, expect_length};
-use crate::math::scalar;
 use crate::math::exp::expm1;
 use crate::math::polynomial::horner;
+use crate::math::scalar;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, multiply, scale as scale_row, zip};
-use crate::Compute;
 use pulp::{Simd, WithSimd};
 
 /// The KL divergence itself.
@@ -94,13 +94,13 @@ impl LossTerm for Kl {
         inputs.prior.validate()
     }
 
-    fn rows<'a>(
-        &'a self,
-        plan: RowPlan<'a>,
-        gradients: Option<KlGradients<'a>>,
-        inputs: KlInputs<'a>,
-    ) -> Result<impl Rows<2> + 'a> {
-        kl_rows(NormalKl::new(inputs.prior), plan, gradients, inputs)
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        kl_rows(NormalKl::new(inputs.prior), plan.scale, gradients, inputs)
     }
 }
 
@@ -128,6 +128,11 @@ impl Default for Prior {
 }
 
 impl Prior {
+    /// Returns whether the prior is N(0, 1).
+    pub(crate) fn is_standard(self) -> bool {
+        self == Self::default()
+    }
+
     /// Checks mean and standard deviation.
     ///
     /// # Errors
@@ -331,8 +336,7 @@ mod tests {
     use crate::simd::InstructionSet;
     use proptest::prelude::*;
 
-    const STANDARD: NormalKl =
-        NormalKl { mean: 0.0, inverse_variance: 1.0, log_variance: 0.0 };
+    const STANDARD: NormalKl = NormalKl { mean: 0.0, inverse_variance: 1.0, log_variance: 0.0 };
     const MEANS: [f32; 9] = [0.0, -0.0, 1e-20, 1e-4, -0.01, 0.7, -1.5, 3.0, 100.0];
 
     #[test]

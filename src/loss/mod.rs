@@ -126,7 +126,5 @@ pub use gaussian::Gaussian;
 pub use kl::{Kl, Prior};
 pub use reduction::Reduction;
 pub use squared_error::{SquaredError, TanhSquaredError};
-pub use term::{
-    KlGradients, KlInputs, KlPenalty, LossTerm, Reconstruction, ReconstructionInputs,
-};
+pub use term::{KlGradients, KlInputs, KlPenalty, LossTerm, Reconstruction, ReconstructionInputs};
 pub use total_correlation::Decomposition;

@@ -1,9 +1,9 @@
 //! The trait of all loss terms, and the arrays that they take.
 
 use super::Reduction;
+use super::kernel::Term;
 use super::kernel::batch::{KernelRows, RowKernel, Rows, total};
 use super::kernel::sums::row_values;
-use super::kernel::Term;
 use super::kl::Prior;
 use crate::error::expect_length;
 use crate::{Compute, Error, Result};
@@ -125,12 +125,12 @@ pub trait LossTerm: sealed::Sealed {
 
     /// The rows of the main pass.
     #[doc(hidden)]
-    fn rows<'a>(
-        &'a self,
-        plan: RowPlan<'a>,
-        gradients: Option<Self::Gradients<'a>>,
-        inputs: Self::Inputs<'a>,
-    ) -> Result<impl Rows<2> + 'a>;
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>>;
 
     /// The value of so many elements from the sum over their rows.
     #[doc(hidden)]
@@ -288,37 +288,37 @@ impl<T: Elementwise> LossTerm for T {
         self.check()
     }
 
-    fn rows<'a>(
-        &'a self,
-        plan: RowPlan<'a>,
-        gradients: Option<ArrayViewMut2<'a, f32>>,
-        inputs: ReconstructionInputs<'a>,
-    ) -> Result<impl Rows<2> + 'a> {
-        reconstruction_rows(*self, plan, gradients, inputs)
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        reconstruction_rows(*self, plan.scale, gradients, inputs)
     }
 }
 
 /// The rows of a reconstruction.
-pub(super) fn reconstruction_rows<'a, K: RowKernel<2, 1>>(
+pub(super) fn reconstruction_rows<'g, 'i, K: RowKernel<2, 1>>(
     kernel: K,
-    plan: RowPlan<'_>,
-    doutputs: Option<ArrayViewMut2<'a, f32>>,
-    inputs: ReconstructionInputs<'a>,
-) -> Result<KernelRows<'a, K, 2, 1>> {
+    scale: f32,
+    doutputs: Option<ArrayViewMut2<'g, f32>>,
+    inputs: ReconstructionInputs<'i>,
+) -> Result<KernelRows<'g, 'i, K, 2, 1>> {
     let ReconstructionInputs { outputs, targets } = inputs;
     let gradients = doutputs.map(|view| [("doutputs", view)]);
-    KernelRows::new(kernel, gradients, [("outputs", outputs), ("targets", targets)], plan.scale)
+    KernelRows::new(kernel, gradients, [("outputs", outputs), ("targets", targets)], scale)
 }
 
 /// The rows of a KL penalty.
-pub(super) fn kl_rows<'a, K: RowKernel<2, 2>>(
+pub(super) fn kl_rows<'g, 'i, K: RowKernel<2, 2>>(
     kernel: K,
-    plan: RowPlan<'_>,
-    gradients: Option<KlGradients<'a>>,
-    inputs: KlInputs<'a>,
-) -> Result<KernelRows<'a, K, 2, 2>> {
+    scale: f32,
+    gradients: Option<KlGradients<'g>>,
+    inputs: KlInputs<'i>,
+) -> Result<KernelRows<'g, 'i, K, 2, 2>> {
     let gradients =
         gradients.map(|KlGradients { dmu, dlogvar }| [("dmu", dmu), ("dlogvar", dlogvar)]);
     let inputs = [("mu", inputs.mu), ("logvar", inputs.logvar)];
-    KernelRows::new(kernel, gradients, inputs, plan.scale)
+    KernelRows::new(kernel, gradients, inputs, scale)
 }

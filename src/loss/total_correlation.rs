@@ -289,8 +289,7 @@ fn filled(inputs: Inputs<'_>, prior: Prior) -> Result<TotalCorrelation> {
     scratch.reserve(rows, latent);
     for row in 0..rows {
         let [z, mu, logvar] = [z, mu, logvar].map(|view| view.index_axis_move(Axis(0), row));
-        let [z, mu, logvar] =
-            [&z, &mu, &logvar].map(|row| row.to_slice().expect(CONTIGUOUS));
+        let [z, mu, logvar] = [&z, &mu, &logvar].map(|row| row.to_slice().expect(CONTIGUOUS));
         scratch.set_row(row, z, mu, logvar);
     }
     Ok(scratch)

@@ -149,7 +149,8 @@ pub(crate) fn exp_of_minus<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
 
 #[inline(always)]
 fn exp_of_minus_lanes<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
-    let bits = simd.min_u32s(simd.transmute_u32s_f32s(a), simd.splat_u32s(EXP_OF_MINUS_LIMIT.to_bits()));
+    let bits =
+        simd.min_u32s(simd.transmute_u32s_f32s(a), simd.splat_u32s(EXP_OF_MINUS_LIMIT.to_bits()));
     let a = simd.transmute_f32s_u32s(bits);
     // −a = n·ln 2 − r. Adding 1.5·2²³ + 127 rounds n to a whole number and leaves its biased
     // exponent in the lowest bits.

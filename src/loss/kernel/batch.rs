@@ -70,10 +70,10 @@ pub trait Rows<const N: usize>: Send + Sized {
 }
 
 /// One loss over the rows of views of one shape: for each row its value and the term's sum.
-pub struct KernelRows<'a, K, const I: usize, const G: usize> {
+pub struct KernelRows<'g, 'i, K, const I: usize, const G: usize> {
     kernel: K,
-    gradients: Option<[ArrayViewMut2<'a, f32>; G]>,
-    inputs: [ArrayView2<'a, f32>; I],
+    gradients: Option<[ArrayViewMut2<'g, f32>; G]>,
+    inputs: [ArrayView2<'i, f32>; I],
     /// Multiplies the gradients.
     scale: f32,
 }
@@ -81,12 +81,12 @@ pub struct KernelRows<'a, K, const I: usize, const G: usize> {
 /// An argument and its name, for error messages.
 pub(in crate::loss) type Named<V> = (&'static str, V);
 
-impl<'a, K: RowKernel<I, G>, const I: usize, const G: usize> KernelRows<'a, K, I, G> {
+impl<'g, 'i, K: RowKernel<I, G>, const I: usize, const G: usize> KernelRows<'g, 'i, K, I, G> {
     /// Checks the views and takes them up. Gradients are those of `scale · value`.
     pub(in crate::loss) fn new(
         kernel: K,
-        gradients: Option<[Named<ArrayViewMut2<'a, f32>>; G]>,
-        inputs: [Named<ArrayView2<'a, f32>>; I],
+        gradients: Option<[Named<ArrayViewMut2<'g, f32>>; G]>,
+        inputs: [Named<ArrayView2<'i, f32>>; I],
         scale: f32,
     ) -> Result<Self> {
         let shape = inputs[0].1.dim();
@@ -122,7 +122,7 @@ pub(in crate::loss) fn check(
 /// Message for rows that turn out not to be contiguous although [`check`] accepted them.
 pub(in crate::loss) const CONTIGUOUS: &str = "rows were found contiguous on entry";
 
-impl<K: RowKernel<I, G>, const I: usize, const G: usize> Rows<2> for KernelRows<'_, K, I, G> {
+impl<K: RowKernel<I, G>, const I: usize, const G: usize> Rows<2> for KernelRows<'_, '_, K, I, G> {
     fn len(&self) -> usize {
         self.inputs[0].nrows()
     }

@@ -166,8 +166,9 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
 mod tests {
     use super::*;
     use crate::loss::Bernoulli;
+    use crate::loss::Prior;
     use crate::loss::kernel::{RowLoss, row};
-    use crate::loss::kl::StandardNormalKl;
+    use crate::loss::kl::NormalKl;
     use crate::simd::InstructionSet;
 
     /// Rows of μ|logvar and of logits and data, with gaps of NaN that must not be read as data.
@@ -225,7 +226,7 @@ mod tests {
             let inputs = [input(pairs), input(&pairs[columns..])];
             let data_rows = &mut results.dpairs;
             let gradients = GradientRows { data: data_rows, starts: [0, columns], stride };
-            short_rows(simd, StandardNormalKl, gradients, inputs, columns, 0.3, kl);
+            short_rows(simd, NormalKl::new(Prior::default()), gradients, inputs, columns, 0.3, kl);
             let gradients = GradientRows { data: &mut results.dlogits, starts: [0], stride };
             let inputs = [input(logits), input(data)];
             results.accepted =
@@ -247,7 +248,8 @@ mod tests {
                 let (mu, logvar) = pairs[r * stride..].split_at(columns);
                 let gradients = [dmu, &mut dlogvar[..columns]];
                 let terms = [mu, &logvar[..columns]];
-                results.sums[r] = row(simd, StandardNormalKl, gradients, terms, 0.3).sum;
+                results.sums[r] =
+                    row(simd, NormalKl::new(Prior::default()), gradients, terms, 0.3).sum;
                 let gradients = [&mut results.dlogits[range.clone()]];
                 let inputs = [&logits[range.clone()], &data[range]];
                 let RowLoss { sum, accepted } = row(simd, Bernoulli, gradients, inputs, 0.7);

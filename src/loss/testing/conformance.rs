@@ -1,8 +1,8 @@
 //! Tests that every lane term must pass: one call checks a new one against its f64 twin.
 
+use crate::Compute;
 use crate::loss::kernel::batch::{KernelRows, total};
 use crate::loss::kernel::{Term, row};
-use crate::Compute;
 use crate::simd::InstructionSet;
 use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
@@ -249,12 +249,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
         arrays
     }
 
-    fn run(
-        &self,
-        compute: &Compute,
-        inputs: &Arrays<I>,
-        scale: f32,
-    ) -> (f64, [Array2<f32>; G]) {
+    fn run(&self, compute: &Compute, inputs: &Arrays<I>, scale: f32) -> (f64, [Array2<f32>; G]) {
         let named = inputs.views().map(|view| ("input", view));
         let forward = KernelRows::<_, I, G>::new(self.term, None, named, scale).unwrap();
         let [forward, _] = total(compute, forward).unwrap();
@@ -270,9 +265,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
         for (rows, columns) in [(0, 5), (1, 37), (64, 3), (65, 20), (200, 29), (333, 0), (513, 17)]
         {
             let inputs = self.batch([rows, columns], 5, 2);
-            let run = |set, threads| {
-                self.run(&Compute::new(set, threads).unwrap(), &inputs, 0.7)
-            };
+            let run = |set, threads| self.run(&Compute::new(set, threads).unwrap(), &inputs, 0.7);
             let (value, outputs) = run(InstructionSet::SCALAR, 1);
             assert!(value.is_finite());
             assert!(outputs.iter().all(|o| o.iter().all(|v| v.is_finite())));

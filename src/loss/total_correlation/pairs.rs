@@ -3,9 +3,9 @@
 use super::{TcWeights, grow};
 use crate::gemm::transpose;
 use crate::loss::kl::NormalKl;
-use crate::math::scalar;
 use crate::math::exp::{exp, exp_of_minus};
 use crate::math::log::log;
+use crate::math::scalar;
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::F32x16;
