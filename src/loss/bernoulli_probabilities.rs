@@ -77,6 +77,7 @@ impl Term<2, 1> for BernoulliProbabilities {
     fn lane<S: Simd>(self, simd: S, [x, t]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 1]) {
         let one = simd.splat_f32s(1.0);
         let floor = simd.splat_f32s(LOG_FLOOR);
+        // Floors before the products: 0·(−∞) does not occur.
         let log_x = at_least(simd, log(simd, x), floor);
         let log_1_x = at_least(simd, log1p(simd, simd.neg_f32s(x)), floor);
         // (t−1)·ln(1−x) − t·ln x: both terms positive.
@@ -126,6 +127,7 @@ impl Term<2, 1> for SigmoidProbabilities {
     fn lane<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 1]) {
         let x = sigmoid(simd, l);
         let (loss, [dx]) = BernoulliProbabilities.lane(simd, [x, t]);
+        // σ' from the rounded σ, as PyTorch computes it.
         let slope = simd.mul_f32s(x, simd.sub_f32s(simd.splat_f32s(1.0), x));
         (loss, [simd.mul_f32s(dx, slope)])
     }

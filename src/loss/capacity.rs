@@ -112,6 +112,7 @@ impl LossTerm for Capacity {
         // 2. The first pass.
         let sum = Kl.forward(compute, inputs, Reduction::Sum)?;
         let (value, slope) = self.value_and_slope(sum / rows as f64);
+        // The batch counts its mean B times, so that every reduction divides the same sum.
         Ok(Coupling { value: Some(rows as f64 * value), slope, ..Coupling::default() })
     }
 

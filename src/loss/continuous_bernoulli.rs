@@ -164,6 +164,7 @@ impl<S: Simd> Parts<S> {
 pub(crate) fn mean_lane<S: Simd>(simd: S, l: S::f32s) -> S::f32s {
     let a = simd.abs_f32s(l);
     let below = Parts::of(simd, a).mean(simd, a, simd.mul_f32s(a, a));
+    // m(l) = 1 − m(−l), so that only the mean below ½ needs a formula.
     let above = simd.sub_f32s(simd.splat_f32s(1.0), below);
     simd.select_f32s(simd.less_than_f32s(simd.splat_f32s(0.0), l), above, below)
 }

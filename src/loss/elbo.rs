@@ -141,6 +141,7 @@ fn evaluate<R: Reconstruction, K: KlPenalty>(
     expect_non_negative("beta", beta)?;
     reconstruction.validate(data)?;
     penalty.validate(latent)?;
+    // Each term checks its own arrays; only the number of rows is common to both.
     if latent.mu.nrows() != data.outputs.nrows() {
         let expected = [data.outputs.nrows(), latent.mu.ncols()];
         return Err(Error::shape("mu", expected, latent.mu.shape()));
@@ -157,11 +158,13 @@ fn evaluate<R: Reconstruction, K: KlPenalty>(
     let scale = (couplings.0.slope / divisors.0) as f32;
     let plan = RowPlan { coupling: &couplings.0, scale, with_sums: false };
     let data_rows = reconstruction.rows(plan, doutputs, data)?;
+    // Rounded once, so that β = 1 leaves the bits of the penalty alone.
     let scale = (f64::from(beta) * couplings.1.slope / divisors.1) as f32;
     let plan = RowPlan { coupling: &couplings.1, scale, with_sums: true };
     let latent_rows = penalty.rows(plan, dlatent, latent)?;
     let sums = total(compute, BothRows(data_rows, latent_rows))?;
 
+    // The sums: of the reconstruction, of what it is made of, of the penalty, and of the KL.
     let value = batch_value(&reconstruction, &couplings.0, sums[0], data) / divisors.0;
     let penalty = batch_value(&penalty, &couplings.1, sums[2], latent) / divisors.1;
     let loss = value + f64::from(beta) * penalty;

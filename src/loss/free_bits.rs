@@ -141,6 +141,7 @@ impl LossTerm for FreeBits {
         // 2. The first pass.
         let mut means = vec![0.0; columns];
         kl::dimension_means(compute, &mut means, inputs)?;
+        // λ is compared with the mean of each column, and the batch counts every mean B times.
         let (mut value, mut factors) = (0.0, vec![0.0; columns]);
         for (mean, factor) in means.into_iter().zip(&mut factors) {
             let (bounded, slope) = self.value_and_slope(mean);

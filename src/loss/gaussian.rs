@@ -131,12 +131,14 @@ impl Gaussian<'_> {
         match *self {
             Gaussian::Shared { logvar } => {
                 expect_length("dlogvar", 1, dlogvar.len())?;
+                // 1. ∂/∂s of ½(q·e^{−s} + n·s).
                 let q = SquaredError.forward(compute, inputs, Reduction::Sum)?;
                 dlogvar[0] = row_from_squares(q, outputs.len(), logvar.into()).1 / divisor;
             }
             Gaussian::PerFeature { logvar } => {
                 expect_length("dlogvar", logvar.len(), dlogvar.len())?;
                 check_all(&[("outputs", outputs), ("targets", targets)])?;
+                // A view with row stride 0: the same log-variances under every row.
                 let logvar = ArrayView1::from(logvar);
                 let logvar = logvar.broadcast(outputs.dim()).expect("a vector as long as a row");
                 // 3.
@@ -184,6 +186,7 @@ impl LossTerm for Gaussian<'_> {
                 let q = SquaredError.forward(compute, inputs, Reduction::Sum)?;
                 let (variance, value) = optimal(q, inputs.outputs.len() as f64);
                 coupling.value = Some(value);
+                // A batch met exactly has nothing to gain: 0, not 0·∞.
                 coupling.slope = if variance == 0.0 { 0.0 } else { 0.5 / variance };
             }
         }
@@ -221,6 +224,7 @@ impl LossTerm for Gaussian<'_> {
         };
         for sum in sums {
             *sum = match logvar {
+                // Every row is met exactly.
                 f64::NEG_INFINITY => f64::NEG_INFINITY,
                 logvar => row_from_squares(*sum, columns, logvar).0,
             };
@@ -278,8 +282,10 @@ impl Term<3, 2> for FeatureGaussian {
         let difference = simd.sub_f32s(m, t);
         // 3.
         let dm = simd.mul_f32s(difference, exp(simd, simd.neg_f32s(s)));
+        // (m−t)·dm is the scaled square: no second product with e^{−s}.
         let sum = simd.mul_add_f32s(difference, dm, s);
         let value = simd.mul_add_f32s(half, sum, simd.splat_f32s((LN_2_PI / 2.0) as f32));
+        // ½ − ½(m−t)·dm.
         let ds = simd.negate_mul_add_f32s(simd.mul_f32s(half, difference), dm, half);
         (value, [dm, ds])
     }
@@ -316,12 +322,14 @@ impl Term<3, 0> for LogvarGradient {
 /// The loss of `features` elements with the squared error `q` and one log-variance, and its
 /// derivative by that.
 pub(crate) fn row_from_squares(q: f64, features: usize, logvar: f64) -> (f64, f64) {
+    // 1. In f64, once a row or batch.
     let (n, scaled) = (features as f64, q * scalar::exp(-logvar));
     (0.5 * (scaled + n * (logvar + LN_2_PI)), 0.5 * (n - scaled))
 }
 
 /// The optimal variance of `elements` elements with the squared error `q`, and their loss under it.
 pub(crate) fn optimal(q: f64, elements: f64) -> (f64, f64) {
+    // 2. Under σ*² the scaled squares sum to n: n/2·(ln 2πσ*² + 1).
     let variance = q / elements;
     (variance, 0.5 * elements * (LN_2_PI + scalar::ln(variance) + 1.0))
 }

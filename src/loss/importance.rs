@@ -78,6 +78,7 @@ impl Term<3, 0> for LogRatio {
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, [z, logvar, epsilon]: [S::f32s; 3]) -> (S::f32s, [S::f32s; 0]) {
+        // (z−m)²/s² + ln s² − v − ε², from the smallest terms to the square.
         let distance = simd.sub_f32s(z, simd.splat_f32s(self.0.mean));
         let scaled = simd.mul_f32s(distance, simd.splat_f32s(self.0.inverse_variance));
         let spread = simd.sub_f32s(simd.splat_f32s(self.0.log_variance), logvar);
@@ -117,6 +118,7 @@ pub fn log_weights(compute: &Compute, out: &mut [f64], samples: Samples<'_>) -> 
     let inputs = [("z", z), ("logvar", logvar), ("epsilon", epsilon)];
     let rows = KernelRows::<_, 3, 0>::new(LogRatio::new(prior), None, inputs, 1.0)?;
     row_values(compute, rows, out)?;
+    // `out` holds the log ratios.
     for (out, likelihood) in out.iter_mut().zip(log_likelihoods) {
         *out = likelihood - *out;
     }
@@ -135,12 +137,14 @@ pub fn log_weights(compute: &Compute, out: &mut [f64], samples: Samples<'_>) -> 
 /// assert!((weights[0] - 0.75).abs() < 1e-12 && (weights[1] - 0.25).abs() < 1e-12);
 /// ```
 pub fn normalize(log_weights: &mut [f64]) -> f64 {
+    // e^{ln w − max} cannot overflow. A comparison with NaN is false; the sum brings it in.
     let mut largest = f64::NEG_INFINITY;
     for &weight in &*log_weights {
         if weight > largest {
             largest = weight;
         }
     }
+    // −∞ − (−∞) is NaN: the weights are NaN, and the bound is −∞.
     let nothing = log_weights.iter().all(|&weight| weight == f64::NEG_INFINITY);
     let mut sum = 0.0;
     for weight in &mut *log_weights {
@@ -169,10 +173,12 @@ impl Default for LogSum {
 
 impl LogSum {
     pub(crate) fn add(&mut self, number: f64) {
+        // A term of 0, which must not become the largest number: −∞ − (−∞) is NaN.
         if number == f64::NEG_INFINITY {
             return;
         }
         if number > self.largest {
+            // The sum so far, relative to the new largest number.
             self.sum = self.sum * scalar::exp(self.largest - number) + 1.0;
             self.largest = number;
         } else {
@@ -227,6 +233,7 @@ impl Lanewise<2, 3> for Iwae {
         [dz, z, sigma_epsilon]: [S::f32s; 3],
     ) -> [S::f32s; 2] {
         let g = self.0.with_prior(simd, dz, z);
+        // −½·w of ln q, whose derivative by v along z = μ + σε is −½.
         let dlogvar = simd.sub_f32s(dlogvar, simd.splat_f32s(0.5 * self.0.scaled));
         [simd.add_f32s(dmu, g), through_sigma(simd, dlogvar, g, sigma_epsilon)]
     }
@@ -244,9 +251,10 @@ impl Lanewise<2, 4> for Dreg {
         [dz, z, sigma_epsilon, logvar]: [S::f32s; 4],
     ) -> [S::f32s; 2] {
         let g = self.0.with_prior(simd, dz, z);
-        // ε/σ = σε·e^{−v}.
+        // The score of ln q by z: ε/σ = σε·e^{−v}.
         let score = simd.mul_f32s(sigma_epsilon, exp(simd, simd.neg_f32s(logvar)));
         let g = simd.negate_mul_add_f32s(simd.splat_f32s(self.0.scaled), score, g);
+        // The second factor w̃; the first is in dz.
         let g = simd.mul_f32s(simd.splat_f32s(self.0.weight), g);
         [simd.add_f32s(dmu, g), through_sigma(simd, dlogvar, g, sigma_epsilon)]
     }

@@ -164,6 +164,7 @@ impl NormalKl {
         let std = f64::from(prior.std);
         Self {
             mean: prior.mean,
+            // Rounded once each, from f64.
             inverse_variance: (1.0 / (std * std)) as f32,
             log_variance: (2.0 * scalar::ln(std)) as f32,
         }
@@ -182,6 +183,7 @@ impl Term<2, 2> for NormalKl {
         let u = simd.sub_f32s(logvar, simd.splat_f32s(self.log_variance));
         let expm1_u = expm1(simd, u);
         let spread = expm1_less_argument(simd, u, expm1_u);
+        // Both terms are positive: ½ of their sum loses nothing.
         let kl = simd.mul_f32s(half, simd.mul_add_f32s(distance, dmu, spread));
         (kl, [dmu, simd.mul_f32s(half, expm1_u)])
     }
@@ -210,6 +212,7 @@ fn expm1_less_argument<S: Simd>(simd: S, v: S::f32s, expm1_v: S::f32s) -> S::f32
     // 3.
     let infinity = simd.splat_f32s(f32::INFINITY);
     let far = simd.select_f32s(simd.equal_f32s(expm1_v, infinity), infinity, far);
+    // Both forms are computed; a branch would depend on the data.
     let is_near = simd.less_than_f32s(simd.abs_f32s(v), simd.splat_f32s(1.0));
     simd.select_f32s(is_near, near, far)
 }
@@ -219,7 +222,7 @@ fn expm1_less_argument<S: Simd>(simd: S, v: S::f32s, expm1_v: S::f32s) -> S::f32
 pub(super) struct PenaltyRow<'a, E, F> {
     pub(super) kl: NormalKl,
     pub(super) rule: RowRule<'a, E, F>,
-    /// Whether a rule of elements also sums the divergence.
+    /// True if a rule of elements is also to sum the divergence.
     pub(super) with_sums: bool,
 }
 
@@ -253,18 +256,21 @@ where
         let places = gradients.as_mut().map(|views| views.each_mut().map(|view| &mut **view));
         if let RowRule::Elements(term) = self.rule {
             let (value, loss) = term.row(simd, buffer, places, inputs, scale);
+            // The term of the rule has no divergence to give, so it takes its own pass of the row.
             let with_sums = self.with_sums.then(|| self.kl.row(simd, buffer, None, inputs, 1.0));
             return (value, with_sums.map_or(loss, |(_, kl)| kl));
         }
         let (kl, loss) = self.kl.row(simd, buffer, places, inputs, scale);
         match self.rule {
             RowRule::Sum(rule) => {
+                // The chain rule, by one factor for the row.
                 let (value, slope) = rule(kl);
                 for gradient in gradients.into_iter().flatten() {
                     scale_row(simd, gradient, slope as f32);
                 }
                 (value, loss)
             }
+            // A factor of 0 belongs to a column of finite gradients: its mean is at most λ.
             RowRule::Columns(factors) if !factors.is_empty() => {
                 for gradient in gradients.into_iter().flatten() {
                     multiply(simd, gradient, factors);
@@ -323,6 +329,7 @@ pub fn dimension_means(compute: &Compute, out: &mut [f64], inputs: KlInputs<'_>)
     expect_length("out", mu.ncols(), out.len())?;
     check_all(&[("mu", mu), ("logvar", logvar)])?;
     let rows = super::term::divisor::<Kl>(inputs, super::Reduction::BatchMean)?;
+    // One chain a column, in row order.
     column_sums(compute, ValueOf(NormalKl::new(prior)), [mu, logvar], out);
     out.iter_mut().for_each(|sum| *sum /= rows);
     Ok(())

@@ -97,6 +97,7 @@ pub trait LossTerm: sealed::Sealed {
         let [rows, columns] = Self::shape(inputs);
         expect_length("out", rows, out.len())?;
         self.validate(inputs)?;
+        // Before `out` is touched.
         self.separable()?;
         let coupling = Coupling::default();
         let plan = RowPlan { coupling: &coupling, scale: 1.0, with_sums: false };
@@ -217,7 +218,7 @@ pub struct RowPlan<'a> {
     pub(super) coupling: &'a Coupling,
     /// Multiplies the gradients.
     pub(super) scale: f32,
-    /// Whether the rows' sums of the KL are asked for, besides the values made of them.
+    /// True if the rows' sums of the KL are needed too, besides the values made of them.
     pub(super) with_sums: bool,
 }
 
@@ -246,9 +247,11 @@ fn evaluate<T: LossTerm>(
     term.validate(inputs)?;
     let divisor = divisor::<T>(inputs, reduction)?;
     let coupling = term.couple(compute, inputs)?;
+    // Without gradients the pass of the coupling was enough.
     if let (None, Some(value)) = (&gradients, coupling.value) {
         return Ok(value / divisor);
     }
+    // In f64 up to here: the scale is rounded once.
     let scale = (coupling.slope / divisor) as f32;
     let plan = RowPlan { coupling: &coupling, scale, with_sums: false };
     let [sum, _] = total(compute, term.rows(plan, gradients, inputs)?)?;

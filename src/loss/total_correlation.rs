@@ -132,6 +132,7 @@ impl TotalCorrelation {
     /// there is less room than that.
     pub(crate) fn reserve(&mut self, rows: usize, latent: usize) {
         (self.rows, self.latent) = (rows, latent);
+        // Buffers grow and never shrink, so batches up to the largest so far allocate nothing.
         let groups = rows.div_ceil(LANES);
         if self.dimensions.len() < latent {
             self.dimensions.resize_with(latent, Dimension::default);
@@ -149,6 +150,7 @@ impl TotalCorrelation {
 
     /// Sets row `row` of the batch.
     pub(crate) fn set_row(&mut self, row: usize, z: &[f32], mu: &[f32], logvar: &[f32]) {
+        // Transposed: one dimension of all rows lies together.
         let inputs = z.iter().zip(mu).zip(logvar);
         for (dimension, ((&z, &mu), &logvar)) in self.dimensions.iter_mut().zip(inputs) {
             dimension.z[row] = z;
@@ -182,6 +184,7 @@ impl TotalCorrelation {
             group.reserve_weights(self.rows);
         }
         let parts = self.first_pass(compute, ln_weight, prior, Some(coefficients));
+        // 3.
         let (rows, groups) = (self.rows, &self.groups);
         let prior = NormalKl::new(prior);
         self.threads(compute).for_each_mut(&mut self.dimensions[..self.latent], |d, dimension| {
@@ -220,17 +223,20 @@ impl TotalCorrelation {
         coefficients: Option<Coefficients>,
     ) -> Decomposition {
         let (rows, set, threads) = (self.rows, compute.simd(), self.threads(compute));
+        // 1.
         threads.for_each_mut(&mut self.dimensions[..self.latent], |_, dimension| {
             set.dispatch(Prepare { dimension, rows });
         });
         let dimensions = &self.dimensions[..self.latent];
         let prior = NormalKl::new(prior);
         let groups = &mut self.groups[..rows.div_ceil(LANES)];
+        // 2.
         threads.for_each_mut(groups, |index, group| {
             let pass = FirstPass { group, index, dimensions, rows, ln_weight, prior, coefficients };
             set.dispatch(pass);
         });
 
+        // One chain in row order, whatever threads the groups came from.
         let mut sums = [0.0; 3];
         for row in 0..rows {
             let logs = &groups[row / LANES].logs;
@@ -367,6 +373,7 @@ pub fn forward_backward(
     for (argument, view) in [("dz", &dz), ("dmu", &dmu), ("dlogvar", &dlogvar)] {
         check(argument, (rows, latent), view.view())?;
     }
+    // The inputs are checked with the shape of z, before a gradient is touched.
     let mut scratch = filled(inputs, prior)?;
     let scale = (1.0 / rows as f64) as f32;
     let parts = scratch.forward_backward(compute, weights, ln_weight, prior, scale);
@@ -374,6 +381,7 @@ pub fn forward_backward(
         let [dz, dmu, dlogvar] =
             [&mut dz, &mut dmu, &mut dlogvar].map(|view| view.row_mut(row).into_slice());
         let [dz, dmu, dlogvar] = [dz, dmu, dlogvar].map(|row| row.expect(CONTIGUOUS));
+        // `gradient_row` accumulates.
         for gradients in [&mut *dz, &mut *dmu, &mut *dlogvar] {
             gradients.fill(0.0);
         }

@@ -43,6 +43,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> RowKernel<I, G> for T {
         inputs: [&[f32]; I],
         scale: f32,
     ) -> (f64, RowLoss) {
+        // Two kernels of the same operations: the one without gradients computes fewer of them.
         let loss = match gradients {
             Some(gradients) => row_with(simd, self, buffer, gradients, inputs, scale),
             None => row_with(simd, ValueOf(self), buffer, [], inputs, 1.0),
@@ -89,6 +90,7 @@ impl<'g, 'i, K: RowKernel<I, G>, const I: usize, const G: usize> KernelRows<'g, 
         inputs: [Named<ArrayView2<'i, f32>>; I],
         scale: f32,
     ) -> Result<Self> {
+        // The first input gives the shape that all others must have.
         let shape = inputs[0].1.dim();
         for (argument, view) in gradients.iter().flatten() {
             check(argument, shape, view.view())?;
@@ -113,6 +115,7 @@ pub(in crate::loss) fn check(
     if view.dim() != (rows, columns) {
         return Err(Error::shape(argument, [rows, columns], view.shape()));
     }
+    // One column, or none, is contiguous whatever its stride.
     if rows > 0 && columns > 1 && view.strides()[1] != 1 {
         return Err(Error::Layout { argument, strides: view.strides().to_vec() });
     }
@@ -152,6 +155,7 @@ impl<K: RowKernel<I, G>, const I: usize, const G: usize> Rows<2> for KernelRows<
         let inputs =
             self.inputs.each_ref().map(|view| view.row(index).to_slice().expect(CONTIGUOUS));
         let (value, loss) = self.kernel.row(simd, buffer, gradients, inputs, self.scale);
+        // The flag may be a false alarm (−0), so the row is searched.
         if let (false, Some(range)) = (loss.accepted, K::ACCEPTS) {
             reject_data(range, inputs[I - 1], first + index)?;
         }
@@ -245,6 +249,7 @@ fn tree<R: Rows<N>, const N: usize>(
     if is_leaf(rows.len()) {
         return set.dispatch(Leaf { rows, first });
     }
+    // The same tree with and without threads.
     let split = split_point(rows.len());
     let (above, below) = rows.split_at(split);
     let (above, below) = if parallel {
@@ -275,6 +280,7 @@ impl<R: Rows<N>, const N: usize> WithSimd for Leaf<R, N> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
         let mut sums = [0.0; N];
+        // 2 KiB on the stack, once for 64 rows.
         let mut buffer = StageBuffer::new();
         for index in 0..self.rows.len() {
             let row = self.rows.row(simd, &mut buffer, index, self.first)?;

@@ -38,7 +38,7 @@ pub trait Term<const I: usize, const G: usize>: Copy + Send + Sync {
         self.stage2(simd, inputs, self.stage1(simd, inputs))
     }
 
-    /// Whether [`row`] runs the lane function in two stages, each over a tile of groups.
+    /// True if [`row`] is to run the lane function in two stages, each over a tile of groups.
     ///
     /// An out-of-order core runs ahead by some 100 to 150 vector operations. A lane function
     /// that is a long chain of them stalls it; two loops over chains of half the length
@@ -57,7 +57,7 @@ pub trait Term<const I: usize, const G: usize>: Copy + Send + Sync {
         self.lane(simd, inputs)
     }
 
-    /// Whether [`Self::fix_nonfinite`] does anything.
+    /// True if [`Self::fix_nonfinite`] does anything.
     const FIXES_NONFINITE: bool = false;
 
     /// Corrects the result of [`Self::lane`] for inputs that are NaN or infinite. Only rows whose sum is
@@ -83,6 +83,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, 0> for ValueOf<T, G>
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; 0]) {
+        // The gradients are not used, so the compiler removes their operations.
         (self.0.lane(simd, inputs).0, [])
     }
 
@@ -140,7 +141,7 @@ impl Range {
 
     /// Returns whether `value` lies in the range.
     pub(crate) fn contains(self, value: f32) -> bool {
-        // −0 is 0, though its bits are not.
+        // −0 is 0, though its bits are not: with the sign in the mask they are the largest.
         f32::from_bits(value.to_bits() & self.mask) <= self.largest && {
             self.mask != u32::MAX || value >= 0.0
         }
@@ -282,6 +283,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         }
         for (g, staged) in tile.clone().zip(&buffer.0) {
             let group = load(simd, heads, g);
+            // Known when this is compiled: a term of one stage has no branch here.
             let staged = T::TWO_STAGE.then(|| F32x16::load(simd, staged));
             let (terms, dgroup) = lanes(simd, term, group, staged, scale, &mut largest);
             // 2.
@@ -317,6 +319,7 @@ pub(super) fn accepted<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     largest: S::u32s,
 ) -> bool {
     T::ACCEPTS.is_none_or(|range| {
+        // Positive floats are ordered as their bits: one comparison a lane, once a row.
         let lanes = [largest];
         let lanes: &[u32] = pulp::bytemuck::cast_slice(&lanes);
         lanes.iter().all(|&bits| bits <= range.largest.to_bits())
@@ -383,6 +386,7 @@ pub(super) fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
             Some(staged) => term.stage2(simd, inputs, staged.0[v]),
             None => term.lane(simd, inputs),
         };
+        // The value stays unscaled: rows are added in f64 and divided once.
         terms.0[v] = value;
         for i in 0..G {
             dgroup[i].0[v] = simd.mul_f32s(gradients[i], scale);

@@ -99,6 +99,7 @@ pub(crate) fn short_rows<S: Simd, T: Term<I, G>, const I: usize, const G: usize>
         }
     }
     debug_assert!((1..=SHORT).contains(&columns) && sums.len() <= rows_together(columns));
+    // Reborrowed, because step 4 may need the gradients again.
     let GradientRows { data, starts, stride } = gradients;
     let gradients = GradientRows { data: &mut *data, starts, stride };
     let op = Op { term, gradients, inputs, columns, scale, sums: &mut *sums };
@@ -140,6 +141,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         let mut chain = F32x16::splat(simd, 0.0);
         let mut head = [chain; G];
         for (g, staged) in buffer.iter().enumerate() {
+            // Known when this is compiled.
             let staged = T::TWO_STAGE.then(|| F32x16::load(simd, staged));
             let group = load(simd, inputs, g);
             let (terms, mut dgroup) = lanes(simd, term, group, staged, scale, &mut largest);

@@ -105,6 +105,7 @@ impl<T: Term<I, 0>, const I: usize> WithSimd for Columns<'_, T, I> {
         let rows = self.inputs[0].nrows();
         for (g, out) in self.out.chunks_mut(LANES).enumerate() {
             let first = self.first + g * LANES;
+            // Sixteen chains, one a column, down all rows.
             let mut sums = [0.0; LANES];
             for row in 0..rows {
                 let mut group = [F32x16::splat(simd, 0.0); I];
@@ -119,6 +120,7 @@ impl<T: Term<I, 0>, const I: usize> WithSimd for Columns<'_, T, I> {
                     // A column has no sum of a row to tell where care is needed: all get it.
                     values.0[v] = Careful(self.term).lane(simd, inputs).0;
                 }
+                // To f64 before the addition: a column has as many terms as the batch has rows.
                 let mut lanes = [0.0; LANES];
                 values.store(&mut lanes);
                 for (sum, lane) in sums.iter_mut().zip(lanes) {

@@ -59,6 +59,20 @@ macro_rules! each_penalty {
     };
 }
 
+/// Calls a function with every reconstruction and every penalty, each beside a plain other.
+macro_rules! each_term {
+    ($check:ident) => {
+        fn with_kl<R: Reconstruction + Debug>(reconstruction: R, _: &str) {
+            $check(Terms { reconstruction, penalty: Kl, beta: 1.0 }, true);
+        }
+        fn with_bernoulli<K: KlPenalty + Debug>(penalty: K, single: bool) {
+            $check(Terms { reconstruction: Bernoulli, penalty, beta: 1.0 }, single);
+        }
+        each_reconstruction!(with_kl);
+        each_penalty!(with_bernoulli);
+    };
+}
+
 /// A batch that every term accepts: outputs and targets in [0, 1], and posteriors.
 #[derive(Clone)]
 struct Batch([Array2<f32>; 4]);
@@ -97,14 +111,6 @@ impl Batch {
 
 fn nan(columns: usize, rows: usize) -> Array2<f32> {
     Array2::from_elem((rows, columns), f32::NAN)
-}
-
-fn every_compute(mut check: impl FnMut(&Compute)) {
-    for set in InstructionSet::available() {
-        for threads in [1, 2, 5] {
-            check(&Compute::new(set, threads).unwrap());
-        }
-    }
 }
 
 /// Value and gradient of a reconstruction.
@@ -164,75 +170,57 @@ impl Strided {
     }
 }
 
-fn same_bits_of_reconstruction(term: impl Reconstruction + Debug, _: &str) {
+fn has_same_bits<R: Reconstruction + Debug, K: KlPenalty + Debug>(
+    terms: Terms<R, K>,
+    single: bool,
+) {
     for rows in [1, 64, 130] {
         let batch = Batch::new(rows);
         let run = |compute: &Compute| {
-            let mut examples = vec![f64::NAN; rows];
-            term.per_example(compute, &mut examples, batch.data()).unwrap();
-            let found = reconstruct(term, compute, batch.data(), Reduction::Sum).unwrap();
-            (found, examples)
+            let mut examples = [0.0, 0.0].map(|zero| vec![zero; rows]);
+            terms.reconstruction.per_example(compute, &mut examples[0], batch.data()).unwrap();
+            let found = terms.penalty.per_example(compute, &mut examples[1], batch.latent());
+            assert_eq!(found.is_ok(), single, "{terms:?}");
+            (fuse(terms, compute, &batch, Reduction::Sum), examples)
         };
         let expected = run(&Compute::new(InstructionSet::SCALAR, 1).unwrap());
-        every_compute(|compute| assert_eq!(run(compute), expected, "{term:?} {compute:?}"));
-        let ((value, _), examples) = expected;
-        let sum: f64 = examples.iter().sum();
-        assert!((sum - value).abs() < 1e-10 * value.abs(), "{term:?}: {sum} {value}");
-    }
-}
-
-fn same_bits_of_penalty(term: impl KlPenalty + Debug, single: bool) {
-    for rows in [1, 64, 130] {
-        let batch = Batch::new(rows);
-        let run = |compute: &Compute| {
-            let mut examples = vec![f64::NAN; rows];
-            let separate = term.per_example(compute, &mut examples, batch.latent());
-            assert_eq!(separate.is_ok(), single, "{term:?}");
-            let found = penalize(term, compute, batch.latent(), Reduction::Sum).unwrap();
-            examples.truncate(if single { rows } else { 0 });
-            (found, examples)
-        };
-        let expected = run(&Compute::new(InstructionSet::SCALAR, 1).unwrap());
-        every_compute(|compute| assert_eq!(run(compute), expected, "{term:?} {compute:?}"));
-        let ((value, _), examples) = expected;
-        if single {
-            let sum: f64 = examples.iter().sum();
-            assert!((sum - value).abs() < 1e-10 * value.abs(), "{term:?}: {sum} {value}");
+        for set in InstructionSet::available() {
+            for threads in [1, 2, 5] {
+                let compute = Compute::new(set, threads).unwrap();
+                assert_eq!(run(&compute), expected, "{terms:?}, {set}, {threads} threads");
+            }
         }
+        // The examples add up to the batch.
+        let ((elbo, _), examples) = expected;
+        let [value, penalty] = examples.map(|values| values.iter().sum::<f64>());
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-10 * b.abs();
+        assert!(close(value, elbo.reconstruction), "{terms:?}: {value} {elbo:?}");
+        assert!(!single || close(value + penalty, elbo.loss), "{terms:?}: {penalty} {elbo:?}");
     }
 }
 
 #[test]
 fn every_term_has_the_same_bits_on_all_sets_and_threads() {
-    each_reconstruction!(same_bits_of_reconstruction);
-    each_penalty!(same_bits_of_penalty);
+    each_term!(has_same_bits);
 }
 
-fn reductions_of_reconstruction(term: impl Reconstruction + Debug, _: &str) {
+fn is_divided<R: Reconstruction + Debug, K: KlPenalty + Debug>(terms: Terms<R, K>, _: bool) {
     let (compute, batch) = (Compute::serial(), Batch::new(70));
-    let divisors = [1.0, 70.0, 70.0 * FEATURES as f64];
-    let (sum, gradients) = reconstruct(term, &compute, batch.data(), Reduction::Sum).unwrap();
-    for (reduction, divisor) in REDUCTIONS.into_iter().zip(divisors) {
-        let (value, scaled) = reconstruct(term, &compute, batch.data(), reduction).unwrap();
-        assert_eq!(value, sum / divisor, "{term:?}");
-        for (&scaled, &gradient) in scaled.iter().zip(&gradients) {
-            let exact = f64::from(gradient) / divisor;
-            assert!((f64::from(scaled) - exact).abs() <= 4e-7 * exact.abs(), "{term:?}");
-        }
-    }
-}
-
-fn reductions_of_penalty(term: impl KlPenalty + Debug, _: bool) {
-    let (compute, batch) = (Compute::serial(), Batch::new(70));
-    let divisors = [1.0, 70.0, 70.0 * LATENT as f64];
-    let (sum, gradients) = penalize(term, &compute, batch.latent(), Reduction::Sum).unwrap();
-    for (reduction, divisor) in REDUCTIONS.into_iter().zip(divisors) {
-        let (value, scaled) = penalize(term, &compute, batch.latent(), reduction).unwrap();
-        assert_eq!(value, sum / divisor, "{term:?}");
-        for (scaled, gradients) in scaled.iter().zip(&gradients) {
+    let (sum, gradients) = fuse(terms, &compute, &batch, Reduction::Sum);
+    let (features, latent) = (70.0 * FEATURES as f64, 70.0 * LATENT as f64);
+    for (reduction, by) in
+        [(Reduction::BatchMean, [70.0, 70.0]), (Reduction::Mean, [features, latent])]
+    {
+        let (elbo, scaled) = fuse(terms, &compute, &batch, reduction);
+        let penalty = (sum.loss - sum.reconstruction) / by[1];
+        assert_eq!(elbo.reconstruction, sum.reconstruction / by[0], "{terms:?}");
+        assert!((elbo.loss - elbo.reconstruction - penalty).abs() < 1e-10 * elbo.loss.abs());
+        for (divisor, (scaled, gradients)) in
+            [by[0], by[1], by[1]].into_iter().zip(scaled.iter().zip(&gradients))
+        {
             for (&scaled, &gradient) in scaled.iter().zip(gradients) {
                 let exact = f64::from(gradient) / divisor;
-                assert!((f64::from(scaled) - exact).abs() <= 4e-7 * exact.abs(), "{term:?}");
+                assert!((f64::from(scaled) - exact).abs() <= 4e-7 * exact.abs(), "{terms:?}");
             }
         }
     }
@@ -240,43 +228,29 @@ fn reductions_of_penalty(term: impl KlPenalty + Debug, _: bool) {
 
 #[test]
 fn every_term_is_divided_by_its_reduction() {
-    each_reconstruction!(reductions_of_reconstruction);
-    each_penalty!(reductions_of_penalty);
+    each_term!(is_divided);
 }
 
-fn strided_views_of_reconstruction(term: impl Reconstruction + Debug, _: &str) {
+fn accepts_strided<R: Reconstruction + Debug, K: KlPenalty + Debug>(terms: Terms<R, K>, _: bool) {
     let (compute, batch) = (Compute::serial(), Batch::new(70));
-    let (value, expected) = reconstruct(term, &compute, batch.data(), Reduction::Mean).unwrap();
-    let [outputs, targets] = [0, 1].map(|i| Strided::new(&batch.0[i]));
-    let mut doutputs = Strided::new(&nan(FEATURES, 70));
-    let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
-    let reduction = Reduction::Mean;
-    let found = term.forward_backward(&compute, doutputs.view_mut(), inputs, reduction).unwrap();
-    assert_eq!(found, value, "{term:?}");
-    assert_eq!(doutputs.view(), expected, "{term:?}");
-    doutputs.check_margins();
-}
-
-fn strided_views_of_penalty(term: impl KlPenalty + Debug, _: bool) {
-    let (compute, batch) = (Compute::serial(), Batch::new(70));
-    let (value, expected) = penalize(term, &compute, batch.latent(), Reduction::Mean).unwrap();
-    let [mu, logvar] = [2, 3].map(|i| Strided::new(&batch.0[i]));
-    let mut gradients = [(); 2].map(|()| Strided::new(&nan(LATENT, 70)));
-    let [dmu, dlogvar] = gradients.each_mut().map(|strided| strided.view_mut());
-    let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), ..batch.latent() };
-    let views = KlGradients { dmu, dlogvar };
-    let found = term.forward_backward(&compute, views, inputs, Reduction::Mean).unwrap();
-    assert_eq!(found, value, "{term:?}");
+    let (value, expected) = fuse(terms, &compute, &batch, Reduction::Mean);
+    let arrays = batch.0.each_ref().map(Strided::new);
+    let [outputs, targets, mu, logvar] = arrays.each_ref().map(Strided::view);
+    let inputs = elbo::Inputs { outputs, targets, mu, logvar, ..batch.both() };
+    let mut gradients = expected.each_ref().map(|array| Strided::new(&nan(array.ncols(), 70)));
+    let [doutputs, dmu, dlogvar] = gradients.each_mut().map(Strided::view_mut);
+    let views = elbo::Gradients { doutputs, dmu, dlogvar };
+    let found = elbo::forward_backward(&compute, terms, views, inputs, Reduction::Mean).unwrap();
+    assert_eq!(found, value, "{terms:?}");
     for (strided, expected) in gradients.iter().zip(expected) {
-        assert_eq!(strided.view(), expected, "{term:?}");
+        assert_eq!(strided.view(), expected, "{terms:?}");
         strided.check_margins();
     }
 }
 
 #[test]
 fn every_term_accepts_strided_views() {
-    each_reconstruction!(strided_views_of_reconstruction);
-    each_penalty!(strided_views_of_penalty);
+    each_term!(accepts_strided);
 }
 
 fn errors_of_reconstruction(term: impl Reconstruction + Debug, range: &str) {
