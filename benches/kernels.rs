@@ -13,8 +13,8 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group};
 use elbo::gemm::{Panels, input_gradient, product, weight_gradient};
-use elbo::loss::Reduction;
-use elbo::loss::elbo::{Gradients, Inputs, forward_backward};
+use elbo::loss::elbo::{Gradients, Inputs, Terms, forward_backward};
+use elbo::loss::{Bernoulli, Kl, Prior, Reduction};
 use elbo::random::{Generator, NORMAL_ERROR, Stream, philox4x32};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
@@ -206,15 +206,17 @@ fn loss(criterion: &mut Criterion) {
         let (mu, logvar) = (matrix(rows, z, 3), matrix(rows, z, 4));
         let buffers = || [(rows, d), (rows, z), (rows, z)].map(Array2::<f32>::zeros);
         let fused = |compute: &Compute, gradients: &mut [Array2<f32>; 3]| {
-            let [dlogits, dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
+            let [doutputs, dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
             let inputs = Inputs {
-                logits: logits.view(),
+                outputs: logits.view(),
                 targets: targets.view(),
                 mu: mu.view(),
                 logvar: logvar.view(),
+                prior: Prior::default(),
             };
-            let gradients = Gradients { dlogits, dmu, dlogvar };
-            forward_backward(compute, gradients, inputs, 1.0, Reduction::BatchMean).unwrap().loss
+            let gradients = Gradients { doutputs, dmu, dlogvar };
+            let terms = Terms { reconstruction: Bernoulli, penalty: Kl, beta: 1.0 };
+            forward_backward(compute, terms, gradients, inputs, Reduction::BatchMean).unwrap().loss
         };
         let scalar = |gradients: &mut [Array2<f32>; 3]| {
             scalar_objective(gradients.each_mut(), [&logits, &targets, &mu, &logvar])

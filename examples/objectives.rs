@@ -9,7 +9,7 @@
 
 use elbo::Compute;
 use elbo::loss::importance::Estimator;
-use elbo::loss::{CapacityPer, FreeBitsPer, Reduction};
+use elbo::loss::{CapacityPer, FreeBitsPer, Kl, KlInputs, LossTerm, Reduction};
 use elbo::optim::Span;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{
@@ -68,13 +68,8 @@ fn run(compute: &Compute, train: &Array2<u8>, test: &Array2<u8>, run: &Run) -> e
     let parts = vae.decompose(compute, test, &plain)?;
     let code = vae.encode(compute, test.mapv(|v| f32::from(v) / 255.0).view())?;
     let mut each = vec![0.0; test.nrows()];
-    elbo::loss::kl::per_example(
-        compute,
-        &mut each,
-        code.mu.view(),
-        code.logvar.view(),
-        vae.config().prior(),
-    )?;
+    let (mu, logvar, prior) = (code.mu.view(), code.logvar.view(), vae.config().prior());
+    Kl.per_example(compute, &mut each, KlInputs { mu, logvar, prior })?;
     let mean = each.iter().sum::<f64>() / each.len() as f64;
     let variance = each.iter().map(|kl| (kl - mean).powi(2)).sum::<f64>() / each.len() as f64;
     let some = test.slice(ndarray::s![..MARGINAL_ROWS, ..]);

@@ -1,7 +1,7 @@
 //! Steps of a warm trainer make no heap allocation, and loss kernels never do.
 
 use elbo::Compute;
-use elbo::loss::{self, Reduction};
+use elbo::loss::{self, Bernoulli, Kl, Prior, Reduction};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, Vae};
@@ -128,18 +128,19 @@ fn loss_kernels_do_not_allocate() {
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             loss::elbo::forward_backward(
                 &compute,
+                loss::elbo::Terms { reconstruction: Bernoulli, penalty: Kl, beta: 1.0 },
                 loss::elbo::Gradients {
-                    dlogits: dlogits.view_mut(),
+                    doutputs: dlogits.view_mut(),
                     dmu: dmu.view_mut(),
                     dlogvar: dlogvar.view_mut(),
                 },
                 loss::elbo::Inputs {
-                    logits: logits.view(),
+                    outputs: logits.view(),
                     targets: targets.view(),
                     mu: mu.view(),
                     logvar: logvar.view(),
+                    prior: Prior::default(),
                 },
-                1.0,
                 Reduction::BatchMean,
             )
             .unwrap();

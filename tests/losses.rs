@@ -2,16 +2,16 @@
 //! the inputs, values and gradients.
 
 use elbo::layers::reparameterize;
-use elbo::loss::capacity::{self, Capacity, CapacityPer};
 use elbo::loss::importance::{self, Estimator};
-use elbo::loss::kl::{self, Prior};
 use elbo::loss::total_correlation::{self, TcWeights};
 use elbo::loss::{
-    Reduction, bernoulli, continuous_bernoulli, free_bits, gaussian, probabilities, squared_error,
+    Bernoulli, Capacity, CapacityPer, ContinuousBernoulli, FreeBits, FreeBitsPer, Gaussian, Kl,
+    KlGradients, KlInputs, KlPenalty, Prior, Reconstruction, ReconstructionInputs, Reduction,
+    SigmoidProbabilities, TanhSquaredError, WeightedBernoulli,
 };
 use elbo::simd::InstructionSet;
 use elbo::{Compute, Result};
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 use serde_json::Value;
 
 /// The largest error of a value, relative to it, and of a gradient, relative to its own size or the
@@ -78,155 +78,95 @@ fn wide(array: &Array2<f32>) -> Vec<f64> {
     array.iter().map(|&v| v.into()).collect()
 }
 
+/// Value and gradient of a reconstruction.
+fn reconstruct(
+    document: &Document,
+    case: &str,
+    outputs: &str,
+    term: impl Reconstruction,
+) -> (f64, Vec<f64>) {
+    let rows = document.size("rows");
+    let [outputs, targets] = [outputs, "targets"].map(|name| document.input(case, name, rows));
+    let mut doutputs = Array2::from_elem(outputs.dim(), f32::NAN);
+    let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
+    let value =
+        term.forward_backward(&Compute::serial(), doutputs.view_mut(), inputs, Reduction::Sum);
+    (value.unwrap(), wide(&doutputs))
+}
+
 #[test]
 fn likelihoods_of_logits() {
+    fn check(document: &Document, case: &str, term: impl Reconstruction) {
+        let (value, dlogits) = reconstruct(document, case, "logits", term);
+        document.check(case, value, &[("logits", dlogits)]);
+    }
     let document = Document::read();
-    let compute = Compute::serial();
+    let pos_weight = document.number("weighted_bernoulli", "weight");
+    check(&document, "bernoulli", Bernoulli);
+    check(&document, "weighted_bernoulli", WeightedBernoulli { pos_weight });
+    check(&document, "sigmoid_probabilities", SigmoidProbabilities);
+    check(&document, "continuous_bernoulli", ContinuousBernoulli);
+    check(&document, "tanh_squared_error", TanhSquaredError);
+}
+
+#[test]
+fn gaussians() {
+    let document = Document::read();
     let rows = document.size("rows");
-    let sum = Reduction::Sum;
-    for case in [
-        "bernoulli",
-        "weighted_bernoulli",
-        "sigmoid_probabilities",
-        "continuous_bernoulli",
-        "tanh_squared_error",
+    let row = |case| document.input(case, "logvar", 1).into_raw_vec_and_offset().0;
+    let (shared, each) = (row("gaussian"), row("feature_gaussian"));
+    for (case, term, count) in [
+        ("gaussian", Gaussian::Shared { logvar: shared[0] }, 1),
+        ("feature_gaussian", Gaussian::PerFeature { logvar: &each }, each.len()),
+        ("optimal_gaussian", Gaussian::Optimal, 0),
     ] {
-        let [logits, targets] = ["logits", "targets"].map(|name| document.input(case, name, rows));
-        let mut dlogits = Array2::from_elem(logits.dim(), f32::NAN);
-        let (d, l, t) = (dlogits.view_mut(), logits.view(), targets.view());
-        let value = match case {
-            "bernoulli" => bernoulli::forward_backward(&compute, d, l, t, sum),
-            "weighted_bernoulli" => {
-                let weight = document.number(case, "weight");
-                bernoulli::forward_backward_weighted(&compute, d, l, t, weight, sum)
-            }
-            "sigmoid_probabilities" => {
-                probabilities::forward_backward_sigmoid(&compute, d, l, t, sum)
-            }
-            "continuous_bernoulli" => {
-                continuous_bernoulli::forward_backward(&compute, d, l, t, sum)
-            }
-            _ => squared_error::forward_backward_tanh(&compute, d, l, t, sum),
-        };
-        document.check(case, value.unwrap(), &[("logits", wide(&dlogits))]);
+        let (value, dm) = reconstruct(&document, case, "predictions", term);
+        let [m, t] = ["predictions", "targets"].map(|name| document.input(case, name, rows));
+        let inputs = ReconstructionInputs { outputs: m.view(), targets: t.view() };
+        let mut ds = vec![f64::NAN; count];
+        term.backward_logvar(&Compute::serial(), &mut ds, inputs, Reduction::Sum).unwrap();
+        let mut gradients = vec![("predictions", dm)];
+        gradients.extend((count > 0).then_some(("logvar", ds)));
+        document.check(case, value, &gradients);
     }
 }
 
 #[test]
-fn gaussians() -> Result<()> {
-    let document = Document::read();
-    let compute = Compute::serial();
-    let (rows, columns) = (document.size("rows"), document.size("features"));
-    let mut dm = Array2::from_elem((rows, columns), f32::NAN);
-    let inputs = |case: &str| {
-        ["predictions", "targets"].map(|name| Document::read().input(case, name, rows))
-    };
-    let sum = Reduction::Sum;
-
-    let [m, t] = inputs("gaussian");
-    let s = document.input("gaussian", "logvar", 1)[[0, 0]];
-    let found = gaussian::forward_backward(&compute, dm.view_mut(), m.view(), t.view(), s, sum)?;
-    let gradients = [("predictions", wide(&dm)), ("logvar", vec![found.dlogvar])];
-    document.check("gaussian", found.loss, &gradients);
-
-    let [m, t] = inputs("feature_gaussian");
-    let s: Array1<f32> = document.input("feature_gaussian", "logvar", 1).row(0).to_owned();
-    let mut ds = vec![f64::NAN; columns];
-    let (views, s) = ((m.view(), t.view()), s.view());
-    let value = gaussian::forward_backward_features(
-        &compute,
-        dm.view_mut(),
-        &mut ds,
-        views.0,
-        views.1,
-        s,
-        sum,
-    )?;
-    document.check("feature_gaussian", value, &[("predictions", wide(&dm)), ("logvar", ds)]);
-
-    let [m, t] = inputs("optimal_gaussian");
-    let found =
-        gaussian::forward_backward_optimal(&compute, dm.view_mut(), m.view(), t.view(), sum)?;
-    document.check("optimal_gaussian", found.loss, &[("predictions", wide(&dm))]);
-    Ok(())
-}
-
-#[test]
 fn divergences() {
-    let document = Document::read();
-    let compute = Compute::serial();
-    let (rows, prior, sum) = (document.size("rows"), document.prior(), Reduction::Sum);
-    for case in [
-        "kl",
-        "prior_kl",
-        "free_bits_elements",
-        "free_bits_dimensions",
-        "free_bits_samples",
-        "capacity_batch",
-        "capacity_samples",
-    ] {
+    fn check(
+        document: &Document,
+        case: &str,
+        prior: Prior,
+        reduction: Reduction,
+        term: impl KlPenalty,
+    ) {
+        let rows = document.size("rows");
         let [mu, logvar] = ["mu", "logvar"].map(|name| document.input(case, name, rows));
         let mut gradients = [&mu, &logvar].map(|array| Array2::from_elem(array.dim(), f32::NAN));
         let [dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
-        let (mu, logvar) = (mu.view(), logvar.view());
-        let limit = || document.number(case, "limit");
-        let capacity = || Capacity { gamma: 7.0, nats: limit(), per: CapacityPer::Batch };
-        let value = match case {
-            "kl" => kl::forward_backward(&compute, dmu, dlogvar, mu, logvar, sum),
-            "prior_kl" => {
-                kl::forward_backward_prior(&compute, dmu, dlogvar, mu, logvar, prior, sum)
-            }
-            "free_bits_elements" => free_bits::forward_backward_elements(
-                &compute,
-                dmu,
-                dlogvar,
-                mu,
-                logvar,
-                limit(),
-                prior,
-                sum,
-            ),
-            "free_bits_dimensions" => free_bits::forward_backward_dimensions(
-                &compute,
-                dmu,
-                dlogvar,
-                &mut vec![f64::NAN; document.size("latent")],
-                mu,
-                logvar,
-                limit(),
-                prior,
-            ),
-            "free_bits_samples" => free_bits::forward_backward_samples(
-                &compute,
-                dmu,
-                dlogvar,
-                mu,
-                logvar,
-                limit(),
-                prior,
-                sum,
-            ),
-            "capacity_batch" => capacity::forward_backward_batch(
-                &compute,
-                dmu,
-                dlogvar,
-                mu,
-                logvar,
-                capacity(),
-                prior,
-            ),
-            _ => capacity::forward_backward_samples(
-                &compute,
-                dmu,
-                dlogvar,
-                mu,
-                logvar,
-                capacity(),
-                prior,
-            ),
-        };
+        let (gradients_to, compute) = (KlGradients { dmu, dlogvar }, Compute::serial());
+        let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior };
+        let value = term.forward_backward(&compute, gradients_to, inputs, reduction);
         let [dmu, dlogvar] = gradients.each_ref().map(wide);
         document.check(case, value.unwrap(), &[("mu", dmu), ("logvar", dlogvar)]);
+    }
+    let document = Document::read();
+    let (prior, sum, mean) = (document.prior(), Reduction::Sum, Reduction::BatchMean);
+    check(&document, "kl", Prior::default(), sum, Kl);
+    check(&document, "prior_kl", prior, sum, Kl);
+    for (case, per, reduction) in [
+        ("free_bits_elements", FreeBitsPer::Element, sum),
+        ("free_bits_dimensions", FreeBitsPer::Dimension, mean),
+        ("free_bits_samples", FreeBitsPer::Sample, sum),
+    ] {
+        let term = FreeBits { lambda: document.number(case, "limit"), per };
+        check(&document, case, prior, reduction, term);
+    }
+    for (case, per) in
+        [("capacity_batch", CapacityPer::Batch), ("capacity_samples", CapacityPer::Sample)]
+    {
+        let term = Capacity { gamma: 7.0, nats: document.number(case, "limit"), per };
+        check(&document, case, prior, mean, term);
     }
 }
 
@@ -292,26 +232,33 @@ fn importance_weighted_bounds() -> Result<()> {
                 }
             }
             let mut weights = vec![f64::NAN; samples];
-            let (zs, vs) = (z.view(), logvars.view());
-            importance::log_weights(&compute, &mut weights, &likelihoods, zs, vs, epsilon, prior)?;
+            let samples = importance::Samples {
+                log_likelihoods: &likelihoods,
+                z: z.view(),
+                logvar: logvars.view(),
+                epsilon,
+                prior,
+            };
+            importance::log_weights(&compute, &mut weights, samples)?;
             loss -= importance::normalize(&mut weights);
             for (k, weight) in weights.into_iter().enumerate() {
                 let weight = weight as f32;
                 let dz: Vec<f32> =
                     z.row(k).iter().zip(&c).map(|(z, c)| weight * stiffness * (z - c)).collect();
-                importance::backward(
-                    set,
-                    estimator,
-                    dmu.row_mut(row).into_slice().unwrap(),
-                    dlogvar.row_mut(row).into_slice().unwrap(),
-                    &dz,
-                    z.row(k).to_slice().unwrap(),
-                    &v,
-                    noise.row(k).to_slice().unwrap(),
+                let gradients = importance::Gradients {
+                    dmu: dmu.row_mut(row).into_slice().unwrap(),
+                    dlogvar: dlogvar.row_mut(row).into_slice().unwrap(),
+                };
+                let sample = importance::Sample {
+                    dz: &dz,
+                    z: z.row(k).to_slice().unwrap(),
+                    logvar: &v,
+                    sigma_epsilon: noise.row(k).to_slice().unwrap(),
                     weight,
-                    1.0,
+                    scale: 1.0,
                     prior,
-                )?;
+                };
+                importance::backward(set, estimator, gradients, sample)?;
             }
         }
         document.check(case, loss, &[("mu", wide(&dmu)), ("logvar", wide(&dlogvar))]);

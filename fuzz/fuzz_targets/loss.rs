@@ -4,8 +4,8 @@
 #![no_main]
 
 use elbo::Error;
-use elbo::loss::elbo::{Gradients, Inputs, forward, forward_backward};
-use elbo::loss::{Elbo, Reduction};
+use elbo::loss::elbo::{Gradients, Inputs, Terms, forward, forward_backward};
+use elbo::loss::{Bernoulli, Elbo, Kl, Prior, Reduction};
 use elbo_fuzz::{COMPUTES, Input, assert_same};
 use libfuzzer_sys::fuzz_target;
 use ndarray::Array2;
@@ -109,20 +109,22 @@ fuzz_target!(|bytes: &[u8]| {
     let (logits, targets) = (input.matrix(b, d), input.targets(b, d));
     let (mu, logvar) = (input.matrix(b, z), input.matrix(b, z));
     let inputs = || Inputs {
-        logits: logits.view(),
+        outputs: logits.view(),
         targets: targets.view(),
         mu: mu.view(),
         logvar: logvar.view(),
+        prior: Prior::default(),
     };
+    let terms = Terms { reconstruction: Bernoulli, penalty: Kl, beta };
     let expected_error = expected_error([b, d, z], &targets, beta, reduction);
 
     let mut first: Option<(Elbo, [Array2<f32>; 3])> = None;
     for compute in COMPUTES.iter() {
         let mut gradients = [(b, d), (b, z), (b, z)].map(|dim| Array2::from_elem(dim, f32::NAN));
-        let [dlogits, dmu, dlogvar] = gradients.each_mut().map(|gradient| gradient.view_mut());
-        let buffers = Gradients { dlogits, dmu, dlogvar };
-        let found = forward_backward(compute, buffers, inputs(), beta, reduction);
-        let value = forward(compute, inputs(), beta, reduction);
+        let [doutputs, dmu, dlogvar] = gradients.each_mut().map(|gradient| gradient.view_mut());
+        let buffers = Gradients { doutputs, dmu, dlogvar };
+        let found = forward_backward(compute, terms, buffers, inputs(), reduction);
+        let value = forward(compute, terms, inputs(), reduction);
         let (found, value) = match (found, value) {
             (Ok(found), Ok(value)) => (found, value),
             (found, value) => {

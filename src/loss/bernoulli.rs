@@ -12,61 +12,83 @@
 //! is (1−t)·l + ln(1+e^{−l}), and ln(1+e^{−l}) = max(−l,0) + ln(1+e^{−|l|}) never overflows.
 //! The derivative of (1−t)·l + ln(1+e^{−l}) is 1 − t − σ(−l) = σ(l) − t.
 //!
+//! With a weight p of the ones the first term is p times as large. With c = p·t + 1 − t:
+//!
+//! ```text
+//! loss(l, t) = −p·t·ln σ(l) − (1−t)·ln(1−σ(l))  =  (1−t)·l + c·ln(1+e^{−l})
+//! dlogits    = c·σ(l) − p·t
+//! ```
+//!
 //! # Method
 //! 1. `w = |t − [l > 0]|`, the part of the target on the wrong side: `1−t` for a positive logit,
 //!    `t` for a negative one. Then `max(l,0) − l·t = |l|·w`, which does not cancel.
 //! 2. `e = e^{−|l|}`, from which both `ln(1+e)` and `σ(−|l|) = e/(1+e)` follow. This is a loop of
-//!    its own (`Term::SPLIT`).
+//!    its own (`Term::TWO_STAGE`).
 //! 3. The loss is `|l|·w + ln(1+e)` in one fused multiply-add of terms of one sign.
 //! 4. The gradient is `w − σ(−|l|)` with the sign of l: a saturated logit on the right side keeps
 //!    the gradient's leading digits, which `1 − 1` would lose.
 //! 5. There are no cases and no masks. Where l is infinite and w = 0, `∞·0` makes the row's sum NaN,
-//!    and `Term::mend` computes such a row again with the limit, 0, in its place.
+//!    and `Term::fix_nonfinite` computes such a row again with the limit, 0, in its place.
+//! 6. With a weight, `w` is `1−t` or `p·t`, the loss `|l|·w + c·ln(1+e)` and the gradient
+//!    `w − c·σ(−|l|)` with the sign of l.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! - Targets lie anywhere in [0, 1]; −0 is 0.
 //! - Each element of the loss is within 3 ULP or 1.2e-38, and each gradient (before scaling) within
 //!   3 ULP of the larger of σ(−|l|) and w, or 1.2e-38: `e^{−|l|}` below f32's normal range is 0.
 //! - `l = +∞, t = 1` and `l = −∞, t = 0` give 0 with gradient 0; an infinite logit with any other
 //!   target gives +∞ with gradient `1−t` or `−t`. A NaN logit gives NaN for the total and for its
 //!   own gradient. At ±0 the loss is ln 2 and the gradient ½ − t.
+//! - With a weight each element is within 4 ULP, each gradient within 4 ULP of the larger of its terms.
 //! - A sum of n elements is within 8.4e-7 relative of the exact one, whatever n is.
 //!
 //! Source: the identity is the one that `torch.nn.functional.binary_cross_entropy_with_logits`
 //! documents; the arrangement of the steps is this crate's.
 
-pub(crate) mod weighted;
-
-pub use weighted::{forward_backward_weighted, forward_weighted};
-
-use super::Reduction;
-use super::batch::TermRows;
-use super::term::{Range, Term, ValueOf};
-use crate::{Compute, Result};
-use ndarray::{ArrayView2, ArrayViewMut2};
+use super::kernel::{Range, Term};
+use super::term::sealed::Sealed;
+use super::term::{Elementwise, Reconstruction};
+use crate::error::{Result, expect_non_negative};
+use crate::math::exp::exp_of_minus;
+use crate::math::polynomial::linear;
 use pulp::Simd;
 
-/// The term: inputs logit and target, gradient with respect to the logit.
-#[derive(Clone, Copy)]
-pub(crate) struct Bernoulli;
+/// The Bernoulli negative log-likelihood of logits.
+///
+/// `dlogits = (σ(logits) − targets)/n`; domain, error bounds and edges are the [module's](self).
+///
+/// ```
+/// use elbo::{Compute, loss::{Bernoulli, LossTerm, ReconstructionInputs, Reduction}};
+/// use ndarray::array;
+///
+/// let (logits, targets) = (array![[0.0, 2.0]], array![[1.0, 0.25]]);
+/// let inputs = ReconstructionInputs { outputs: logits.view(), targets: targets.view() };
+/// let loss = Bernoulli.forward(&Compute::serial(), inputs, Reduction::Sum)?;
+/// // ln 2 and ¾·2 + ln(1 + e⁻²)
+/// assert!((loss - (0.693_147 + 1.5 + 0.126_928)).abs() < 1e-6);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bernoulli;
+
+impl Sealed for Bernoulli {}
+impl Reconstruction for Bernoulli {}
+impl Elementwise for Bernoulli {}
 
 impl Term<2, 1> for Bernoulli {
     const ACCEPTS: Option<Range> = Some(Range::UNIT);
 
-    const SPLIT: bool = true;
+    const TWO_STAGE: bool = true;
 
     #[inline(always)]
-    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 2]) -> (S::f32s, [S::f32s; 1]) {
-        self.second(simd, inputs, self.first(simd, inputs))
-    }
-
-    #[inline(always)]
-    fn first<S: Simd>(self, simd: S, [l, _]: [S::f32s; 2]) -> S::f32s {
+    fn stage1<S: Simd>(self, simd: S, [l, _]: [S::f32s; 2]) -> S::f32s {
+        // 2.
         exp_of_minus(simd, simd.abs_f32s(l))
     }
 
     #[inline(always)]
-    fn second<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2], e: S::f32s) -> (S::f32s, [S::f32s; 1]) {
+    fn stage2<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2], e: S::f32s) -> (S::f32s, [S::f32s; 1]) {
+        // 1. Without a mask: ½ with the sign of l, plus ½.
         let bits = simd.transmute_u32s_f32s(l);
         let sign = simd.and_u32s(bits, simd.splat_u32s(SIGN));
         let half = simd.splat_u32s(0.5_f32.to_bits());
@@ -77,21 +99,23 @@ impl Term<2, 1> for Bernoulli {
 
         let magnitude = simd.abs_f32s(l);
         let (softplus, sigmoid) = softplus_sigmoid(simd, e);
+        // 3.
         let loss = simd.mul_add_f32s(magnitude, wrong, softplus);
+        // 4.
         let away = simd.transmute_u32s_f32s(simd.sub_f32s(wrong, sigmoid));
         (loss, [simd.transmute_f32s_u32s(simd.xor_u32s(away, sign))])
     }
 
-    const MENDS: bool = true;
+    const FIXES_NONFINITE: bool = true;
 
     #[inline(always)]
-    fn mend<S: Simd>(
+    fn fix_nonfinite<S: Simd>(
         self,
         simd: S,
         [l, t]: [S::f32s; 2],
         (loss, [dlogit]): (S::f32s, [S::f32s; 1]),
     ) -> (S::f32s, [S::f32s; 1]) {
-        // ∞·0 of a certain and right prediction. NaN is equal to nothing.
+        // 5. ∞·0 of a certain and right prediction. NaN is equal to nothing.
         let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
         let infinity = simd.splat_f32s(f32::INFINITY);
         let sure = simd.equal_f32s(l, infinity);
@@ -99,16 +123,98 @@ impl Term<2, 1> for Bernoulli {
         let sure_not = simd.equal_f32s(l, simd.neg_f32s(infinity));
         let sure_not = simd.and_m32s(sure_not, simd.equal_f32s(t, zero));
         let loss = simd.select_f32s(simd.or_m32s(sure, sure_not), zero, loss);
-        // `exp_of_minus` has lost a NaN.
+        // `exp_of_minus` has turned a NaN into ∞.
         let number = simd.equal_f32s(l, l);
         (loss, [simd.select_f32s(number, dlogit, simd.splat_f32s(f32::NAN))])
     }
 }
 
+/// [`Bernoulli`] with a weight for the ones: above 1 for pixels that are rarely on.
+///
+/// `pos_weight` of `torch.nn.BCEWithLogitsLoss`. With p ≠ 1 it is no likelihood, and the loss no
+/// bound. `dlogits = (c·σ(l) − p·t)/n`; domain, error bounds and edges are the [module's](self).
+///
+/// ```
+/// use elbo::{Compute, loss::{LossTerm, ReconstructionInputs, Reduction, WeightedBernoulli}};
+/// use ndarray::array;
+///
+/// let (logits, targets) = (array![[0.0, 0.0]], array![[1.0, 0.0]]);
+/// let inputs = ReconstructionInputs { outputs: logits.view(), targets: targets.view() };
+/// let term = WeightedBernoulli { pos_weight: 3.0 };
+/// let loss = term.forward(&Compute::serial(), inputs, Reduction::Sum)?;
+/// assert!((loss - 4.0 * std::f64::consts::LN_2).abs() < 1e-6);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WeightedBernoulli {
+    /// The weight p of the ones: finite, 0 or more.
+    pub pos_weight: f32,
+}
+
+impl Sealed for WeightedBernoulli {}
+impl Reconstruction for WeightedBernoulli {}
+
+impl Elementwise for WeightedBernoulli {
+    fn check(&self) -> Result<()> {
+        expect_non_negative("pos_weight", self.pos_weight)
+    }
+}
+
+impl Term<2, 1> for WeightedBernoulli {
+    const ACCEPTS: Option<Range> = Some(Range::UNIT);
+
+    const TWO_STAGE: bool = true;
+
+    #[inline(always)]
+    fn stage1<S: Simd>(self, simd: S, [l, _]: [S::f32s; 2]) -> S::f32s {
+        // 2.
+        exp_of_minus(simd, simd.abs_f32s(l))
+    }
+
+    #[inline(always)]
+    fn stage2<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2], e: S::f32s) -> (S::f32s, [S::f32s; 1]) {
+        // 1. and 6.
+        let (positive, wrong, weight) = self.weights(simd, l, t);
+        let (softplus, sigmoid) = softplus_sigmoid(simd, e);
+        let linear = simd.mul_f32s(simd.abs_f32s(l), wrong);
+        let loss = simd.mul_add_f32s(weight, softplus, linear);
+        let away = simd.negate_mul_add_f32s(weight, sigmoid, wrong);
+        (loss, [simd.select_f32s(positive, away, simd.neg_f32s(away))])
+    }
+
+    const FIXES_NONFINITE: bool = true;
+
+    #[inline(always)]
+    fn fix_nonfinite<S: Simd>(
+        self,
+        simd: S,
+        [l, t]: [S::f32s; 2],
+        (loss, [dlogit]): (S::f32s, [S::f32s; 1]),
+    ) -> (S::f32s, [S::f32s; 1]) {
+        // 5. ∞·0 of a certain and right prediction, or of one whose weight is 0.
+        let zero = simd.splat_f32s(0.0);
+        let (_, wrong, _) = self.weights(simd, l, t);
+        let certain = simd.equal_f32s(simd.abs_f32s(l), simd.splat_f32s(f32::INFINITY));
+        let right = simd.and_m32s(certain, simd.equal_f32s(wrong, zero));
+        let loss = simd.select_f32s(right, zero, loss);
+        let number = simd.equal_f32s(l, l);
+        (loss, [simd.select_f32s(number, dlogit, simd.splat_f32s(f32::NAN))])
+    }
+}
+
+impl WeightedBernoulli {
+    /// The mask of positive logits, `w` and `c`.
+    #[inline(always)]
+    fn weights<S: Simd>(self, simd: S, l: S::f32s, t: S::f32s) -> (S::m32s, S::f32s, S::f32s) {
+        let ones = simd.mul_f32s(simd.splat_f32s(self.pos_weight), t);
+        let zeros = simd.sub_f32s(simd.splat_f32s(1.0), t);
+        let positive = simd.less_than_f32s(simd.splat_f32s(0.0), l);
+        (positive, simd.select_f32s(positive, zeros, ones), simd.add_f32s(ones, zeros))
+    }
+}
+
 /// The sign of a float.
 const SIGN: u32 = 1 << 31;
-/// `eʳ = 1 + r + r²·(c₀ + c₁r + …)` on ±½ ln 2 to a relative 2⁻²⁸ (Remez).
-const EXP: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_39, 0.008_368_745, 0.001_381_454];
 /// `ln(1+e) = e + e²·(c₀ + c₁e + …)` on [0, 1] to a relative 2⁻²⁷ (Remez).
 const LOG1P: [f32; 9] = [
     -0.499_999_33,
@@ -121,37 +227,6 @@ const LOG1P: [f32; 9] = [
     0.020_204_58,
     -0.003_318_471_6,
 ];
-/// Here `n` is −127, whose exponent makes 2ⁿ zero, and so `e^{−a}`.
-const LIMIT: f32 = 88.0;
-
-/// `e^{−a}` for a ≥ 0; NaN is taken for ∞.
-///
-/// Half of what a general exponential must do: it never overflows. Masks are dear in AVX-512 (about
-/// one operation in a cycle), so the range ends by an integer minimum.
-#[inline(always)]
-pub(crate) fn exp_of_minus<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
-    let bits = simd.min_u32s(simd.transmute_u32s_f32s(a), simd.splat_u32s(LIMIT.to_bits()));
-    let a = simd.transmute_f32s_u32s(bits);
-    // −a = n·ln 2 − r. Adding 1.5·2²³ + 127 rounds n to a whole number and leaves its biased
-    // exponent in the lowest bits.
-    let round = simd.splat_f32s(12_582_912.0 + 127.0);
-    let shifted = simd.negate_mul_add_f32s(a, simd.splat_f32s(std::f32::consts::LOG2_E), round);
-    let n = simd.sub_f32s(shifted, round);
-    let bits = simd.transmute_u32s_f32s(shifted);
-    let power = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(23)));
-    let r = simd.mul_add_f32s(n, simd.splat_f32s(std::f32::consts::LN_2), a);
-    let r = simd.mul_add_f32s(n, simd.splat_f32s(-1.904_654_3e-9), r);
-    // 1 − e^{−r} = r + r²·(−c₀ + c₁r − …), in Estrin's order: the loop is bound by how long
-    // operations wait for each other as much as by their number.
-    let square = simd.mul_f32s(r, r);
-    let c01 = linear(simd, EXP[1], -EXP[0], r);
-    let c23 = linear(simd, EXP[3], -EXP[2], r);
-    let c234 = simd.mul_add_f32s(simd.splat_f32s(-EXP[4]), square, c23);
-    let tail = simd.mul_add_f32s(c234, square, c01);
-    let fall = simd.mul_add_f32s(tail, square, r);
-    simd.negate_mul_add_f32s(fall, power, power)
-}
-
 /// `ln(1+e)` and `e/(1+e)` for e from 0 to 1: a logarithm that needs no reduction of its range.
 #[inline(always)]
 fn softplus_sigmoid<S: Simd>(simd: S, e: S::f32s) -> (S::f32s, S::f32s) {
@@ -169,68 +244,14 @@ fn softplus_sigmoid<S: Simd>(simd: S, e: S::f32s) -> (S::f32s, S::f32s) {
     (softplus, simd.div_f32s(e, simd.add_f32s(e, simd.splat_f32s(1.0))))
 }
 
-/// `slope·x + offset`.
-#[inline(always)]
-fn linear<S: Simd>(simd: S, slope: f32, offset: f32, x: S::f32s) -> S::f32s {
-    simd.mul_add_f32s(simd.splat_f32s(slope), x, simd.splat_f32s(offset))
-}
-
-/// The Bernoulli loss of `logits[B, D]` against `targets[B, D]`, reduced, in nats.
-///
-/// Formula, domain, error bounds and the rules for ±∞, NaN and −0 are the
-/// [module's](self).
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or a mean has nothing to reduce;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::TargetOutOfRange`](crate::Error::TargetOutOfRange) for the first target, in row order,
-/// outside [0, 1], or [`Error::NotFiniteData`](crate::Error::NotFiniteData) if it is NaN or ±∞.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, bernoulli}};
-/// use ndarray::array;
-///
-/// let (logits, targets) = (array![[0.0, 2.0]], array![[1.0, 0.25]]);
-/// let loss = bernoulli::forward(
-///     &Compute::serial(), logits.view(), targets.view(), Reduction::Sum)?;
-/// // ln 2 and ¾·2 + ln(1 + e⁻²)
-/// assert!((loss - (0.693_147 + 1.5 + 0.126_928)).abs() < 1e-6);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward(
-    compute: &Compute,
-    logits: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    let inputs = [("logits", logits), ("targets", targets)];
-    TermRows::new(ValueOf(Bernoulli), [], inputs, 1.0, reduction)?.reduced(compute)
-}
-
-/// Overwrites `dlogits[B, D]` with the gradient of [`forward`], whose value it returns.
-///
-/// `dlogits = (σ(logits) − targets)/n`, with n = 1, B or B·D by `reduction`. The value has the
-/// bits of [`forward`]'s.
-///
-/// # Errors
-/// As [`forward`]; what `dlogits` then holds is unspecified.
-pub fn forward_backward(
-    compute: &Compute,
-    dlogits: ArrayViewMut2<f32>,
-    logits: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    let inputs = [("logits", logits), ("targets", targets)];
-    TermRows::new(Bernoulli, [("dlogits", dlogits)], inputs, 1.0, reduction)?.reduced(compute)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::conformance::{Conformance, element, same};
-    use crate::loss::reference;
-    use crate::loss::term::row;
+    use crate::Compute;
+    use crate::loss::kernel::{ValueOf, row};
+    use crate::loss::testing::conformance::{Conformance, element, same};
+    use crate::loss::testing::reference;
+    use crate::loss::{LossTerm, ReconstructionInputs, Reduction};
     use crate::simd::InstructionSet;
     use pulp::WithSimd;
 
@@ -264,7 +285,7 @@ mod tests {
 
     /// Exceptional logits in every place of a row leave the other elements as they were.
     #[test]
-    fn exceptional_logits_within_rows() {
+    fn keeps_exceptional_logits_to_themselves() {
         struct Row<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
         impl WithSimd for Row<'_> {
             type Output = (f64, f64);
@@ -303,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn infinite_logits() {
+    fn handles_infinite_logits() {
         let infinity = f32::INFINITY;
         for set in InstructionSet::available() {
             assert_eq!(element(set, Bernoulli, [infinity, 1.0]), (0.0, [0.0]));
@@ -318,6 +339,75 @@ mod tests {
                 let (value, [gradient]) = element(set, Bernoulli, [f32::NAN, t]);
                 assert!(value.is_nan() && gradient.is_nan(), "{set} {t}");
             }
+        }
+    }
+
+    const WEIGHTED_TARGETS: [f32; 6] = [0.0, 1e-30, 0.1, 0.5, 0.9, 1.0];
+
+    fn weighted_elements() -> Vec<[f32; 2]> {
+        let logits = (-200..=200).map(|i| i as f32 / 16.0);
+        let large = [1e-30, 1e-6, 20.0, 87.0, 88.8, 104.5, 1e4].into_iter();
+        let logits = logits.chain(large.flat_map(|l| [l, -l]));
+        logits.flat_map(|l| WEIGHTED_TARGETS.map(|t| [l, t])).collect()
+    }
+
+    #[test]
+    fn conforms_with_a_weight() {
+        Conformance {
+            term: WeightedBernoulli { pos_weight: 2.75 },
+            twin: |inputs| reference::weighted_bernoulli(inputs, 2.75),
+            elements: weighted_elements(),
+            value_ulps: 4.0,
+            value_size: |_, value| value,
+            gradient_ulps: [4.0],
+            underflow: 3.0 * f64::from(f32::MIN_POSITIVE),
+            gradient_size: |[l, t], _| {
+                let wrong = if l > 0.0 { 1.0 - t } else { 2.75 * t };
+                [wrong.max((2.75 * t + 1.0 - t) / (1.0 + l.abs().exp()))]
+            },
+            smooth: weighted_elements()
+                .into_iter()
+                .filter(|e| e[0] != 0.0 && e[0].abs() < 15.0)
+                .collect(),
+        }
+        .check();
+    }
+
+    #[test]
+    fn agrees_with_the_unweighted_loss_at_weight_one() {
+        let set = InstructionSet::detect();
+        for inputs in weighted_elements() {
+            let (weighted, [dweighted]) =
+                element(set, WeightedBernoulli { pos_weight: 1.0 }, inputs);
+            let (plain, [dplain]) = element(set, Bernoulli, inputs);
+            assert!((weighted - plain).abs() <= 4e-7 * plain, "{inputs:?}: {weighted} {plain}");
+            assert!((dweighted - dplain).abs() <= 2e-7, "{inputs:?}: {dweighted} {dplain}");
+        }
+    }
+
+    #[test]
+    fn handles_infinite_logits_with_a_weight() {
+        let infinity = f32::INFINITY;
+        for set in InstructionSet::available() {
+            let found = |p, l, t| element(set, WeightedBernoulli { pos_weight: p }, [l, t]);
+            assert_eq!(found(3.0, infinity, 1.0), (0.0, [0.0]));
+            assert_eq!(found(3.0, -infinity, 0.0), (0.0, [0.0]));
+            assert_eq!(found(3.0, -infinity, 0.5), (f64::INFINITY, [-1.5]));
+            assert_eq!(found(3.0, infinity, 0.25), (f64::INFINITY, [0.75]));
+            assert_eq!(found(0.0, -infinity, 1.0), (0.0, [0.0]));
+            let (value, [gradient]) = found(2.0, f32::NAN, 0.5);
+            assert!(value.is_nan() && gradient.is_nan());
+        }
+    }
+
+    #[test]
+    fn rejects_invalid_weights() {
+        let x = ndarray::array![[0.5]];
+        let inputs = ReconstructionInputs { outputs: x.view(), targets: x.view() };
+        for pos_weight in [-1.0, f32::NAN, f32::INFINITY] {
+            let term = WeightedBernoulli { pos_weight };
+            let error = term.forward(&Compute::serial(), inputs, Reduction::Sum).unwrap_err();
+            assert!(error.to_string().starts_with("`pos_weight`: expected"));
         }
     }
 }

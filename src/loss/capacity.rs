@@ -1,36 +1,55 @@
-//! Capacity: a divergence that is held at C nats instead of being pushed to 0.
+//! Capacity: a KL divergence that is held at C nats instead of being pushed to 0.
 //!
-//! ```text
-//! of the batch   γ·|mean_i KL_i − C|        gradient γ·sign(mean KL − C)·∂(mean KL)
-//! per sample     mean_i γ·|KL_i − C|        gradient γ·sign(KL_i − C)·∂KL_i / B
-//! ```
+//! | [`CapacityPer`] | value | gradient |
+//! |---|---|---|
+//! | `Batch` | `B·γ·\|mean_i KL_i − C\|` | `γ·sign(mean KL − C)·∂KL_i` |
+//! | `Sample` | `Σ_i γ·\|KL_i − C\|` | `γ·sign(KL_i − C)·∂KL_i` |
 //!
-//! with KL_i the divergence of example i, summed over its latent dimensions. C is usually raised
-//! from 0 as training goes on, so that the posterior learns to carry a little more at a time. The
+//! each reduced, with KL_i the divergence of example i, summed over its latent dimensions. C is usually
+//! raised from 0 as training goes on, so that the posterior learns to carry a little more at a time. The
 //! paper's formula does not say which of the two it means; they differ: the mean over the batch lets
 //! one example carry more and another less.
 //!
-//! # Contract, of every function here
-//! KL has the bounds and edges of [`kl`]. At KL = C the gradient is 0.
+//! # Method
+//! 1. The scalar rule is [`Capacity::value_and_slope`]. At KL = C the gradient is 0.
+//! 2. The sign of the batch is known only after all of it: `Batch` takes two passes for its gradients, one
+//!    for its value. `Sample` takes one.
+//!
+//! # Contract
+//! KL has the bounds and edges of [`kl`](super::kl). A NaN in μ or logvar gives NaN.
 //!
 //! Source: Burgess, Higgins, Pal, Matthey, Watters, Desjardins & Lerchner, "Understanding
 //! disentangling in β-VAE" (2018).
 
 use super::Reduction;
-use super::batch::{TermRows, total};
-use super::kl::{self, NormalKl, Prior};
-use super::row_sums::{FunctionOfRows, RowFunction};
-use super::term::ValueOf;
+use super::kernel::batch::Rows;
+use super::kl::{Kl, NormalKl, PenaltyRow, RowRule};
+use super::term::sealed::Sealed;
+use super::term::{Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
 use crate::Compute;
-use crate::error::{Result, expect_non_negative};
-use ndarray::{ArrayView2, ArrayViewMut2};
+use crate::error::{Error, Result, expect_non_negative};
 
-/// A KL divergence that is held at C nats.
+/// A KL penalty that holds the divergence at C nats.
+///
+/// ```
+/// use elbo::{Compute, loss::{Capacity, CapacityPer, KlInputs, LossTerm, Prior, Reduction}};
+/// use ndarray::array;
+///
+/// // KL of 2 and 0 nats, a mean of 1.
+/// let (mu, logvar) = (array![[2.0], [0.0]], array![[0.0], [0.0]]);
+/// let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior: Prior::default() };
+/// let (compute, reduction) = (Compute::serial(), Reduction::BatchMean);
+/// let batch = Capacity { gamma: 10.0, nats: 1.0, per: CapacityPer::Batch };
+/// assert_eq!(batch.forward(&compute, inputs, reduction)?, 0.0);
+/// let sample = Capacity { per: CapacityPer::Sample, ..batch };
+/// assert_eq!(sample.forward(&compute, inputs, reduction)?, 10.0);
+/// # Ok::<(), elbo::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Capacity {
-    /// γ, the weight of the distance; 1,000 in the paper.
+    /// The weight γ of the distance; 1,000 in the paper.
     pub gamma: f32,
-    /// C, in nats per example.
+    /// The capacity C, in nats per example.
     pub nats: f32,
     /// The divergence that is held at C.
     pub per: CapacityPer,
@@ -48,8 +67,10 @@ pub enum CapacityPer {
 }
 
 impl Capacity {
+    /// Checks γ and C.
+    ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a number that is negative or not finite.
+    /// [`Error::Config`] if a number is negative or not finite.
     pub fn validate(&self) -> Result<()> {
         expect_non_negative("gamma", self.gamma)?;
         expect_non_negative("capacity", self.nats)
@@ -58,137 +79,80 @@ impl Capacity {
     /// `γ·|KL − C|` and its derivative with respect to the KL, for the sum of one example or the mean
     /// of the batch. At KL = C the derivative is 0; NaN stays NaN in both.
     pub(crate) fn value_and_slope(self, kl: f64) -> (f64, f64) {
-        distance(kl, [self.gamma.into(), self.nats.into()])
+        let (gamma, distance) = (f64::from(self.gamma), kl - f64::from(self.nats));
+        // `signum` has no zero.
+        let sign = if distance == 0.0 { 0.0 } else { distance.signum() };
+        (gamma * distance.abs(), gamma * sign)
+    }
+}
+
+impl Sealed for Capacity {}
+impl KlPenalty for Capacity {}
+
+impl LossTerm for Capacity {
+    type Inputs<'a> = KlInputs<'a>;
+    type Gradients<'a> = KlGradients<'a>;
+
+    const FIRST: &'static str = "mu";
+
+    fn shape(inputs: KlInputs<'_>) -> [usize; 2] {
+        inputs.mu.dim().into()
     }
 
-    fn of_rows(self) -> RowFunction {
-        RowFunction { parameters: [self.gamma.into(), self.nats.into()], function: distance }
+    fn validate(&self, inputs: KlInputs<'_>) -> Result<()> {
+        Capacity::validate(self)?;
+        inputs.prior.validate()
     }
-}
 
-fn distance(kl: f64, [gamma, nats]: [f64; 2]) -> (f64, f64) {
-    let distance = kl - nats;
-    // `signum` has no zero.
-    let sign = if distance == 0.0 { 0.0 } else { distance.signum() };
-    (gamma * distance.abs(), gamma * sign)
-}
+    fn couple(&self, compute: &Compute, inputs: KlInputs<'_>) -> Result<Coupling> {
+        let [rows, _] = Self::shape(inputs);
+        if self.per != CapacityPer::Batch || rows == 0 {
+            return Ok(Coupling::default());
+        }
+        // 2. The first pass.
+        let sum = Kl.forward(compute, inputs, Reduction::Sum)?;
+        let (value, slope) = self.value_and_slope(sum / rows as f64);
+        // The batch counts its mean B times, so that every reduction divides the same sum.
+        Ok(Coupling { value: Some(rows as f64 * value), slope, ..Coupling::default() })
+    }
 
-/// `γ·|mean_i KL_i − C|` over `mu[B, Z]` and `logvar[B, Z]`.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or there is no row;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::Config`](crate::Error::Config) for a capacity or prior that is none.
-///
-/// ```
-/// use elbo::{Compute, loss::{CapacityPer, capacity::{self, Capacity}, kl::Prior}};
-/// use ndarray::array;
-///
-/// // KL of 2 and 0 nats, a mean of 1.
-/// let (mu, logvar) = (array![[2.0], [0.0]], array![[0.0], [0.0]]);
-/// let (compute, prior) = (Compute::serial(), Prior::default());
-/// let target = Capacity { gamma: 10.0, nats: 1.0, per: CapacityPer::Batch };
-/// let (mu, logvar) = (mu.view(), logvar.view());
-/// assert_eq!(capacity::forward_batch(&compute, mu, logvar, target, prior)?, 0.0);
-/// assert_eq!(capacity::forward_samples(&compute, mu, logvar, target, prior)?, 10.0);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward_batch(
-    compute: &Compute,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    capacity: Capacity,
-    prior: Prior,
-) -> Result<f64> {
-    capacity.validate()?;
-    let kl = kl::forward_prior(compute, mu, logvar, prior, Reduction::BatchMean)?;
-    Ok(capacity.value_and_slope(kl).0)
-}
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        let kl = NormalKl::new(inputs.prior);
+        let rule = match self.per {
+            // The slope is in the plan's scale.
+            CapacityPer::Batch => RowRule::<NormalKl, _>::Columns(&[]),
+            CapacityPer::Sample => RowRule::Sum(|kl| self.value_and_slope(kl)),
+        };
+        kl_rows(PenaltyRow { kl, rule, with_sums: false }, plan.scale, gradients, inputs)
+    }
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_batch`], whose value
-/// it returns, to its bits.
-///
-/// # Errors
-/// As [`forward_batch`], and then the gradients are left as they were.
-pub fn forward_backward_batch(
-    compute: &Compute,
-    mut dmu: ArrayViewMut2<f32>,
-    mut dlogvar: ArrayViewMut2<f32>,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    capacity: Capacity,
-    prior: Prior,
-) -> Result<f64> {
-    capacity.validate()?;
-    prior.validate()?;
-    let gradients = [("dmu", dmu.view_mut()), ("dlogvar", dlogvar.view_mut())];
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let term = NormalKl::new(prior);
-    let rows = TermRows::new(term, gradients, inputs, capacity.gamma, Reduction::BatchMean)?;
-    let (value, slope) = capacity.value_and_slope(rows.reduced(compute)?);
-    // The gradients have γ in them; what is left is the sign.
-    if slope <= 0.0 {
-        for mut gradients in [dmu.view_mut(), dlogvar.view_mut()] {
-            gradients.mapv_inplace(|g| if slope < 0.0 { -g } else { 0.0 });
+    fn separable(&self) -> Result<()> {
+        match self.per {
+            CapacityPer::Batch => Err(Error::config(
+                "per",
+                "a capacity of samples for the value of one example",
+                "batch",
+            )),
+            CapacityPer::Sample => Ok(()),
         }
     }
-    Ok(value)
-}
-
-/// `mean_i γ·|KL_i − C|` over `mu[B, Z]` and `logvar[B, Z]`.
-///
-/// # Errors
-/// As [`forward_batch`].
-pub fn forward_samples(
-    compute: &Compute,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    capacity: Capacity,
-    prior: Prior,
-) -> Result<f64> {
-    capacity.validate()?;
-    prior.validate()?;
-    let term = ValueOf(NormalKl::new(prior));
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let rows = TermRows::new(term, [], inputs, 1.0, Reduction::BatchMean)?;
-    let divisor = rows.divisor();
-    let [sum] = total(compute, FunctionOfRows { rows, of: capacity.of_rows() })?;
-    Ok(sum / divisor)
-}
-
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_samples`], whose
-/// value it returns, to its bits.
-///
-/// # Errors
-/// As [`forward_batch`], and then the gradients are left as they were.
-pub fn forward_backward_samples(
-    compute: &Compute,
-    dmu: ArrayViewMut2<f32>,
-    dlogvar: ArrayViewMut2<f32>,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    capacity: Capacity,
-    prior: Prior,
-) -> Result<f64> {
-    capacity.validate()?;
-    prior.validate()?;
-    let gradients = [("dmu", dmu), ("dlogvar", dlogvar)];
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let rows = TermRows::new(NormalKl::new(prior), gradients, inputs, 1.0, Reduction::BatchMean)?;
-    let divisor = rows.divisor();
-    let [sum] = total(compute, FunctionOfRows { rows, of: capacity.of_rows() })?;
-    Ok(sum / divisor)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::reference;
+    use crate::loss::testing::reference;
+    use crate::loss::{Prior, Reduction};
     use crate::simd::InstructionSet;
     use ndarray::Array2;
 
     #[test]
-    fn both_are_the_distance_with_its_gradient() {
+    fn both_forms_are_the_distance_with_its_gradient() {
         let mu = Array2::from_shape_fn((70, 5), |(i, j)| ((i * 3 + j * 7) % 23) as f32 / 15.0);
         let logvar = Array2::from_shape_fn((70, 5), |(i, j)| ((i + j * 5) % 19) as f32 / 9.0 - 1.5);
         let exact = |i, j| {
@@ -203,28 +167,23 @@ mod tests {
             let by_row: f64 = sums.iter().map(|sum| (sum - target).abs()).sum();
             for set in InstructionSet::available() {
                 let compute = Compute::new(set, 2).unwrap();
-                let (m, v, prior) = (mu.view(), logvar.view(), Prior::default());
-                for of_batch in [true, false] {
-                    let mut gradients = [mu.clone(), mu.clone()];
-                    let [a, b] = gradients.each_mut().map(|g| g.view_mut());
-                    let (value, alone, expected) = if of_batch {
-                        (
-                            forward_backward_batch(&compute, a, b, m, v, capacity, prior),
-                            forward_batch(&compute, m, v, capacity, prior),
-                            30.0 * (mean - target).abs(),
-                        )
-                    } else {
-                        (
-                            forward_backward_samples(&compute, a, b, m, v, capacity, prior),
-                            forward_samples(&compute, m, v, capacity, prior),
-                            30.0 * by_row / 70.0,
-                        )
-                    };
+                let (mu, logvar, prior) = (mu.view(), logvar.view(), Prior::default());
+                let inputs = KlInputs { mu, logvar, prior };
+                for per in [CapacityPer::Batch, CapacityPer::Sample] {
+                    let capacity = Capacity { per, ..capacity };
+                    let mut gradients = [mu.to_owned(), mu.to_owned()];
+                    let [dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
+                    let (views, reduction) = (KlGradients { dmu, dlogvar }, Reduction::BatchMean);
+                    let value = capacity.forward_backward(&compute, views, inputs, reduction);
                     let value = value.unwrap();
-                    assert_eq!(value, alone.unwrap());
+                    assert_eq!(value, capacity.forward(&compute, inputs, reduction).unwrap());
+                    let expected = match per {
+                        CapacityPer::Batch => 30.0 * (mean - target).abs(),
+                        CapacityPer::Sample => 30.0 * by_row / 70.0,
+                    };
                     assert!((value - expected).abs() < 1e-5 * expected, "{value} {expected}");
                     for ((i, j), &dmu) in gradients[0].indexed_iter() {
-                        let kl = if of_batch { mean } else { sums[i] };
+                        let kl = if per == CapacityPer::Batch { mean } else { sums[i] };
                         let slope = 30.0 / 70.0 * (kl - target).signum();
                         let (_, [exact_mu, exact_v]) = exact(i, j);
                         assert!((f64::from(dmu) - slope * exact_mu).abs() < 1e-6);
@@ -237,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_capacity_there_is_no_gradient() {
+    fn has_no_gradient_at_the_capacity() {
         let capacity = Capacity { gamma: 5.0, nats: 2.0, per: CapacityPer::Sample };
         assert_eq!(capacity.value_and_slope(2.0), (0.0, 0.0));
         assert_eq!(capacity.value_and_slope(1.0), (5.0, -5.0));

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The Bernoulli loss of gray values is not a likelihood: e^{−loss} does not integrate to 1 over
-//! t in [0, 1]. This one does. `m(l)`, the mean of the density, is what a decoder's logit shows of a
-//! picture; σ(l) is a parameter and further from ½ than the mean. The loss is minus the logarithm
+//! t in [0, 1]. This one does. `m(l)`, the mean of the density, is the image that a decoder's logit stands
+//! for; σ(l) is a parameter and further from ½ than the mean. The loss is minus the logarithm
 //! of a density and may be negative.
 //!
 //! # Derivation
@@ -24,9 +24,9 @@
 //! 2. For a < 2 the series: `r = ½ − a·p(a²)`, `h = −a/2 + a²·q(a²)`, five terms each, minimax on
 //!    [0, 4] to a relative 2⁻²⁶ (Lawson); the leading ones are 1/12 and 1/24.
 //! 3. From 2 on the formulas as they stand lose less than two bits.
-//! 4. Rows whose sum is NaN again with the limits at ±∞, by `Term::mend`.
+//! 4. Rows whose sum is NaN again with the limits at ±∞, by `Term::fix_nonfinite`.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! - Targets lie anywhere in [0, 1]; −0 is 0.
 //! - Each element of the loss is within 4 ULP of the larger of |l|·w and |h|, each gradient (before
 //!   scaling) within 3 ULP of the larger of r and w, the mean within 2 ULP; 1e-38 besides.
@@ -37,20 +37,19 @@
 //! Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli: fixing a pervasive error in
 //! variational autoencoders" (2019).
 
-use super::Reduction;
-use super::batch::TermRows;
-use super::term::{Range, Term, ValueOf};
+use super::kernel::{Range, Term};
+use super::term::sealed::Sealed;
+use super::term::{Elementwise, Reconstruction};
+use crate::Result;
 use crate::error::expect_length;
 use crate::math::exp::exp;
 use crate::math::log::log;
 use crate::math::polynomial::horner;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Unary, map};
-use crate::{Compute, Result};
-use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 
-/// Where the formulas take over from the series.
+/// The |l| from which the formulas take over from the series.
 const SPLIT: f32 = 2.0;
 /// `p` of `1/a − 1/(e^a − 1) = ½ − a·p(a²)`.
 const MEAN: [f32; 5] =
@@ -59,15 +58,34 @@ const MEAN: [f32; 5] =
 const NORMALIZER: [f32; 5] =
     [0.041_666_668, -3.472_213_6e-4, 5.509_688e-6, -1.020_627e-7, 1.704_196_9e-9];
 
-/// The term: inputs logit and target, gradient with respect to the logit.
-#[derive(Clone, Copy)]
-pub(crate) struct ContinuousBernoulli;
+/// The continuous Bernoulli negative log-likelihood of logits.
+///
+/// `dlogits = (m(logits) − targets)/n`; domain, error bounds and edges are the [module's](self).
+///
+/// ```
+/// use elbo::{Compute, loss::{ContinuousBernoulli, LossTerm, ReconstructionInputs, Reduction}};
+/// use ndarray::array;
+///
+/// // The uniform density, and 2·e^{2t}/(e² − 1) at t = 1.
+/// let (logits, targets) = (array![[0.0, 2.0]], array![[0.3, 1.0]]);
+/// let inputs = ReconstructionInputs { outputs: logits.view(), targets: targets.view() };
+/// let loss = ContinuousBernoulli.forward(&Compute::serial(), inputs, Reduction::Sum)?;
+/// assert!((loss + (2.313_035_3_f64).ln()).abs() < 1e-6);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ContinuousBernoulli;
+
+impl Sealed for ContinuousBernoulli {}
+impl Reconstruction for ContinuousBernoulli {}
+impl Elementwise for ContinuousBernoulli {}
 
 impl Term<2, 1> for ContinuousBernoulli {
     const ACCEPTS: Option<Range> = Some(Range::UNIT);
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, [l, t]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 1]) {
+        // 1.
         let a = simd.abs_f32s(l);
         let zero = simd.splat_f32s(0.0);
         let positive = simd.less_than_f32s(zero, l);
@@ -76,8 +94,10 @@ impl Term<2, 1> for ContinuousBernoulli {
 
         let parts = Parts::of(simd, a);
         let square = simd.mul_f32s(a, a);
+        // 2.
         let near = horner(simd, square, NORMALIZER);
         let near = simd.mul_add_f32s(near, square, simd.mul_f32s(simd.splat_f32s(-0.5), a));
+        // 3.
         let far = log(simd, simd.div_f32s(parts.rest, a));
         let normalizer = simd.select_f32s(parts.is_near, near, far);
         let loss = simd.mul_add_f32s(a, wrong, normalizer);
@@ -86,16 +106,16 @@ impl Term<2, 1> for ContinuousBernoulli {
         (loss, [simd.select_f32s(positive, away, simd.neg_f32s(away))])
     }
 
-    const MENDS: bool = true;
+    const FIXES_NONFINITE: bool = true;
 
     #[inline(always)]
-    fn mend<S: Simd>(
+    fn fix_nonfinite<S: Simd>(
         self,
         simd: S,
         [l, t]: [S::f32s; 2],
         (loss, dlogit): (S::f32s, [S::f32s; 1]),
     ) -> (S::f32s, [S::f32s; 1]) {
-        // ∞·w − ∞.
+        // 4. ∞·w − ∞.
         let infinity = simd.splat_f32s(f32::INFINITY);
         let certain = simd.equal_f32s(simd.abs_f32s(l), infinity);
         let target = simd.select_f32s(
@@ -109,7 +129,7 @@ impl Term<2, 1> for ContinuousBernoulli {
     }
 }
 
-/// What value and mean share.
+/// Intermediate results that value and mean share.
 struct Parts<S: Simd> {
     is_near: S::m32s,
     /// e^{−a}.
@@ -129,8 +149,10 @@ impl<S: Simd> Parts<S> {
     /// r(a).
     #[inline(always)]
     fn mean(&self, simd: S, a: S::f32s, square: S::f32s) -> S::f32s {
+        // 2.
         let near = horner(simd, square, MEAN);
         let near = simd.negate_mul_add_f32s(near, a, simd.splat_f32s(0.5));
+        // 3.
         let inverse = simd.div_f32s(simd.splat_f32s(1.0), a);
         let far = simd.sub_f32s(inverse, simd.div_f32s(self.e, self.rest));
         simd.select_f32s(self.is_near, near, far)
@@ -142,6 +164,7 @@ impl<S: Simd> Parts<S> {
 pub(crate) fn mean_lane<S: Simd>(simd: S, l: S::f32s) -> S::f32s {
     let a = simd.abs_f32s(l);
     let below = Parts::of(simd, a).mean(simd, a, simd.mul_f32s(a, a));
+    // m(l) = 1 − m(−l), so that only the mean below ½ needs a formula.
     let above = simd.sub_f32s(simd.splat_f32s(1.0), below);
     simd.select_f32s(simd.less_than_f32s(simd.splat_f32s(0.0), l), above, below)
 }
@@ -186,62 +209,11 @@ pub fn mean(simd: InstructionSet, out: &mut [f32], logits: &[f32]) -> Result<()>
     Ok(())
 }
 
-/// The continuous Bernoulli loss of `logits[B, D]` against `targets[B, D]`, reduced, in nats.
-///
-/// Formula, domain, error bounds and the rules for ±∞, NaN and −0 are the [module's](self).
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or a mean has nothing to reduce;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::TargetOutOfRange`](crate::Error::TargetOutOfRange) for the first target, in row order,
-/// outside [0, 1], or [`Error::NotFiniteData`](crate::Error::NotFiniteData) if it is NaN or ±∞.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, continuous_bernoulli}};
-/// use ndarray::array;
-///
-/// // The uniform density, and 2·e^{2t}/(e² − 1) at t = 1.
-/// let (logits, targets) = (array![[0.0, 2.0]], array![[0.3, 1.0]]);
-/// let compute = Compute::serial();
-/// let loss = continuous_bernoulli::forward(
-///     &compute, logits.view(), targets.view(), Reduction::Sum)?;
-/// assert!((loss + (2.313_035_3_f64).ln()).abs() < 1e-6);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward(
-    compute: &Compute,
-    logits: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    let inputs = [("logits", logits), ("targets", targets)];
-    TermRows::new(ValueOf(ContinuousBernoulli), [], inputs, 1.0, reduction)?.reduced(compute)
-}
-
-/// Overwrites `dlogits[B, D]` with the gradient of [`forward`], whose value it returns.
-///
-/// `dlogits = (m(logits) − targets)/n`, with n = 1, B or B·D by `reduction`. The value has the bits
-/// of [`forward`]'s.
-///
-/// # Errors
-/// As [`forward`]; what `dlogits` then holds is unspecified.
-pub fn forward_backward(
-    compute: &Compute,
-    dlogits: ArrayViewMut2<f32>,
-    logits: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    let inputs = [("logits", logits), ("targets", targets)];
-    let gradients = [("dlogits", dlogits)];
-    TermRows::new(ContinuousBernoulli, gradients, inputs, 1.0, reduction)?.reduced(compute)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::conformance::{Conformance, element, ulp};
-    use crate::loss::reference;
+    use crate::loss::testing::conformance::{Conformance, element, ulp};
+    use crate::loss::testing::reference;
 
     const TARGETS: [f32; 8] = [0.0, -0.0, 1e-30, 0.1, 0.5, 0.9, 1.0 - 6e-8, 1.0];
 
@@ -274,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_is_within_two_ulp() {
+    fn mean_is_within_two_ulp() {
         let logits: Vec<f32> = (-40_000..=40_000).map(|i| i as f32 / 997.0).collect();
         let mut expected = vec![f32::NAN; logits.len()];
         mean(InstructionSet::SCALAR, &mut expected, &logits).unwrap();
@@ -297,7 +269,7 @@ mod tests {
 
     /// Σ e^{−loss(l, t)} over a fine grid of t: a density.
     #[test]
-    fn it_integrates_to_one() {
+    fn integrates_to_one() {
         for l in [-9.0, -1.0, 0.0, 0.3, 4.0] {
             let n = 1000;
             let point = |i| (f64::from(i) + 0.5) / f64::from(n);
@@ -308,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn infinite_logits() {
+    fn handles_infinite_logits() {
         let (infinity, infinite) = (f32::INFINITY, f64::INFINITY);
         for set in InstructionSet::available() {
             let found = |l, t| element(set, ContinuousBernoulli, [l, t]);

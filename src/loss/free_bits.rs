@@ -1,71 +1,56 @@
-//! Free bits: a divergence that costs nothing more once it is small.
+//! Free bits: a KL divergence that costs nothing more once it is small.
 //!
-//! Below λ nats the KL divergence is not pushed further down, so that the posterior of a dimension,
+//! Below λ nats the divergence is not pushed further down, so that the posterior of a dimension,
 //! or of an example, keeps something of the data. Three objectives go by this name:
 //!
-//! | functions | value | gradient |
+//! | [`FreeBitsPer`] | value | gradient |
 //! |---|---|---|
-//! | `…_elements` | `Σ_ij max(λ, KL_ij)`, reduced | that of KL_ij where KL_ij > λ |
-//! | `…_dimensions` | `Σ_j max(λ, mean_i KL_ij)` | that of the mean, in columns where it exceeds λ |
-//! | `…_samples` | `Σ_i max(λ, Σ_j KL_ij)`, reduced | that of row i where its sum exceeds λ |
+//! | `Element` | `Σ_ij max(λ, KL_ij)` | that of KL_ij where KL_ij > λ |
+//! | `Dimension` | `B·Σ_j max(λ, mean_i KL_ij)` | that of column j where its mean exceeds λ |
+//! | `Sample` | `Σ_i max(λ, Σ_j KL_ij)` | that of row i where its sum exceeds λ |
 //!
-//! The first asks λ of every dimension for every example, the second of every dimension on average
+//! each reduced, so that the mean over the batch of the second is `Σ_j max(λ, mean_i KL_ij)`. The
+//! first asks λ of every dimension for every example, the second of every dimension on average
 //! over the batch (Kingma et al., equation 15, with one group a dimension), the third of every
 //! example in all. λ is in nats each time, so λ of the third compares with λ·Z of the others.
 //!
 //! # Method
-//! A column's mean is known only after the whole batch: the second takes two passes over μ and v, the
-//! others one. At KL = λ the gradient is 0.
+//! 1. The scalar rule is [`FreeBits::value_and_slope`]; the lane term of `Element` is the same rule in
+//!    registers. At KL = λ the gradient is 0.
+//! 2. A column's mean is known only after the whole batch: `Dimension` takes two passes over μ and v, and
+//!    memory for 2·Z numbers. The others take one pass.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! KL_ij has the bounds and edges of [`kl`]; λ is exact. A NaN in μ or logvar gives NaN.
 //!
 //! Source: Kingma, Salimans, Jozefowicz, Chen, Sutskever & Welling, "Improved Variational Inference
 //! with Inverse Autoregressive Flow" (2016), appendix C.8.
 
-use super::Reduction;
-use super::batch::{TermRows, total};
-use super::kl::{self, NormalKl, Prior};
-use super::row_sums::{FunctionOfRows, RowFunction};
-use super::term::{Range, Term, ValueOf};
+use super::kernel::batch::Rows;
+use super::kernel::{Range, Term};
+use super::kl::{self, NormalKl, PenaltyRow, Prior, RowRule};
+use super::term::sealed::Sealed;
+use super::term::{Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
 use crate::Compute;
-use crate::error::{Result, expect_non_negative};
-use ndarray::{ArrayView2, ArrayViewMut2};
+use crate::error::{Error, Result, expect_non_negative};
 use pulp::Simd;
 
-/// The term max(λ, KL): inputs μ and v, gradients with respect to both.
-#[derive(Clone, Copy)]
-pub(crate) struct ElementFreeBits {
-    pub(crate) kl: NormalKl,
-    pub(crate) lambda: f32,
-}
-
-impl Term<2, 2> for ElementFreeBits {
-    const ACCEPTS: Option<Range> = None;
-
-    #[inline(always)]
-    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 2]) -> (S::f32s, [S::f32s; 2]) {
-        let (kl, [dmu, dlogvar]) = self.kl.lane(simd, inputs);
-        let lambda = simd.splat_f32s(self.lambda);
-        let zero = simd.splat_f32s(0.0);
-        // False for NaN, which stays.
-        let free = simd.less_than_or_equal_f32s(kl, lambda);
-        let gradients = [simd.select_f32s(free, zero, dmu), simd.select_f32s(free, zero, dlogvar)];
-        (simd.select_f32s(free, lambda, kl), gradients)
-    }
-}
-
-/// A KL divergence that costs nothing more once it is at or below λ.
+/// A KL penalty that costs nothing more once it is at or below λ.
 ///
 /// ```
-/// use elbo::loss::{FreeBits, FreeBitsPer};
+/// use elbo::{Compute, loss::{FreeBits, FreeBitsPer, KlInputs, LossTerm, Prior, Reduction}};
+/// use ndarray::array;
 ///
+/// let (mu, logvar) = (array![[2.0, 0.1]], array![[0.0, 0.0]]);
+/// let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior: Prior::default() };
 /// let free_bits = FreeBits { lambda: 0.5, per: FreeBitsPer::Element };
-/// assert!(free_bits.validate().is_ok());
+/// let loss = free_bits.forward(&Compute::serial(), inputs, Reduction::Sum)?;
+/// assert_eq!(loss, 2.0 + 0.5);
+/// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FreeBits {
-    /// λ, the threshold in nats: of an element, a dimension or an example.
+    /// The threshold λ in nats: of an element, a dimension or an example.
     pub lambda: f32,
     /// The divergence that is compared with λ.
     pub per: FreeBitsPer,
@@ -91,7 +76,7 @@ impl FreeBits {
     /// # Errors
     /// [`Error::Config`] if λ is negative or not finite.
     pub fn validate(&self) -> Result<()> {
-        validate(self.lambda, Prior::default())
+        expect_non_negative("lambda", self.lambda)
     }
 
     /// `max(λ, KL)` and its derivative with respect to the KL, for the sum of one example or the mean
@@ -101,177 +86,105 @@ impl FreeBits {
         // Comparisons with NaN are false.
         if kl <= lambda { (lambda, 0.0) } else { (kl, 1.0) }
     }
+
+    /// The rule of each element as a term.
+    pub(crate) fn elements(self, prior: Prior) -> ElementFreeBits {
+        ElementFreeBits { kl: NormalKl::new(prior), lambda: self.lambda }
+    }
 }
 
-/// [`FreeBits::value_and_slope`] as the old functions call it.
-fn free(kl: f64, lambda: f64) -> (f64, f64) {
-    FreeBits { lambda: lambda as f32, per: FreeBitsPer::Sample }.value_and_slope(kl)
-}
-
-fn validate(lambda: f32, prior: Prior) -> Result<()> {
-    expect_non_negative("lambda", lambda)?;
-    prior.validate()
-}
-
-/// `Σ_ij max(λ, KL_ij)`, reduced, over `mu[B, Z]` and `logvar[B, Z]`.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or a mean has nothing to reduce;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::Config`](crate::Error::Config) for a λ that is negative or not finite, or no prior.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, free_bits, kl::Prior}};
-/// use ndarray::array;
-///
-/// let (mu, logvar) = (array![[2.0, 0.1]], array![[0.0, 0.0]]);
-/// let (compute, prior) = (Compute::serial(), Prior::default());
-/// let (mu, logvar) = (mu.view(), logvar.view());
-/// let loss =
-///     free_bits::forward_elements(&compute, mu, logvar, 0.5, prior, Reduction::Sum)?;
-/// assert_eq!(loss, 2.0 + 0.5);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward_elements(
-    compute: &Compute,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
+/// The term max(λ, KL): inputs μ and v, gradients with respect to both.
+#[derive(Clone, Copy)]
+pub(crate) struct ElementFreeBits {
+    kl: NormalKl,
     lambda: f32,
-    prior: Prior,
-    reduction: Reduction,
-) -> Result<f64> {
-    validate(lambda, prior)?;
-    let term = ValueOf(ElementFreeBits { kl: NormalKl::new(prior), lambda });
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    TermRows::new(term, [], inputs, 1.0, reduction)?.reduced(compute)
 }
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_elements`], whose
-/// value it returns, to its bits.
-///
-/// # Errors
-/// As [`forward_elements`], and then the gradients are left as they were.
-pub fn forward_backward_elements(
-    compute: &Compute,
-    dmu: ArrayViewMut2<f32>,
-    dlogvar: ArrayViewMut2<f32>,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    lambda: f32,
-    prior: Prior,
-    reduction: Reduction,
-) -> Result<f64> {
-    validate(lambda, prior)?;
-    let term = ElementFreeBits { kl: NormalKl::new(prior), lambda };
-    let gradients = [("dmu", dmu), ("dlogvar", dlogvar)];
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    TermRows::new(term, gradients, inputs, 1.0, reduction)?.reduced(compute)
+impl Term<2, 2> for ElementFreeBits {
+    const ACCEPTS: Option<Range> = None;
+
+    #[inline(always)]
+    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 2]) -> (S::f32s, [S::f32s; 2]) {
+        let (kl, [dmu, dlogvar]) = self.kl.lane(simd, inputs);
+        let lambda = simd.splat_f32s(self.lambda);
+        let zero = simd.splat_f32s(0.0);
+        // 1. As `value_and_slope`: false for NaN, which stays. Selecting does not make NaN of 0·∞.
+        let free = simd.less_than_or_equal_f32s(kl, lambda);
+        let gradients = [simd.select_f32s(free, zero, dmu), simd.select_f32s(free, zero, dlogvar)];
+        (simd.select_f32s(free, lambda, kl), gradients)
+    }
 }
 
-/// `Σ_j max(λ, mean_i KL_ij)` over `mu[B, Z]` and `logvar[B, Z]`, in nats per example. Overwrites
-/// `means` (Z of them) with `mean_i KL_ij`.
-///
-/// # Errors
-/// As [`forward_elements`], and for no rows or `means` of another length.
-pub fn forward_dimensions(
-    compute: &Compute,
-    means: &mut [f64],
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    lambda: f32,
-    prior: Prior,
-) -> Result<f64> {
-    validate(lambda, prior)?;
-    kl::dimension_means(compute, means, mu, logvar, prior)?;
-    Ok(means.iter().map(|&mean| free(mean, lambda.into()).0).sum())
-}
+impl Sealed for FreeBits {}
+impl KlPenalty for FreeBits {}
 
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_dimensions`], whose
-/// value it returns, to its bits, and `means` as it does.
-///
-/// # Errors
-/// As [`forward_dimensions`]; what the gradients then hold is unspecified.
-pub fn forward_backward_dimensions(
-    compute: &Compute,
-    mut dmu: ArrayViewMut2<f32>,
-    mut dlogvar: ArrayViewMut2<f32>,
-    means: &mut [f64],
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    lambda: f32,
-    prior: Prior,
-) -> Result<f64> {
-    let loss = forward_dimensions(compute, means, mu, logvar, lambda, prior)?;
-    let reduction = Reduction::BatchMean;
-    let (a, b) = (dmu.view_mut(), dlogvar.view_mut());
-    kl::forward_backward_prior(compute, a, b, mu, logvar, prior, reduction)?;
-    for mut gradients in [dmu, dlogvar] {
-        for mut row in gradients.rows_mut() {
-            for (gradient, &mean) in row.iter_mut().zip(&*means) {
-                // Not a product: 0·∞ would be NaN.
-                if free(mean, lambda.into()).1 == 0.0 {
-                    *gradient = 0.0;
-                }
-            }
+impl LossTerm for FreeBits {
+    type Inputs<'a> = KlInputs<'a>;
+    type Gradients<'a> = KlGradients<'a>;
+
+    const FIRST: &'static str = "mu";
+
+    fn shape(inputs: KlInputs<'_>) -> [usize; 2] {
+        inputs.mu.dim().into()
+    }
+
+    fn validate(&self, inputs: KlInputs<'_>) -> Result<()> {
+        FreeBits::validate(self)?;
+        inputs.prior.validate()
+    }
+
+    fn couple(&self, compute: &Compute, inputs: KlInputs<'_>) -> Result<Coupling> {
+        let [rows, columns] = Self::shape(inputs);
+        if self.per != FreeBitsPer::Dimension || rows == 0 {
+            return Ok(Coupling::default());
+        }
+        // 2. The first pass.
+        let mut means = vec![0.0; columns];
+        kl::dimension_means(compute, &mut means, inputs)?;
+        // λ is compared with the mean of each column, and the batch counts every mean B times.
+        let (mut value, mut factors) = (0.0, vec![0.0; columns]);
+        for (mean, factor) in means.into_iter().zip(&mut factors) {
+            let (bounded, slope) = self.value_and_slope(mean);
+            value += bounded;
+            *factor = slope as f32;
+        }
+        Ok(Coupling { value: Some(rows as f64 * value), factors, ..Coupling::default() })
+    }
+
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        let rule = match self.per {
+            FreeBitsPer::Element => RowRule::Elements(self.elements(inputs.prior)),
+            FreeBitsPer::Dimension => RowRule::Columns(&plan.coupling.factors),
+            FreeBitsPer::Sample => RowRule::Sum(|kl| self.value_and_slope(kl)),
+        };
+        let kl = NormalKl::new(inputs.prior);
+        let row = PenaltyRow { kl, rule, with_sums: plan.with_sums };
+        kl_rows(row, plan.scale, gradients, inputs)
+    }
+
+    fn separable(&self) -> Result<()> {
+        match self.per {
+            FreeBitsPer::Dimension => Err(Error::config(
+                "per",
+                "free bits of elements or samples for the value of one example",
+                "dimension",
+            )),
+            FreeBitsPer::Element | FreeBitsPer::Sample => Ok(()),
         }
     }
-    Ok(loss)
-}
-
-/// `Σ_i max(λ, Σ_j KL_ij)`, reduced, over `mu[B, Z]` and `logvar[B, Z]`.
-///
-/// # Errors
-/// As [`forward_elements`].
-pub fn forward_samples(
-    compute: &Compute,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    lambda: f32,
-    prior: Prior,
-    reduction: Reduction,
-) -> Result<f64> {
-    validate(lambda, prior)?;
-    let term = ValueOf(NormalKl::new(prior));
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let rows = TermRows::new(term, [], inputs, 1.0, reduction)?;
-    let divisor = rows.divisor();
-    let [sum] = total(compute, FunctionOfRows { rows, of: at_least(lambda) })?;
-    Ok(sum / divisor)
-}
-
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward_samples`], whose
-/// value it returns, to its bits.
-///
-/// # Errors
-/// As [`forward_samples`], and then the gradients are left as they were.
-pub fn forward_backward_samples(
-    compute: &Compute,
-    dmu: ArrayViewMut2<f32>,
-    dlogvar: ArrayViewMut2<f32>,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    lambda: f32,
-    prior: Prior,
-    reduction: Reduction,
-) -> Result<f64> {
-    validate(lambda, prior)?;
-    let gradients = [("dmu", dmu), ("dlogvar", dlogvar)];
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let rows = TermRows::new(NormalKl::new(prior), gradients, inputs, 1.0, reduction)?;
-    let divisor = rows.divisor();
-    let [sum] = total(compute, FunctionOfRows { rows, of: at_least(lambda) })?;
-    Ok(sum / divisor)
-}
-
-fn at_least(lambda: f32) -> RowFunction {
-    RowFunction { parameters: [lambda.into(), 0.0], function: |kl, [lambda, _]| free(kl, lambda) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::conformance::Conformance;
-    use crate::loss::reference;
+    use crate::loss::testing::conformance::Conformance;
+    use crate::loss::testing::reference;
+    use crate::loss::{Prior, Reduction};
     use crate::simd::InstructionSet;
     use ndarray::Array2;
 
@@ -285,7 +198,7 @@ mod tests {
             (reference::standard_normal_kl([mu.into(), v.into()]).0 - 0.25).abs() > 0.01
         };
         Conformance {
-            term: ElementFreeBits { kl: NormalKl::new(Prior::default()), lambda: 0.25 },
+            term: FreeBits { lambda: 0.25, per: FreeBitsPer::Element }.elements(Prior::default()),
             twin: |inputs| reference::element_free_bits(inputs, 0.25),
             elements: elements.clone(),
             value_ulps: 3.0,
@@ -312,94 +225,85 @@ mod tests {
         reference::standard_normal_kl([mu.into(), v.into()])
     }
 
-    #[test]
-    fn dimensions_by_their_means() {
-        let [mu, logvar] = batch();
-        let (rows, columns) = mu.dim();
-        let lambda = 0.1;
-        let sums: Vec<f64> = (0..columns)
-            .map(|j| (0..rows).map(|i| exact(mu[[i, j]], logvar[[i, j]]).0).sum())
-            .collect();
-        let means: Vec<f64> = sums.iter().map(|sum| sum / rows as f64).collect();
-        assert!(means.iter().any(|&m| m < 0.09) && means.iter().any(|&m| m > 0.11));
-        let value: f64 = means.iter().map(|mean| mean.max(f64::from(0.1_f32))).sum();
+    /// Value and gradients of the sum over the batch on any instruction set and number of threads.
+    fn run(free_bits: FreeBits, [mu, logvar]: &[Array2<f32>; 2]) -> (f64, [Array2<f32>; 2]) {
+        let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior: Prior::default() };
         let mut expected = None;
         for set in InstructionSet::available() {
             for threads in [1, 3] {
                 let compute = Compute::new(set, threads).unwrap();
                 let mut gradients = [mu.clone(), mu.clone()];
                 let [dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
-                let mut found = vec![f64::NAN; columns];
-                let loss = forward_backward_dimensions(
-                    &compute,
-                    dmu,
-                    dlogvar,
-                    &mut found,
-                    mu.view(),
-                    logvar.view(),
-                    lambda,
-                    Prior::default(),
-                )
-                .unwrap();
-                assert!((loss - value).abs() < 1e-6 * value);
-                for ((i, j), &dmu) in gradients[0].indexed_iter() {
-                    assert!((found[j] - means[j]).abs() < 1e-6 * means[j]);
-                    let (_, exact) = exact(mu[[i, j]], logvar[[i, j]]);
-                    let kept = if means[j] > 0.1 { 1.0 / rows as f64 } else { 0.0 };
-                    assert!((f64::from(dmu) - kept * exact[0]).abs() < 1e-8);
-                    assert!((f64::from(gradients[1][[i, j]]) - kept * exact[1]).abs() < 1e-8);
-                }
-                let all = (loss, found, gradients);
-                assert_eq!(*expected.get_or_insert(all.clone()), all, "{set}, {threads}");
+                let views = KlGradients { dmu, dlogvar };
+                let loss = free_bits.forward_backward(&compute, views, inputs, Reduction::Sum);
+                let found = (loss.unwrap(), gradients);
+                let alone = free_bits.forward(&compute, inputs, Reduction::Sum).unwrap();
+                assert_eq!(found.0, alone);
+                assert_eq!(*expected.get_or_insert(found.clone()), found, "{set}, {threads}");
             }
+        }
+        expected.unwrap()
+    }
+
+    /// Compares with the twin, whose gradients are kept where `kept(i, j)`.
+    fn compare(
+        found: (f64, [Array2<f32>; 2]),
+        value: f64,
+        [mu, logvar]: &[Array2<f32>; 2],
+        kept: impl Fn(usize, usize) -> bool,
+    ) {
+        let (loss, [dmu, dlogvar]) = found;
+        assert!((loss - value).abs() < 1e-6 * value, "{loss} {value}");
+        for ((i, j), &dmu) in dmu.indexed_iter() {
+            let (_, exact) = exact(mu[[i, j]], logvar[[i, j]]);
+            let factor = if kept(i, j) { 1.0 } else { 0.0 };
+            assert!((f64::from(dmu) - factor * exact[0]).abs() < 1e-6);
+            assert!((f64::from(dlogvar[[i, j]]) - factor * exact[1]).abs() < 1e-6);
         }
     }
 
     #[test]
-    fn samples_by_their_sums() {
-        let [mu, logvar] = batch();
+    fn compares_the_mean_of_each_dimension() {
+        let batch = batch();
+        let [mu, logvar] = &batch;
+        let (rows, columns) = mu.dim();
+        let sum = |j| (0..rows).map(|i| exact(mu[[i, j]], logvar[[i, j]]).0).sum::<f64>();
+        let means: Vec<f64> = (0..columns).map(|j| sum(j) / rows as f64).collect();
+        assert!(means.iter().any(|&m| m < 0.09) && means.iter().any(|&m| m > 0.11));
+        let lambda = f64::from(0.1_f32);
+        let value: f64 = means.iter().map(|mean| rows as f64 * mean.max(lambda)).sum();
+        let found = run(FreeBits { lambda: 0.1, per: FreeBitsPer::Dimension }, &batch);
+        compare(found, value, &batch, |_, j| means[j] > lambda);
+    }
+
+    #[test]
+    fn compares_the_sum_of_each_sample() {
+        let batch = batch();
+        let [mu, logvar] = &batch;
         let (rows, columns) = mu.dim();
         let sum = |i| (0..columns).map(|j| exact(mu[[i, j]], logvar[[i, j]]).0).sum::<f64>();
         let sums: Vec<f64> = (0..rows).map(sum).collect();
         let lambda = (sums.iter().sum::<f64>() / rows as f64) as f32;
         assert!(sums.iter().all(|&sum| (sum - f64::from(lambda)).abs() > 1e-5));
         let value: f64 = sums.iter().map(|sum| sum.max(lambda.into())).sum();
-        let mut expected = None;
-        for set in InstructionSet::available() {
-            for threads in [1, 3] {
-                let compute = Compute::new(set, threads).unwrap();
-                let mut gradients = [mu.clone(), mu.clone()];
-                let [dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
-                let (reduction, prior) = (Reduction::Sum, Prior::default());
-                let (m, v) = (mu.view(), logvar.view());
-                let loss = forward_backward_samples(
-                    &compute, dmu, dlogvar, m, v, lambda, prior, reduction,
-                );
-                let loss = loss.unwrap();
-                assert!((loss - value).abs() < 1e-6 * value, "{loss} {value}");
-                let alone = forward_samples(&compute, m, v, lambda, prior, reduction).unwrap();
-                assert_eq!(loss, alone);
-                for ((i, j), &dmu) in gradients[0].indexed_iter() {
-                    let (_, exact) = exact(mu[[i, j]], logvar[[i, j]]);
-                    let kept = if sums[i] > f64::from(lambda) { 1.0 } else { 0.0 };
-                    assert!((f64::from(dmu) - kept * exact[0]).abs() < 1e-6);
-                    assert!((f64::from(gradients[1][[i, j]]) - kept * exact[1]).abs() < 1e-6);
-                }
-                let all = (loss, gradients);
-                assert_eq!(*expected.get_or_insert(all.clone()), all, "{set}, {threads}");
-            }
-        }
+        let found = run(FreeBits { lambda, per: FreeBitsPer::Sample }, &batch);
+        compare(found, value, &batch, |i, _| sums[i] > f64::from(lambda));
     }
 
     #[test]
-    fn nan_is_not_free() {
-        assert!(free(f64::NAN, 1.0).0.is_nan());
-        let (mu, logvar) = (ndarray::array![[f32::NAN]], ndarray::array![[0.0]]);
-        let (compute, prior) = (Compute::serial(), Prior::default());
-        let (mu, logvar) = (mu.view(), logvar.view());
-        let loss = forward_elements(&compute, mu, logvar, 1.0, prior, Reduction::Sum);
-        assert!(loss.unwrap().is_nan());
-        let error = forward_elements(&compute, mu, logvar, -1.0, prior, Reduction::Sum);
-        assert!(error.unwrap_err().to_string().starts_with("`lambda`: expected"));
+    fn keeps_nan_and_rejects_invalid_thresholds() {
+        for per in [FreeBitsPer::Element, FreeBitsPer::Dimension, FreeBitsPer::Sample] {
+            let free_bits = FreeBits { lambda: 1.0, per };
+            assert!(free_bits.value_and_slope(f64::NAN).0.is_nan());
+            assert_eq!(free_bits.value_and_slope(1.0), (1.0, 0.0));
+            assert_eq!(free_bits.value_and_slope(1.5), (1.5, 1.0));
+            let (mu, logvar) = (ndarray::array![[f32::NAN]], ndarray::array![[0.0]]);
+            let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior: Prior::default() };
+            let compute = Compute::serial();
+            assert!(free_bits.forward(&compute, inputs, Reduction::Sum).unwrap().is_nan());
+            let negative = FreeBits { lambda: -1.0, per };
+            let error = negative.forward(&compute, inputs, Reduction::Sum).unwrap_err();
+            assert!(error.to_string().starts_with("`lambda`: expected"));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Gaussian likelihood with a log-variance that is fixed, shared, one a feature, or the batch's best.
+//! Gaussian likelihood whose log-variance is shared, one a feature, or the optimum of the batch.
 //!
 //! For a mean `m` (the decoder's output), a target `t` and a log-variance `s`:
 //!
@@ -8,7 +8,7 @@
 //! dlogvar       = ½(1 − (t−m)²e^{−s})        summed over what shares s
 //! ```
 //!
-//! and with the variance that is best for the n elements of a batch, σ*² = mean (t−m)²:
+//! and with the variance that maximizes the likelihood of a batch of n elements, σ*² = mean (t−m)²:
 //!
 //! ```text
 //! loss         = n/2·(ln 2πσ*² + 1)
@@ -22,11 +22,12 @@
 //! # Method
 //! 1. With one s for all, a row needs q = Σ(t−m)² alone: the loss is ½(q·e^{−s} + D(s + ln 2π)) in
 //!    f64. The kernel is that of [`squared_error`](super::squared_error), its gradient scaled by ½e^{−s}.
-//! 2. The best variance takes q of the whole batch before there is a gradient: two passes.
+//! 2. The optimal variance takes q of the whole batch before there is a gradient: two passes, or one for
+//!    the value.
 //! 3. With one s a feature, each element has its own exponential; dlogvar is a sum over rows, a
 //!    chain in row order in f64.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! - Targets are finite; a prediction or log-variance that is NaN gives NaN for the total. A square
 //!   beyond f32's range is +∞, and so is e^{−s} for s < −88.72, where a feature that is met exactly
 //!   gives NaN: keep s above that.
@@ -35,21 +36,237 @@
 //! - A batch met exactly has σ* = 0: the loss is −∞ and the gradient 0.
 //!
 //! Sources: Kingma & Welling (2013), appendix C.2; Rybkin, Daniilidis & Levine, "Simple and Effective
-//! VAE Training with Calibrated Decoders" (2021), for the shared and the batch's best variance.
+//! VAE Training with Calibrated Decoders" (2021), for the shared and the optimal variance.
 
 use super::Reduction;
-use super::batch::TermRows;
+use super::kernel::batch::{RowKernel, Rows, check_all};
+use super::kernel::sums::column_sums;
+use super::kernel::{Range, RowLoss, StageBuffer, Term, ValueOf, row_with};
 use super::squared_error::SquaredError;
-use super::term::{Range, Term, ValueOf};
-use crate::error::{Error, expect_length};
+use super::term::sealed::Sealed;
+use super::term::{
+    Coupling, LossTerm, Reconstruction, ReconstructionInputs, RowPlan, divisor, reconstruction_rows,
+};
+use crate::Compute;
+use crate::error::{Result, expect_length};
 use crate::math::exp::exp;
 use crate::math::scalar;
-use crate::{Compute, Result};
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
+use crate::simd::sum::sum_rows;
+use ndarray::{ArrayView1, ArrayViewMut2};
 use pulp::Simd;
 
 /// ln 2π.
 const LN_2_PI: f64 = 1.837_877_066_409_345_5;
+
+/// The Gaussian negative log-likelihood of predictions, by its variance.
+///
+/// `dpredictions = (m−t)e^{−s}/n`; [`Self::backward_logvar`] has the gradient of s.
+///
+/// ```
+/// use elbo::{Compute, loss::{Gaussian, LossTerm, ReconstructionInputs, Reduction, SquaredError}};
+/// use ndarray::array;
+///
+/// let (m, t) = (array![[3.0, 1.0]], array![[0.0, 0.0]]);
+/// let inputs = ReconstructionInputs { outputs: m.view(), targets: t.view() };
+/// let compute = Compute::serial();
+/// let optimal = Gaussian::Optimal.forward(&compute, inputs, Reduction::Sum)?;
+/// // The optimal variance is the mean squared error, 5; no other has a smaller loss.
+/// assert_eq!(SquaredError.forward(&compute, inputs, Reduction::Mean)?, 5.0);
+/// for variance in [4.9_f32, 5.1] {
+///     let other = Gaussian::Shared { logvar: variance.ln() };
+///     assert!(other.forward(&compute, inputs, Reduction::Sum)? > optimal);
+/// }
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gaussian<'v> {
+    /// One variance for all elements, fixed or learned.
+    Shared {
+        /// The logarithm s of the variance.
+        logvar: f32,
+    },
+    /// One variance for each feature.
+    PerFeature {
+        /// The logarithm of each variance; D of them.
+        logvar: &'v [f32],
+    },
+    /// The variance that maximizes the likelihood of the batch, which is the mean squared error.
+    ///
+    /// A batch without elements has none and is an error, whatever the reduction.
+    Optimal,
+}
+
+impl Gaussian<'_> {
+    /// Overwrites `dlogvar` with the derivatives of [`forward`](LossTerm::forward) with respect to the
+    /// log-variances: one element for [`Shared`](Self::Shared), D for [`PerFeature`](Self::PerFeature),
+    /// none for [`Optimal`](Self::Optimal). Takes a pass of its own.
+    ///
+    /// # Errors
+    /// As [`forward`](LossTerm::forward), and [`Error::Shape`](crate::Error::Shape) if `dlogvar` has another length; targets that
+    /// are not finite give NaN with [`PerFeature`](Self::PerFeature).
+    ///
+    /// ```
+    /// use elbo::{Compute, loss::{Gaussian, ReconstructionInputs, Reduction}};
+    /// use ndarray::array;
+    ///
+    /// let (m, t) = (array![[1.0, 0.0], [3.0, 2.0]], array![[0.0, 0.0], [0.0, 0.0]]);
+    /// let inputs = ReconstructionInputs { outputs: m.view(), targets: t.view() };
+    /// let mut dlogvar = [0.0; 2];
+    /// let gaussian = Gaussian::PerFeature { logvar: &[0.0, 0.0] };
+    /// gaussian.backward_logvar(&Compute::serial(), &mut dlogvar, inputs, Reduction::Sum)?;
+    /// // ½(1 − 1) + ½(1 − 9) and ½(1 − 0) + ½(1 − 4)
+    /// assert_eq!(dlogvar, [-4.0, -1.0]);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn backward_logvar(
+        &self,
+        compute: &Compute,
+        dlogvar: &mut [f64],
+        inputs: ReconstructionInputs<'_>,
+        reduction: Reduction,
+    ) -> Result<()> {
+        self.validate(inputs)?;
+        let ReconstructionInputs { outputs, targets } = inputs;
+        let divisor = divisor::<Self>(inputs, reduction)?;
+        match *self {
+            Gaussian::Shared { logvar } => {
+                expect_length("dlogvar", 1, dlogvar.len())?;
+                // 1. ∂/∂s of ½(q·e^{−s} + n·s).
+                let q = SquaredError.forward(compute, inputs, Reduction::Sum)?;
+                dlogvar[0] = row_from_squares(q, outputs.len(), logvar.into()).1 / divisor;
+            }
+            Gaussian::PerFeature { logvar } => {
+                expect_length("dlogvar", logvar.len(), dlogvar.len())?;
+                check_all(&[("outputs", outputs), ("targets", targets)])?;
+                // A view with row stride 0: the same log-variances under every row.
+                let logvar = ArrayView1::from(logvar);
+                let logvar = logvar.broadcast(outputs.dim()).expect("a vector as long as a row");
+                // 3.
+                column_sums(compute, LogvarGradient, [outputs, logvar, targets], dlogvar);
+                dlogvar.iter_mut().for_each(|sum| *sum /= divisor);
+            }
+            Gaussian::Optimal => expect_length("dlogvar", 0, dlogvar.len())?,
+        }
+        Ok(())
+    }
+}
+
+impl Sealed for Gaussian<'_> {}
+impl Reconstruction for Gaussian<'_> {}
+
+impl LossTerm for Gaussian<'_> {
+    type Inputs<'a> = ReconstructionInputs<'a>;
+    type Gradients<'a> = ArrayViewMut2<'a, f32>;
+
+    const FIRST: &'static str = "outputs";
+
+    fn shape(inputs: ReconstructionInputs<'_>) -> [usize; 2] {
+        inputs.outputs.dim().into()
+    }
+
+    fn validate(&self, inputs: ReconstructionInputs<'_>) -> Result<()> {
+        match *self {
+            Gaussian::Shared { .. } => Ok(()),
+            Gaussian::PerFeature { logvar } => {
+                expect_length("logvar", inputs.outputs.ncols(), logvar.len())
+            }
+            // Its variance is a mean over all elements.
+            Gaussian::Optimal => divisor::<Self>(inputs, Reduction::Mean).map(|_| ()),
+        }
+    }
+
+    fn couple(&self, compute: &Compute, inputs: ReconstructionInputs<'_>) -> Result<Coupling> {
+        let mut coupling = Coupling::default();
+        match *self {
+            // 1. (m−t)e^{−s} from 2(m−t).
+            Gaussian::Shared { logvar } => coupling.slope = 0.5 * scalar::exp(-f64::from(logvar)),
+            Gaussian::PerFeature { .. } => {}
+            // 2. The first pass.
+            Gaussian::Optimal => {
+                let q = SquaredError.forward(compute, inputs, Reduction::Sum)?;
+                let (variance, value) = optimal(q, inputs.outputs.len() as f64);
+                coupling.value = Some(value);
+                // A batch met exactly has nothing to gain: 0, not 0·∞.
+                coupling.slope = if variance == 0.0 { 0.0 } else { 0.5 / variance };
+            }
+        }
+        Ok(coupling)
+    }
+
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        let kernel = match *self {
+            Gaussian::PerFeature { logvar } => GaussianRow::Features(logvar),
+            Gaussian::Shared { .. } | Gaussian::Optimal => GaussianRow::Squares,
+        };
+        reconstruction_rows(kernel, plan.scale, gradients, inputs)
+    }
+
+    fn value(&self, sum: f64, elements: f64) -> f64 {
+        match *self {
+            Gaussian::Shared { logvar } => {
+                row_from_squares(sum, elements as usize, logvar.into()).0
+            }
+            Gaussian::PerFeature { .. } | Gaussian::Optimal => sum,
+        }
+    }
+
+    fn complete(&self, sums: &mut [f64], columns: usize) {
+        // The bits of the batch: rows are added in the same order.
+        let logvar = match *self {
+            Gaussian::Shared { logvar } => logvar.into(),
+            Gaussian::PerFeature { .. } => return,
+            Gaussian::Optimal => scalar::ln(sum_rows(sums) / (sums.len() as f64 * columns as f64)),
+        };
+        for sum in sums {
+            *sum = match logvar {
+                // Every row is met exactly.
+                f64::NEG_INFINITY => f64::NEG_INFINITY,
+                logvar => row_from_squares(*sum, columns, logvar).0,
+            };
+        }
+    }
+}
+
+/// The rows of a Gaussian.
+#[derive(Clone, Copy)]
+enum GaussianRow<'a> {
+    /// The squared error, of which the value is made afterwards.
+    Squares,
+    /// The loss itself, with the log-variance of each feature.
+    Features(&'a [f32]),
+}
+
+impl RowKernel<2, 1> for GaussianRow<'_> {
+    const ACCEPTS: Option<Range> = Some(Range::FINITE);
+
+    #[inline(always)]
+    fn row<S: Simd>(
+        self,
+        simd: S,
+        buffer: &mut StageBuffer,
+        gradients: Option<[&mut [f32]; 1]>,
+        [m, t]: [&[f32]; 2],
+        scale: f32,
+    ) -> (f64, RowLoss) {
+        let loss = match (self, gradients) {
+            (Self::Squares, gradients) => {
+                return SquaredError.row(simd, buffer, gradients, [m, t], scale);
+            }
+            (Self::Features(s), Some(dm)) => {
+                row_with(simd, MeanGradient, buffer, dm, [m, s, t], scale)
+            }
+            (Self::Features(s), None) => {
+                row_with(simd, ValueOf(MeanGradient), buffer, [], [m, s, t], 1.0)
+            }
+        };
+        (loss.sum, loss)
+    }
+}
 
 /// The term with a log-variance for each feature: inputs mean, log-variance and target, gradients
 /// with respect to the first two.
@@ -63,20 +280,23 @@ impl Term<3, 2> for FeatureGaussian {
     fn lane<S: Simd>(self, simd: S, [m, s, t]: [S::f32s; 3]) -> (S::f32s, [S::f32s; 2]) {
         let half = simd.splat_f32s(0.5);
         let difference = simd.sub_f32s(m, t);
+        // 3.
         let dm = simd.mul_f32s(difference, exp(simd, simd.neg_f32s(s)));
+        // (m−t)·dm is the scaled square: no second product with e^{−s}.
         let sum = simd.mul_add_f32s(difference, dm, s);
         let value = simd.mul_add_f32s(half, sum, simd.splat_f32s((LN_2_PI / 2.0) as f32));
+        // ½ − ½(m−t)·dm.
         let ds = simd.negate_mul_add_f32s(simd.mul_f32s(half, difference), dm, half);
         (value, [dm, ds])
     }
 }
 
-/// [`FeatureGaussian`] with the gradient of the mean alone.
+/// [`FeatureGaussian`] with the gradient of the mean only.
 #[derive(Clone, Copy)]
-struct OfTheMean;
+struct MeanGradient;
 
-impl Term<3, 1> for OfTheMean {
-    const ACCEPTS: Option<Range> = FeatureGaussian::ACCEPTS;
+impl Term<3, 1> for MeanGradient {
+    const ACCEPTS: Option<Range> = Some(Range::FINITE);
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 3]) -> (S::f32s, [S::f32s; 1]) {
@@ -85,12 +305,12 @@ impl Term<3, 1> for OfTheMean {
     }
 }
 
-/// The gradient of the log-variance as a value.
+/// The gradient of the log-variance, as a value.
 #[derive(Clone, Copy)]
-struct OfTheLogVariance;
+struct LogvarGradient;
 
-impl Term<3, 0> for OfTheLogVariance {
-    const ACCEPTS: Option<Range> = FeatureGaussian::ACCEPTS;
+impl Term<3, 0> for LogvarGradient {
+    const ACCEPTS: Option<Range> = Some(Range::FINITE);
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 3]) -> (S::f32s, [S::f32s; 0]) {
@@ -102,239 +322,25 @@ impl Term<3, 0> for OfTheLogVariance {
 /// The loss of `features` elements with the squared error `q` and one log-variance, and its
 /// derivative by that.
 pub(crate) fn row_from_squares(q: f64, features: usize, logvar: f64) -> (f64, f64) {
+    // 1. In f64, once a row or batch.
     let (n, scaled) = (features as f64, q * scalar::exp(-logvar));
     (0.5 * (scaled + n * (logvar + LN_2_PI)), 0.5 * (n - scaled))
 }
 
-/// The best variance for `elements` elements with the squared error `q`, and their loss under it.
+/// The optimal variance of `elements` elements with the squared error `q`, and their loss under it.
 pub(crate) fn optimal(q: f64, elements: f64) -> (f64, f64) {
+    // 2. Under σ*² the scaled squares sum to n: n/2·(ln 2πσ*² + 1).
     let variance = q / elements;
     (variance, 0.5 * elements * (LN_2_PI + scalar::ln(variance) + 1.0))
-}
-
-/// A loss and its derivative by the log-variance that all elements share.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shared {
-    /// The reduced loss, in nats.
-    pub loss: f64,
-    /// Its derivative by the log-variance.
-    pub dlogvar: f64,
-}
-
-/// A loss under the variance that is best for the batch, and that variance.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Optimal {
-    /// The reduced loss, in nats.
-    pub loss: f64,
-    /// σ*², the mean squared error.
-    pub variance: f64,
-}
-
-fn squares(
-    compute: &Compute,
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-) -> Result<f64> {
-    let inputs = [("predictions", predictions), ("targets", targets)];
-    TermRows::new(ValueOf(SquaredError), [], inputs, 1.0, Reduction::Sum)?.reduced(compute)
-}
-
-fn divisor(reduction: Reduction, predictions: ArrayView2<f32>) -> Result<f64> {
-    let (rows, columns) = predictions.dim();
-    reduction.divisor(rows, columns).ok_or_else(|| Error::Shape {
-        argument: "predictions",
-        expected: "at least one element to take the mean of".to_owned(),
-        found: format!("{:?}", [rows, columns]),
-    })
-}
-
-/// The loss of `predictions[B, D]` against `targets[B, D]` under one log-variance, reduced, in nats.
-///
-/// Formula, domain and error bounds are the [module's](self).
-///
-/// # Errors
-/// [`Error::Shape`] if the shapes differ or a mean has nothing to reduce;
-/// [`Error::Layout`] if rows are not contiguous;
-/// [`Error::NotFiniteData`] for the first target, in row order, that
-/// is NaN or ±∞.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, gaussian}};
-/// use ndarray::array;
-///
-/// let (m, t) = (array![[1.0, 0.0]], array![[0.0, 0.0]]);
-/// let loss = gaussian::forward(&Compute::serial(), m.view(), t.view(), 0.0, Reduction::Sum)?;
-/// assert!((loss - (0.5 + std::f64::consts::TAU.ln())).abs() < 1e-12);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward(
-    compute: &Compute,
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    logvar: f32,
-    reduction: Reduction,
-) -> Result<f64> {
-    let divisor = divisor(reduction, predictions)?;
-    let q = squares(compute, predictions, targets)?;
-    Ok(row_from_squares(q, predictions.len(), logvar.into()).0 / divisor)
-}
-
-/// Overwrites `dpredictions[B, D]` with the gradient of [`forward`], whose value it returns with
-/// its derivative by the log-variance.
-///
-/// `dpredictions = (m−t)e^{−s}/n`, with n = 1, B or B·D by `reduction`. The value has the bits of
-/// [`forward`]'s.
-///
-/// # Errors
-/// As [`forward`]; what `dpredictions` then holds is unspecified.
-pub fn forward_backward(
-    compute: &Compute,
-    dpredictions: ArrayViewMut2<f32>,
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    logvar: f32,
-    reduction: Reduction,
-) -> Result<Shared> {
-    let weight = (0.5 * scalar::exp(-f64::from(logvar))) as f32;
-    let inputs = [("predictions", predictions), ("targets", targets)];
-    let gradients = [("dpredictions", dpredictions)];
-    let rows = TermRows::new(SquaredError, gradients, inputs, weight, reduction)?;
-    let divisor = rows.divisor();
-    let q = rows.sum(compute)?;
-    let (loss, dlogvar) = row_from_squares(q, predictions.len(), logvar.into());
-    Ok(Shared { loss: loss / divisor, dlogvar: dlogvar / divisor })
-}
-
-/// The loss of `predictions[B, D]` against `targets[B, D]` with the log-variances `logvar[D]`,
-/// reduced, in nats.
-///
-/// # Errors
-/// As [`forward`], and for a `logvar` of another length.
-pub fn forward_features(
-    compute: &Compute,
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    logvar: ArrayView1<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    let inputs = with_features(predictions, &logvar, targets)?;
-    TermRows::new(ValueOf(OfTheMean), [], inputs, 1.0, reduction)?.reduced(compute)
-}
-
-/// Overwrites `dpredictions[B, D]` and `dlogvar` (D of them) with the gradients of
-/// [`forward_features`], whose value it returns, to its bits.
-///
-/// # Errors
-/// As [`forward_features`]; what the gradients then hold is unspecified.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, gaussian}};
-/// use ndarray::{Array2, array};
-///
-/// let (m, t) = (array![[1.0, 0.0], [3.0, 2.0]], array![[0.0, 0.0], [0.0, 0.0]]);
-/// let (logvar, mut dm, mut dlogvar) = (array![0.0, 0.0], Array2::zeros((2, 2)), [0.0; 2]);
-/// gaussian::forward_backward_features(
-///     &Compute::serial(), dm.view_mut(), &mut dlogvar,
-///     m.view(), t.view(), logvar.view(), Reduction::Sum,
-/// )?;
-/// assert_eq!(dm, m);
-/// // ½(1 − 1) + ½(1 − 9) and ½(1 − 0) + ½(1 − 4)
-/// assert_eq!(dlogvar, [-4.0, -1.0]);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward_backward_features(
-    compute: &Compute,
-    dpredictions: ArrayViewMut2<f32>,
-    dlogvar: &mut [f64],
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    logvar: ArrayView1<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    expect_length("dlogvar", predictions.ncols(), dlogvar.len())?;
-    let inputs = with_features(predictions, &logvar, targets)?;
-    let gradients = [("dpredictions", dpredictions)];
-    let rows = TermRows::new(OfTheMean, gradients, inputs, 1.0, reduction)?;
-    let divisor = rows.divisor();
-    let loss = rows.reduced(compute)?;
-    TermRows::new(OfTheLogVariance, [], inputs, 1.0, Reduction::Sum)?.column_sums(compute, dlogvar);
-    dlogvar.iter_mut().for_each(|sum| *sum /= divisor);
-    Ok(loss)
-}
-
-type Named<'a> = (&'static str, ArrayView2<'a, f32>);
-
-fn with_features<'a>(
-    predictions: ArrayView2<'a, f32>,
-    logvar: &'a ArrayView1<f32>,
-    targets: ArrayView2<'a, f32>,
-) -> Result<[Named<'a>; 3]> {
-    expect_length("logvar", predictions.ncols(), logvar.len())?;
-    let logvar = logvar.broadcast(predictions.dim()).expect("a vector as long as a row");
-    Ok([("predictions", predictions), ("logvar", logvar), ("targets", targets)])
-}
-
-/// The loss of `predictions[B, D]` against `targets[B, D]` under the variance that is best for this
-/// batch, reduced, in nats, and that variance.
-///
-/// # Errors
-/// As [`forward`]; a batch without elements has no variance whatever the reduction.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, gaussian}};
-/// use ndarray::array;
-///
-/// let (m, t) = (array![[3.0, 1.0]], array![[0.0, 0.0]]);
-/// let best = gaussian::forward_optimal(&Compute::serial(), m.view(), t.view(), Reduction::Sum)?;
-/// assert_eq!(best.variance, 5.0);
-/// // No other variance does better.
-/// for logvar in [5.1_f32.ln(), 4.9_f32.ln()] {
-///     let compute = Compute::serial();
-///     let other = gaussian::forward(&compute, m.view(), t.view(), logvar, Reduction::Sum)?;
-///     assert!(other > best.loss);
-/// }
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward_optimal(
-    compute: &Compute,
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<Optimal> {
-    divisor(Reduction::Mean, predictions)?;
-    let divisor = divisor(reduction, predictions)?;
-    let q = squares(compute, predictions, targets)?;
-    let (variance, loss) = optimal(q, predictions.len() as f64);
-    Ok(Optimal { loss: loss / divisor, variance })
-}
-
-/// Overwrites `dpredictions[B, D]` with the gradient of [`forward_optimal`], whose value it
-/// returns: `(m−t)/σ*²/n`, with n = 1, B or B·D by `reduction`.
-///
-/// # Errors
-/// As [`forward_optimal`]; what `dpredictions` then holds is unspecified.
-pub fn forward_backward_optimal(
-    compute: &Compute,
-    dpredictions: ArrayViewMut2<f32>,
-    predictions: ArrayView2<f32>,
-    targets: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<Optimal> {
-    let best = forward_optimal(compute, predictions, targets, reduction)?;
-    let weight = if best.variance == 0.0 { 0.0 } else { 0.5 / best.variance };
-    let inputs = [("predictions", predictions), ("targets", targets)];
-    let gradients = [("dpredictions", dpredictions)];
-    TermRows::new(SquaredError, gradients, inputs, weight as f32, reduction)?.sum(compute)?;
-    Ok(best)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::conformance::Conformance;
-    use crate::loss::reference;
+    use crate::loss::testing::conformance::Conformance;
+    use crate::loss::testing::reference;
     use crate::simd::InstructionSet;
-    use ndarray::{Array1, Array2};
+    use ndarray::Array2;
 
     #[test]
     fn conforms() {
@@ -369,58 +375,58 @@ mod tests {
         })
     }
 
-    /// One log-variance for all is every feature's own; the best one has no gradient.
+    fn inputs([m, t]: &[Array2<f32>; 2]) -> ReconstructionInputs<'_> {
+        ReconstructionInputs { outputs: m.view(), targets: t.view() }
+    }
+
+    /// One log-variance for all is every feature's own; the optimal one has no gradient.
     #[test]
-    fn the_forms_agree() {
+    fn forms_agree() {
         let compute = Compute::serial();
-        let [m, t] = batch(70, 19);
-        let mut gradients = [const { None }; 3].map(|_: Option<()>| Array2::zeros(m.dim()));
-        let [a, b, c] = gradients.each_mut().map(|g| g.view_mut());
-        let best = forward_backward_optimal(&compute, a, m.view(), t.view(), Reduction::BatchMean);
-        let best = best.unwrap();
-        let logvar = best.variance.ln() as f32;
-        let (m_view, t_view) = (m.view(), t.view());
-        let shared =
-            forward_backward(&compute, b, m_view, t_view, logvar, Reduction::BatchMean).unwrap();
-        let mut dlogvar = [f64::NAN; 19];
-        let all = Array1::from_elem(19, logvar);
-        let features = forward_backward_features(
-            &compute,
-            c,
-            &mut dlogvar,
-            m_view,
-            t_view,
-            all.view(),
-            Reduction::BatchMean,
-        )
-        .unwrap();
-        let sum: f64 = dlogvar.iter().sum();
-        assert!((best.loss - shared.loss).abs() < 1e-6 * best.loss.abs());
-        assert!((features - shared.loss).abs() < 1e-6 * best.loss.abs());
-        assert!(shared.dlogvar.abs() < 1e-5 && (sum - shared.dlogvar).abs() < 1e-5);
-        for (&a, (&b, &c)) in gradients[0].iter().zip(gradients[1].iter().zip(&gradients[2])) {
-            assert!((a - b).abs() <= 5e-7 * a.abs() && (a - c).abs() <= 5e-7 * a.abs());
+        let batch = batch(70, 19);
+        let inputs = inputs(&batch);
+        let squares = SquaredError.forward(&compute, inputs, Reduction::Mean).unwrap();
+        let logvar = squares.ln() as f32;
+        let all = [logvar; 19];
+        let terms =
+            [Gaussian::Optimal, Gaussian::Shared { logvar }, Gaussian::PerFeature { logvar: &all }];
+        let found = terms.map(|term| {
+            let mut dm = Array2::zeros(batch[0].dim());
+            let reduction = Reduction::BatchMean;
+            let value = term.forward_backward(&compute, dm.view_mut(), inputs, reduction);
+            let mut examples = [f64::NAN; 70];
+            term.per_example(&compute, &mut examples, inputs).unwrap();
+            (value.unwrap(), dm, examples)
+        });
+        let optimal = &found[0];
+        for other in &found[1..] {
+            assert!((other.0 - optimal.0).abs() < 1e-6 * optimal.0.abs());
+            for (&a, &b) in optimal.1.iter().zip(&other.1) {
+                assert!((a - b).abs() <= 5e-7 * a.abs());
+            }
+            for (a, b) in optimal.2.iter().zip(other.2) {
+                assert!((a - b).abs() <= 2e-6 * a.abs().max(19.0));
+            }
         }
+        let (mut shared, mut features) = ([f64::NAN], [f64::NAN; 19]);
+        terms[1].backward_logvar(&compute, &mut shared, inputs, Reduction::BatchMean).unwrap();
+        terms[2].backward_logvar(&compute, &mut features, inputs, Reduction::BatchMean).unwrap();
+        let sum: f64 = features.iter().sum();
+        assert!(shared[0].abs() < 1e-5 && (sum - shared[0]).abs() < 1e-5, "{shared:?} {sum}");
     }
 
     #[test]
-    fn neither_threads_nor_sets_change_a_bit() {
+    fn logvar_gradient_does_not_depend_on_threads_or_sets() {
         for (rows, columns) in [(1, 1), (3, 17), (130, 300)] {
-            let [m, t] = batch(rows, columns);
-            let logvar = Array1::from_shape_fn(columns, |j| (j % 7) as f32 / 3.0 - 1.0);
+            let batch = batch(rows, columns);
+            let logvar: Vec<f32> = (0..columns).map(|j| (j % 7) as f32 / 3.0 - 1.0).collect();
             let run = |set, threads| {
                 let compute = Compute::new(set, threads).unwrap();
-                let (mut dm, mut dlogvar) = (Array2::zeros(m.dim()), vec![f64::NAN; columns]);
-                let loss = forward_backward_features(
-                    &compute,
-                    dm.view_mut(),
-                    &mut dlogvar,
-                    m.view(),
-                    t.view(),
-                    logvar.view(),
-                    Reduction::Sum,
-                );
-                (loss.unwrap(), dm, dlogvar)
+                let mut dlogvar = vec![f64::NAN; columns];
+                Gaussian::PerFeature { logvar: &logvar }
+                    .backward_logvar(&compute, &mut dlogvar, inputs(&batch), Reduction::Sum)
+                    .unwrap();
+                dlogvar
             };
             let expected = run(InstructionSet::SCALAR, 1);
             for set in InstructionSet::available() {
@@ -432,27 +438,31 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_met_exactly() {
+    fn has_no_gradient_for_an_exact_batch() {
         let compute = Compute::serial();
         let [m, _] = batch(2, 3);
-        let mut dm = Array2::from_elem(m.dim(), f32::NAN);
-        let best =
-            forward_backward_optimal(&compute, dm.view_mut(), m.view(), m.view(), Reduction::Sum);
-        let best = best.unwrap();
-        assert_eq!((best.loss, best.variance), (f64::NEG_INFINITY, 0.0));
+        let exact = [m.clone(), m];
+        let mut dm = Array2::from_elem((2, 3), f32::NAN);
+        let views = inputs(&exact);
+        let loss =
+            Gaussian::Optimal.forward_backward(&compute, dm.view_mut(), views, Reduction::Sum);
+        assert_eq!(loss.unwrap(), f64::NEG_INFINITY);
         assert!(dm.iter().all(|&g| g == 0.0));
+        let mut examples = [0.0; 2];
+        Gaussian::Optimal.per_example(&compute, &mut examples, views).unwrap();
+        assert_eq!(examples, [f64::NEG_INFINITY; 2]);
     }
 
     #[test]
-    fn shapes_that_do_not_fit() {
+    fn rejects_shapes_that_do_not_fit() {
         let compute = Compute::serial();
-        let [m, t] = batch(2, 3);
-        let logvar = Array1::zeros(2);
-        let error = forward_features(&compute, m.view(), t.view(), logvar.view(), Reduction::Sum);
+        let fits = batch(2, 3);
+        let features = Gaussian::PerFeature { logvar: &[0.0; 2] };
+        let error = features.forward(&compute, inputs(&fits), Reduction::Sum);
         let message = error.unwrap_err().to_string();
         assert_eq!(message, "`logvar`: expected length 3, found length 2");
-        let [empty, _] = batch(0, 3);
-        let error = forward_optimal(&compute, empty.view(), empty.view(), Reduction::Sum);
-        assert!(error.unwrap_err().to_string().starts_with("`predictions`: expected at least one"));
+        let empty = batch(0, 3);
+        let error = Gaussian::Optimal.forward(&compute, inputs(&empty), Reduction::Sum);
+        assert!(error.unwrap_err().to_string().starts_with("`outputs`: expected at least one"));
     }
 }

@@ -26,7 +26,7 @@
 //! The decoder's loss is differentiated with its gradients multiplied by w̃_k, so that what comes
 //! back to z, `dz`, already has one weight in it; [`backward`] adds the rest. ε/σ is σε·e^{−v}.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! - Each element of ln q − ln p is within 3 ULP of its largest term; `normalize` within 1e-14
 //!   relative, in the order of the samples; each gradient within 4 ULP of the largest term in it.
 //! - A sample whose weight is 0 (ln w = −∞) counts as one of k and has no gradient. If all are, the
@@ -36,11 +36,10 @@
 //! Gu & Maddison, "Doubly Reparameterized Gradient Estimators" (2019); Roeder, Wu & Duvenaud,
 //! "Sticking the Landing" (2017).
 
-use super::Reduction;
-use super::batch::TermRows;
+use super::kernel::batch::KernelRows;
+use super::kernel::sums::row_values;
+use super::kernel::{Range, Term};
 use super::kl::{NormalKl, Prior};
-use super::row_sums::row_sums;
-use super::term::{Range, Term};
 use crate::error::expect_length;
 use crate::math::exp::exp;
 use crate::math::scalar;
@@ -50,7 +49,7 @@ use crate::{Compute, Result};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
 
-/// How the encoder's gradient of an importance-weighted bound is estimated.
+/// Estimator of the encoder's gradient of an importance-weighted bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
@@ -58,7 +57,7 @@ pub enum Estimator {
     /// The gradient of the bound itself.
     #[default]
     Iwae,
-    /// Doubly reparameterized: the same mean, less noise.
+    /// Doubly reparameterized (DReG): the same mean, less noise.
     Dreg,
 }
 
@@ -79,6 +78,7 @@ impl Term<3, 0> for LogRatio {
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, [z, logvar, epsilon]: [S::f32s; 3]) -> (S::f32s, [S::f32s; 0]) {
+        // (z−m)²/s² + ln s² − v − ε², from the smallest terms to the square.
         let distance = simd.sub_f32s(z, simd.splat_f32s(self.0.mean));
         let scaled = simd.mul_f32s(distance, simd.splat_f32s(self.0.inverse_variance));
         let spread = simd.sub_f32s(simd.splat_f32s(self.0.log_variance), logvar);
@@ -88,30 +88,37 @@ impl Term<3, 0> for LogRatio {
     }
 }
 
-/// Overwrites `out` with ln w of each row, one row a sample:
+/// Samples z = μ + e^{v/2}·ε of posteriors, one row a sample, and the prior.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// ln p(x|z) of each sample.
+    pub log_likelihoods: &'a [f64],
+    /// The samples z `[rows, Z]`.
+    pub z: ArrayView2<'a, f32>,
+    /// The log-variances v `[rows, Z]` of their posteriors.
+    pub logvar: ArrayView2<'a, f32>,
+    /// The noise ε `[rows, Z]`.
+    pub epsilon: ArrayView2<'a, f32>,
+    /// The prior of every latent dimension.
+    pub prior: Prior,
+}
+
+/// Overwrites `out` with ln w of each sample:
 /// `out[r] = log_likelihoods[r] − Σ_d [ln q(z[r, d]|x) − ln p(z[r, d])]`.
-///
-/// `z`, `logvar` and `epsilon` are `[rows, Z]`, with z = μ + e^{v/2}·ε.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if shapes or lengths differ;
 /// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::Config`](crate::Error::Config) for a prior that is none.
-pub fn log_weights(
-    compute: &Compute,
-    out: &mut [f64],
-    log_likelihoods: &[f64],
-    z: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    epsilon: ArrayView2<f32>,
-    prior: Prior,
-) -> Result<()> {
+/// [`Error::Config`](crate::Error::Config) if the prior is invalid.
+pub fn log_weights(compute: &Compute, out: &mut [f64], samples: Samples<'_>) -> Result<()> {
+    let Samples { log_likelihoods, z, logvar, epsilon, prior } = samples;
     prior.validate()?;
     expect_length("out", z.nrows(), out.len())?;
     expect_length("log_likelihoods", z.nrows(), log_likelihoods.len())?;
     let inputs = [("z", z), ("logvar", logvar), ("epsilon", epsilon)];
-    let rows = TermRows::new(LogRatio::new(prior), [], inputs, 1.0, Reduction::Sum)?;
-    row_sums(compute, rows, out)?;
+    let rows = KernelRows::<_, 3, 0>::new(LogRatio::new(prior), None, inputs, 1.0)?;
+    row_values(compute, rows, out)?;
+    // `out` holds the log ratios.
     for (out, likelihood) in out.iter_mut().zip(log_likelihoods) {
         *out = likelihood - *out;
     }
@@ -130,12 +137,14 @@ pub fn log_weights(
 /// assert!((weights[0] - 0.75).abs() < 1e-12 && (weights[1] - 0.25).abs() < 1e-12);
 /// ```
 pub fn normalize(log_weights: &mut [f64]) -> f64 {
+    // e^{ln w − max} cannot overflow. A comparison with NaN is false; the sum brings it in.
     let mut largest = f64::NEG_INFINITY;
     for &weight in &*log_weights {
         if weight > largest {
             largest = weight;
         }
     }
+    // −∞ − (−∞) is NaN: the weights are NaN, and the bound is −∞.
     let nothing = log_weights.iter().all(|&weight| weight == f64::NEG_INFINITY);
     let mut sum = 0.0;
     for weight in &mut *log_weights {
@@ -148,7 +157,7 @@ pub fn normalize(log_weights: &mut [f64]) -> f64 {
     if nothing { f64::NEG_INFINITY } else { largest + scalar::ln(sum / log_weights.len() as f64) }
 }
 
-/// ln Σ exp of numbers that come one after the other.
+/// Running ln Σ exp of numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogSum {
     largest: f64,
@@ -164,10 +173,12 @@ impl Default for LogSum {
 
 impl LogSum {
     pub(crate) fn add(&mut self, number: f64) {
+        // A term of 0, which must not become the largest number: −∞ − (−∞) is NaN.
         if number == f64::NEG_INFINITY {
             return;
         }
         if number > self.largest {
+            // The sum so far, relative to the new largest number.
             self.sum = self.sum * scalar::exp(self.largest - number) + 1.0;
             self.largest = number;
         } else {
@@ -175,22 +186,22 @@ impl LogSum {
         }
     }
 
-    /// −∞ of nothing, NaN if a number was.
+    /// The logarithm of the sum: −∞ of nothing, NaN if a number was NaN.
     pub(crate) fn value(self) -> f64 {
         if self.sum == 0.0 { self.largest } else { self.largest + scalar::ln(self.sum) }
     }
 }
 
-/// What both estimators need of the prior and the sample's weight.
+/// The sample's weight and the prior, for both estimators.
 #[derive(Clone, Copy)]
-struct Sample {
+struct Weight {
     prior: NormalKl,
     weight: f32,
     /// scale·w̃.
     scaled: f32,
 }
 
-impl Sample {
+impl Weight {
     /// `dz + scale·w̃·(z−m)/s²`.
     #[inline(always)]
     fn with_prior<S: Simd>(self, simd: S, dz: S::f32s, z: S::f32s) -> S::f32s {
@@ -211,7 +222,7 @@ fn through_sigma<S: Simd>(
 }
 
 #[derive(Clone, Copy)]
-struct Iwae(Sample);
+struct Iwae(Weight);
 
 impl Lanewise<2, 3> for Iwae {
     #[inline(always)]
@@ -222,13 +233,14 @@ impl Lanewise<2, 3> for Iwae {
         [dz, z, sigma_epsilon]: [S::f32s; 3],
     ) -> [S::f32s; 2] {
         let g = self.0.with_prior(simd, dz, z);
+        // −½·w of ln q, whose derivative by v along z = μ + σε is −½.
         let dlogvar = simd.sub_f32s(dlogvar, simd.splat_f32s(0.5 * self.0.scaled));
         [simd.add_f32s(dmu, g), through_sigma(simd, dlogvar, g, sigma_epsilon)]
     }
 }
 
 #[derive(Clone, Copy)]
-struct Dreg(Sample);
+struct Dreg(Weight);
 
 impl Lanewise<2, 4> for Dreg {
     #[inline(always)]
@@ -239,43 +251,62 @@ impl Lanewise<2, 4> for Dreg {
         [dz, z, sigma_epsilon, logvar]: [S::f32s; 4],
     ) -> [S::f32s; 2] {
         let g = self.0.with_prior(simd, dz, z);
-        // ε/σ = σε·e^{−v}.
+        // The score of ln q by z: ε/σ = σε·e^{−v}.
         let score = simd.mul_f32s(sigma_epsilon, exp(simd, simd.neg_f32s(logvar)));
         let g = simd.negate_mul_add_f32s(simd.splat_f32s(self.0.scaled), score, g);
+        // The second factor w̃; the first is in dz.
         let g = simd.mul_f32s(simd.splat_f32s(self.0.weight), g);
         [simd.add_f32s(dmu, g), through_sigma(simd, dlogvar, g, sigma_epsilon)]
     }
 }
 
-/// Accumulates one sample's part of the encoder's gradient onto `dmu` and `dlogvar`, all slices
-/// of one length. See [`backward`].
+/// [`backward`] on slices of one length.
 #[inline(always)]
 pub(crate) fn backward_row<S: Simd>(
     simd: S,
     estimator: Estimator,
-    dmu: &mut [f32],
-    dlogvar: &mut [f32],
-    dz: &[f32],
-    z: &[f32],
-    logvar: &[f32],
-    sigma_epsilon: &[f32],
-    weight: f32,
-    scale: f32,
-    prior: Prior,
+    Gradients { dmu, dlogvar }: Gradients<'_>,
+    Sample { dz, z, logvar, sigma_epsilon, weight, scale, prior }: Sample<'_>,
 ) {
-    let sample = Sample { prior: NormalKl::new(prior), weight, scaled: scale * weight };
+    let sample = Weight { prior: NormalKl::new(prior), weight, scaled: scale * weight };
     match estimator {
         Estimator::Iwae => zip(simd, [dmu, dlogvar], [dz, z, sigma_epsilon], Iwae(sample)),
         Estimator::Dreg => zip(simd, [dmu, dlogvar], [dz, z, sigma_epsilon, logvar], Dreg(sample)),
     }
 }
 
-/// Accumulates one sample's part of the encoder's gradient onto `dmu` and `dlogvar`, which so become
+/// Gradients of one row's μ and v, which [`backward`] accumulates onto.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// ∂loss/∂μ.
+    pub dmu: &'a mut [f32],
+    /// ∂loss/∂v.
+    pub dlogvar: &'a mut [f32],
+}
+
+/// One sample of a row, for [`backward`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The gradient that the decoder's backward pass leaves at its input when the gradients of its loss
+    /// were multiplied by `scale·weight`.
+    pub dz: &'a [f32],
+    /// The sample z.
+    pub z: &'a [f32],
+    /// The log-variance v of the posterior.
+    pub logvar: &'a [f32],
+    /// σε, as [`reparameterize::forward`](crate::layers::reparameterize::forward) leaves it.
+    pub sigma_epsilon: &'a [f32],
+    /// The sample's w̃ of [`normalize`].
+    pub weight: f32,
+    /// Factor of the loss, such as 1/B.
+    pub scale: f32,
+    /// The prior of every latent dimension.
+    pub prior: Prior,
+}
+
+/// Accumulates one sample's part of the encoder's gradient onto `dmu` and `dlogvar`, which become
 /// the gradient of `scale·loss` after all samples.
 ///
-/// `dz` is what the decoder's backward pass leaves at its input when the gradients of its loss
-/// were multiplied by `scale·weight`; `weight` is the sample's w̃ of [`normalize`], and
-/// `sigma_epsilon` what [`reparameterize::forward`](crate::layers::reparameterize::forward) left.
 /// With `w = scale·weight`:
 ///
 /// ```text
@@ -285,46 +316,41 @@ pub(crate) fn backward_row<S: Simd>(
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the lengths differ;
-/// [`Error::Config`](crate::Error::Config) for a prior that is none.
+/// [`Error::Config`](crate::Error::Config) if the prior is invalid.
 pub fn backward(
     simd: InstructionSet,
     estimator: Estimator,
-    dmu: &mut [f32],
-    dlogvar: &mut [f32],
-    dz: &[f32],
-    z: &[f32],
-    logvar: &[f32],
-    sigma_epsilon: &[f32],
-    weight: f32,
-    scale: f32,
-    prior: Prior,
+    gradients: Gradients<'_>,
+    sample: Sample<'_>,
 ) -> Result<()> {
-    struct Op<'a>(Estimator, [&'a mut [f32]; 2], [&'a [f32]; 4], [f32; 2], Prior);
+    struct Op<'a>(Estimator, Gradients<'a>, Sample<'a>);
     impl WithSimd for Op<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self(estimator, [dmu, dlogvar], [dz, z, logvar, noise], [weight, scale], prior) =
-                self;
-            backward_row(simd, estimator, dmu, dlogvar, dz, z, logvar, noise, weight, scale, prior);
+            backward_row(simd, self.0, self.1, self.2);
         }
     }
-    prior.validate()?;
-    let inputs = [dz, z, logvar, sigma_epsilon];
-    expect_length("dlogvar", dmu.len(), dlogvar.len())?;
-    for (argument, input) in ["dz", "z", "logvar", "sigma_epsilon"].into_iter().zip(inputs) {
-        expect_length(argument, dmu.len(), input.len())?;
+    sample.prior.validate()?;
+    let Sample { dz, z, logvar, sigma_epsilon, .. } = sample;
+    let length = gradients.dmu.len();
+    expect_length("dlogvar", length, gradients.dlogvar.len())?;
+    let inputs = [("dz", dz), ("z", z), ("logvar", logvar), ("sigma_epsilon", sigma_epsilon)];
+    for (argument, input) in inputs {
+        expect_length(argument, length, input.len())?;
     }
-    simd.dispatch(Op(estimator, [dmu, dlogvar], inputs, [weight, scale], prior));
+    simd.dispatch(Op(estimator, gradients, sample));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::testing::conformance::Conformance;
+    use crate::loss::testing::reference;
 
     #[test]
-    fn a_running_sum_is_that_of_all_at_once() {
+    fn running_sum_agrees_with_the_whole() {
         let numbers: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 101) * 3.0 - 900.0).collect();
         let mut running = LogSum::default();
         numbers.iter().for_each(|&number| running.add(number));
@@ -337,11 +363,9 @@ mod tests {
         running.add(f64::NAN);
         assert!(running.value().is_nan());
     }
-    use crate::loss::conformance::Conformance;
-    use crate::loss::reference;
 
     #[test]
-    fn the_log_ratio_conforms() {
+    fn log_ratio_conforms() {
         let mut elements = Vec::new();
         for z in [-3.0, -0.2, 0.0, 1e-4, 1.0, 40.0] {
             for v in [-20.0, -3.0, -0.1, 0.0, 0.7, 5.0] {
@@ -363,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_zero_and_none() {
+    fn normalizes_zero_and_invalid_weights() {
         let mut weights = [f64::NEG_INFINITY, -5.0, f64::NEG_INFINITY, -5.0];
         assert!((normalize(&mut weights) - (-5.0 - 2.0_f64.ln())).abs() < 1e-14);
         assert_eq!(weights, [0.0, 0.5, 0.0, 0.5]);
@@ -416,14 +440,17 @@ mod tests {
             let dz = [(scale * w * 1.7 * (z - 0.9)) as f32];
             let inputs = [*z as f32, v as f32, (sigma * e) as f32];
             let [z, v, noise] = inputs.each_ref().map(std::slice::from_ref);
-            let (dmu, dlogvar) = (&mut dmu, &mut dlogvar);
-            backward(set, estimator, dmu, dlogvar, &dz, z, v, noise, w as f32, 0.5, prior).unwrap();
+            let gradients = Gradients { dmu: &mut dmu, dlogvar: &mut dlogvar };
+            let (weight, scale) = (w as f32, scale as f32);
+            let sample =
+                Sample { dz: &dz, z, logvar: v, sigma_epsilon: noise, weight, scale, prior };
+            backward(set, estimator, gradients, sample).unwrap();
         }
         [dmu[0], dlogvar[0]]
     }
 
     #[test]
-    fn the_gradient_of_iwae_is_that_of_the_bound() {
+    fn iwae_has_the_gradient_of_the_bound() {
         let noise = [0.3, -1.2, 0.8, 2.0, -0.1];
         for (mu, v) in [(0.4, -0.6), (-1.0, 0.5), (2.0, -3.0)] {
             let h = 1e-5;
@@ -477,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_has_the_same_bits_on_every_instruction_set() {
+    fn has_the_same_bits_on_every_set_and_length() {
         let prior = Prior { mean: 0.1, std: 0.7 };
         for n in 0..=67 {
             let value = |i: usize, salt: usize| ((i * 31 + salt * 17) % 97) as f32 / 31.0 - 1.5;
@@ -486,10 +513,17 @@ mod tests {
             for estimator in [Estimator::Iwae, Estimator::Dreg] {
                 let run = |set| {
                     let (mut dmu, mut dv) = (z.clone(), dz.clone());
-                    backward(
-                        set, estimator, &mut dmu, &mut dv, &dz, &z, &v, &noise, 0.3, 0.01, prior,
-                    )
-                    .unwrap();
+                    let gradients = Gradients { dmu: &mut dmu, dlogvar: &mut dv };
+                    let sample = Sample {
+                        dz: &dz,
+                        z: &z,
+                        logvar: &v,
+                        sigma_epsilon: &noise,
+                        weight: 0.3,
+                        scale: 0.01,
+                        prior,
+                    };
+                    backward(set, estimator, gradients, sample).unwrap();
                     [dmu, dv].map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
                 };
                 let expected = run(InstructionSet::SCALAR);

@@ -27,8 +27,9 @@
 //!    sum: a posterior that has nearly collapsed onto the prior keeps its last digits, though its
 //!    KL is v²/4 + μ²/2.
 //! 3. Where e^v overflows the value is +∞, and v = +∞ does not subtract ∞ from ∞.
+//! 4. Under N(m, s²) the same with u for v and (μ−m)²/s² for μ²; under N(0, 1) that changes no bit.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! - Each element is within 3 ULP, `dmu` (before scaling) exact, `dlogvar` within 1 ULP.
 //! - Under a prior N(m, s²) with s ≠ 1 the numbers 1/s² and ln s² are rounded to f32 and then exact:
 //!   each element is within 3 + |u| ULP, `dmu` within 2, `dlogvar` within 2 + |u| (u is rounded
@@ -38,37 +39,153 @@
 //!
 //! Source: Kingma & Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
 
-mod prior;
-
-pub(crate) use prior::NormalKl;
-pub use prior::Prior;
-
-use super::Reduction;
-use super::batch::TermRows;
-use super::row_sums::row_sums;
-use super::term::{Range, Term, ValueOf};
-use crate::error::expect_length;
+use super::kernel::batch::{RowKernel, Rows, check_all};
+use super::kernel::sums::column_sums;
+use super::kernel::{Range, RowLoss, StageBuffer, Term, ValueOf};
+use super::term::sealed::Sealed;
+use super::term::{KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
+use crate::Compute;
+use crate::error::{Error, Result, expect_length};
 use crate::math::exp::expm1;
+use crate::math::polynomial::horner;
+use crate::math::scalar;
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Lanewise, zip};
-use crate::{Compute, Result};
-use ndarray::{ArrayView2, ArrayViewMut2};
+use crate::simd::lanes::{Lanewise, multiply, scale as scale_row, zip};
 use pulp::{Simd, WithSimd};
 
-/// The term: inputs μ and v, gradients with respect to both.
-#[derive(Clone, Copy)]
-pub(crate) struct StandardNormalKl;
+/// The KL divergence itself.
+///
+/// `dmu = (μ−m)/s²/n` and `dlogvar = ½·expm1(v − ln s²)/n`; formula, error bounds and edges are the
+/// [module's](self).
+///
+/// ```
+/// use elbo::{Compute, loss::{Kl, KlInputs, LossTerm, Prior, Reduction}};
+/// use ndarray::array;
+///
+/// let (mu, logvar) = (array![[1.5, 0.0]], array![[0.0, 4.0_f32.ln()]]);
+/// let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior: Prior::default() };
+/// let kl = Kl.forward(&Compute::serial(), inputs, Reduction::Sum)?;
+/// assert!((kl - (1.125 + 0.80685)).abs() < 1e-5);
+///
+/// // N(1, 4) from itself.
+/// let (mu, logvar) = (array![[1.0]], array![[4.0_f32.ln()]]);
+/// let prior = Prior { mean: 1.0, std: 2.0 };
+/// let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior };
+/// assert_eq!(Kl.forward(&Compute::serial(), inputs, Reduction::Sum)?, 0.0);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Kl;
 
-impl Term<2, 2> for StandardNormalKl {
+impl Sealed for Kl {}
+impl KlPenalty for Kl {}
+
+impl LossTerm for Kl {
+    type Inputs<'a> = KlInputs<'a>;
+    type Gradients<'a> = KlGradients<'a>;
+
+    const FIRST: &'static str = "mu";
+
+    fn shape(inputs: KlInputs<'_>) -> [usize; 2] {
+        inputs.mu.dim().into()
+    }
+
+    fn validate(&self, inputs: KlInputs<'_>) -> Result<()> {
+        inputs.prior.validate()
+    }
+
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        kl_rows(NormalKl::new(inputs.prior), plan.scale, gradients, inputs)
+    }
+}
+
+/// The prior of every latent dimension: N(m, s²), by default N(0, 1).
+///
+/// ```
+/// use elbo::loss::kl::Prior;
+///
+/// assert_eq!(Prior::default(), Prior { mean: 0.0, std: 1.0 });
+/// assert!(Prior { mean: 0.0, std: 0.0 }.validate().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
+pub struct Prior {
+    /// The mean m.
+    pub mean: f32,
+    /// The standard deviation s.
+    pub std: f32,
+}
+
+impl Default for Prior {
+    fn default() -> Self {
+        Self { mean: 0.0, std: 1.0 }
+    }
+}
+
+impl Prior {
+    /// Returns whether the prior is N(0, 1).
+    pub(crate) fn is_standard(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Checks mean and standard deviation.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the mean is not finite, or the standard deviation lies outside
+    /// [10⁻¹⁵, 10¹⁵], where f32 would lose its square or the inverse of that.
+    pub fn validate(&self) -> Result<()> {
+        if !self.mean.is_finite() {
+            return Err(Error::config("prior mean", "a finite number", self.mean));
+        }
+        if !(1e-15..=1e15).contains(&self.std) {
+            return Err(Error::config("prior std", "a number from 1e-15 to 1e15", self.std));
+        }
+        Ok(())
+    }
+}
+
+/// The term KL(N(μ, e^v) ‖ N(m, s²)): inputs μ and v, gradients with respect to both.
+#[derive(Clone, Copy)]
+pub(crate) struct NormalKl {
+    pub(crate) mean: f32,
+    /// 1/s².
+    pub(crate) inverse_variance: f32,
+    /// ln s².
+    pub(crate) log_variance: f32,
+}
+
+impl NormalKl {
+    pub(crate) fn new(prior: Prior) -> Self {
+        let std = f64::from(prior.std);
+        Self {
+            mean: prior.mean,
+            // Rounded once each, from f64.
+            inverse_variance: (1.0 / (std * std)) as f32,
+            log_variance: (2.0 * scalar::ln(std)) as f32,
+        }
+    }
+}
+
+impl Term<2, 2> for NormalKl {
     const ACCEPTS: Option<Range> = None;
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, [mu, logvar]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 2]) {
         let half = simd.splat_f32s(0.5);
-        let expm1_v = expm1(simd, logvar);
-        let spread = expm1_less_argument(simd, logvar, expm1_v);
-        let kl = simd.mul_f32s(half, simd.mul_add_f32s(mu, mu, spread));
-        (kl, [mu, simd.mul_f32s(half, expm1_v)])
+        // 4.
+        let distance = simd.sub_f32s(mu, simd.splat_f32s(self.mean));
+        let dmu = simd.mul_f32s(distance, simd.splat_f32s(self.inverse_variance));
+        let u = simd.sub_f32s(logvar, simd.splat_f32s(self.log_variance));
+        let expm1_u = expm1(simd, u);
+        let spread = expm1_less_argument(simd, u, expm1_u);
+        // Both terms are positive: ½ of their sum loses nothing.
+        let kl = simd.mul_f32s(half, simd.mul_add_f32s(distance, dmu, spread));
+        (kl, [dmu, simd.mul_f32s(half, expm1_u)])
     }
 }
 
@@ -87,38 +204,90 @@ const SERIES: [f32; 10] = {
 /// `expm1(v) − v`, which is never negative, to the last digits also near v = 0.
 #[inline(always)]
 fn expm1_less_argument<S: Simd>(simd: S, v: S::f32s, expm1_v: S::f32s) -> S::f32s {
-    let mut series = simd.splat_f32s(SERIES[9]);
-    for n in (0..9).rev() {
-        series = simd.mul_add_f32s(series, v, simd.splat_f32s(SERIES[n]));
-    }
+    // 2.
+    let series = horner(simd, v, SERIES);
     let near = simd.mul_f32s(simd.mul_f32s(v, v), series);
+    // 1.
     let far = simd.sub_f32s(expm1_v, v);
+    // 3.
     let infinity = simd.splat_f32s(f32::INFINITY);
     let far = simd.select_f32s(simd.equal_f32s(expm1_v, infinity), infinity, far);
+    // Both forms are computed; a branch would depend on the data.
     let is_near = simd.less_than_f32s(simd.abs_f32s(v), simd.splat_f32s(1.0));
     simd.select_f32s(is_near, near, far)
 }
 
-/// The divergence of each latent dimension of a row:
-/// `out[j] = KL(N(mu[j], exp(logvar[j])) ‖ N(0, 1))`, overwritten, each within the bounds of the [module](self).
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the lengths differ.
-pub fn per_dimension(
-    simd: InstructionSet,
-    out: &mut [f32],
-    mu: &[f32],
-    logvar: &[f32],
-) -> Result<()> {
-    per_dimension_prior(simd, out, mu, logvar, Prior::default())
+/// A row of a KL penalty: the divergence, and the value that a rule makes of it.
+#[derive(Clone, Copy)]
+pub(super) struct PenaltyRow<'a, E, F> {
+    pub(super) kl: NormalKl,
+    pub(super) rule: RowRule<'a, E, F>,
+    /// True if a rule of elements is also to sum the divergence.
+    pub(super) with_sums: bool,
 }
 
-/// [`per_dimension`] under another prior.
+/// The rules by which a penalty changes a row.
+#[derive(Clone, Copy)]
+pub(super) enum RowRule<'a, E, F> {
+    /// Gradients times one factor a column; none if there are no factors.
+    Columns(&'a [f32]),
+    /// Another term in place of the divergence.
+    Elements(E),
+    /// Value and slope as a function of the row's divergence.
+    Sum(F),
+}
+
+impl<E, F> RowKernel<2, 2> for PenaltyRow<'_, E, F>
+where
+    E: Term<2, 2>,
+    F: Fn(f64) -> (f64, f64) + Copy + Send + Sync,
+{
+    const ACCEPTS: Option<Range> = None;
+
+    #[inline(always)]
+    fn row<S: Simd>(
+        self,
+        simd: S,
+        buffer: &mut StageBuffer,
+        mut gradients: Option<[&mut [f32]; 2]>,
+        inputs: [&[f32]; 2],
+        scale: f32,
+    ) -> (f64, RowLoss) {
+        let places = gradients.as_mut().map(|views| views.each_mut().map(|view| &mut **view));
+        if let RowRule::Elements(term) = self.rule {
+            let (value, loss) = term.row(simd, buffer, places, inputs, scale);
+            // The term of the rule has no divergence to give, so it takes its own pass of the row.
+            let with_sums = self.with_sums.then(|| self.kl.row(simd, buffer, None, inputs, 1.0));
+            return (value, with_sums.map_or(loss, |(_, kl)| kl));
+        }
+        let (kl, loss) = self.kl.row(simd, buffer, places, inputs, scale);
+        match self.rule {
+            RowRule::Sum(rule) => {
+                // The chain rule, by one factor for the row.
+                let (value, slope) = rule(kl);
+                for gradient in gradients.into_iter().flatten() {
+                    scale_row(simd, gradient, slope as f32);
+                }
+                (value, loss)
+            }
+            // A factor of 0 belongs to a column of finite gradients: its mean is at most λ.
+            RowRule::Columns(factors) if !factors.is_empty() => {
+                for gradient in gradients.into_iter().flatten() {
+                    multiply(simd, gradient, factors);
+                }
+                (kl, loss)
+            }
+            _ => (kl, loss),
+        }
+    }
+}
+
+/// Overwrites `out[j]` with `KL(N(mu[j], exp(logvar[j])) ‖ prior)` of latent dimension j of one row, each
+/// within the bounds of the [module](self).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the lengths differ;
-/// [`Error::Config`](crate::Error::Config) for a prior that is none.
-pub fn per_dimension_prior(
+/// [`Error::Shape`] if the lengths differ; [`Error::Config`] if the prior is invalid.
+pub fn per_dimension(
     simd: InstructionSet,
     out: &mut [f32],
     mu: &[f32],
@@ -147,152 +316,34 @@ impl Lanewise<1, 2> for NormalKl {
     }
 }
 
-/// The divergence of each row of a batch, in nats: `out[i]` is the sum over `mu[i, ..]` and
-/// `logvar[i, ..]`, overwritten.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if shapes or lengths differ;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
-/// [`Error::Config`](crate::Error::Config) for a prior that is none.
-pub fn per_example(
-    compute: &Compute,
-    out: &mut [f64],
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    prior: Prior,
-) -> Result<()> {
-    prior.validate()?;
-    expect_length("out", mu.nrows(), out.len())?;
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let term = ValueOf(NormalKl::new(prior));
-    row_sums(compute, TermRows::new(term, [], inputs, 1.0, Reduction::Sum)?, out)
-}
-
-/// The mean over a batch of each latent dimension's divergence, in nats: `out[j]` is the mean of
-/// column j, overwritten.
+/// Overwrites `out[j]` with the mean over a batch of latent dimension j's divergence, in nats.
 ///
 /// Dimensions near 0 carry nothing of the data: the posterior has collapsed onto the prior there.
 ///
 /// # Errors
-/// As [`per_example`], with one of `out` for each latent dimension, and for no rows.
-pub fn dimension_means(
-    compute: &Compute,
-    out: &mut [f64],
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    prior: Prior,
-) -> Result<()> {
+/// As the methods of [`LossTerm`]; [`Error::Shape`] if `out` does not have one element for each
+/// dimension, or the batch has no rows.
+pub fn dimension_means(compute: &Compute, out: &mut [f64], inputs: KlInputs<'_>) -> Result<()> {
+    let KlInputs { mu, logvar, prior } = inputs;
     prior.validate()?;
     expect_length("out", mu.ncols(), out.len())?;
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    let term = ValueOf(NormalKl::new(prior));
-    let rows = TermRows::new(term, [], inputs, 1.0, Reduction::BatchMean)?;
-    let divisor = rows.divisor();
-    rows.column_sums(compute, out);
-    out.iter_mut().for_each(|sum| *sum /= divisor);
+    check_all(&[("mu", mu), ("logvar", logvar)])?;
+    let rows = super::term::divisor::<Kl>(inputs, super::Reduction::BatchMean)?;
+    // One chain a column, in row order.
+    column_sums(compute, ValueOf(NormalKl::new(prior)), [mu, logvar], out);
+    out.iter_mut().for_each(|sum| *sum /= rows);
     Ok(())
-}
-
-/// The divergence of N(`mu[B, Z]`, exp(`logvar[B, Z]`)) from N(0, 1), reduced, in nats.
-///
-/// Formula, error bounds and the rules for ±∞ and NaN are the [module's](self).
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ or a mean has nothing to reduce;
-/// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, kl}};
-/// use ndarray::array;
-///
-/// let (mu, logvar) = (array![[1.5, 0.0]], array![[0.0, 4.0_f32.ln()]]);
-/// let kl = kl::forward(&Compute::serial(), mu.view(), logvar.view(), Reduction::Sum)?;
-/// assert!((kl - (1.125 + 0.80685)).abs() < 1e-5);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward(
-    compute: &Compute,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    forward_prior(compute, mu, logvar, Prior::default(), reduction)
-}
-
-/// Overwrites `dmu[B, Z]` and `dlogvar[B, Z]` with the gradients of [`forward`], whose value it
-/// returns.
-///
-/// `dmu = μ/n` and `dlogvar = ½·expm1(v)/n`, with n = 1, B or B·Z by `reduction`. The value has
-/// the bits of [`forward`]'s.
-///
-/// # Errors
-/// As [`forward`], and then the gradients are left as they were.
-pub fn forward_backward(
-    compute: &Compute,
-    dmu: ArrayViewMut2<f32>,
-    dlogvar: ArrayViewMut2<f32>,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    reduction: Reduction,
-) -> Result<f64> {
-    forward_backward_prior(compute, dmu, dlogvar, mu, logvar, Prior::default(), reduction)
-}
-
-/// [`forward`] under another prior.
-///
-/// # Errors
-/// As [`forward`], and [`Error::Config`](crate::Error::Config) for a prior that is none.
-///
-/// ```
-/// use elbo::{Compute, loss::{Reduction, kl}};
-/// use ndarray::array;
-///
-/// // N(1, 4) from itself.
-/// let (mu, logvar) = (array![[1.0]], array![[4.0_f32.ln()]]);
-/// let prior = kl::Prior { mean: 1.0, std: 2.0 };
-/// let compute = Compute::serial();
-/// let kl = kl::forward_prior(&compute, mu.view(), logvar.view(), prior, Reduction::Sum)?;
-/// assert_eq!(kl, 0.0);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn forward_prior(
-    compute: &Compute,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    prior: Prior,
-    reduction: Reduction,
-) -> Result<f64> {
-    prior.validate()?;
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    TermRows::new(ValueOf(NormalKl::new(prior)), [], inputs, 1.0, reduction)?.reduced(compute)
-}
-
-/// [`forward_backward`] under another prior: `dmu = (μ−m)/s²/n`, `dlogvar = ½·expm1(v − ln s²)/n`.
-///
-/// # Errors
-/// As [`forward_prior`], and then the gradients are left as they were.
-pub fn forward_backward_prior(
-    compute: &Compute,
-    dmu: ArrayViewMut2<f32>,
-    dlogvar: ArrayViewMut2<f32>,
-    mu: ArrayView2<f32>,
-    logvar: ArrayView2<f32>,
-    prior: Prior,
-    reduction: Reduction,
-) -> Result<f64> {
-    prior.validate()?;
-    let gradients = [("dmu", dmu), ("dlogvar", dlogvar)];
-    let inputs = [("mu", mu), ("logvar", logvar)];
-    TermRows::new(NormalKl::new(prior), gradients, inputs, 1.0, reduction)?.reduced(compute)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::conformance::{Conformance, element};
-    use crate::loss::reference;
+    use crate::loss::testing::conformance::{Conformance, element, ulp};
+    use crate::loss::testing::reference;
     use crate::simd::InstructionSet;
+    use proptest::prelude::*;
 
+    const STANDARD: NormalKl = NormalKl { mean: 0.0, inverse_variance: 1.0, log_variance: 0.0 };
     const MEANS: [f32; 9] = [0.0, -0.0, 1e-20, 1e-4, -0.01, 0.7, -1.5, 3.0, 100.0];
 
     #[test]
@@ -305,7 +356,7 @@ mod tests {
             logvars.iter().flat_map(|&v| MEANS.map(|mu| [mu, v])).collect()
         };
         Conformance {
-            term: StandardNormalKl,
+            term: STANDARD,
             twin: reference::standard_normal_kl,
             elements: elements(ordinary.clone().chain(signed).collect()),
             value_ulps: 3.0,
@@ -322,31 +373,102 @@ mod tests {
     }
 
     #[test]
-    fn published_values() {
+    fn has_the_published_values() {
         for (mu, sigma, kl) in
             [(0.0, 1.0, 0.0), (1.5, 1.0, 1.125), (0.0, 2.0, 0.80685), (0.0, 0.1, 1.80759)]
         {
             for set in InstructionSet::available() {
-                let (found, _) = element(set, StandardNormalKl, [mu, 2.0 * f32::ln(sigma)]);
+                let (found, _) = element(set, STANDARD, [mu, 2.0 * f32::ln(sigma)]);
                 assert!((found - kl).abs() < 5e-6, "{set}: KL({mu}, {sigma}) = {found}");
             }
         }
     }
 
     #[test]
-    fn infinities_and_nan() {
+    fn handles_infinities_and_nan() {
         let (infinity, nan) = (f32::INFINITY, f32::NAN);
         for set in InstructionSet::available() {
             for mu in [infinity, -infinity, 2e19] {
-                assert_eq!(element(set, StandardNormalKl, [mu, 0.0]), (f64::INFINITY, [mu, 0.0]));
+                assert_eq!(element(set, STANDARD, [mu, 0.0]), (f64::INFINITY, [mu, 0.0]));
             }
             for (v, dv) in [(infinity, infinity), (88.8, infinity), (-infinity, -0.5)] {
-                assert_eq!(element(set, StandardNormalKl, [1.0, v]), (f64::INFINITY, [1.0, dv]));
+                assert_eq!(element(set, STANDARD, [1.0, v]), (f64::INFINITY, [1.0, dv]));
             }
-            let (value, [dmu, dv]) = element(set, StandardNormalKl, [nan, 1.0]);
+            let (value, [dmu, dv]) = element(set, STANDARD, [nan, 1.0]);
             assert!(value.is_nan() && dmu.is_nan() && dv.is_finite());
-            let (value, [dmu, dv]) = element(set, StandardNormalKl, [1.0, nan]);
+            let (value, [dmu, dv]) = element(set, STANDARD, [1.0, nan]);
             assert!(value.is_nan() && dmu == 1.0 && dv.is_nan());
+        }
+    }
+
+    const PRIOR: Prior = Prior { mean: -0.75, std: 2.5 };
+
+    fn twin(inputs: [f64; 2]) -> (f64, [f64; 2]) {
+        let NormalKl { mean, inverse_variance, log_variance } = NormalKl::new(PRIOR);
+        reference::normal_kl(inputs, [mean, inverse_variance, log_variance].map(f64::from))
+    }
+
+    #[test]
+    fn conforms_with_another_prior() {
+        let logvars: Vec<f32> = (-100..=100).map(|i| 1.8 + i as f32 / 37.0).collect();
+        let mut elements: Vec<[f32; 2]> = Vec::new();
+        for &v in &logvars {
+            elements.extend([0.0, -0.75, 1e-4, 0.7, -1.5, 3.0, 100.0].map(|mu| [mu, v]));
+        }
+        Conformance {
+            term: NormalKl::new(PRIOR),
+            twin,
+            elements: elements.clone(),
+            // |v − ln s²| is below 3.
+            value_ulps: 3.0 + 3.0,
+            value_size: |_, value| value,
+            gradient_ulps: [2.0, 2.0 + 3.0],
+            underflow: 0.0,
+            gradient_size: |_, gradients| gradients,
+            smooth: elements.into_iter().filter(|e| e[0] != -0.75).collect(),
+        }
+        .check();
+    }
+
+    proptest! {
+        /// The two forms in print, in f32, differ by the rounding of their largest term alone.
+        #[test]
+        fn agrees_with_the_published_forms(
+            mu in -8.0_f32..8.0, v in -12.0_f32..8.0, mean in -2.0_f32..2.0, std in 0.1_f32..10.0,
+        ) {
+            let set = InstructionSet::detect();
+            let (kl, _) = element(set, NormalKl::new(Prior::default()), [mu, v]);
+            let other = -0.5 * (1.0 + v - v.exp() - mu * mu);
+            let largest = 1.0_f32.max(v.abs()).max(v.exp()).max(mu * mu);
+            let bound = 3.0 * ulp(largest.into());
+            prop_assert!((kl - f64::from(other)).abs() <= bound, "{} {}", kl, other);
+
+            let (kl, _) = element(set, NormalKl::new(Prior { mean, std }), [mu, v]);
+            let (variance, distance) = (v.exp() / (std * std), (mu - mean) / std);
+            let log_ratio = v / 2.0 - std.ln();
+            let other = 0.5 * (variance + distance * distance - 1.0) - log_ratio;
+            // u = v − ln s² is rounded before it is an exponent: |u| ULP of e^u.
+            let u = 2.0 * log_ratio.abs() + 1.0;
+            let largest = 1.0_f32.max(u * variance).max(distance * distance).max(v.abs());
+            let bound = 4.0 * ulp(largest.into());
+            prop_assert!((kl - f64::from(other)).abs() <= bound, "{} {}", kl, other);
+        }
+    }
+
+    #[test]
+    fn rejects_invalid_priors() {
+        let found = |mean, std| Prior { mean, std }.validate().map_err(|e| e.to_string());
+        for (mean, std) in [(0.0, 1.0), (-3.0, 1e-15), (1e30, 1e15)] {
+            assert_eq!(found(mean, std), Ok(()));
+        }
+        let message = "`prior mean`: expected a finite number, found NaN";
+        assert_eq!(found(f32::NAN, 1.0).unwrap_err(), message);
+        for std in [0.0, -1.0, f32::INFINITY, f32::NAN] {
+            let message = found(0.0, std).unwrap_err();
+            assert_eq!(
+                message,
+                format!("`prior std`: expected a number from 1e-15 to 1e15, found {std}")
+            );
         }
     }
 }

@@ -11,34 +11,34 @@
 //! posterior N(μ, e^v) stay near the prior N(0, 1). For a logit or prediction `l` or `x`, a
 //! target `t`, a mean `μ` and a log-variance `v`:
 //!
-//! | likelihood | value of an element | gradient |
+//! | [`Reconstruction`] | value of an element | gradient |
 //! |---|---|---|
-//! | [`bernoulli`] | `max(l,0) − l·t + ln(1+e^{−\|l\|})` | `σ(l) − t` |
-//! | [… with a weight p of the ones](bernoulli::forward_weighted) | `(1−t)·l + (1+(p−1)t)·ln(1+e^{−l})` | `(p·t+1−t)·σ(l) − p·t` |
-//! | [`continuous_bernoulli`] | `−l·t + ln((e^l−1)/l)` | `m(l) − t` |
-//! | [`probabilities`] | `−[t·max(ln x,−100) + (1−t)·max(ln(1−x),−100)]` | `(x−t)/max(x(1−x), 1e−12)` |
-//! | [… of a sigmoid](probabilities::forward_sigmoid) | the same at `x = σ(l)` | times `x(1−x)` |
-//! | [`gaussian`] | `½((t−m)²e^{−s} + s + ln 2π)`; s fixed, shared, a feature's, or the best | `(m−t)e^{−s}`, `½(1 − (t−m)²e^{−s})` |
-//! | [`squared_error`] | `(x−t)²` | `2(x−t)` |
-//! | [… of a tanh](squared_error::forward_tanh) | the same at `x = tanh l` | times `1−x²` |
+//! | [`Bernoulli`] | `max(l,0) − l·t + ln(1+e^{−\|l\|})` | `σ(l) − t` |
+//! | [`WeightedBernoulli`] | `(1−t)·l + (1+(p−1)t)·ln(1+e^{−l})` | `(p·t+1−t)·σ(l) − p·t` |
+//! | [`ContinuousBernoulli`] | `−l·t + ln((e^l−1)/l)` | `m(l) − t` |
+//! | [`BernoulliProbabilities`] | `−[t·max(ln x,−100) + (1−t)·max(ln(1−x),−100)]` | `(x−t)/max(x(1−x), 1e−12)` |
+//! | [`SigmoidProbabilities`] | the same at `x = σ(l)` | times `x(1−x)` |
+//! | [`Gaussian`] | `½((t−m)²e^{−s} + s + ln 2π)`; s shared, of a feature, or optimal | `(m−t)e^{−s}`, `½(1 − (t−m)²e^{−s})` |
+//! | [`SquaredError`] | `(x−t)²` | `2(x−t)` |
+//! | [`TanhSquaredError`] | the same at `x = tanh l` | times `1−x²` |
 //!
-//! | divergence | value | gradient |
+//! | [`KlPenalty`] | value | gradient |
 //! |---|---|---|
-//! | [`kl`] | `½(μ² + expm1(v) − v)`; any normal prior | `μ`, `½·expm1(v)` |
-//! | [`free_bits`] | `max(λ, KL)` of elements, dimensions or samples | that of the KL above λ |
-//! | [`capacity`] | `γ·\|KL − C\|` of the batch or of samples | `γ·sign(KL − C)` times that of the KL |
-//! | [`total_correlation`] | α·MI + β·TC + γ·KL of dimensions | over all pairs of rows |
+//! | [`Kl`] | `½(μ² + expm1(v) − v)`; any normal prior | `μ`, `½·expm1(v)` |
+//! | [`FreeBits`] | `max(λ, KL)` of elements, dimensions or samples | that of the KL above λ |
+//! | [`Capacity`] | `γ·\|KL − C\|` of the batch or of samples | `γ·sign(KL − C)` times that of the KL |
 //!
 //! | both | |
 //! |---|---|
-//! | [`elbo`] | [`bernoulli`] and [`kl`], fused |
+//! | [`elbo`] | any reconstruction and any penalty, fused in one pass |
+//! | [`total_correlation`] | α·MI + β·TC + γ·KL of dimensions, over all pairs of rows |
 //! | [`importance`] | `−ln mean_k w_k` over k samples of z: IWAE and DReG |
-//! | [`convention`] | what a weight β of one code is in another |
+//! | [`beta_convention`] | conversion of a weight β from one code's convention to another's |
 //!
-//! Functions come in pairs: `forward…`, and `forward_backward…` which overwrites the gradients and
-//! returns the same value to the last bit. Values are in nats and in f64; arrays are f32 and row-major,
-//! their rows contiguous but not necessarily adjacent, so a view of some columns of a wider array
-//! will do.
+//! The terms are values with one way in, [`LossTerm`]: `forward`, `forward_backward`, which overwrites the
+//! gradients and returns the same value to the last bit, and `per_example`. Values are in nats and in
+//! f64; arrays are f32 and row-major, their rows contiguous but not necessarily adjacent, so a view of
+//! some columns of a wider array is accepted.
 //!
 //! # Reductions
 //! [`Reduction`] says how elements become one number, and is one for both terms: a mean over D
@@ -51,71 +51,80 @@
 //! the instruction set.
 //!
 //! # Threads and memory
-//! Nothing is allocated (but by [`total_correlation`]). Rows are shared out over the threads of [`Compute`](crate::Compute) in
-//! pieces of 64; up to 64 rows stay on the calling thread. With several threads, a loop of short
+//! Nothing is allocated (but by [`total_correlation`], and 2·Z numbers by free bits of dimensions). Rows
+//! are divided among the threads of [`Compute`](crate::Compute) in pieces of 64; up to 64 rows stay on the calling thread. With several threads, a loop of short
 //! calls is best put into [`Compute::install`](crate::Compute::install) as a whole.
 //!
 //! # Example
 //! The kernels alone, with buffers of your own and no model:
 //!
 //! ```
-//! use elbo::{Compute, loss};
+//! use elbo::Compute;
+//! use elbo::loss::{self, Bernoulli, Kl, LossTerm, Prior, Reduction, elbo};
 //! use ndarray::Array2;
 //!
 //! let (b, d, z) = (128, 784, 20);
-//! let logits = Array2::<f32>::zeros((b, d)); // from your decoder
+//! let outputs = Array2::<f32>::zeros((b, d)); // logits from your decoder
 //! let targets = Array2::<f32>::from_elem((b, d), 0.25);
 //! let (mu, logvar) = (Array2::<f32>::ones((b, z)), Array2::<f32>::zeros((b, z)));
-//! let mut dlogits = Array2::<f32>::zeros((b, d));
+//! let mut doutputs = Array2::<f32>::zeros((b, d));
 //! let (mut dmu, mut dlogvar) = (Array2::<f32>::zeros((b, z)), Array2::<f32>::zeros((b, z)));
 //!
-//! let result = loss::elbo::forward_backward(
+//! let result = elbo::forward_backward(
 //!     &Compute::serial(),
-//!     loss::elbo::Gradients {
-//!         dlogits: dlogits.view_mut(), dmu: dmu.view_mut(), dlogvar: dlogvar.view_mut(),
+//!     elbo::Terms { reconstruction: Bernoulli, penalty: Kl, beta: 4.0 },
+//!     elbo::Gradients {
+//!         doutputs: doutputs.view_mut(), dmu: dmu.view_mut(), dlogvar: dlogvar.view_mut(),
 //!     },
-//!     loss::elbo::Inputs {
-//!         logits: logits.view(), targets: targets.view(), mu: mu.view(), logvar: logvar.view(),
+//!     elbo::Inputs {
+//!         outputs: outputs.view(), targets: targets.view(),
+//!         mu: mu.view(), logvar: logvar.view(), prior: Prior::default(),
 //!     },
-//!     4.0, // β
-//!     loss::Reduction::BatchMean,
+//!     Reduction::BatchMean,
 //! )?;
 //! assert!((result.reconstruction - 784.0 * std::f64::consts::LN_2).abs() < 1e-4);
 //! assert_eq!(result.kl, 20.0 * 0.5);
 //! assert_eq!(result.loss, result.reconstruction + 4.0 * result.kl);
-//! assert_eq!(dlogits[[0, 0]], 0.25 / 128.0); // (σ(0) − t)/B
+//! assert_eq!(doutputs[[0, 0]], 0.25 / 128.0); // (σ(0) − t)/B
 //! assert_eq!(dmu[[0, 0]], 4.0 / 128.0); // β·μ/B
+//!
+//! // One term alone, example by example.
+//! let inputs = loss::ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
+//! let mut of_each = [0.0; 128];
+//! Bernoulli.per_example(&Compute::serial(), &mut of_each, inputs)?;
+//! assert!((of_each[0] - result.reconstruction).abs() < 1e-9);
 //! # Ok::<(), elbo::Error>(())
 //! ```
 
 pub mod bernoulli;
+pub mod bernoulli_probabilities;
+pub mod beta_convention;
 pub mod capacity;
 pub mod continuous_bernoulli;
-pub mod convention;
 pub mod elbo;
 pub mod free_bits;
 pub mod gaussian;
 pub mod importance;
 pub mod kl;
-pub mod probabilities;
 pub mod squared_error;
 pub mod total_correlation;
 
-pub(crate) mod batch;
-mod column_sums;
+pub(crate) mod kernel;
 mod reduction;
-mod row_sums;
-pub(crate) mod short_rows;
-pub(crate) mod term;
+mod term;
 
 #[cfg(test)]
-mod conformance;
-#[cfg(test)]
-pub(crate) mod reference;
+pub(crate) mod testing;
 
+pub use bernoulli::{Bernoulli, WeightedBernoulli};
+pub use bernoulli_probabilities::{BernoulliProbabilities, SigmoidProbabilities};
 pub use capacity::{Capacity, CapacityPer};
+pub use continuous_bernoulli::ContinuousBernoulli;
 pub use elbo::Elbo;
 pub use free_bits::{FreeBits, FreeBitsPer};
-pub use kl::Prior;
+pub use gaussian::Gaussian;
+pub use kl::{Kl, Prior};
 pub use reduction::Reduction;
+pub use squared_error::{SquaredError, TanhSquaredError};
+pub use term::{KlGradients, KlInputs, KlPenalty, LossTerm, Reconstruction, ReconstructionInputs};
 pub use total_correlation::Decomposition;

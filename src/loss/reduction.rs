@@ -1,6 +1,6 @@
-//! How the terms of a batch become one number.
+//! The reductions of a batch's terms to one number.
 
-/// How a loss is reduced, the same way for the reconstruction and for the KL divergence.
+/// Reduction of a loss to one number, the same for the reconstruction and for the KL divergence.
 ///
 /// For a batch of `B` rows, each with `D` features and `Z` latent dimensions:
 ///
@@ -30,7 +30,7 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// By what the sum over an array of `rows` by `columns` is divided; `None` for the mean of
+    /// Returns the divisor of the sum over an array of `rows` by `columns`; `None` for the mean of
     /// nothing.
     pub(crate) fn divisor(self, rows: usize, columns: usize) -> Option<f64> {
         let terms = match self {

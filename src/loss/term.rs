@@ -1,396 +1,327 @@
-//! One term of a loss, an element at a time, and the loop that takes it along a row.
-//!
-//! A likelihood or a divergence is a [`Term`]: a lane function from its inputs to its value and
-//! its gradients, and the range of data that it accepts. Everything else, the groups of 16, the
-//! short last group, the sum, the scaling and the check of the data, is [`row`], once for all.
+//! The trait of all loss terms, and the arrays that they take.
 
-use crate::simd::lanes::{F32x16, groups, groups_mut};
-use crate::simd::sum::LaneSum;
-use crate::simd::{LANES, apart};
-use pulp::{Simd, WithSimd};
+use super::Reduction;
+use super::kernel::Term;
+use super::kernel::batch::{KernelRows, RowKernel, Rows, total};
+use super::kernel::sums::row_values;
+use super::kl::Prior;
+use crate::error::expect_length;
+use crate::{Compute, Error, Result};
+use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// A loss of `I` inputs an element, with the gradients of the first `G` of them.
+/// One term of a variational autoencoder's loss: a reconstruction ([`Reconstruction`]) or a KL
+/// penalty ([`KlPenalty`]).
 ///
-/// Where there is data among the inputs it comes last.
-pub(crate) trait Term<const I: usize, const G: usize>: Copy + Send + Sync {
-    /// What the data may be; `None` where no input is data.
-    const ACCEPTS: Option<Range>;
+/// A term is a value; what it takes are arrays. Formula, error bounds and edge cases are documented
+/// in the module of each.
+///
+/// # Shapes
+/// Arrays are f32 and row-major, one example a row: `[B, D]` for a reconstruction, `[B, Z]` for a
+/// penalty. The rows of each are contiguous but not necessarily adjacent, so a view of some columns of
+/// a wider array is accepted.
+///
+/// # Reductions
+/// The sum over all elements is divided by n = 1, B or B·D (B·Z for a penalty) according to the
+/// [`Reduction`]. Values are in nats and f64.
+///
+/// # Errors
+/// All methods return
+/// - [`Error::Shape`] if the shapes do not fit together or a mean has nothing to reduce;
+/// - [`Error::Layout`] if rows are not contiguous;
+/// - [`Error::TargetOutOfRange`] for the first target, in row order, that the term does not accept, or
+///   [`Error::NotFiniteData`] if it is NaN or ±∞;
+/// - [`Error::Config`] if a parameter of the term, or the prior, is invalid.
+///
+/// NaN or ±∞ in other inputs is not an error; the value shows it.
+///
+/// ```
+/// use elbo::{Compute, loss::{LossTerm, ReconstructionInputs, Reduction, SquaredError}};
+/// use ndarray::array;
+///
+/// let (x, t) = (array![[1.0, -1.0], [0.0, 2.0]], array![[0.5, 1.0], [0.0, 0.0]]);
+/// let inputs = ReconstructionInputs { outputs: x.view(), targets: t.view() };
+/// let compute = Compute::serial();
+/// assert_eq!(SquaredError.forward(&compute, inputs, Reduction::Sum)?, 0.25 + 4.0 + 4.0);
+/// let mut of_each = [0.0; 2];
+/// SquaredError.per_example(&compute, &mut of_each, inputs)?;
+/// assert_eq!(of_each, [0.25 + 4.0, 4.0]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub trait LossTerm: sealed::Sealed {
+    /// The arrays that the term is computed from.
+    type Inputs<'a>: Copy;
 
-    /// The value (in nats) and the gradients of one register of elements.
+    /// The arrays that receive its gradients.
+    type Gradients<'a>;
+
+    /// Returns the reduced value.
     ///
-    /// It need not heed inputs that are NaN or infinite, so long as its value is NaN wherever value
-    /// or gradients are wrong: [`Self::mend`] puts them right.
-    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; G]);
-
-    /// Whether [`Self::lane`] is better run in two parts, each over a tile of groups.
-    ///
-    /// An out-of-order core runs ahead by some 100 to 150 vector operations. A lane function
-    /// that is a long chain of them keeps it waiting; two loops over chains of half the length
-    /// overlap twice as many elements.
-    const SPLIT: bool = false;
-
-    /// The first part: what is handed over to the second.
-    #[inline(always)]
-    fn first<S: Simd>(self, _: S, inputs: [S::f32s; I]) -> S::f32s {
-        inputs[0]
+    /// # Errors
+    /// See the [trait](Self#errors).
+    fn forward(
+        &self,
+        compute: &Compute,
+        inputs: Self::Inputs<'_>,
+        reduction: Reduction,
+    ) -> Result<f64> {
+        evaluate(self, compute, None, inputs, reduction)
     }
 
-    /// The second part: `second(inputs, first(inputs))` has the bits of `lane(inputs)`.
-    #[inline(always)]
-    fn second<S: Simd>(self, simd: S, inputs: [S::f32s; I], _: S::f32s) -> (S::f32s, [S::f32s; G]) {
-        self.lane(simd, inputs)
+    /// Overwrites the gradients with those of [`forward`](Self::forward), and returns its value to the
+    /// last bit.
+    ///
+    /// # Errors
+    /// See the [trait](Self#errors); the gradients then hold unspecified values.
+    fn forward_backward(
+        &self,
+        compute: &Compute,
+        gradients: Self::Gradients<'_>,
+        inputs: Self::Inputs<'_>,
+        reduction: Reduction,
+    ) -> Result<f64> {
+        evaluate(self, compute, Some(gradients), inputs, reduction)
     }
 
-    /// Whether there is a careful way ([`Self::mend`]).
-    const MENDS: bool = false;
+    /// Overwrites `out[i]` with the value of example i, summed over its columns.
+    ///
+    /// # Errors
+    /// See the [trait](Self#errors); [`Error::Shape`] if `out` does not have one element for each row;
+    /// [`Error::Config`] for a penalty of the batch as a whole, which has no value for one example:
+    /// free bits of dimensions and a capacity of the batch.
+    fn per_example(
+        &self,
+        compute: &Compute,
+        out: &mut [f64],
+        inputs: Self::Inputs<'_>,
+    ) -> Result<()> {
+        let [rows, columns] = Self::shape(inputs);
+        expect_length("out", rows, out.len())?;
+        self.validate(inputs)?;
+        // Before `out` is touched.
+        self.separable()?;
+        let coupling = Coupling::default();
+        let plan = RowPlan { coupling: &coupling, scale: 1.0, with_sums: false };
+        row_values(compute, self.rows(plan, None, inputs)?, out)?;
+        self.complete(out, columns);
+        Ok(())
+    }
 
-    /// What [`Self::lane`] should have been, from what it is. Only rows whose sum is NaN come
-    /// here, and pay for the care.
-    #[inline(always)]
-    fn mend<S: Simd>(
-        self,
-        _: S,
-        _: [S::f32s; I],
-        lane: (S::f32s, [S::f32s; G]),
-    ) -> (S::f32s, [S::f32s; G]) {
-        lane
+    /// Rows and columns of the inputs.
+    #[doc(hidden)]
+    fn shape(inputs: Self::Inputs<'_>) -> [usize; 2];
+
+    /// Name of the first input, for the error of an empty batch.
+    #[doc(hidden)]
+    const FIRST: &'static str;
+
+    /// Checks parameters, and inputs that are not arrays.
+    #[doc(hidden)]
+    fn validate(&self, inputs: Self::Inputs<'_>) -> Result<()>;
+
+    /// The whole batch's part in the value and the gradients, in a pass of its own if need be.
+    #[doc(hidden)]
+    fn couple(&self, _: &Compute, _: Self::Inputs<'_>) -> Result<Coupling> {
+        Ok(Coupling::default())
+    }
+
+    /// The rows of the main pass.
+    #[doc(hidden)]
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>>;
+
+    /// The value of so many elements from the sum over their rows.
+    #[doc(hidden)]
+    fn value(&self, sum: f64, _elements: f64) -> f64 {
+        sum
+    }
+
+    /// Returns an error unless each example has a value of its own.
+    #[doc(hidden)]
+    fn separable(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Turns the sums over rows into the values of their examples.
+    #[doc(hidden)]
+    fn complete(&self, sums: &mut [f64], columns: usize) {
+        for sum in sums {
+            *sum = self.value(*sum, columns as f64);
+        }
     }
 }
 
-/// A term without its gradients, which the compiler then leaves out: the value is computed by
-/// the same operations, so evaluation and training see the same bits.
-#[derive(Clone, Copy)]
-pub(crate) struct ValueOf<T, const G: usize>(pub(crate) T);
-
-impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, 0> for ValueOf<T, G> {
-    const ACCEPTS: Option<Range> = T::ACCEPTS;
-
-    #[inline(always)]
-    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; 0]) {
-        (self.0.lane(simd, inputs).0, [])
-    }
-
-    const SPLIT: bool = T::SPLIT;
-    const MENDS: bool = T::MENDS;
-
-    #[inline(always)]
-    fn first<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> S::f32s {
-        self.0.first(simd, inputs)
-    }
-
-    #[inline(always)]
-    fn second<S: Simd>(
-        self,
-        simd: S,
-        inputs: [S::f32s; I],
-        first: S::f32s,
-    ) -> (S::f32s, [S::f32s; 0]) {
-        (self.0.second(simd, inputs, first).0, [])
-    }
-
-    #[inline(always)]
-    fn mend<S: Simd>(
-        self,
-        simd: S,
-        inputs: [S::f32s; I],
-        _: (S::f32s, [S::f32s; 0]),
-    ) -> (S::f32s, [S::f32s; 0]) {
-        (self.0.mend(simd, inputs, self.0.lane(simd, inputs)).0, [])
-    }
+/// A loss term of the decoder's outputs and the data, for [`elbo`](super::elbo).
+pub trait Reconstruction:
+    for<'a> LossTerm<Inputs<'a> = ReconstructionInputs<'a>, Gradients<'a> = ArrayViewMut2<'a, f32>>
+{
 }
 
-/// An interval of data that starts at 0 or is symmetric about it.
-///
-/// Bit patterns of floats of one sign are ordered as the floats are, and those of NaN and of
-/// negative numbers lie above all others: one integer maximum a register finds out whether a row
-/// holds anything that is too large, negative or NaN.
+/// A loss term of the posterior and the prior, for [`elbo`](super::elbo).
+pub trait KlPenalty:
+    for<'a> LossTerm<Inputs<'a> = KlInputs<'a>, Gradients<'a> = KlGradients<'a>>
+{
+}
+
+/// Inputs of a [`Reconstruction`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Range {
-    /// The bits to compare: all of them, or all but the sign.
-    mask: u32,
-    largest: f32,
-    /// As error messages print it.
-    pub(crate) name: &'static str,
+pub struct ReconstructionInputs<'a> {
+    /// The decoder's outputs `[B, D]`: logits, probabilities or predictions, as the term says.
+    pub outputs: ArrayView2<'a, f32>,
+    /// The data `[B, D]`.
+    pub targets: ArrayView2<'a, f32>,
 }
 
-impl Range {
-    /// From 0 to 1.
-    pub(crate) const UNIT: Self = Self { mask: u32::MAX, largest: 1.0, name: "[0, 1]" };
-    /// From −1 to 1.
-    pub(crate) const SYMMETRIC: Self = Self { mask: u32::MAX >> 1, largest: 1.0, name: "[-1, 1]" };
-    /// Anything but NaN and ±∞.
-    pub(crate) const FINITE: Self =
-        Self { mask: u32::MAX >> 1, largest: f32::MAX, name: "the finite numbers" };
+/// Inputs of a [`KlPenalty`]: the posterior N(μ, e^v) of each example, and the prior.
+#[derive(Clone, Copy, Debug)]
+pub struct KlInputs<'a> {
+    /// The posterior's means μ `[B, Z]`.
+    pub mu: ArrayView2<'a, f32>,
+    /// The posterior's log-variances v `[B, Z]`.
+    pub logvar: ArrayView2<'a, f32>,
+    /// The prior of every latent dimension.
+    pub prior: Prior,
+}
 
-    /// Whether `value` lies in the range.
-    pub(crate) fn contains(self, value: f32) -> bool {
-        // −0 is 0, though its bits are not.
-        f32::from_bits(value.to_bits() & self.mask) <= self.largest && {
-            self.mask != u32::MAX || value >= 0.0
-        }
+/// Places of a [`KlPenalty`]'s gradients; their content is overwritten.
+#[derive(Debug)]
+pub struct KlGradients<'a> {
+    /// ∂loss/∂mu `[B, Z]`.
+    pub dmu: ArrayViewMut2<'a, f32>,
+    /// ∂loss/∂logvar `[B, Z]`.
+    pub dlogvar: ArrayViewMut2<'a, f32>,
+}
+
+/// The whole batch's part in a term.
+#[derive(Debug)]
+pub struct Coupling {
+    /// The value, not reduced, of a term that is not the sum over its rows.
+    pub(super) value: Option<f64>,
+    /// Multiplies the gradients of the main pass.
+    pub(super) slope: f64,
+    /// Multiplies the gradients of each column; empty where it does not depend on the column.
+    pub(super) factors: Vec<f32>,
+}
+
+impl Default for Coupling {
+    fn default() -> Self {
+        Self { value: None, slope: 1.0, factors: Vec::new() }
     }
 }
 
-/// What [`row`] returns.
+/// The instructions for the main pass.
 #[derive(Clone, Copy)]
-pub(crate) struct RowLoss {
-    /// The sum of the term over the row, unscaled.
-    pub(crate) sum: f64,
-    /// `false` where some data may lie outside [`Term::ACCEPTS`]: look again with
-    /// [`Range::contains`], since −0 raises this flag too.
-    pub(crate) accepted: bool,
+pub struct RowPlan<'a> {
+    pub(super) coupling: &'a Coupling,
+    /// Multiplies the gradients.
+    pub(super) scale: f32,
+    /// True if the rows' sums of the KL are needed too, besides the values made of them.
+    pub(super) with_sums: bool,
 }
 
-/// A term over one row: `gradients = scale · ∂term`, overwritten, and the unscaled sum.
-///
-/// All slices have one length. The sum runs over the canonical lanes ([`LaneSum`]), so its bits
-/// do not depend on the instruction set.
-#[inline(always)]
-pub(crate) fn row<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
-    simd: S,
-    term: T,
-    gradients: [&mut [f32]; G],
-    inputs: [&[f32]; I],
-    scale: f32,
-) -> RowLoss {
-    row_with(simd, term, &mut Firsts::new(), gradients, inputs, scale)
+pub(super) mod sealed {
+    pub trait Sealed: Copy + Send + Sync {}
 }
 
-/// [`row`] with memory that many rows can share.
-#[inline(always)]
-pub(crate) fn row_with<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
-    simd: S,
-    term: T,
-    firsts: &mut Firsts,
-    gradients: [&mut [f32]; G],
-    inputs: [&[f32]; I],
-    scale: f32,
-) -> RowLoss {
-    apart(simd, Row { term, firsts, gradients, inputs, scale })
-}
-
-/// [`row_with`] as a function that all who need it share: a term is long, and wanted in many
-/// places.
-struct Row<'a, T, const I: usize, const G: usize> {
-    term: T,
-    firsts: &'a mut Firsts,
-    gradients: [&'a mut [f32]; G],
-    inputs: [&'a [f32]; I],
-    scale: f32,
-}
-
-impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for Row<'_, T, I, G> {
-    type Output = RowLoss;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> RowLoss {
-        let Self { term, firsts, mut gradients, inputs, scale } = self;
-        let outputs = gradients.each_mut().map(|slice| &mut **slice);
-        let loss = pass(simd, term, firsts, outputs, inputs, scale);
-        if T::MENDS && loss.sum.is_nan() {
-            let term = Mended(term);
-            return apart(simd, MendedRow(Row { term, firsts, gradients, inputs, scale }));
-        }
-        loss
-    }
-}
-
-/// A row by its careful way.
-struct MendedRow<'a, T, const I: usize, const G: usize>(Row<'a, T, I, G>);
-
-impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for MendedRow<'_, T, I, G> {
-    type Output = RowLoss;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> RowLoss {
-        let Row { term, firsts, gradients, inputs, scale } = self.0;
-        pass(simd, term, firsts, gradients, inputs, scale)
-    }
-}
-
-/// What [`Term::first`] hands over to [`Term::second`], for some groups of a row, on cache lines.
-#[repr(align(64))]
-pub(crate) struct Firsts([[f32; LANES]; FIRSTS]);
-
-/// Groups between the two parts of a split lane function: enough to keep the core busy, few enough
-/// for the first-level cache.
-const FIRSTS: usize = 32;
-
-impl Firsts {
-    pub(crate) fn new() -> Self {
-        Self([[0.0; LANES]; FIRSTS])
-    }
-}
-
-/// A term by its careful way.
-#[derive(Clone, Copy)]
-pub(super) struct Mended<T>(pub(super) T);
-
-impl<T: Term<I, G>, const I: usize, const G: usize> Term<I, G> for Mended<T> {
-    const ACCEPTS: Option<Range> = T::ACCEPTS;
-
-    #[inline(always)]
-    fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; I]) -> (S::f32s, [S::f32s; G]) {
-        self.0.mend(simd, inputs, self.0.lane(simd, inputs))
-    }
-}
-
-#[inline(always)]
-fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
-    simd: S,
-    term: T,
-    firsts: &mut Firsts,
-    gradients: [&mut [f32]; G],
-    inputs: [&[f32]; I],
-    scale: f32,
-) -> RowLoss {
-    let columns = inputs[0].len();
-    debug_assert!(inputs.iter().all(|slice| slice.len() == columns));
-    debug_assert!(gradients.iter().all(|slice| slice.len() == columns));
-    let whole = columns / LANES;
-    let inputs = inputs.map(groups);
-    let gradients = gradients.map(groups_mut);
-    let scale = simd.splat_f32s(scale);
-    let mut sum = LaneSum::new(simd);
-    let mut largest = simd.splat_u32s(0);
-
-    let mut start = 0;
-    while start < whole {
-        let tile = start..whole.min(start + FIRSTS);
-        if T::SPLIT {
-            for (g, first) in tile.clone().zip(&mut firsts.0) {
-                let group = load(simd, &inputs, g);
-                let mut out = F32x16::splat(simd, 0.0);
-                for v in 0..F32x16::<S>::VECTORS {
-                    out.0[v] = term.first(simd, group.map(|input| input.0[v]));
-                }
-                out.store(first);
-            }
-        }
-        for (g, first) in tile.clone().zip(&firsts.0) {
-            let group = load(simd, &inputs, g);
-            let first = T::SPLIT.then(|| F32x16::load(simd, first));
-            let (terms, dgroup) = lanes(simd, term, group, first, scale, &mut largest);
-            sum.add(simd, terms);
-            for i in 0..G {
-                dgroup[i].store(&mut gradients[i].0[g]);
-            }
-        }
-        start = tile.end;
-    }
-
-    let rest = columns % LANES;
-    if rest > 0 {
-        let mut group = [F32x16::splat(simd, 0.0); I];
-        for i in 0..I {
-            group[i] = F32x16::load_tail(simd, inputs[i].1);
-        }
-        let (terms, dgroup) = lanes(simd, term, group, None, scale, &mut largest);
-        // The loss of the padding is not zero in general (softplus(0) = ln 2).
-        sum.add(simd, terms.first(simd, rest));
-        for i in 0..G {
-            dgroup[i].store_tail(simd, gradients[i].1);
-        }
-    }
-
-    RowLoss { sum: sum.total(simd), accepted: accepted::<S, T, I, G>(largest) }
-}
-
-/// Whether a term accepts data whose bits are not above these.
-#[inline(always)]
-pub(super) fn accepted<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
-    largest: S::u32s,
-) -> bool {
-    T::ACCEPTS.is_none_or(|range| {
-        let lanes = [largest];
-        let lanes: &[u32] = pulp::bytemuck::cast_slice(&lanes);
-        lanes.iter().all(|&bits| bits <= range.largest.to_bits())
+/// Number by which the sum over a batch is divided.
+pub(super) fn divisor<T: LossTerm>(inputs: T::Inputs<'_>, reduction: Reduction) -> Result<f64> {
+    let shape = T::shape(inputs);
+    reduction.divisor(shape[0], shape[1]).ok_or_else(|| Error::Shape {
+        argument: T::FIRST,
+        expected: "at least one element to take the mean of".to_owned(),
+        found: format!("{shape:?}"),
     })
 }
 
-/// Groups of short rows that go together.
-pub(super) const TILE: usize = 16;
-
-/// A tile of groups, on cache lines.
-#[repr(align(64))]
-pub(super) struct Tile(pub(super) [[f32; LANES]; TILE]);
-
-impl Tile {
-    pub(super) const ZERO: Self = Self([[0.0; LANES]; TILE]);
+/// One term alone, reduced.
+fn evaluate<T: LossTerm>(
+    term: &T,
+    compute: &Compute,
+    gradients: Option<T::Gradients<'_>>,
+    inputs: T::Inputs<'_>,
+    reduction: Reduction,
+) -> Result<f64> {
+    term.validate(inputs)?;
+    let divisor = divisor::<T>(inputs, reduction)?;
+    let coupling = term.couple(compute, inputs)?;
+    // Without gradients the pass of the coupling was enough.
+    if let (None, Some(value)) = (&gradients, coupling.value) {
+        return Ok(value / divisor);
+    }
+    // In f64 up to here: the scale is rounded once.
+    let scale = (coupling.slope / divisor) as f32;
+    let plan = RowPlan { coupling: &coupling, scale, with_sums: false };
+    let [sum, _] = total(compute, term.rows(plan, gradients, inputs)?)?;
+    Ok(batch_value::<T>(term, &coupling, sum, inputs) / divisor)
 }
 
-/// Group `g` of every input.
-#[inline(always)]
-fn load<S: Simd, const I: usize>(
-    simd: S,
-    inputs: &[(&[[f32; LANES]], &[f32]); I],
-    g: usize,
-) -> [F32x16<S>; I] {
-    let mut group = [F32x16::splat(simd, 0.0); I];
-    for i in 0..I {
-        group[i] = F32x16::load(simd, &inputs[i].0[g]);
-    }
-    group
+/// The value of a batch, not reduced, from the sum of the main pass.
+pub(super) fn batch_value<T: LossTerm>(
+    term: &T,
+    coupling: &Coupling,
+    sum: f64,
+    inputs: T::Inputs<'_>,
+) -> f64 {
+    let [rows, columns] = T::shape(inputs);
+    coupling.value.unwrap_or_else(|| term.value(sum, rows as f64 * columns as f64))
 }
 
-/// One group of 16: the terms, the scaled gradients, and the largest data bits so far.
-#[inline(always)]
-pub(super) fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
-    simd: S,
-    term: T,
-    group: [F32x16<S>; I],
-    first: Option<F32x16<S>>,
-    scale: S::f32s,
-    largest: &mut S::u32s,
-) -> (F32x16<S>, [F32x16<S>; G]) {
-    let mut terms = F32x16::splat(simd, 0.0);
-    let mut dgroup = [F32x16::splat(simd, 0.0); G];
-    for v in 0..F32x16::<S>::VECTORS {
-        let mut inputs = [simd.splat_f32s(0.0); I];
-        for i in 0..I {
-            inputs[i] = group[i].0[v];
-        }
-        let (value, gradients) = match first {
-            Some(first) => term.second(simd, inputs, first.0[v]),
-            None => term.lane(simd, inputs),
-        };
-        terms.0[v] = value;
-        for i in 0..G {
-            dgroup[i].0[v] = simd.mul_f32s(gradients[i], scale);
-        }
-        if let Some(range) = T::ACCEPTS {
-            let bits = simd.transmute_u32s_f32s(inputs[I - 1]);
-            let bits = simd.and_u32s(bits, simd.splat_u32s(range.mask));
-            *largest = simd.max_u32s(*largest, bits);
-        }
+/// A reconstruction whose value is the sum over its elements.
+pub(super) trait Elementwise: Term<2, 1> + sealed::Sealed {
+    /// Checks the parameters.
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
-    (terms, dgroup)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<T: Elementwise> LossTerm for T {
+    type Inputs<'a> = ReconstructionInputs<'a>;
+    type Gradients<'a> = ArrayViewMut2<'a, f32>;
 
-    #[test]
-    fn ranges_contain_what_their_names_say() {
-        for value in [0.0, -0.0, f32::from_bits(1), 0.5, 1.0] {
-            assert!(Range::UNIT.contains(value), "{value}");
-        }
-        let next = f32::from_bits(1.0_f32.to_bits() + 1);
-        for value in [next, -f32::from_bits(1), -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
-            assert!(!Range::UNIT.contains(value), "{value}");
-        }
-        for value in [0.0, -0.0, f32::from_bits(1), -0.5, 1.0, -1.0] {
-            assert!(Range::SYMMETRIC.contains(value), "{value}");
-        }
-        for value in [next, -next, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
-            assert!(!Range::SYMMETRIC.contains(value), "{value}");
-        }
-        for value in [0.0, -0.0, f32::MAX, f32::MIN, -1.0] {
-            assert!(Range::FINITE.contains(value), "{value}");
-        }
-        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
-            assert!(!Range::FINITE.contains(value), "{value}");
-        }
+    const FIRST: &'static str = "outputs";
+
+    fn shape(inputs: ReconstructionInputs<'_>) -> [usize; 2] {
+        inputs.outputs.dim().into()
     }
+
+    fn validate(&self, _: ReconstructionInputs<'_>) -> Result<()> {
+        self.check()
+    }
+
+    fn rows(
+        &self,
+        plan: RowPlan<'_>,
+        gradients: Option<Self::Gradients<'_>>,
+        inputs: Self::Inputs<'_>,
+    ) -> Result<impl Rows<2>> {
+        reconstruction_rows(*self, plan.scale, gradients, inputs)
+    }
+}
+
+/// The rows of a reconstruction.
+pub(super) fn reconstruction_rows<'g, 'i, K: RowKernel<2, 1>>(
+    kernel: K,
+    scale: f32,
+    doutputs: Option<ArrayViewMut2<'g, f32>>,
+    inputs: ReconstructionInputs<'i>,
+) -> Result<KernelRows<'g, 'i, K, 2, 1>> {
+    let ReconstructionInputs { outputs, targets } = inputs;
+    let gradients = doutputs.map(|view| [("doutputs", view)]);
+    KernelRows::new(kernel, gradients, [("outputs", outputs), ("targets", targets)], scale)
+}
+
+/// The rows of a KL penalty.
+pub(super) fn kl_rows<'g, 'i, K: RowKernel<2, 2>>(
+    kernel: K,
+    scale: f32,
+    gradients: Option<KlGradients<'g>>,
+    inputs: KlInputs<'i>,
+) -> Result<KernelRows<'g, 'i, K, 2, 2>> {
+    let gradients =
+        gradients.map(|KlGradients { dmu, dlogvar }| [("dmu", dmu), ("dlogvar", dlogvar)]);
+    let inputs = [("mu", inputs.mu), ("logvar", inputs.logvar)];
+    KernelRows::new(kernel, gradients, inputs, scale)
 }

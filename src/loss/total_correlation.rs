@@ -43,7 +43,7 @@
 //! B = 128 and Z = 10, 4.3 ms for B = 1,024 and Z = 10, 25 ms for Z = 64: 3.4 to 5.2 billion
 //! exponentials a second.
 //!
-//! # Contract, of every function here
+//! # Contract
 //! - Each of the three means is within 1e-5 of the sum of the magnitudes of the logarithms in it, the
 //!   gradients within 1e-5 of the sum of the magnitudes of their terms.
 //! - No bit depends on threads or instruction sets.
@@ -53,9 +53,10 @@
 
 mod pairs;
 
+use super::kernel::batch::{CONTIGUOUS, check, check_all};
 use super::kl::{NormalKl, Prior};
 use crate::Compute;
-use crate::error::{Error, Result, expect_non_negative, expect_shape};
+use crate::error::{Error, Result, expect_non_negative};
 use crate::math::scalar;
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
@@ -66,11 +67,11 @@ use pairs::{Coefficients, Dimension, FirstPass, Group, Prepare, SecondPass};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct TcWeights {
-    /// α, of the index-code mutual information.
+    /// The weight α of the index-code mutual information.
     pub alpha: f32,
-    /// β, of the total correlation.
+    /// The weight β of the total correlation.
     pub beta: f32,
-    /// γ, of the dimension-wise KL.
+    /// The weight γ of the dimension-wise KL.
     pub gamma: f32,
 }
 
@@ -81,8 +82,10 @@ impl Default for TcWeights {
 }
 
 impl TcWeights {
+    /// Checks the weights.
+    ///
     /// # Errors
-    /// [`Error::Config`] for a weight that is negative or not finite.
+    /// [`Error::Config`] if a weight is negative or not finite.
     pub fn validate(&self) -> Result<()> {
         expect_non_negative("alpha", self.alpha)?;
         expect_non_negative("beta", self.beta)?;
@@ -93,7 +96,7 @@ impl TcWeights {
 /// The parts of the KL divergence, means over rows, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decomposition {
-    /// Index-code mutual information: what z tells of which example it came from.
+    /// Index-code mutual information: how much z tells about the example that it came from.
     pub mutual_information: f64,
     /// Total correlation: how far the latent dimensions are from independent.
     pub total_correlation: f64,
@@ -111,10 +114,10 @@ impl Decomposition {
     }
 }
 
-/// Pairs below which the calling thread does it alone.
+/// Pairs below which the calling thread works alone.
 const PARALLEL_PAIRS: usize = 100_000;
 
-/// Memory for the pairs of a batch: filled by [`Self::set_row`], evaluated, and read by
+/// Scratch memory for the pairs of a batch: filled by [`Self::set_row`], evaluated, and read by
 /// [`Self::gradient_row`].
 #[derive(Default)]
 pub(crate) struct TotalCorrelation {
@@ -125,10 +128,11 @@ pub(crate) struct TotalCorrelation {
 }
 
 impl TotalCorrelation {
-    /// Makes a batch of `rows` by `latent`, whose rows are then to be set. Allocates only where there
-    /// was less room.
+    /// Prepares for a batch of `rows` by `latent`, whose rows are to be set next. Allocates only if
+    /// there is less room than that.
     pub(crate) fn reserve(&mut self, rows: usize, latent: usize) {
         (self.rows, self.latent) = (rows, latent);
+        // Buffers grow and never shrink, so batches up to the largest so far allocate nothing.
         let groups = rows.div_ceil(LANES);
         if self.dimensions.len() < latent {
             self.dimensions.resize_with(latent, Dimension::default);
@@ -146,6 +150,7 @@ impl TotalCorrelation {
 
     /// Sets row `row` of the batch.
     pub(crate) fn set_row(&mut self, row: usize, z: &[f32], mu: &[f32], logvar: &[f32]) {
+        // Transposed: one dimension of all rows lies together.
         let inputs = z.iter().zip(mu).zip(logvar);
         for (dimension, ((&z, &mu), &logvar)) in self.dimensions.iter_mut().zip(inputs) {
             dimension.z[row] = z;
@@ -179,6 +184,7 @@ impl TotalCorrelation {
             group.reserve_weights(self.rows);
         }
         let parts = self.first_pass(compute, ln_weight, prior, Some(coefficients));
+        // 3.
         let (rows, groups) = (self.rows, &self.groups);
         let prior = NormalKl::new(prior);
         self.threads(compute).for_each_mut(&mut self.dimensions[..self.latent], |d, dimension| {
@@ -217,17 +223,20 @@ impl TotalCorrelation {
         coefficients: Option<Coefficients>,
     ) -> Decomposition {
         let (rows, set, threads) = (self.rows, compute.simd(), self.threads(compute));
+        // 1.
         threads.for_each_mut(&mut self.dimensions[..self.latent], |_, dimension| {
             set.dispatch(Prepare { dimension, rows });
         });
         let dimensions = &self.dimensions[..self.latent];
         let prior = NormalKl::new(prior);
         let groups = &mut self.groups[..rows.div_ceil(LANES)];
+        // 2.
         threads.for_each_mut(groups, |index, group| {
             let pass = FirstPass { group, index, dimensions, rows, ln_weight, prior, coefficients };
             set.dispatch(pass);
         });
 
+        // One chain in row order, whatever threads the groups came from.
         let mut sums = [0.0; 3];
         for row in 0..rows {
             let logs = &groups[row / LANES].logs;
@@ -242,7 +251,7 @@ impl TotalCorrelation {
     }
 }
 
-/// Makes a buffer at least so long; what was in it is lost where it was shorter.
+/// Makes a buffer at least `len` long; a shorter one loses its content.
 fn grow(buffer: &mut AlignedBuffer, len: usize) {
     if buffer.len() < len {
         *buffer = AlignedBuffer::zeros(len);
@@ -252,21 +261,21 @@ fn grow(buffer: &mut AlignedBuffer, len: usize) {
 /// A batch: samples z of the posteriors with means μ and log-variances v, each `[B, Z]`.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// z, one sample of each posterior.
+    /// One sample z of each posterior.
     pub z: ArrayView2<'a, f32>,
-    /// μ.
+    /// The means μ.
     pub mu: ArrayView2<'a, f32>,
-    /// v = ln σ².
+    /// The log-variances v = ln σ².
     pub logvar: ArrayView2<'a, f32>,
 }
 
-/// Where the gradients go, each `[B, Z]`.
+/// Places of the gradients, each `[B, Z]`; their content is overwritten.
 pub struct Gradients<'a> {
-    /// By z, with μ and v held fixed: to be taken on through z = μ + σε.
+    /// ∂loss/∂z with μ and v held fixed, to be continued through z = μ + σε.
     pub dz: ArrayViewMut2<'a, f32>,
-    /// By μ, with z held fixed.
+    /// ∂loss/∂μ with z held fixed.
     pub dmu: ArrayViewMut2<'a, f32>,
-    /// By v, with z held fixed.
+    /// ∂loss/∂v with z held fixed.
     pub dlogvar: ArrayViewMut2<'a, f32>,
 }
 
@@ -274,8 +283,7 @@ fn filled(inputs: Inputs<'_>, prior: Prior) -> Result<TotalCorrelation> {
     let Inputs { z, mu, logvar } = inputs;
     let (rows, latent) = z.dim();
     prior.validate()?;
-    expect_shape("mu", [rows, latent], mu.shape())?;
-    expect_shape("logvar", [rows, latent], logvar.shape())?;
+    check_all(&[("z", z), ("mu", mu), ("logvar", logvar)])?;
     if rows == 0 {
         return Err(Error::Shape {
             argument: "z",
@@ -286,12 +294,9 @@ fn filled(inputs: Inputs<'_>, prior: Prior) -> Result<TotalCorrelation> {
     let mut scratch = TotalCorrelation::default();
     scratch.reserve(rows, latent);
     for row in 0..rows {
-        let [z, mu, logvar] = [("z", z), ("mu", mu), ("logvar", logvar)].map(|(argument, view)| {
-            let strides = view.strides().to_vec();
-            let row = view.index_axis_move(Axis(0), row);
-            row.to_slice().ok_or(Error::Layout { argument, strides })
-        });
-        scratch.set_row(row, z?, mu?, logvar?);
+        let [z, mu, logvar] = [z, mu, logvar].map(|view| view.index_axis_move(Axis(0), row));
+        let [z, mu, logvar] = [&z, &mu, &logvar].map(|row| row.to_slice().expect(CONTIGUOUS));
+        scratch.set_row(row, z, mu, logvar);
     }
     Ok(scratch)
 }
@@ -307,11 +312,11 @@ pub(crate) fn ln_weight(dataset_size: usize, rows: usize) -> Result<f64> {
     Ok(scalar::ln(dataset_size as f64 * rows as f64))
 }
 
-/// The three parts for a batch drawn from `dataset_size` examples. Allocates.
+/// Returns the three parts for a batch drawn from `dataset_size` examples. Allocates.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes differ or there is no row; [`Error::Layout`] if rows are not
-/// contiguous; [`Error::Config`] for no examples or no prior.
+/// contiguous; [`Error::Config`] if the data set is empty or the prior invalid.
 ///
 /// ```
 /// use elbo::{Compute, loss::{kl::Prior, total_correlation::{self, Inputs}}};
@@ -338,7 +343,7 @@ pub fn forward(
     Ok(filled(inputs, prior)?.forward(compute, ln_weight, prior))
 }
 
-/// The three parts with the rows for all of the data set: q(z) is their mixture, ln B in place of
+/// Returns the three parts for a whole data set: q(z) is the mixture of its rows, with ln B in place of
 /// ln(N·B). The mutual information is then the usual estimate, at most ln B. Allocates.
 ///
 /// # Errors
@@ -351,8 +356,8 @@ pub fn over_data_set(compute: &Compute, inputs: Inputs<'_>, prior: Prior) -> Res
 /// returns, to its bits. Allocates: room for B² and some B·Z numbers.
 ///
 /// # Errors
-/// As [`forward`], and for a weight that is negative or not finite; the gradients are then left as
-/// they were.
+/// As [`forward`], and [`Error::Config`] if a weight is negative or not finite; the gradients are then
+/// left as they were.
 pub fn forward_backward(
     compute: &Compute,
     gradients: Gradients<'_>,
@@ -366,19 +371,17 @@ pub fn forward_backward(
     let (rows, latent) = inputs.z.dim();
     let ln_weight = ln_weight(dataset_size, rows.max(1))?;
     for (argument, view) in [("dz", &dz), ("dmu", &dmu), ("dlogvar", &dlogvar)] {
-        expect_shape(argument, [rows, latent], view.shape())?;
-        if rows > 0 && latent > 1 && view.strides()[1] != 1 {
-            return Err(Error::Layout { argument, strides: view.strides().to_vec() });
-        }
+        check(argument, (rows, latent), view.view())?;
     }
+    // The inputs are checked with the shape of z, before a gradient is touched.
     let mut scratch = filled(inputs, prior)?;
     let scale = (1.0 / rows as f64) as f32;
     let parts = scratch.forward_backward(compute, weights, ln_weight, prior, scale);
     for row in 0..rows {
         let [dz, dmu, dlogvar] =
             [&mut dz, &mut dmu, &mut dlogvar].map(|view| view.row_mut(row).into_slice());
-        let contiguous = "rows were found contiguous on entry";
-        let [dz, dmu, dlogvar] = [dz, dmu, dlogvar].map(|row| row.expect(contiguous));
+        let [dz, dmu, dlogvar] = [dz, dmu, dlogvar].map(|row| row.expect(CONTIGUOUS));
+        // `gradient_row` accumulates.
         for gradients in [&mut *dz, &mut *dmu, &mut *dlogvar] {
             gradients.fill(0.0);
         }

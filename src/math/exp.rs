@@ -13,7 +13,7 @@
 //!
 //! `2ⁿ` multiplies `eʳ`, it is not added into its exponent: a NaN stays a NaN for free.
 
-use super::polynomial::even_odd;
+use super::polynomial::{even_odd, linear};
 use crate::simd::lane_call;
 use pulp::Simd;
 
@@ -135,4 +135,44 @@ fn expm1_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Where x²/2 is below a quarter of an ulp the result is x: halving would lose −0 and subnormals.
     let small = simd.less_than_f32s(simd.abs_f32s(x), simd.splat_f32s(f32::EPSILON / 4.0));
     simd.select_f32s(small, x, y)
+}
+
+/// `eʳ = 1 + r + r²·(c₀ + c₁r + …)` on ±½ ln 2 to a relative 2⁻²⁸ (Remez), as [`exp_of_minus`] uses it.
+const EXP_OF_MINUS: [f32; 5] =
+    [0.499_999_94, 0.166_665_2, 0.041_668_39, 0.008_368_745, 0.001_381_454];
+/// For this `a`, n is −127, whose exponent makes 2ⁿ zero, and so `e^{−a}`.
+const EXP_OF_MINUS_LIMIT: f32 = 88.0;
+
+/// `e^{−a}` for a ≥ 0; NaN is treated as ∞.
+///
+/// Half the work of a general exponential: it never overflows. Masks are expensive in AVX-512 (about
+/// one operation a cycle), so the range is cut by an integer minimum.
+#[inline(always)]
+pub(crate) fn exp_of_minus<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
+    lane_call!(exp_of_minus_lanes(simd: S, a: S::f32s) -> S::f32s)
+}
+
+#[inline(always)]
+fn exp_of_minus_lanes<S: Simd>(simd: S, a: S::f32s) -> S::f32s {
+    let bits =
+        simd.min_u32s(simd.transmute_u32s_f32s(a), simd.splat_u32s(EXP_OF_MINUS_LIMIT.to_bits()));
+    let a = simd.transmute_f32s_u32s(bits);
+    // −a = n·ln 2 − r. Adding 1.5·2²³ + 127 rounds n to a whole number and leaves its biased
+    // exponent in the lowest bits.
+    let round = simd.splat_f32s(12_582_912.0 + 127.0);
+    let shifted = simd.negate_mul_add_f32s(a, simd.splat_f32s(std::f32::consts::LOG2_E), round);
+    let n = simd.sub_f32s(shifted, round);
+    let bits = simd.transmute_u32s_f32s(shifted);
+    let power = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(23)));
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(std::f32::consts::LN_2), a);
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(-1.904_654_3e-9), r);
+    // 1 − e^{−r} = r + r²·(−c₀ + c₁r − …), in Estrin's order: the loop is bound by how long
+    // operations wait for each other as much as by their number.
+    let square = simd.mul_f32s(r, r);
+    let c01 = linear(simd, EXP_OF_MINUS[1], -EXP_OF_MINUS[0], r);
+    let c23 = linear(simd, EXP_OF_MINUS[3], -EXP_OF_MINUS[2], r);
+    let c234 = simd.mul_add_f32s(simd.splat_f32s(-EXP_OF_MINUS[4]), square, c23);
+    let tail = simd.mul_add_f32s(c234, square, c01);
+    let fall = simd.mul_add_f32s(tail, square, r);
+    simd.negate_mul_add_f32s(fall, power, power)
 }

@@ -2,6 +2,12 @@
 
 use pulp::Simd;
 
+/// Returns `slope·x + offset`.
+#[inline(always)]
+pub(crate) fn linear<S: Simd>(simd: S, slope: f32, offset: f32, x: S::f32s) -> S::f32s {
+    simd.mul_add_f32s(simd.splat_f32s(slope), x, simd.splat_f32s(offset))
+}
+
 /// Returns `c[0] + x·(c[1] + x·(c[2] + …))` by Horner's rule, one fused multiply-add a coefficient.
 #[inline(always)]
 pub(crate) fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, c: [f32; N]) -> S::f32s {

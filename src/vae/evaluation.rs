@@ -137,7 +137,7 @@ impl Dimensions {
         let latent = self.kl.len();
         for i in 0..block.rows {
             let (mu, logvar) = block.heads.row(i).split_at(latent);
-            kl::per_dimension_prior(compute.simd(), &mut self.terms, mu, logvar, prior)?;
+            kl::per_dimension(compute.simd(), &mut self.terms, mu, logvar, prior)?;
             for (j, mean) in mu.iter().copied().map(f64::from).enumerate() {
                 self.kl[j] += f64::from(self.terms[j]);
                 self.mu[j] += mean;

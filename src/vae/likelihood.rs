@@ -9,13 +9,13 @@ use crate::error::{Result, expect_positive};
 ///
 /// | likelihood | negative log-likelihood of an element | data | reconstruction shown |
 /// |---|---|---|---|
-/// | [`Bernoulli`](Self::Bernoulli) | [`loss::bernoulli`](crate::loss::bernoulli) of logits | [0, 1] | `σ(l)` |
+/// | [`Bernoulli`](Self::Bernoulli) | [`loss::Bernoulli`](crate::loss::Bernoulli) of logits | [0, 1] | `σ(l)` |
 /// | [`WeightedBernoulli`](Self::WeightedBernoulli) | the same, ones weighing `pos_weight` times as much | [0, 1] | `σ(l)` |
-/// | [`BernoulliProbabilities`](Self::BernoulliProbabilities) | [`loss::probabilities`](crate::loss::probabilities) of `σ(l)` | [0, 1] | `σ(l)` |
-/// | [`ContinuousBernoulli`](Self::ContinuousBernoulli) | [`loss::continuous_bernoulli`](crate::loss::continuous_bernoulli) | [0, 1] | its mean, `1/(1−e^{−l}) − 1/l` |
-/// | [`SquaredError`](Self::SquaredError) | [`loss::squared_error`](crate::loss::squared_error), `(l−t)²` | finite | `l` |
+/// | [`BernoulliProbabilities`](Self::BernoulliProbabilities) | [`loss::SigmoidProbabilities`](crate::loss::SigmoidProbabilities) | [0, 1] | `σ(l)` |
+/// | [`ContinuousBernoulli`](Self::ContinuousBernoulli) | [`loss::ContinuousBernoulli`](crate::loss::ContinuousBernoulli) | [0, 1] | its mean, `1/(1−e^{−l}) − 1/l` |
+/// | [`SquaredError`](Self::SquaredError) | [`loss::SquaredError`](crate::loss::SquaredError), `(l−t)²` | finite | `l` |
 /// | [`TanhSquaredError`](Self::TanhSquaredError) | `(tanh l − t)²` | [−1, 1] | `tanh l` |
-/// | [`Gaussian`](Self::Gaussian) | [`loss::gaussian`](crate::loss::gaussian), `½((t−l)²/σ² + ln σ² + ln 2π)` | finite | `l` |
+/// | [`Gaussian`](Self::Gaussian) | [`loss::Gaussian`](crate::loss::Gaussian), `½((t−l)²/σ² + ln σ² + ln 2π)` | finite | `l` |
 ///
 /// # Which one
 /// - Black and white, or gray values read as probabilities: `Bernoulli`. From logits, not from

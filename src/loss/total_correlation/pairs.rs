@@ -2,9 +2,8 @@
 
 use super::{TcWeights, grow};
 use crate::gemm::transpose;
-use crate::loss::bernoulli::exp_of_minus;
 use crate::loss::kl::NormalKl;
-use crate::math::exp::exp;
+use crate::math::exp::{exp, exp_of_minus};
 use crate::math::log::log;
 use crate::math::scalar;
 use crate::simd::LANES;
@@ -88,7 +87,7 @@ impl Group {
     }
 }
 
-/// What the loss' derivatives by L are made of, each times the scale.
+/// Factors of the loss' derivatives with respect to L, each times the scale.
 #[derive(Clone, Copy)]
 pub(super) struct Coefficients {
     /// α.
@@ -145,7 +144,7 @@ fn distance<S: Simd>(
     simd.mul_add_f32s(simd.mul_f32s(difference, difference), half_precision, excess)
 }
 
-/// What depends on μ and v alone.
+/// Computes the numbers of a dimension that depend on μ and v alone.
 pub(super) struct Prepare<'a> {
     pub(super) dimension: &'a mut Dimension,
     pub(super) rows: usize,
@@ -158,9 +157,11 @@ impl WithSimd for Prepare<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { dimension, rows } = self;
         let padded = rows.next_multiple_of(LANES);
+        // The last group of sixteen may be wider than the batch, and hold rows of an earlier one.
         for buffer in [&mut dimension.z, &mut dimension.mu, &mut dimension.logvar] {
             buffer[rows..padded].fill(0.0);
         }
+        // 1. The narrowest row has the highest density: M = −½(min v + ln 2π).
         let mut least = f32::INFINITY;
         for &v in &dimension.logvar[..rows] {
             if v < least {
@@ -168,6 +169,7 @@ impl WithSimd for Prepare<'_> {
             }
         }
         dimension.largest = -0.5 * (f64::from(least) + scalar::ln(TAU));
+        // 1. The factors of P = ½(z−μ)²e^{−v} + ½(v − min v) that do not depend on z.
         let half = simd.splat_f32s(0.5);
         for g in 0..padded / LANES {
             let logvar = group(simd, &dimension.logvar, g);
@@ -205,6 +207,7 @@ impl WithSimd for FirstPass<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { group: out, index, dimensions, rows, ln_weight, prior, coefficients } = self;
         let latent = dimensions.len();
+        // The last group may have fewer than sixteen rows.
         let used = LANES.min(rows - index * LANES);
         let zero = F32x16::splat(simd, 0.0);
         let mut least = F32x16::splat(simd, f32::INFINITY);
@@ -212,6 +215,7 @@ impl WithSimd for FirstPass<'_> {
         // `inverse` holds the sums until they are complete.
         out.inverse[..latent].fill([0.0; LANES]);
         let mut tile = Tile::ZERO;
+        // 2. Tiles of rows j: Σ_d P of each pair, and for each d the sum of e^{−P} over j.
         for first in (0..rows).step_by(TILE) {
             let count = TILE.min(rows - first);
             let totals = &mut tile.0[..count];
@@ -221,7 +225,9 @@ impl WithSimd for FirstPass<'_> {
                 let part = dimension.add_distances(simd, z, first, totals);
                 F32x16::load(simd, sums).add(simd, part).store(sums);
             }
+            // The LSE over j of −Σ_d P, whose least value is not known in advance.
             (least, joint) = add_tile(simd, totals, least, joint);
+            // Σ_d P is kept: the matrix a is made of it once the LSE is known.
             if coefficients.is_some() {
                 let weights = &mut out.weights.as_chunks_mut().0[first..first + count];
                 weights.copy_from_slice(totals);
@@ -234,12 +240,14 @@ impl WithSimd for FirstPass<'_> {
         for (dimension, (shift, inverse)) in dimensions.iter().zip(places) {
             let z = group(simd, &dimension.z, index);
             let (mut subtracted, mut sum) = (zero, F32x16::load(simd, inverse));
+            // 1. A row far from all means: again, relative to the nearest one.
             if inverse[..used].iter().any(|&sum| sum < VANISHED) {
                 (subtracted, sum) = dimension.shifted_sum(simd, z, rows);
             }
             let mu = group(simd, &dimension.mu, index);
             let half_precision = group(simd, &dimension.half_precision, index);
             let excess = group(simd, &dimension.excess, index);
+            // ln of the marginal, P of the pair i = j, and the prior's exponent, in f32 registers.
             let (mut log_sum, mut own, mut pull, mut reciprocal) = (zero, zero, zero, zero);
             for v in 0..F32x16::<S>::VECTORS {
                 log_sum.0[v] = log(simd, sum.0[v]);
@@ -252,6 +260,7 @@ impl WithSimd for FirstPass<'_> {
             subtracted.store(shift);
             // No gradient of rows that are not there.
             reciprocal.first(simd, used).store(inverse);
+            // From here on in f64: the logarithms are sums over d whose differences are the result.
             let [log_sum, own, pull] = [log_sum, own, pull].map(|value| lanes(value));
             let largest = dimension.largest;
             let prior_constant = f64::from(prior.log_variance) + scalar::ln(TAU);
@@ -263,6 +272,7 @@ impl WithSimd for FirstPass<'_> {
                 of_prior[l] -= 0.5 * (f64::from(pull[l]) + prior_constant);
             }
         }
+        // ln q(z) = Σ_d M_d + LSE_j(−Σ_d P) − ln(N·B).
         let mut log_joint = zero;
         for v in 0..F32x16::<S>::VECTORS {
             log_joint.0[v] = log(simd, joint.0[v]);
@@ -274,10 +284,12 @@ impl WithSimd for FirstPass<'_> {
         out.logs = logs;
 
         let Some(coefficients) = coefficients else { return };
+        // (β−α)·scale·a, with a = e^{−(Σ_d P − least)} over its sum.
         let mut factor = zero;
         for v in 0..F32x16::<S>::VECTORS {
             factor.0[v] = simd.div_f32s(simd.splat_f32s(coefficients.joint), joint.0[v]);
         }
+        // Rows that do not exist have no gradient.
         let factor = factor.first(simd, used);
         for v in 0..F32x16::<S>::VECTORS {
             let (least, factor) = (least.0[v], factor.0[v]);
@@ -312,6 +324,7 @@ impl Dimension {
             .iter()
             .zip(&self.half_precision[first..last])
             .zip(&self.excess[first..last]);
+        // 2. One chain a lane over j; the loop over registers is outside, see `register`.
         let mut sum = F32x16::splat(simd, 0.0);
         for v in 0..F32x16::<S>::VECTORS {
             let (z, mut chain) = (z.0[v], sum.0[v]);
@@ -336,6 +349,7 @@ impl Dimension {
     fn shifted_sum<S: Simd>(&self, simd: S, z: F32x16<S>, rows: usize) -> (F32x16<S>, F32x16<S>) {
         let mut least = F32x16::splat(simd, f32::INFINITY);
         let mut sum = F32x16::splat(simd, 0.0);
+        // Once for the least P, once for the sum relative to it.
         for minimum in [true, false] {
             for j in 0..rows {
                 let mu = simd.splat_f32s(self.mu[j]);
@@ -367,11 +381,13 @@ fn add_tile<S: Simd>(
 ) -> (F32x16<S>, F32x16<S>) {
     let mut least = before;
     for v in 0..F32x16::<S>::VECTORS {
+        // The least total with this tile. A comparison with NaN is false and leaves it.
         let mut lowest = before.0[v];
         for total in totals {
             let total = register::<S>(total, v);
             lowest = simd.select_f32s(simd.less_than_f32s(total, lowest), total, lowest);
         }
+        // The sum so far, relative to the new least total; e^{−∞} = 0 before the first tile.
         let fall = exp_of_minus(simd, simd.sub_f32s(before.0[v], lowest));
         let mut chain = simd.mul_f32s(sum.0[v], fall);
         for total in totals {
@@ -400,6 +416,7 @@ impl WithSimd for SecondPass<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { dimension, d, groups, rows, coefficients, prior } = self;
         let groups = &groups[..rows.div_ceil(LANES)];
+        // 3. Sums over i of each j stay in a tile of sixteen lanes; those over j of each i in dz.
         dimension.dz[..groups.len() * LANES].fill(0.0);
         let (mut dmu, mut dlogvar) = (Tile::ZERO, Tile::ZERO);
         for first in (0..rows).step_by(TILE) {
@@ -461,14 +478,18 @@ impl Dimension {
                 let difference = simd.sub_f32s(z, simd.splat_f32s(mu));
                 let square = simd.mul_f32s(difference, difference);
                 let p = simd.mul_add_f32s(square, half_precision, excess);
+                // c = ∂loss/∂L_ijd except α[i=j]: (β−α)·a + (γ−β)·b, with b = e^{−P} over its sum.
                 let e = exp_of_minus(simd, simd.sub_f32s(p, shift));
                 let c = simd.mul_add_f32s(e, factor, register::<S>(weight, v));
+                // c·u·e^v, whose factor e^{−v} of row j is applied once, in `add_own`.
                 let pull = simd.mul_f32s(c, difference);
                 let (dmu, dlogvar) = (register_mut::<S>(dmu, v), register_mut::<S>(dlogvar, v));
                 *dmu = simd.add_f32s(*dmu, pull);
+                // c·((z−μ)²e^{−v} − 1), which is 2·∂loss/∂v.
                 let scaled = simd.transmute_u32s_f32s(simd.mul_f32s(square, precision));
                 let scaled = simd.transmute_f32s_u32s(simd.min_u32s(scaled, bound));
                 *dlogvar = simd.mul_add_f32s(c, simd.sub_f32s(scaled, one), *dlogvar);
+                // ∂L/∂z = −u.
                 chain = simd.negate_mul_add_f32s(pull, precision, chain);
             }
             *register_mut::<S>(dz, v) = chain;
@@ -495,6 +516,7 @@ impl Dimension {
         let pull = simd.splat_f32s(coefficients.prior * prior.inverse_variance);
         let half = simd.splat_f32s(0.5);
         for v in 0..F32x16::<S>::VECTORS {
+            // α·[i = j]: −u to dz, u to dμ, ½((z−μ)u − 1) to dv; and γ·(z−m)/s² of the prior.
             let difference = simd.sub_f32s(z.0[v], mu.0[v]);
             let u = simd.mul_f32s(difference, precision.0[v]);
             let from_mean = simd.sub_f32s(z.0[v], simd.splat_f32s(prior.mean));
@@ -516,6 +538,7 @@ fn add_lanes<S: Simd>(simd: S, out: &mut [f32], tile: &Tile) {
     #[repr(align(64))]
     struct Columns([[f32; TILE]; LANES]);
     let mut columns = Columns([[0.0; TILE]; LANES]);
+    // 3. Lane l of 64 rows becomes a row of 64 numbers, so that whole registers are added.
     let rows = tile.0.as_flattened();
     transpose(simd, columns.0.as_flattened_mut(), TILE, rows, LANES, TILE, LANES);
     for (g, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
@@ -523,6 +546,7 @@ fn add_lanes<S: Simd>(simd: S, out: &mut [f32], tile: &Tile) {
         for (lane, column) in lanes.iter_mut().zip(&columns.0) {
             *lane = group(simd, column, g);
         }
+        // The tree of `LaneSum`: halves onto halves.
         let mut width = LANES / 2;
         while width > 0 {
             for l in 0..width {

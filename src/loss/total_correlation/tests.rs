@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::reference;
+use crate::loss::testing::reference;
 use crate::simd::InstructionSet;
 use ndarray::Array2;
 
@@ -69,7 +69,7 @@ fn agrees_with_the_twin() {
 }
 
 #[test]
-fn the_twin_has_the_gradient_of_its_value() {
+fn twin_has_the_gradient_of_its_value() {
     let inputs = batch(9, 3, 0.5);
     let twin = reference::total_correlation(&inputs, WEIGHTS, 1000, PRIOR);
     for (which, (gradients, _)) in twin.gradients.iter().enumerate() {
@@ -92,7 +92,7 @@ fn the_twin_has_the_gradient_of_its_value() {
 }
 
 #[test]
-fn neither_threads_nor_sets_change_a_bit() {
+fn has_the_same_bits_on_all_threads_and_sets() {
     for (rows, latent) in [(1, 1), (31, 2), (128, 10), (201, 5)] {
         let inputs = batch(rows, latent, 0.4);
         let scalar = Compute::new(InstructionSet::SCALAR, 1).unwrap();
@@ -109,7 +109,7 @@ fn neither_threads_nor_sets_change_a_bit() {
 
 /// With equal weights the two unknown densities cancel: what is left is ln q(z|x) − ln p(z).
 #[test]
-fn equal_weights_are_the_divergence() {
+fn equal_weights_give_the_divergence() {
     let compute = Compute::serial();
     let inputs = batch(40, 4, 0.3);
     let [z, mu, logvar] = &inputs;
@@ -130,7 +130,7 @@ fn equal_weights_are_the_divergence() {
 
 /// Means so far apart that every density but a row's own vanishes, and that one too in f32.
 #[test]
-fn densities_below_the_range_of_floats() {
+fn handles_densities_below_the_range_of_floats() {
     let compute = Compute::serial();
     let rows = 20;
     let mu = Array2::from_shape_fn((rows, 2), |(i, _)| i as f32 * 50.0);
@@ -151,7 +151,7 @@ fn densities_below_the_range_of_floats() {
 }
 
 #[test]
-fn what_is_not_finite_shows() {
+fn shows_inputs_that_are_not_finite() {
     let compute = Compute::serial();
     for which in 0..3 {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -167,7 +167,7 @@ fn what_is_not_finite_shows() {
 }
 
 #[test]
-fn a_warm_scratch_has_the_bits_of_a_new_one() {
+fn warm_scratch_has_the_bits_of_a_new_one() {
     let compute = Compute::new(InstructionSet::detect(), 2).unwrap();
     let mut warm = TotalCorrelation::default();
     for (rows, latent) in [(100, 6), (33, 6), (7, 2), (100, 6)] {
@@ -196,7 +196,7 @@ fn a_warm_scratch_has_the_bits_of_a_new_one() {
 }
 
 #[test]
-fn arguments_that_do_not_fit() {
+fn rejects_arguments_that_do_not_fit() {
     let compute = Compute::serial();
     let [z, mu, logvar] = batch(4, 3, 0.5);
     let [_, other, _] = batch(4, 2, 0.5);

@@ -26,7 +26,7 @@ use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
 use crate::gemm::{GradientSource, PanelLayout, Rows, padded, transposed_layout};
 use crate::loss::importance::LogSum;
-use crate::loss::short_rows::SHORT_TILE;
+use crate::loss::kernel::short_rows::SHORT_TILE;
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::math::scalar;
 use crate::random::Stream;

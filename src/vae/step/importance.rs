@@ -5,7 +5,7 @@ use super::loss::Want;
 use super::terms::Rule;
 use crate::error::{Error, Result};
 use crate::loss::importance::{self, Estimator, LogRatio};
-use crate::loss::term::row;
+use crate::loss::kernel::row;
 use crate::simd::lanes::scale;
 use crate::vae::parameters::VectorRole;
 use pulp::{Simd, WithSimd};
@@ -124,19 +124,17 @@ impl WithSimd for SamplesBackward<'_, '_, '_> {
             gradients.fill(0.0);
             let (dmu, dlogvar) = gradients.split_at_mut(latent);
             for r in i * samples..(i + 1) * samples {
-                importance::backward_row(
-                    simd,
-                    estimator,
-                    dmu,
-                    dlogvar,
-                    &block.epsilon.row(r)[..latent],
-                    &block.inputs[heads + 1].row(r)[..latent],
+                let gradients = importance::Gradients { dmu: &mut *dmu, dlogvar: &mut *dlogvar };
+                let sample = importance::Sample {
+                    dz: &block.epsilon.row(r)[..latent],
+                    z: &block.inputs[heads + 1].row(r)[..latent],
                     logvar,
-                    block.sigma_epsilon.row(r),
-                    block.of_samples[r] as f32,
-                    pass.scales.penalty,
-                    pass.config.prior(),
-                );
+                    sigma_epsilon: block.sigma_epsilon.row(r),
+                    weight: block.of_samples[r] as f32,
+                    scale: pass.scales.penalty,
+                    prior: pass.config.prior(),
+                };
+                importance::backward_row(simd, estimator, gradients, sample);
             }
         }
     }

@@ -5,18 +5,15 @@ use super::importance::WeighSamples;
 use super::terms::Rule;
 use crate::error::Result;
 use crate::gemm::padded;
-use crate::loss::batch::reject;
-use crate::loss::bernoulli::Bernoulli;
-use crate::loss::bernoulli::weighted::WeightedBernoulli;
-use crate::loss::continuous_bernoulli::ContinuousBernoulli;
-use crate::loss::free_bits::ElementFreeBits;
 use crate::loss::gaussian::{FeatureGaussian, row_from_squares};
-use crate::loss::kl::{NormalKl, StandardNormalKl};
-use crate::loss::probabilities::sigmoid::SigmoidProbabilities;
-use crate::loss::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
-use crate::loss::squared_error::SquaredError;
-use crate::loss::squared_error::tanh::TanhSquaredError;
-use crate::loss::term::{RowLoss, Term, ValueOf, row};
+use crate::loss::kernel::batch::reject;
+use crate::loss::kernel::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
+use crate::loss::kernel::{RowLoss, Term, ValueOf, row};
+use crate::loss::kl::NormalKl;
+use crate::loss::{
+    Bernoulli, ContinuousBernoulli, FreeBits, FreeBitsPer, SigmoidProbabilities, SquaredError,
+    TanhSquaredError, WeightedBernoulli,
+};
 use crate::math::scalar;
 use crate::simd::lanes::{F32x16, scale};
 use crate::simd::{LANES, apart};
@@ -76,13 +73,14 @@ impl Block {
             false => Want::Values,
         };
         match pass.terms.rule {
-            Rule::Kl if gradients && pass.config.prior().is_standard() && self.latent <= SHORT => {
-                self.short_kl_rows(simd, pass.scales.penalty);
+            Rule::Kl if gradients && self.latent <= SHORT => {
+                self.short_kl_rows(simd, pass);
             }
             Rule::Kl => self.kl_rows(simd, pass, want),
             Rule::ElementFreeBits { lambda } => {
                 self.kl_rows(simd, pass, Want::Values);
-                let term = ElementFreeBits { kl: NormalKl::new(pass.config.prior()), lambda };
+                let free_bits = FreeBits { lambda, per: FreeBitsPer::Element };
+                let term = free_bits.elements(pass.config.prior());
                 self.divergence_rows(simd, term, want, Column::Penalty);
             }
             Rule::SampleFreeBits { .. } | Rule::SampleCapacity { .. } => {
@@ -101,12 +99,7 @@ impl Block {
 
     #[inline(always)]
     fn kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, want: Want) {
-        let prior = pass.config.prior();
-        if prior.is_standard() {
-            self.divergence_rows(simd, StandardNormalKl, want, Column::Kl);
-        } else {
-            self.divergence_rows(simd, NormalKl::new(prior), want, Column::Kl);
-        }
+        self.divergence_rows(simd, NormalKl::new(pass.config.prior()), want, Column::Kl);
     }
 
     #[inline(always)]
@@ -120,10 +113,11 @@ impl Block {
         apart(simd, DivergenceRows { block: self, term, want, column });
     }
 
-    /// As [`Self::divergence_rows`] from the standard normal, some short rows at a time.
+    /// As [`Self::kl_rows`] with gradients, some short rows at a time.
     #[inline(always)]
-    fn short_kl_rows<S: Simd>(&mut self, simd: S, scale: f32) {
-        let latent = self.latent;
+    fn short_kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+        let (latent, scale) = (self.latent, pass.scales.penalty);
+        let kl = NormalKl::new(pass.config.prior());
         for first in (0..self.rows).step_by(rows_together(latent)) {
             let rows = rows_together(latent).min(self.rows - first);
             let (data, stride) = self.heads.rows_from(first);
@@ -132,7 +126,7 @@ impl Block {
             let (data, stride) = self.doutputs[self.heads_layer].rows_from_mut(first);
             let gradients = GradientRows { data, starts: [0, latent], stride };
             let (terms, sums) = ([mu, logvar], &mut self.kl[first..first + rows]);
-            short_rows(simd, StandardNormalKl, gradients, terms, latent, scale, sums);
+            short_rows(simd, kl, gradients, terms, latent, scale, sums);
         }
     }
 
@@ -152,7 +146,7 @@ impl Block {
                 _ => self.output_rows(simd, pass, Bernoulli, want),
             },
             Likelihood::WeightedBernoulli { pos_weight } => {
-                self.output_rows(simd, pass, WeightedBernoulli(pos_weight), want)
+                self.output_rows(simd, pass, WeightedBernoulli { pos_weight }, want)
             }
             Likelihood::BernoulliProbabilities => {
                 self.output_rows(simd, pass, SigmoidProbabilities, want)

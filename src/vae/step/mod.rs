@@ -365,7 +365,7 @@ impl Workspace {
         for block in &self.blocks[..self.used] {
             for i in 0..block.rows {
                 let (mu, logvar) = block.heads.row(i).split_at(latent);
-                kl::per_dimension_prior(compute.simd(), row, mu, logvar, pass.config.prior())?;
+                kl::per_dimension(compute.simd(), row, mu, logvar, pass.config.prior())?;
                 for (sum, &kl) in kl.iter_mut().zip(row.iter()) {
                     *sum += f64::from(kl);
                 }

@@ -14,7 +14,7 @@ use crate::output::write_figure;
 use crate::output::{say, say_json};
 use clap::Args;
 use elbo::Compute;
-use elbo::loss::kl;
+use elbo::loss::{Prior, kl};
 use elbo::simd::InstructionSet;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -69,7 +69,7 @@ fn divergences(simd: InstructionSet, points: &[[f64; 2]]) -> Result<Vec<f64>> {
     let mu: Vec<f32> = points.iter().map(|point| point[0] as f32).collect();
     let logvar: Vec<f32> = points.iter().map(|point| (2.0 * point[1].ln()) as f32).collect();
     let mut out = vec![0.0; points.len()];
-    kl::per_dimension(simd, &mut out, &mu, &logvar)?;
+    kl::per_dimension(simd, &mut out, &mu, &logvar, Prior::default())?;
     Ok(out.into_iter().map(f64::from).collect())
 }
 

@@ -9,8 +9,8 @@ use crate::commands::bench::clock::{Clock, Timing};
 use crate::commands::bench::limit::Limit;
 use crate::failure::Result;
 use elbo::Compute;
-use elbo::loss::Reduction;
-use elbo::loss::elbo::{Gradients, Inputs, forward_backward};
+use elbo::loss::elbo::{Gradients, Inputs, Terms, forward_backward};
+use elbo::loss::{Bernoulli, Kl, Prior, Reduction};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 const FEATURES: usize = 784;
@@ -42,17 +42,19 @@ fn time(rows: usize, compute: &Compute, clock: Clock) -> Result<Timing> {
     let [mut dmu, mut dlogvar] = [(); 2].map(|()| Array2::zeros((rows, LATENT)));
     let mut call = |dlogits: &mut [f32]| -> Result<f64> {
         let gradients = Gradients {
-            dlogits: view_mut(dlogits, shape),
+            doutputs: view_mut(dlogits, shape),
             dmu: dmu.view_mut(),
             dlogvar: dlogvar.view_mut(),
         };
         let inputs = Inputs {
-            logits: view(&logits, shape),
+            outputs: view(&logits, shape),
             targets: view(&targets, shape),
             mu: mu.view(),
             logvar: logvar.view(),
+            prior: Prior::default(),
         };
-        Ok(forward_backward(compute, gradients, inputs, 1.0, Reduction::BatchMean)?.loss)
+        let terms = Terms { reconstruction: Bernoulli, penalty: Kl, beta: 1.0 };
+        Ok(forward_backward(compute, terms, gradients, inputs, Reduction::BatchMean)?.loss)
     };
     let loss = call(&mut dlogits)?;
     let of_last = |x: &[f32]| f64::from(x[rows * FEATURES - 1]);

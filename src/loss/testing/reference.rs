@@ -1,7 +1,7 @@
 //! Plain f64 twins of the losses: the formulas of the modules, an element at a time.
 
-use super::kl::{NormalKl, Prior};
-use super::total_correlation::TcWeights;
+use crate::loss::kl::{NormalKl, Prior};
+use crate::loss::total_correlation::TcWeights;
 use ndarray::Array2;
 
 /// `[logit, target]` → loss, `[dlogit]`.
@@ -97,7 +97,7 @@ pub(crate) fn continuous_bernoulli([l, t]: [f64; 2]) -> (f64, [f64; 1]) {
     (a * wrong + normalizer, [if l > 0.0 { away } else { -away }])
 }
 
-/// What [`total_correlation`] returns.
+/// The result of [`total_correlation`].
 pub(crate) struct TotalCorrelation {
     /// Mutual information, total correlation, dimension-wise KL.
     pub(crate) parts: [f64; 3],
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_values_of_the_kl() {
+    fn kl_has_the_published_values() {
         for (mu, sigma, kl) in
             [(0.0, 1.0, 0.0), (1.5, 1.0, 1.125), (0.0, 2.0, 0.80685), (0.0, 0.1, 1.80759)]
         {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn published_forms_of_the_kl_agree() {
+    fn kl_agrees_with_the_other_published_form() {
         for i in -400..=400 {
             for mu in [0.0, 0.3, -2.5] {
                 let v = f64::from(i) / 50.0;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_from_logits_is_that_from_probabilities() {
+    fn loss_from_logits_agrees_with_probabilities() {
         for i in -60..=60 {
             for t in [0.0, 0.25, 1.0] {
                 let l = f64::from(i) / 5.0;

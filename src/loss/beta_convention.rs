@@ -1,4 +1,4 @@
-//! What β means: conversions between the ways in which codes weigh the two terms.
+//! Conversions of β between the ways in which codes weigh the two terms.
 //!
 //! Papers and programs write the same objective with different sums and means, and a weight copied
 //! from one to another is often off by a factor of hundreds. With D features and Z latent
@@ -28,7 +28,7 @@
 
 use crate::error::{Error, Result, expect_positive};
 
-/// How the two terms are reduced before they are weighed.
+/// The reductions of the two terms before they are weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub enum Convention {
@@ -59,10 +59,10 @@ impl Convention {
     /// `features` D and `latent` Z.
     ///
     /// # Errors
-    /// [`Error::Config`] for no features or no latent dimensions.
+    /// [`Error::Config`] if there are no features or no latent dimensions.
     ///
     /// ```
-    /// use elbo::loss::convention::Convention;
+    /// use elbo::loss::beta_convention::Convention;
     ///
     /// let beta = Convention::MeanSum.convert(0.00025, Convention::BatchMean, 3 * 64 * 64, 128)?;
     /// assert!((beta - 3.072).abs() < 1e-12);
@@ -87,10 +87,10 @@ impl Convention {
 /// Dividing by β, `Σ(x−t)²/β + KL` is the bound under a Gaussian with 2σ² = β.
 ///
 /// # Errors
-/// [`Error::Config`] for a β that is not positive and finite.
+/// [`Error::Config`] if β is not positive and finite.
 ///
 /// ```
-/// use elbo::loss::convention::as_gaussian;
+/// use elbo::loss::beta_convention::as_gaussian;
 ///
 /// assert_eq!(as_gaussian(2.0)?, 1.0);
 /// # Ok::<(), elbo::Error>(())
@@ -104,7 +104,7 @@ pub fn as_gaussian(beta: f64) -> Result<f64> {
 mod tests {
     use super::*;
     use crate::Compute;
-    use crate::loss::{Elbo, Reduction, elbo};
+    use crate::loss::{Bernoulli, Elbo, Kl, Prior, Reduction, elbo};
     use ndarray::Array2;
 
     const ALL: [Convention; 5] = [
@@ -116,7 +116,7 @@ mod tests {
     ];
 
     #[test]
-    fn there_and_back() {
+    fn converts_there_and_back() {
         for from in ALL {
             for to in ALL {
                 let there = from.convert(0.7, to, 784, 20).unwrap();
@@ -130,7 +130,7 @@ mod tests {
 
     /// Every convention's loss is that of `BatchMean` times a constant.
     #[test]
-    fn the_losses_are_proportional() {
+    fn losses_are_proportional() {
         let (rows, features, latent) = (6, 56, 7);
         let spread = |columns: usize, salt: usize| {
             Array2::from_shape_fn((rows, columns), |(i, j)| {
@@ -141,12 +141,14 @@ mod tests {
         let [logits, targets, mu, logvar] = arrays.map(|(columns, salt)| spread(columns, salt));
         let terms = |reduction| {
             let inputs = elbo::Inputs {
-                logits: logits.view(),
+                outputs: logits.view(),
                 targets: targets.view(),
                 mu: mu.view(),
                 logvar: logvar.view(),
+                prior: Prior::default(),
             };
-            elbo::forward(&Compute::serial(), inputs, 1.0, reduction).unwrap()
+            let terms = elbo::Terms { reconstruction: Bernoulli, penalty: Kl, beta: 1.0 };
+            elbo::forward(&Compute::serial(), terms, inputs, reduction).unwrap()
         };
         let Elbo { reconstruction, kl, .. } = terms(Reduction::BatchMean);
         let beta = 4.0;

@@ -1,36 +1,35 @@
-//! What every term must pass: one call checks a new one against its f64 twin.
+//! Tests that every lane term must pass: one call checks a new one against its f64 twin.
 
-use super::batch::TermRows;
-use super::reduction::Reduction;
-use super::term::{Term, ValueOf, row};
 use crate::Compute;
+use crate::loss::kernel::batch::{KernelRows, total};
+use crate::loss::kernel::{Term, row};
 use crate::simd::InstructionSet;
 use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
 use pulp::{Simd, WithSimd};
 
 /// A term, its twin, and how far apart they may be.
-pub(super) struct Conformance<T, const I: usize, const G: usize> {
+pub(in crate::loss) struct Conformance<T, const I: usize, const G: usize> {
     pub term: T,
     pub twin: fn([f64; I]) -> (f64, [f64; G]),
     /// Elements to compare one by one: ordinary, large, tiny.
     pub elements: Vec<[f32; I]>,
     /// The largest error of a value, in ULP of `value_size`.
     pub value_ulps: f64,
-    /// Of what size the value's error is a fraction: the value itself, unless it is a difference.
+    /// The size that the value's error is relative to: the value itself, unless it is a difference.
     pub value_size: fn([f64; I], f64) -> f64,
     /// The largest error of each gradient, in ULP of `gradient_size`.
     pub gradient_ulps: [f64; G],
     /// An error that is always allowed, of value and gradients: what underflow may lose.
     pub underflow: f64,
-    /// Of what size the gradient's error is a fraction, by default the gradient itself.
+    /// The size that the gradient's error is relative to, by default the gradient itself.
     pub gradient_size: fn([f64; I], [f64; G]) -> [f64; G],
     /// Elements away from kinks, at which the twin is differentiated numerically.
     pub smooth: Vec<[f32; I]>,
 }
 
 /// A unit in the last place of f32 at `exact`.
-pub(super) fn ulp(exact: f64) -> f64 {
+pub(in crate::loss) fn ulp(exact: f64) -> f64 {
     let exponent = exact.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
     (exponent - 23.0).exp2()
 }
@@ -52,7 +51,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for OneRow<'_, T, I
 }
 
 /// Value and gradients of one element.
-pub(super) fn element<T: Term<I, G>, const I: usize, const G: usize>(
+pub(in crate::loss) fn element<T: Term<I, G>, const I: usize, const G: usize>(
     set: InstructionSet,
     term: T,
     element: [f32; I],
@@ -65,7 +64,7 @@ pub(super) fn element<T: Term<I, G>, const I: usize, const G: usize>(
 }
 
 /// Equal to the last bit, or NaN both.
-pub(super) fn same(a: f64, b: f64) -> bool {
+pub(in crate::loss) fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
@@ -104,7 +103,7 @@ impl<const N: usize> Arrays<N> {
 }
 
 impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
-    pub(super) fn check(&self) {
+    pub(in crate::loss) fn check(&self) {
         self.elements_agree_with_the_twin();
         self.twin_has_the_gradient_of_its_value();
         self.rows_of_every_length_and_place();
@@ -250,22 +249,14 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
         arrays
     }
 
-    fn run(
-        &self,
-        compute: &Compute,
-        inputs: &Arrays<I>,
-        weight: f32,
-        reduction: Reduction,
-    ) -> (f64, [Array2<f32>; G]) {
+    fn run(&self, compute: &Compute, inputs: &Arrays<I>, scale: f32) -> (f64, [Array2<f32>; G]) {
         let named = inputs.views().map(|view| ("input", view));
-        let forward = TermRows::new(ValueOf(self.term), [], named, weight, reduction)
-            .and_then(|rows| rows.reduced(compute))
-            .unwrap();
+        let forward = KernelRows::<_, I, G>::new(self.term, None, named, scale).unwrap();
+        let [forward, _] = total(compute, forward).unwrap();
         let mut outputs = Arrays::<G>::new(inputs.shape, 3, 1);
         let gradients = outputs.views_mut().map(|view| ("gradient", view));
-        let value = TermRows::new(self.term, gradients, named, weight, reduction)
-            .and_then(|rows| rows.reduced(compute))
-            .unwrap();
+        let rows = KernelRows::new(self.term, Some(gradients), named, scale).unwrap();
+        let [value, _] = total(compute, rows).unwrap();
         assert_eq!(value.to_bits(), forward.to_bits(), "forward and backward differ");
         (value, outputs.views().map(|view| view.to_owned()))
     }
@@ -274,9 +265,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
         for (rows, columns) in [(0, 5), (1, 37), (64, 3), (65, 20), (200, 29), (333, 0), (513, 17)]
         {
             let inputs = self.batch([rows, columns], 5, 2);
-            let run = |set, threads| {
-                self.run(&Compute::new(set, threads).unwrap(), &inputs, 0.7, Reduction::Sum)
-            };
+            let run = |set, threads| self.run(&Compute::new(set, threads).unwrap(), &inputs, 0.7);
             let (value, outputs) = run(InstructionSet::SCALAR, 1);
             assert!(value.is_finite());
             assert!(outputs.iter().all(|o| o.iter().all(|v| v.is_finite())));
@@ -293,7 +282,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
     fn random_batches_agree_with_the_twin(&self) {
         let compute = Compute::serial();
         proptest!(|(rows in 1_usize..200, columns in 1_usize..70, gap in 0_usize..4,
-                    shift in 0_usize..1000, weight in 0.1_f32..4.0)| {
+                    shift in 0_usize..1000, scale in 1e-4_f32..4.0)| {
             let inputs = self.batch([rows, columns], gap, shift);
             let views = inputs.views();
             let (mut exact, mut size) = (0.0, 0.0);
@@ -303,21 +292,14 @@ impl<T: Term<I, G>, const I: usize, const G: usize> Conformance<T, I, G> {
                     (exact, size) = (exact + value, size + of);
                 }
             }
-            let divisors = [1.0, rows as f64, (rows * columns) as f64];
-            for (reduction, divisor) in
-                [Reduction::Sum, Reduction::BatchMean, Reduction::Mean].into_iter().zip(divisors)
-            {
-                let (value, outputs) = self.run(&compute, &inputs, weight, reduction);
-                prop_assert!((value - exact / divisor).abs() <= 1e-6 * size / divisor);
-                let scale = (f64::from(weight) / divisor) as f32;
-                for r in 0..rows {
-                    for c in 0..columns {
-                        let inputs = views.each_ref().map(|v| v[[r, c]]);
-                        let (_, gradients) =
-                            element(InstructionSet::detect(), self.term, inputs);
-                        for g in 0..G {
-                            prop_assert_eq!(outputs[g][[r, c]], gradients[g] * scale);
-                        }
+            let (value, outputs) = self.run(&compute, &inputs, scale);
+            prop_assert!((value - exact).abs() <= 1e-6 * size);
+            for r in 0..rows {
+                for c in 0..columns {
+                    let inputs = views.each_ref().map(|v| v[[r, c]]);
+                    let (_, gradients) = element(InstructionSet::detect(), self.term, inputs);
+                    for g in 0..G {
+                        prop_assert_eq!(outputs[g][[r, c]], gradients[g] * scale);
                     }
                 }
             }

@@ -2,22 +2,22 @@
 //!
 //! A lane function is a chain of some fifty operations that wait for each other, and so is the
 //! sum of a row's lanes. A long row has many registers whose chains overlap; a row of one or two
-//! is little else than waiting. Here a tile of rows goes through each part together:
+//! spends its time waiting. Here a tile of rows goes through each part together:
 //!
-//! 1. the first part of the lane function, of all groups;
-//! 2. the second part, the gradients, and the lanes' sums of each row;
+//! 1. stage 1 of the lane function, of all groups;
+//! 2. stage 2, the gradients, and the lanes' sums of each row;
 //! 3. the sum of each row's lanes;
-//! 4. rows whose sum is NaN once more by the term's careful way.
+//! 4. if any row's sum is NaN, the whole tile again with `Term::fix_nonfinite`.
 //!
-//! Bits are those of [`row`](super::term::row): the same operations on the same elements.
+//! Bits are those of [`row`](super::row): the same operations on the same elements.
 
-use super::term::{Mended, TILE, Term, Tile, accepted, lanes};
+use super::{Careful, TILE, Term, Tile, accepted, lanes, load, stage1};
 use crate::simd::lanes::F32x16;
 use crate::simd::sum::{CHAIN, chain_total};
 use crate::simd::{LANES, apart};
 use pulp::{Simd, WithSimd};
 
-/// Elements of a row at most: what a sum adds up without folding.
+/// The most elements of a short row: as many as a sum adds without folding.
 pub(crate) const SHORT: usize = CHAIN as usize * LANES;
 
 /// Elements, with their padding, of all rows that go together.
@@ -39,21 +39,7 @@ impl<'a> InputRows<'a> {
     }
 }
 
-/// Group `g` of every input.
-#[inline(always)]
-fn load<S: Simd, const I: usize>(
-    simd: S,
-    inputs: [&[[f32; LANES]]; I],
-    g: usize,
-) -> [F32x16<S>; I] {
-    let mut group = [F32x16::splat(simd, 0.0); I];
-    for (group, input) in group.iter_mut().zip(inputs) {
-        *group = F32x16::load(simd, &input[g]);
-    }
-    group
-}
-
-/// Where the gradients of some rows go: gradient `i` of row `r` starts at
+/// Places of the gradients of some rows: gradient `i` of row `r` starts at
 /// `starts[i] + r·stride`, and there is room for whole groups.
 ///
 /// Each gradient is written in whole groups that are zero beyond the row's end. What lies there is
@@ -76,7 +62,7 @@ impl<const G: usize> GradientRows<'_, G> {
     }
 }
 
-/// How many rows of `columns` elements, at least one and at most [`SHORT`], go together.
+/// Number of rows of `columns` elements, from 1 to [`SHORT`], that go together.
 pub(crate) fn rows_together(columns: usize) -> usize {
     TILE / columns.div_ceil(LANES)
 }
@@ -85,7 +71,7 @@ pub(crate) fn rows_together(columns: usize) -> usize {
 /// overwrites the gradients with `scale·∂term`, and the unscaled sums.
 ///
 /// Returns `false` where some data may lie outside [`Term::ACCEPTS`], as
-/// [`row`](super::term::row) does.
+/// [`row`](super::row) does.
 #[inline(always)]
 pub(crate) fn short_rows<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     simd: S,
@@ -113,13 +99,15 @@ pub(crate) fn short_rows<S: Simd, T: Term<I, G>, const I: usize, const G: usize>
         }
     }
     debug_assert!((1..=SHORT).contains(&columns) && sums.len() <= rows_together(columns));
+    // Reborrowed, because step 4 may need the gradients again.
     let GradientRows { data, starts, stride } = gradients;
     let gradients = GradientRows { data: &mut *data, starts, stride };
     let op = Op { term, gradients, inputs, columns, scale, sums: &mut *sums };
     let accepted = apart(simd, op);
-    if T::MENDS && sums.iter().any(|sum| sum.is_nan()) {
+    // 4.
+    if T::FIXES_NONFINITE && sums.iter().any(|sum| sum.is_nan()) {
         let gradients = GradientRows { data, starts, stride };
-        return apart(simd, Op { term: Mended(term), gradients, inputs, columns, scale, sums });
+        return apart(simd, Op { term: Careful(term), gradients, inputs, columns, scale, sums });
     }
     accepted
 }
@@ -135,30 +123,28 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     sums: &mut [f64],
 ) -> bool {
     let groups = columns.div_ceil(LANES);
-    let mut firsts = Tile::ZERO;
-    if T::SPLIT {
-        for (row, firsts) in firsts.0.chunks_exact_mut(groups).take(sums.len()).enumerate() {
+    // 1.
+    let mut buffer = Tile::ZERO;
+    if T::TWO_STAGE {
+        for (row, buffer) in buffer.0.chunks_exact_mut(groups).take(sums.len()).enumerate() {
             let inputs = inputs.map(|input| input.row(row, groups));
-            for (g, first) in firsts.iter_mut().enumerate() {
-                let inputs = load(simd, inputs, g);
-                let mut out = F32x16::splat(simd, 0.0);
-                for v in 0..F32x16::<S>::VECTORS {
-                    out.0[v] = term.first(simd, inputs.map(|input| input.0[v]));
-                }
-                out.store(first);
+            for (g, staged) in buffer.iter_mut().enumerate() {
+                stage1(simd, term, load(simd, inputs, g)).store(staged);
             }
         }
     }
     let scale = simd.splat_f32s(scale);
     let mut largest = simd.splat_u32s(0);
-    for (row, (sum, firsts)) in sums.iter_mut().zip(firsts.0.chunks_exact(groups)).enumerate() {
+    // 2.
+    for (row, (sum, buffer)) in sums.iter_mut().zip(buffer.0.chunks_exact(groups)).enumerate() {
         let inputs = inputs.map(|input| input.row(row, groups));
         let mut chain = F32x16::splat(simd, 0.0);
         let mut head = [chain; G];
-        for (g, first) in firsts.iter().enumerate() {
-            let first = T::SPLIT.then(|| F32x16::load(simd, first));
+        for (g, staged) in buffer.iter().enumerate() {
+            // Known when this is compiled.
+            let staged = T::TWO_STAGE.then(|| F32x16::load(simd, staged));
             let group = load(simd, inputs, g);
-            let (terms, mut dgroup) = lanes(simd, term, group, first, scale, &mut largest);
+            let (terms, mut dgroup) = lanes(simd, term, group, staged, scale, &mut largest);
             // The loss of the padding is not zero in general (softplus(0) = ln 2).
             let count = columns - g * LANES;
             chain = chain.add(simd, terms.first(simd, count));
@@ -172,6 +158,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         }
         // The zeros behind one gradient may lie on the beginning of the next one.
         gradients.put(row, 0, head, 1);
+        // 3.
         *sum = chain_total(simd, chain);
     }
     accepted::<S, T, I, G>(largest)
@@ -180,12 +167,13 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::bernoulli::Bernoulli;
-    use crate::loss::kl::StandardNormalKl;
-    use crate::loss::term::{RowLoss, row};
+    use crate::loss::Bernoulli;
+    use crate::loss::Prior;
+    use crate::loss::kernel::{RowLoss, row};
+    use crate::loss::kl::NormalKl;
     use crate::simd::InstructionSet;
 
-    /// Rows of μ|logvar and of logits and data, with gaps of NaN that nobody may take in.
+    /// Rows of μ|logvar and of logits and data, with gaps of NaN that must not be read as data.
     struct Rows {
         rows: usize,
         columns: usize,
@@ -240,7 +228,7 @@ mod tests {
             let inputs = [input(pairs), input(&pairs[columns..])];
             let data_rows = &mut results.dpairs;
             let gradients = GradientRows { data: data_rows, starts: [0, columns], stride };
-            short_rows(simd, StandardNormalKl, gradients, inputs, columns, 0.3, kl);
+            short_rows(simd, NormalKl::new(Prior::default()), gradients, inputs, columns, 0.3, kl);
             let gradients = GradientRows { data: &mut results.dlogits, starts: [0], stride };
             let inputs = [input(logits), input(data)];
             results.accepted =
@@ -262,7 +250,8 @@ mod tests {
                 let (mu, logvar) = pairs[r * stride..].split_at(columns);
                 let gradients = [dmu, &mut dlogvar[..columns]];
                 let terms = [mu, &logvar[..columns]];
-                results.sums[r] = row(simd, StandardNormalKl, gradients, terms, 0.3).sum;
+                results.sums[r] =
+                    row(simd, NormalKl::new(Prior::default()), gradients, terms, 0.3).sum;
                 let gradients = [&mut results.dlogits[range.clone()]];
                 let inputs = [&logits[range.clone()], &data[range]];
                 let RowLoss { sum, accepted } = row(simd, Bernoulli, gradients, inputs, 0.7);
@@ -277,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bits_of_rows_taken_alone() {
+    fn has_the_bits_of_single_rows() {
         for columns in [1, 2, 7, 8, 15, 16, 17, 20, 30, 32, 33, 48, 64, 100, 128] {
             for special in [0.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
                 for rows in [1, rows_together(columns)] {
@@ -311,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn data_out_of_range_are_seen() {
+    fn flags_data_out_of_range() {
         for columns in [5, 16, 30] {
             let mut inputs = Rows::new(2, columns, 0.5);
             inputs.data[inputs.stride + columns - 1] = 1.5;

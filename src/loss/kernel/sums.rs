@@ -1,0 +1,133 @@
+//! Sums of a batch row by row and column by column.
+//!
+//! A column is one chain in f64 in row order, so neither threads nor registers change its bits.
+//! Columns go sixteen at a time through all rows: nothing is allocated.
+
+use super::batch::{CONTIGUOUS, Rows, total};
+use super::{Careful, StageBuffer, Term};
+use crate::simd::lanes::F32x16;
+use crate::simd::{InstructionSet, LANES};
+use crate::{Compute, Result};
+use ndarray::ArrayView2;
+use pulp::{Simd, WithSimd};
+
+/// Elements below which the calling thread works alone.
+const PARALLEL: usize = 1 << 15;
+
+/// Overwrites `out` with the value of each row; one element a row.
+pub(in crate::loss) fn row_values(
+    compute: &Compute,
+    rows: impl Rows<2>,
+    out: &mut [f64],
+) -> Result<()> {
+    debug_assert_eq!(rows.len(), out.len());
+    total(compute, Listed { rows, out }).map(|[_]| ())
+}
+
+/// Rows whose values are also kept one by one.
+struct Listed<'a, R> {
+    rows: R,
+    out: &'a mut [f64],
+}
+
+impl<R: Rows<2>> Rows<1> for Listed<'_, R> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn split_at(self, row: usize) -> (Self, Self) {
+        let (above, below) = self.rows.split_at(row);
+        let (out_above, out_below) = self.out.split_at_mut(row);
+        (Self { rows: above, out: out_above }, Self { rows: below, out: out_below })
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(
+        &mut self,
+        simd: S,
+        buffer: &mut StageBuffer,
+        row: usize,
+        first: usize,
+    ) -> Result<[f64; 1]> {
+        let [value, _] = self.rows.row(simd, buffer, row, first)?;
+        self.out[row] = value;
+        Ok([value])
+    }
+}
+
+/// Overwrites `out` with the sum of a term over each column of views that
+/// [`check`](super::batch::check) has accepted. The range of the data is not checked.
+pub(in crate::loss) fn column_sums<T: Term<I, 0>, const I: usize>(
+    compute: &Compute,
+    term: T,
+    inputs: [ArrayView2<'_, f32>; I],
+    out: &mut [f64],
+) {
+    debug_assert_eq!(inputs[0].ncols(), out.len());
+    let elements = inputs[0].len();
+    let columns = Columns { term, inputs, first: 0, out };
+    if compute.threads() > 1 && elements >= PARALLEL {
+        compute.install(|| columns.halve(compute.simd()));
+    } else {
+        compute.simd().dispatch(columns);
+    }
+}
+
+/// Some columns of a batch.
+struct Columns<'a, T, const I: usize> {
+    term: T,
+    inputs: [ArrayView2<'a, f32>; I],
+    first: usize,
+    out: &'a mut [f64],
+}
+
+impl<T: Term<I, 0>, const I: usize> Columns<'_, T, I> {
+    fn halve(self, set: InstructionSet) {
+        let Self { term, inputs, first, out } = self;
+        // Whole cache lines of the inputs, and enough of them for a task.
+        if out.len() <= 4 * LANES {
+            return set.dispatch(Columns { term, inputs, first, out });
+        }
+        let half = (out.len() / 2).next_multiple_of(LANES);
+        let (left, right) = out.split_at_mut(half);
+        rayon::join(
+            || Columns { term, inputs, first, out: left }.halve(set),
+            || Columns { term, inputs, first: first + half, out: right }.halve(set),
+        );
+    }
+}
+
+impl<T: Term<I, 0>, const I: usize> WithSimd for Columns<'_, T, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.inputs[0].nrows();
+        for (g, out) in self.out.chunks_mut(LANES).enumerate() {
+            let first = self.first + g * LANES;
+            // Sixteen chains, one a column, down all rows.
+            let mut sums = [0.0; LANES];
+            for row in 0..rows {
+                let mut group = [F32x16::splat(simd, 0.0); I];
+                for (group, input) in group.iter_mut().zip(&self.inputs) {
+                    let input = input.row(row);
+                    let input = input.to_slice().expect(CONTIGUOUS);
+                    *group = F32x16::load_tail(simd, &input[first..first + out.len()]);
+                }
+                let mut values = F32x16::splat(simd, 0.0);
+                for v in 0..F32x16::<S>::VECTORS {
+                    let inputs = group.map(|input| input.0[v]);
+                    // A column has no sum of a row to tell where care is needed: all get it.
+                    values.0[v] = Careful(self.term).lane(simd, inputs).0;
+                }
+                // To f64 before the addition: a column has as many terms as the batch has rows.
+                let mut lanes = [0.0; LANES];
+                values.store(&mut lanes);
+                for (sum, lane) in sums.iter_mut().zip(lanes) {
+                    *sum += f64::from(lane);
+                }
+            }
+            out.copy_from_slice(&sums[..out.len()]);
+        }
+    }
+}
