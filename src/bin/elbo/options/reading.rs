@@ -6,7 +6,7 @@ use crate::data::{ReadOptions, Stream};
 use clap::{Args, ValueEnum};
 
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "ReadingOptions data")]
+#[command(next_help_heading = "Reading data")]
 pub struct ReadingOptions {
     /// Of a .npz file: the array to read [default: the only one]
     #[arg(long, value_name = "NAME")]

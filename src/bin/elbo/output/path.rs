@@ -31,7 +31,7 @@ impl FromStr for FigurePath {
     }
 }
 
-/// DecodedPath codes: to look at, or to go on with.
+/// Decoded codes: to look at, or to go on with.
 #[derive(Clone, Debug)]
 pub enum DecodedPath {
     Figure(FigurePath),

@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice, concatenate};
 use ndarray_npy::WriteNpyExt;
 use std::io::Write;
 
-/// DecodedPath codes, strip after strip.
+/// Decoded codes, strip after strip.
 pub struct DecodedGrid<'a> {
     pub vae: &'a Vae,
     pub data: &'a DataDescription,

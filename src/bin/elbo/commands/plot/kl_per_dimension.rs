@@ -25,15 +25,15 @@ pub struct KlPerDimensionOptions {
     pub input: ModelAndData,
 
     /// In the order of the dimensions [default: largest first]
-    #[arg(long, help_heading = "PlotCommand")]
+    #[arg(long, help_heading = "Figure")]
     pub by_index: bool,
 
     /// A logarithmic axis, which tells small values apart
-    #[arg(long, help_heading = "PlotCommand")]
+    #[arg(long, help_heading = "Figure")]
     pub log: bool,
 
     /// The picture to write, X.png or X.svg
-    #[arg(long, value_name = "FILE", help_heading = "PlotCommand")]
+    #[arg(long, value_name = "FILE", help_heading = "Figure")]
     pub out: FigurePath,
 }
 

@@ -33,11 +33,11 @@ pub struct LatentOptions {
 
     /// The dimensions to draw, such as 0,3 [default: the two whose mean varies most]
     #[arg(long, value_name = "I,J", value_parser = pair, allow_hyphen_values = true,
-          help_heading = "PlotCommand")]
+          help_heading = "Figure")]
     pub dimensions: Option<[usize; 2]>,
 
     /// The picture to write, X.png or X.svg
-    #[arg(long, value_name = "FILE", help_heading = "PlotCommand")]
+    #[arg(long, value_name = "FILE", help_heading = "Figure")]
     pub out: FigurePath,
 }
 
@@ -244,9 +244,9 @@ impl Figure for LatentFigure {
         let rows = self.points.len();
         let panel = Panel {
             title: &match rows {
-                1 => "LatentFigure mean of 1 row".to_owned(),
+                1 => "Latent mean of 1 row".to_owned(),
                 rows => {
-                    format!("LatentFigure means of {} rows", crate::output::thousands(rows as f64))
+                    format!("Latent means of {} rows", crate::output::thousands(rows as f64))
                 }
             },
             x: Axis::new(&self.names[0], scale(&mut self.points.iter().map(|p| p.0))),

@@ -69,7 +69,7 @@ impl RunState {
         })
     }
 
-    /// ModelMetadata with the history so far.
+    /// Metadata with the history so far.
     pub fn with_history(&self, notes: &TrainingMetadata) -> TrainingMetadata {
         TrainingMetadata { history: history::timeless(&self.history), ..notes.clone() }
     }
