@@ -3,10 +3,9 @@
 //! Threads take contiguous parts and pass over them without meeting each other, many times in a
 //! round where they are short.
 
-use super::aligned::Aligned;
 use super::clock::Timing;
 use super::team;
-use elbo::simd::InstructionSet;
+use elbo::simd::{AlignedBuffer, InstructionSet};
 use pulp::{Simd, WithSimd};
 use std::hint::black_box;
 
@@ -20,7 +19,7 @@ pub const TRIAD_BYTES: usize = 12;
 
 /// Seconds a pass of the triad over arrays of `elements`, divided among `threads`.
 pub fn triad(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
-    let [mut a, b, c] = [0.0, 1.0, 2.0].map(|value| Aligned::filled(elements, value));
+    let [mut a, b, c] = [0.0, 1.0, 2.0].map(|value| AlignedBuffer::filled(elements, value));
     let part = part(elements, threads);
     let mut shares: Vec<_> = a.chunks_mut(part).zip(b.chunks(part).zip(c.chunks(part))).collect();
     passes(&mut shares, |(a, (b, c))| {
@@ -31,7 +30,7 @@ pub fn triad(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
 
 /// Seconds a pass that sums `elements` numbers, divided among `threads`.
 pub fn read(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
-    let x = Aligned::filled(elements, 1.0);
+    let x = AlignedBuffer::filled(elements, 1.0);
     let mut shares: Vec<_> = x.chunks(part(elements, threads)).collect();
     passes(&mut shares, |x| {
         black_box(simd.dispatch(Sum(black_box(x))));

@@ -1,6 +1,5 @@
 //! `elbo bench`: how fast the kernels are on this machine, each beside its limit.
 
-mod aligned;
 mod cases;
 mod clock;
 mod limit;

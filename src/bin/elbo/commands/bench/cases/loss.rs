@@ -4,13 +4,13 @@
 //! element of the triad moves.
 
 use super::{Case, Work, check, fill_uniform, machine, signed};
-use crate::commands::bench::aligned::Aligned;
 use crate::commands::bench::clock::{Clock, Timing};
 use crate::commands::bench::limit::Limit;
 use crate::failure::Result;
 use elbo::Compute;
 use elbo::loss::elbo::{Gradients, Inputs, Terms, forward_backward};
 use elbo::loss::{Bernoulli, Kl, Prior, Reduction};
+use elbo::simd::AlignedBuffer;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 const FEATURES: usize = 784;
@@ -33,7 +33,7 @@ pub fn cases(threads: &[usize]) -> Vec<Case> {
 fn time(rows: usize, compute: &Compute, clock: Clock) -> Result<Timing> {
     let shape = (rows, FEATURES);
     let [mut logits, mut targets, mut dlogits] =
-        [f32::NAN; 3].map(|nan| Aligned::filled(rows * FEATURES, nan));
+        [f32::NAN; 3].map(|nan| AlignedBuffer::filled(rows * FEATURES, nan));
     let fill = |to: &mut [f32], salt| fill_uniform(view_mut(to, shape), salt);
     fill(&mut logits, 1)?;
     logits.iter_mut().for_each(|l| *l = 12.0 * *l - 6.0);
