@@ -7,12 +7,11 @@ use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
 use crate::output::path::TablePath;
 use crate::output::thousands;
-use crate::output::{print, say, write_file};
+use crate::output::{npy, print, say, write_file};
 use clap::Args;
 use elbo::vae::{EvaluationOptions, Vae};
 use elbo::{Augmentation, Compute};
 use ndarray::Array2;
-use ndarray_npy::WriteNpyExt;
 use std::io::Write;
 
 /// Rows named in the summary, those of the highest scores.
@@ -76,7 +75,7 @@ pub fn run(args: &ScoreOptions, compute: &Compute) -> Result<()> {
             say(&table.summary(args.flag_above))
         }
         Some(TablePath::Array(path)) => {
-            write_file(path, |file| table.numbers().write_npy(file))?;
+            write_file(path, |file| npy::write(file, table.numbers().view()))?;
             say(&table.summary(args.flag_above))
         }
     }

@@ -5,6 +5,7 @@
 //! is left as it was.
 
 pub mod images;
+pub mod npy;
 pub mod path;
 pub mod strips;
 pub mod table;

@@ -3,7 +3,7 @@
 use super::images::{MOST_IMAGES, to_picture};
 use super::path::{DecodedPath, FigurePath};
 use super::table::number;
-use super::{write_figure, write_file};
+use super::{npy, write_figure, write_file};
 use crate::data::scaling::Scaling;
 use crate::data::{DataDescription, ImageShape};
 use crate::failure::{Failure, Result};
@@ -12,7 +12,6 @@ use crate::figure::response_lines::{MOST as MOST_PANELS, ResponseLines, Response
 use crate::figure::sheet::LabeledSheet;
 use elbo::vae::Vae;
 use ndarray::{Array2, ArrayView2, Axis, Slice, concatenate};
-use ndarray_npy::WriteNpyExt;
 use std::io::Write;
 
 /// Decoded codes, strip after strip.
@@ -53,7 +52,7 @@ impl DecodedGrid<'_> {
             },
             DecodedPath::Array(path) => {
                 self.data.to_user_units(&mut self.outputs);
-                write_file(path, |file| self.outputs.write_npy(file))
+                write_file(path, |file| npy::write(file, self.outputs.view()))
             }
             DecodedPath::Table(path) => {
                 self.data.to_user_units(&mut self.outputs);

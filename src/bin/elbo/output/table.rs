@@ -1,11 +1,10 @@
 //! Rows of numbers on their way out: `.npy`, or `.csv` with a header.
 
-use super::write_file;
+use super::{npy, write_file};
 use crate::data::DataDescription;
 use crate::failure::Result;
 use elbo::vae::Vae;
 use ndarray::ArrayView2;
-use ndarray_npy::WriteNpyExt;
 use std::io::Write;
 use std::path::Path;
 
@@ -23,7 +22,7 @@ pub fn write(
     words: Option<&Words>,
 ) -> Result<()> {
     if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return write_file(path, |file| rows.write_npy(file));
+        return write_file(path, |file| npy::write(file, rows));
     }
     write_file(path, |file| write_csv(file, rows, names, words))
 }
