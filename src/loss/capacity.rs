@@ -25,7 +25,7 @@ use super::Reduction;
 use super::kernel::batch::Rows;
 use super::kl::{Kl, NormalKl, PenaltyRow, RowRule};
 use super::term::sealed::Sealed;
-use super::term::{Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
+use super::term::{Arrays, Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
 use crate::Compute;
 use crate::error::{Error, Result, expect_non_negative};
 
@@ -93,19 +93,13 @@ impl LossTerm for Capacity {
     type Inputs<'a> = KlInputs<'a>;
     type Gradients<'a> = KlGradients<'a>;
 
-    const FIRST: &'static str = "mu";
-
-    fn shape(inputs: KlInputs<'_>) -> [usize; 2] {
-        inputs.mu.dim().into()
-    }
-
     fn validate(&self, inputs: KlInputs<'_>) -> Result<()> {
         Capacity::validate(self)?;
         inputs.prior.validate()
     }
 
     fn couple(&self, compute: &Compute, inputs: KlInputs<'_>) -> Result<Coupling> {
-        let [rows, _] = Self::shape(inputs);
+        let [rows, _] = inputs.shape();
         if self.per != CapacityPer::Batch || rows == 0 {
             return Ok(Coupling::default());
         }

@@ -146,7 +146,7 @@ fn evaluate<R: Reconstruction, K: KlPenalty>(
         let expected = [data.outputs.nrows(), latent.mu.ncols()];
         return Err(Error::shape("mu", expected, latent.mu.shape()));
     }
-    let divisors = (divisor::<R>(data, reduction)?, divisor::<K>(latent, reduction)?);
+    let divisors = (divisor(data, reduction)?, divisor(latent, reduction)?);
     let (doutputs, dlatent) = gradients
         .map(|Gradients { doutputs, dmu, dlogvar }| (doutputs, KlGradients { dmu, dlogvar }))
         .unzip();

@@ -30,7 +30,7 @@ use super::kernel::batch::Rows;
 use super::kernel::{Range, Term};
 use super::kl::{self, NormalKl, PenaltyRow, Prior, RowRule};
 use super::term::sealed::Sealed;
-use super::term::{Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
+use super::term::{Arrays, Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
 use crate::Compute;
 use crate::error::{Error, Result, expect_non_negative};
 use pulp::Simd;
@@ -122,19 +122,13 @@ impl LossTerm for FreeBits {
     type Inputs<'a> = KlInputs<'a>;
     type Gradients<'a> = KlGradients<'a>;
 
-    const FIRST: &'static str = "mu";
-
-    fn shape(inputs: KlInputs<'_>) -> [usize; 2] {
-        inputs.mu.dim().into()
-    }
-
     fn validate(&self, inputs: KlInputs<'_>) -> Result<()> {
         FreeBits::validate(self)?;
         inputs.prior.validate()
     }
 
     fn couple(&self, compute: &Compute, inputs: KlInputs<'_>) -> Result<Coupling> {
-        let [rows, columns] = Self::shape(inputs);
+        let [rows, columns] = inputs.shape();
         if self.per != FreeBitsPer::Dimension || rows == 0 {
             return Ok(Coupling::default());
         }

@@ -127,7 +127,7 @@ impl Gaussian<'_> {
     ) -> Result<()> {
         self.validate(inputs)?;
         let ReconstructionInputs { outputs, targets } = inputs;
-        let divisor = divisor::<Self>(inputs, reduction)?;
+        let divisor = divisor(inputs, reduction)?;
         match *self {
             Gaussian::Shared { logvar } => {
                 expect_length("dlogvar", 1, dlogvar.len())?;
@@ -158,12 +158,6 @@ impl LossTerm for Gaussian<'_> {
     type Inputs<'a> = ReconstructionInputs<'a>;
     type Gradients<'a> = ArrayViewMut2<'a, f32>;
 
-    const FIRST: &'static str = "outputs";
-
-    fn shape(inputs: ReconstructionInputs<'_>) -> [usize; 2] {
-        inputs.outputs.dim().into()
-    }
-
     fn validate(&self, inputs: ReconstructionInputs<'_>) -> Result<()> {
         match *self {
             Gaussian::Shared { .. } => Ok(()),
@@ -171,7 +165,7 @@ impl LossTerm for Gaussian<'_> {
                 expect_length("logvar", inputs.outputs.ncols(), logvar.len())
             }
             // Its variance is a mean over all elements.
-            Gaussian::Optimal => divisor::<Self>(inputs, Reduction::Mean).map(|_| ()),
+            Gaussian::Optimal => divisor(inputs, Reduction::Mean).map(|_| ()),
         }
     }
 

@@ -39,11 +39,12 @@
 //!
 //! Source: Kingma & Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
 
+use super::Reduction;
 use super::kernel::batch::{RowKernel, Rows, check_all};
 use super::kernel::sums::column_sums;
 use super::kernel::{Range, RowLoss, StageBuffer, Term, ValueOf};
 use super::term::sealed::Sealed;
-use super::term::{KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
+use super::term::{KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, divisor, kl_rows};
 use crate::Compute;
 use crate::error::{Error, Result, expect_length};
 use crate::math::exp::expm1;
@@ -83,12 +84,6 @@ impl KlPenalty for Kl {}
 impl LossTerm for Kl {
     type Inputs<'a> = KlInputs<'a>;
     type Gradients<'a> = KlGradients<'a>;
-
-    const FIRST: &'static str = "mu";
-
-    fn shape(inputs: KlInputs<'_>) -> [usize; 2] {
-        inputs.mu.dim().into()
-    }
 
     fn validate(&self, inputs: KlInputs<'_>) -> Result<()> {
         inputs.prior.validate()
@@ -328,7 +323,7 @@ pub fn dimension_means(compute: &Compute, out: &mut [f64], inputs: KlInputs<'_>)
     prior.validate()?;
     expect_length("out", mu.ncols(), out.len())?;
     check_all(&[("mu", mu), ("logvar", logvar)])?;
-    let rows = super::term::divisor::<Kl>(inputs, super::Reduction::BatchMean)?;
+    let rows = divisor(inputs, Reduction::BatchMean)?;
     // One chain a column, in row order.
     column_sums(compute, ValueOf(NormalKl::new(prior)), [mu, logvar], out);
     out.iter_mut().for_each(|sum| *sum /= rows);

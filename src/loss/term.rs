@@ -49,7 +49,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 /// ```
 pub trait LossTerm: sealed::Sealed {
     /// The arrays that the term is computed from.
-    type Inputs<'a>: Copy;
+    type Inputs<'a>: Arrays;
 
     /// The arrays that receive its gradients.
     type Gradients<'a>;
@@ -94,7 +94,7 @@ pub trait LossTerm: sealed::Sealed {
         out: &mut [f64],
         inputs: Self::Inputs<'_>,
     ) -> Result<()> {
-        let [rows, columns] = Self::shape(inputs);
+        let [rows, columns] = inputs.shape();
         expect_length("out", rows, out.len())?;
         self.validate(inputs)?;
         // Before `out` is touched.
@@ -105,14 +105,6 @@ pub trait LossTerm: sealed::Sealed {
         self.complete(out, columns);
         Ok(())
     }
-
-    /// Rows and columns of the inputs.
-    #[doc(hidden)]
-    fn shape(inputs: Self::Inputs<'_>) -> [usize; 2];
-
-    /// Name of the first input, for the error of an empty batch.
-    #[doc(hidden)]
-    const FIRST: &'static str;
 
     /// Checks parameters, and inputs that are not arrays.
     #[doc(hidden)]
@@ -186,6 +178,31 @@ pub struct KlInputs<'a> {
     pub prior: Prior,
 }
 
+/// Arrays of one shape, which is that of the first.
+pub trait Arrays: Copy {
+    /// Name of the first array, for the error of an empty batch.
+    const FIRST: &'static str;
+
+    /// Rows and columns.
+    fn shape(self) -> [usize; 2];
+}
+
+impl Arrays for ReconstructionInputs<'_> {
+    const FIRST: &'static str = "outputs";
+
+    fn shape(self) -> [usize; 2] {
+        self.outputs.dim().into()
+    }
+}
+
+impl Arrays for KlInputs<'_> {
+    const FIRST: &'static str = "mu";
+
+    fn shape(self) -> [usize; 2] {
+        self.mu.dim().into()
+    }
+}
+
 /// Places of a [`KlPenalty`]'s gradients; their content is overwritten.
 #[derive(Debug)]
 pub struct KlGradients<'a> {
@@ -227,10 +244,10 @@ pub(super) mod sealed {
 }
 
 /// Number by which the sum over a batch is divided.
-pub(super) fn divisor<T: LossTerm>(inputs: T::Inputs<'_>, reduction: Reduction) -> Result<f64> {
-    let shape = T::shape(inputs);
+pub(super) fn divisor<A: Arrays>(inputs: A, reduction: Reduction) -> Result<f64> {
+    let shape = inputs.shape();
     reduction.divisor(shape[0], shape[1]).ok_or_else(|| Error::Shape {
-        argument: T::FIRST,
+        argument: A::FIRST,
         expected: "at least one element to take the mean of".to_owned(),
         found: format!("{shape:?}"),
     })
@@ -245,7 +262,7 @@ fn evaluate<T: LossTerm>(
     reduction: Reduction,
 ) -> Result<f64> {
     term.validate(inputs)?;
-    let divisor = divisor::<T>(inputs, reduction)?;
+    let divisor = divisor(inputs, reduction)?;
     let coupling = term.couple(compute, inputs)?;
     // Without gradients the pass of the coupling was enough.
     if let (None, Some(value)) = (&gradients, coupling.value) {
@@ -265,7 +282,7 @@ pub(super) fn batch_value<T: LossTerm>(
     sum: f64,
     inputs: T::Inputs<'_>,
 ) -> f64 {
-    let [rows, columns] = T::shape(inputs);
+    let [rows, columns] = inputs.shape();
     coupling.value.unwrap_or_else(|| term.value(sum, rows as f64 * columns as f64))
 }
 
@@ -280,12 +297,6 @@ pub(super) trait Elementwise: Term<2, 1> + sealed::Sealed {
 impl<T: Elementwise> LossTerm for T {
     type Inputs<'a> = ReconstructionInputs<'a>;
     type Gradients<'a> = ArrayViewMut2<'a, f32>;
-
-    const FIRST: &'static str = "outputs";
-
-    fn shape(inputs: ReconstructionInputs<'_>) -> [usize; 2] {
-        inputs.outputs.dim().into()
-    }
 
     fn validate(&self, _: ReconstructionInputs<'_>) -> Result<()> {
         self.check()
