@@ -1,4 +1,4 @@
-//! What a user of the library is told when something is wrong, and what is left untouched.
+//! Error messages of the library, and the state that an error leaves unchanged.
 
 use elbo::loss::Reduction;
 use elbo::optim::{Adam, Sgd, Span};
@@ -31,7 +31,7 @@ fn first_error(trainer: &mut Trainer, data: &Array2<f32>) -> Error {
 }
 
 #[test]
-fn a_pixel_outside_the_unit_interval_is_named_by_its_place_in_the_data() {
+fn names_the_place_of_a_pixel_outside_the_unit_interval() {
     for (value, shown) in [(1.5, "1.5"), (-0.25, "-0.25")] {
         let mut data = data();
         data[[17, 4]] = value;
@@ -45,7 +45,7 @@ fn a_pixel_outside_the_unit_interval_is_named_by_its_place_in_the_data() {
 }
 
 #[test]
-fn nan_in_the_data_is_named_with_its_step_and_changes_nothing() {
+fn names_place_and_step_of_nan_and_changes_nothing() {
     for value in [f32::NAN, f32::INFINITY] {
         let mut data = data();
         data[[23, 1]] = value;
@@ -68,7 +68,7 @@ fn nan_in_the_data_is_named_with_its_step_and_changes_nothing() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weights() {
+fn stops_before_a_non_finite_loss_reaches_the_weights() {
     let optimizer = Adam { learning_rate: 1e30, ..Adam::default() }.into();
     let mut trainer = trainer(Options { batch: 8, optimizer, ..Options::default() });
     let mut before = trainer.vae().parameters().to_vec();
@@ -94,7 +94,7 @@ fn a_loss_that_is_not_finite_names_term_row_and_step_before_it_reaches_the_weigh
 }
 
 #[test]
-fn a_gradient_beyond_f32_never_reaches_the_weights() {
+fn stops_before_a_gradient_beyond_f32_reaches_the_weights() {
     let config = Config::builder(6, 2)
         .hidden(&[4])
         .likelihood(Likelihood::Gaussian(Variance::Fixed(1e-38)))
@@ -112,7 +112,7 @@ fn a_gradient_beyond_f32_never_reaches_the_weights() {
 }
 
 #[test]
-fn a_variance_of_nothing_stops_falling() {
+fn learned_variance_stops_at_its_floor() {
     let likelihood = Likelihood::Gaussian(Variance::PerFeature);
     let config = Config::builder(6, 1).hidden(&[]).likelihood(likelihood).build().unwrap();
     let optimizer = Adam { learning_rate: 0.5, ..Adam::default() }.into();
@@ -128,7 +128,7 @@ fn a_variance_of_nothing_stops_falling() {
 }
 
 #[test]
-fn combinations_that_make_no_sense_say_why() {
+fn rejects_invalid_combinations() {
     let objective = |penalty| Objective { penalty, ..Objective::default() };
     let cases = [
         (
@@ -181,7 +181,7 @@ fn combinations_that_make_no_sense_say_why() {
 }
 
 #[test]
-fn shapes_that_do_not_fit_the_model_are_named() {
+fn rejects_wrong_shapes_by_name() {
     let compute = Compute::serial();
     let wide = Array2::<f32>::zeros((3, 7));
     let cases = [
@@ -210,7 +210,7 @@ fn shapes_that_do_not_fit_the_model_are_named() {
 }
 
 #[test]
-fn options_outside_their_domain_are_refused_before_the_first_step() {
+fn rejects_invalid_options_by_name() {
     let adam = |learning_rate| Adam { learning_rate, ..Adam::default() }.into();
     let objective = |beta| Objective { beta, ..Objective::default() };
     let cases = [
@@ -235,7 +235,7 @@ fn options_outside_their_domain_are_refused_before_the_first_step() {
 }
 
 #[test]
-fn an_epoch_whose_steps_are_done_is_over() {
+fn a_completed_epoch_takes_no_further_step() {
     let mut trainer = trainer(Options { batch: 16, ..Options::default() });
     for _ in 0..3 {
         trainer.step(&data()).unwrap().unwrap();
@@ -246,7 +246,7 @@ fn an_epoch_whose_steps_are_done_is_over() {
 }
 
 #[test]
-fn inference_on_no_rows_gives_no_rows() {
+fn inference_accepts_zero_rows() {
     let compute = Compute::serial();
     assert_eq!(vae().encode(&compute, Array2::zeros((0, 6)).view()).unwrap().mu.dim(), (0, 2));
     assert_eq!(vae().sample(&compute, 0, 1).unwrap().dim(), (0, 6));
