@@ -1,8 +1,8 @@
-//! The dense layer `y = x·Wᵀ + b`, with the weights in [`Panels`].
+//! Dense layer `y = x·Wᵀ + b`, with the weights in [`Panels`].
 //!
-//! Shapes: x `[B, K]`, W `[N, K]`, b `[N]`, y `[B, N]`. Every element of every result is one chain
-//! of fused multiply-adds (see [`gemm`] for order and error), so the bits do not
-//! depend on the instruction set or the number of threads.
+//! Shapes: x `[B, K]`, W `[N, K]`, b `[N]`, y `[B, N]`. Every element of every result is one chain of fused
+//! multiply-adds (see [`gemm`] for order and error), so the bits depend neither on the instruction set nor
+//! on the number of threads.
 
 use crate::compute::Compute;
 use crate::error::Result;
@@ -22,8 +22,9 @@ pub fn forward(
     gemm::product(compute, y, x, panels)
 }
 
-/// Overwrites `dpanels` with `dW = dyᵀ·x`, `db = Σ_b dy` and, if it is asked for, `dx` with
-/// `dy·W`. The first layer of a network needs no `dx`: pass `None` and save a third of the work.
+/// Overwrites `dpanels` with `dW = dyᵀ·x` and `db = Σ_b dy`, and `dx`, if given, with `dy·W`.
+///
+/// The first layer of a network needs no `dx`: passing `None` saves a third of the work.
 ///
 /// ```
 /// use elbo::{Compute, gemm::Panels, layers::dense};

@@ -100,7 +100,7 @@ impl Adam {
         }
     }
 
-    /// [`Self::constants`] with weight decay.
+    /// [`Self::constants`], applied to the gradient with weight decay.
     pub(super) fn regularized(&self, t: u64, rate: f64) -> Regularized<Constants> {
         Regularized { weight_decay: self.weight_decay as f32, rule: self.constants(t, rate) }
     }
@@ -138,6 +138,7 @@ impl Constants {
             g,
             simd.mul_f32s(simd.splat_f32s(self.beta2), v),
         );
+        // Zeros stay zeros: m = v = g = 0 gives a ratio of 0/ε.
         let (m, v) = (flush_subnormals(simd, m), flush_subnormals(simd, v));
         // 3. Root and division are exactly rounded; approximate instructions differ between processors.
         let denominator = simd.mul_add_f32s(

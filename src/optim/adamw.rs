@@ -73,6 +73,7 @@ impl AdamW {
 
     /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate`.
     pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
+        // Rounded to f32 once; a decay of lr·wd below 2⁻²⁵ (3e-8) rounds to none.
         let mut constants = self.adam().constants(t, rate);
         constants.decay = (1.0 - self.learning_rate * rate * self.weight_decay) as f32;
         constants

@@ -156,6 +156,7 @@ struct Limit(f32);
 impl Lanewise<1, 0> for Limit {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [g]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
+        // Comparisons with NaN are false, so NaN would stay; `apply` has rejected it.
         let (high, low) = (simd.splat_f32s(self.0), simd.splat_f32s(-self.0));
         let g = simd.select_f32s(simd.greater_than_f32s(g, high), high, g);
         [simd.select_f32s(simd.less_than_f32s(g, low), low, g)]

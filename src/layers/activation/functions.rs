@@ -50,6 +50,7 @@ pub(crate) struct Relu;
 impl Unary for Relu {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+        // NaN and −0 are not below 0: they stay.
         let zero = simd.splat_f32s(0.0);
         simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
     }
@@ -153,6 +154,7 @@ pub(super) struct Softplus;
 impl ActivationFunction for Softplus {
     #[inline(always)]
     fn value_and_slope<S: Simd>(self, simd: S, x: S::f32s) -> [S::f32s; 2] {
+        // The sigmoid is the derivative of the softplus.
         [softplus(simd, x), sigmoid(simd, x)]
     }
 }

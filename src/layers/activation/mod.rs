@@ -189,6 +189,7 @@ struct ReluBackward;
 impl Lanewise<1, 1> for ReluBackward {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [d]: [S::f32s; 1], [y]: [S::f32s; 1]) -> [S::f32s; 1] {
+        // Selected, not multiplied: an infinite d behind an inactive unit gives 0.
         let zero = simd.splat_f32s(0.0);
         [simd.select_f32s(simd.greater_than_f32s(y, zero), d, zero)]
     }

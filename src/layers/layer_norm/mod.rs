@@ -274,6 +274,7 @@ struct ForwardRows<'a> {
 
 impl ForwardRows<'_> {
     fn run(self, compute: &Compute) {
+        // Rows are independent of each other.
         let rows = self.x.nrows();
         if compute.threads() == 1 || rows <= 1 || self.x.len() <= SHARE {
             return compute.simd().dispatch(self);
@@ -420,6 +421,7 @@ fn weight_gradients(
         }
         return;
     }
+    // Whole groups of columns on the left: a thread reads whole cache lines of dy.
     let half = (columns / 2).next_multiple_of(LANES);
     let (dgain, dgain_right) = dgain.split_at_mut(half);
     let (dshift, dshift_right) = dshift.split_at_mut(half);
