@@ -11,7 +11,7 @@
 //! one example carry more and another less.
 //!
 //! # Method
-//! 1. The scalar rule is [`Capacity::value_and_slope`]. At KL = C the gradient is 0.
+//! 1. The scalar rule is `Capacity::value_and_slope`. At KL = C the gradient is 0.
 //! 2. The sign of the batch is known only after all of it: `Batch` takes two passes for its gradients, one
 //!    for its value. `Sample` takes one.
 //!

@@ -15,7 +15,7 @@
 //! example in all. λ is in nats each time, so λ of the third compares with λ·Z of the others.
 //!
 //! # Method
-//! 1. The scalar rule is [`FreeBits::value_and_slope`]; the lane term of `Element` is the same rule in
+//! 1. The scalar rule is `FreeBits::value_and_slope`; the lane term of `Element` is the same rule in
 //!    registers. At KL = λ the gradient is 0.
 //! 2. A column's mean is known only after the whole batch: `Dimension` takes two passes over μ and v, and
 //!    memory for 2·Z numbers. The others take one pass.
