@@ -66,14 +66,14 @@ fn assert_one_file(config: &Config, data: &dyn Dataset, batch: usize, steps: u64
 }
 
 #[test]
-fn two_hundred_steps_give_one_file_whatever_runs_them() {
+fn two_hundred_steps_give_the_same_file_everywhere() {
     // 150 rows in batches of 64: the last batch has 22. Enough work for the threads to share.
     let config = Config::builder(100, 5).hidden(&[72]).build().unwrap();
     assert_one_file(&config, &bytes(150, 100), 64, 200);
 }
 
 #[test]
-fn odd_widths_and_batches_divisible_by_nothing() {
+fn odd_widths_and_batches_give_the_same_file_everywhere() {
     let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
     assert_one_file(&config, &bytes(101, 37), 23, 200);
     // Different depths on each side, and widths of one.
@@ -91,7 +91,7 @@ fn odd_widths_and_batches_divisible_by_nothing() {
 }
 
 #[test]
-fn batches_and_layers_that_are_taken_in_parts() {
+fn batches_and_layers_in_several_stretches_give_the_same_file_everywhere() {
     // More than 128 rows, more than 96 inputs, more than 144 outputs: the chains of the weight
     // gradient and of the input gradient are set down and taken up again.
     let config = Config::builder(301, 5).hidden(&[150]).build().unwrap();
@@ -99,7 +99,7 @@ fn batches_and_layers_that_are_taken_in_parts() {
 }
 
 #[test]
-fn threads_share_a_step_that_is_large_enough() {
+fn threads_that_share_a_step_change_no_bit() {
     // Above the work from which a step is given to several threads.
     let config = Config::builder(300, 10).hidden(&[120, 60]).build().unwrap();
     let data = bytes(333, 300);
@@ -111,7 +111,7 @@ fn threads_share_a_step_that_is_large_enough() {
 }
 
 #[test]
-fn threads_share_odd_widths_and_short_batches() {
+fn threads_that_share_odd_widths_and_short_batches_change_no_bit() {
     // 333 rows in batches of 131: the last batch has 71, and no width is a multiple of four.
     let config = Config::builder(301, 7).encoder(&[123, 61]).decoder(&[59, 119]).build().unwrap();
     let data = bytes(333, 301);
@@ -123,7 +123,7 @@ fn threads_share_odd_widths_and_short_batches() {
 }
 
 #[test]
-fn bytes_and_the_same_numbers_as_floats_train_alike() {
+fn bytes_train_to_the_same_bits_as_floats() {
     let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
     let gray = bytes(64, 37);
     let floats = gray.mapv(|value| f32::from(value) / 255.0);
@@ -132,7 +132,7 @@ fn bytes_and_the_same_numbers_as_floats_train_alike() {
 }
 
 #[test]
-fn the_update_split_off_gives_the_bits_of_the_fused_one() {
+fn split_updates_have_the_bits_of_fused_ones() {
     // The second one is large enough for threads to share and for chains to be taken up again.
     for (features, hidden, rows, steps) in [(37, vec![29, 17], 48, 10), (301, vec![150], 300, 2)] {
         let config = Config::builder(features, 3).hidden(&hidden).build().unwrap();
@@ -157,7 +157,7 @@ fn the_update_split_off_gives_the_bits_of_the_fused_one() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_to_the_same_bits() {
+fn resumed_runs_have_the_bits_of_uninterrupted_ones() {
     let config = Config::builder(37, 3).hidden(&[29]).build().unwrap();
     let data = bytes(101, 37);
     let options = Options { batch: 23, seed: 7, ..Options::default() };

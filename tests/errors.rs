@@ -141,27 +141,25 @@ fn rejects_invalid_combinations() {
             "`batch`: expected at least 2 rows with total correlation",
         ),
         (
-            Objective::builder()
-                .annealing(Annealing::Cyclical { cycles: 10, ratio: 0.5, over: Span::Epochs(3) })
-                .build()
-                .map(|_| ()),
+            Objective {
+                annealing: Annealing::Cyclical { cycles: 10, ratio: 0.5, over: Span::Epochs(3) },
+                ..Objective::default()
+            }
+            .validate(),
             "`annealing`: expected a span of at least two steps or epochs a cycle",
         ),
         (
-            Objective::builder()
-                .annealing(Annealing::Linear { from: 0.0, over: Span::Epochs(3) })
-                .penalty(Penalty::importance(5))
-                .build()
-                .map(|_| ()),
+            Objective {
+                annealing: Annealing::Linear { from: 0.0, over: Span::Epochs(3) },
+                ..objective(Penalty::importance(5))
+            }
+            .validate(),
             "`annealing`: expected none where beta is not a weight: the penalty has its own, found \
              linear",
         ),
         (
-            Objective::builder()
-                .reduction(Reduction::Mean)
-                .penalty(Penalty::importance(5))
-                .build()
-                .map(|_| ()),
+            Objective { reduction: Reduction::Mean, ..objective(Penalty::importance(5)) }
+                .validate(),
             "`reduction`: expected sum or batch mean",
         ),
         (

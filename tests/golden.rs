@@ -255,7 +255,7 @@ impl Network {
 }
 
 #[test]
-fn inputs_are_those_of_the_script() {
+fn inputs_match_the_checksums_of_the_script() {
     for name in ["deep.json", "classic.json"] {
         let file = File::read(name);
         let parameters = file.parameters().len();
@@ -386,7 +386,7 @@ fn ten_steps_agree(file: &File, variant: &Value, compute: &Compute) {
 }
 
 #[test]
-fn deep_network_agrees_with_pytorch_on_every_instruction_set() {
+fn deep_network_matches_pytorch_on_every_instruction_set() {
     let file = File::read("deep.json");
     for simd in InstructionSet::available() {
         let compute = Compute::new(simd, 1).expect("one thread");
@@ -397,7 +397,7 @@ fn deep_network_agrees_with_pytorch_on_every_instruction_set() {
 }
 
 #[test]
-fn classic_network_agrees_with_pytorch() {
+fn classic_network_matches_pytorch() {
     let file = File::read("classic.json");
     let compute = Compute::new(InstructionSet::detect(), 2).expect("two threads");
     for variant in file.json["variants"].as_array().expect("an array") {
@@ -407,7 +407,7 @@ fn classic_network_agrees_with_pytorch() {
 
 #[cfg(feature = "safetensors")]
 #[test]
-fn state_dicts_of_others_give_pytorchs_reconstructions() {
+fn state_dicts_of_other_layouts_give_pytorchs_reconstructions() {
     use elbo::layers::activation::Activation;
     use elbo::vae::{Likelihood, Naming, Variance};
 
@@ -469,7 +469,7 @@ fn state_dicts_of_others_give_pytorchs_reconstructions() {
 }
 
 #[test]
-fn comparison_sees_one_wrong_entry() {
+fn comparison_detects_one_wrong_entry() {
     const TOLERANCE: f64 = 3e-6; // the largest that `tolerance` gives
     let (inputs, outputs) = (20, 400);
     let values = hashed::weights("comparison", inputs * outputs, inputs);

@@ -163,7 +163,7 @@ impl Case {
 }
 
 #[test]
-fn the_twins_gradient_is_that_of_central_differences() {
+fn gradient_of_the_twin_matches_central_differences() {
     for case in cases() {
         let (x, noise) = (case.x().mapv(f64::from), case.noise().mapv(f64::from));
         let twin = Twin::of(&case.vae());
@@ -184,7 +184,7 @@ fn the_twins_gradient_is_that_of_central_differences() {
         for (number, (name, (dweight, dbias))) in gradient.layers_mut().into_iter().enumerate() {
             let exact: Vec<f64> = dweight.iter().chain(dbias.iter()).copied().collect();
             let largest = exact.iter().fold(0.0_f64, |a, d| a.max(d.abs()));
-            assert!(largest > 0.0, "{}: {name} has no gradient", case.config);
+            assert!(largest > 0.0, "{}: {name} has a zero gradient", case.config);
             for (index, d) in exact.iter().enumerate() {
                 let numeric = (at(number, index, h) - at(number, index, -h)) / (2.0 * h);
                 let error = (numeric - d).abs() / largest;
@@ -195,7 +195,7 @@ fn the_twins_gradient_is_that_of_central_differences() {
 }
 
 #[test]
-fn the_crates_loss_and_gradient_are_the_twins() {
+fn loss_and_gradient_match_the_twin() {
     for case in cases() {
         let (x, noise) = (case.x(), case.noise());
         let twin = Twin::of(&case.vae());

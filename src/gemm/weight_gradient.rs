@@ -232,6 +232,8 @@ struct Strip<'a, 'b, K, I> {
     stretch: Stretch,
     /// Rows of the batch in this stretch.
     sources: I,
+    /// Rows of all sources.
+    steps: usize,
     panel: Panel,
     /// First column of the strip, counted from the panel's.
     in_panel: usize,
@@ -306,16 +308,12 @@ where
     #[inline(always)]
     fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
         let section = self.0.section(row, ROWS);
-        let mut tile = self.0.load_chains::<S, ROWS, VECTORS>(simd, section);
-        let Strip { deferred, sources, panel, in_panel, stretch, .. } = &mut self.0;
-        // The rows of this tile reach the sink during the next one; the prefetch can start now.
+        let mut tile = self.0.take_up::<S, ROWS, VECTORS>(simd, section);
+        let Strip { deferred, sources, steps, panel, in_panel, stretch, .. } = &mut self.0;
         if stretch.last {
             deferred.upcoming = section;
         }
-        // The rows of the tile before, spread evenly over the pauses of this one.
-        let steps: usize = sources.clone().map(|source| source.x.rows).sum();
-        let pauses = (steps / pause_steps::<S>()).max(1);
-        deferred.rows_per_pause = deferred.pending.rows.div_ceil(pauses);
+        deferred.pace = deferred.leaving.rows.div_ceil((*steps / aside_steps::<S>()).max(1));
         for source in sources.clone() {
             let steps = source.x.rows;
             if steps == 0 {
@@ -420,6 +418,7 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
                 chains: chains.as_mut().map_or(&mut [], |chains| &mut chains.0),
                 stretch,
                 sources: stretch_sources.clone().take(count),
+                steps: length,
                 panel,
                 in_panel,
                 first_row,

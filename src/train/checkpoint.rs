@@ -1,8 +1,8 @@
 //! Checkpoints: a model file that also holds what training needs to go on.
 //!
-//! On top of the model's tensors a checkpoint holds what the optimizer remembers (moments, SGD's
-//! velocity, Adamax's norm) under the same names with `adam.first.` and `adam.second.` before them,
-//! and in its metadata the options and how far training has come. A checkpoint is a model file:
+//! Beside the model's tensors a checkpoint holds the optimizer's state (moments, SGD's velocity,
+//! Adamax's norm) under the same names with the prefixes `adam.first.` and `adam.second.`, and in its
+//! metadata the options and the progress of training. A checkpoint is a model file:
 //! [`Vae::load`](crate::vae::Vae::load) reads it and ignores the rest.
 
 use super::trainer::Progress;
@@ -23,8 +23,7 @@ struct Training {
 }
 
 impl Trainer {
-    /// Writes a checkpoint to `path`, at any point between two steps; `path` never holds half of
-    /// one.
+    /// Writes a checkpoint to `path`, between any two steps. `path` never holds half of one.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
@@ -32,8 +31,8 @@ impl Trainer {
         self.write_checkpoint::<()>(path.as_ref(), None)
     }
 
-    /// As [`Self::save_checkpoint`], with notes of the caller's own in the file's metadata, as
-    /// [`Vae::save_with`](crate::vae::Vae::save_with) has them.
+    /// Writes a checkpoint with the caller's notes in its metadata, as
+    /// [`Vae::save_with`](crate::vae::Vae::save_with) does.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
@@ -54,7 +53,7 @@ impl Trainer {
         model_file::save(path, &self.vae, Some(training), notes, &moments)
     }
 
-    /// Goes on from a checkpoint, to the bits of a run that was never interrupted.
+    /// Resumes from a checkpoint, to the bits of a run that was never interrupted.
     ///
     /// ```
     /// # use elbo::{Compute, train::{Options, Trainer}, vae::{Config, Vae}};
@@ -76,17 +75,17 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a whole
-    /// checkpoint (a model file without the state of its training, say).
+    /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a complete checkpoint
+    /// (a model file without training state, for example).
     pub fn resume(path: impl AsRef<Path>, compute: Compute) -> Result<Self> {
         Ok(Self::resume_with::<Nothing>(path, compute)?.0)
     }
 
-    /// As [`Self::resume`], with the notes of [`Self::save_checkpoint_with`]; `None` if the file has
-    /// none.
+    /// Resumes from a checkpoint and reads the notes of [`Self::save_checkpoint_with`], `None` if the file
+    /// has none.
     ///
     /// # Errors
-    /// As [`Self::resume`]; [`Error::ModelFile`] if the notes are not what they are read as.
+    /// As [`Self::resume`]; [`Error::ModelFile`] if the notes are not of type `N`.
     pub fn resume_with<N: serde::de::DeserializeOwned>(
         path: impl AsRef<Path>,
         compute: Compute,

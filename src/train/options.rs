@@ -1,11 +1,11 @@
-//! How to train.
+//! Training options.
 
 use crate::dataset::Augmentation;
 use crate::error::{Error, Result};
 use crate::optim::{Clip, LearningRateSchedule, Optimizer};
 use crate::vae::{Config, Likelihood, Objective, Penalty};
 
-/// How to train a model: data with defaults, checked when a [`Trainer`](super::Trainer) is made.
+/// Training options, with defaults; [`Trainer::new`](super::Trainer::new) checks them.
 ///
 /// ```
 /// use elbo::{optim::AdamW, train::Options, vae::Objective};
@@ -23,26 +23,26 @@ use crate::vae::{Config, Likelihood, Objective, Penalty};
 pub struct Options {
     /// Rows of a batch; default 128. The last batch of an epoch may be shorter.
     pub batch: usize,
-    /// What is minimized; default the negative evidence lower bound per example.
+    /// The training objective; default the negative evidence lower bound per example.
     pub objective: Objective,
-    /// How the weights follow their gradients; default [`Adam`](crate::optim::Adam).
+    /// The optimizer; default [`Adam`](crate::optim::Adam).
     #[cfg_attr(feature = "safetensors", serde(rename = "optimiser", alias = "optimizer"))]
     pub optimizer: Optimizer,
     /// The seed of the order of the rows and of the noise; default 1.
     pub seed: u64,
-    /// Batches whose gradients are added up for one step; default 1. The loss is that of their
-    /// rows together, and the weights have its bits, unless the objective or the likelihood looks at a whole
-    /// batch (free bits of a dimension, capacity of the batch, total correlation, the optimal
-    /// variance): then at each of them.
+    /// Batches whose gradients are added up for one step; default 1. Loss and weights have the bits of
+    /// one batch of all their rows, unless the objective or the likelihood depends on a whole batch (free
+    /// bits per dimension, capacity of the batch, total correlation, optimal variance): it then sees each
+    /// of them alone.
     #[cfg_attr(feature = "safetensors", serde(default = "one"))]
     pub accumulate: usize,
-    /// What is done with a gradient that is too long; default nothing.
+    /// Clipping of the gradient; default none.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub clip: Option<Clip>,
-    /// How the learning rate changes; default not at all.
+    /// Schedule of the learning rate; default constant.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub schedule: LearningRateSchedule,
-    /// What is done to the data each time they are seen; default nothing.
+    /// Augmentation of the data, drawn anew each time a row is seen; default none.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub augmentation: Augmentation,
 }
@@ -68,9 +68,10 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Checks the options.
+    ///
     /// # Errors
-    /// [`Error::Config`] for a batch of 0 rows, settings outside their domain, or an objective that
-    /// makes no sense.
+    /// [`Error::Config`] for a batch of 0 rows, a setting outside its domain, or an invalid objective.
     pub fn validate(&self) -> Result<()> {
         if self.batch == 0 {
             return Err(Error::config("batch", "at least 1", self.batch));
@@ -90,12 +91,12 @@ impl Options {
         self.clip.as_ref().map_or(Ok(()), Clip::validate)
     }
 
-    /// [`Self::validate`], and whether these options make sense for such a model.
+    /// Checks the options, and that they fit a model.
     ///
     /// # Errors
-    /// [`Error::Config`] also for an objective that the likelihood does not allow, and for data that
-    /// are made into what the likelihood is not for: bits for a density, or numbers between gray
-    /// values for bits.
+    /// As [`Self::validate`]; also for an objective that the likelihood does not allow, and for an
+    /// augmentation whose result the likelihood does not describe: binarized data under a density, or
+    /// dequantized data under a Bernoulli likelihood.
     pub fn validate_for(&self, config: &Config) -> Result<()> {
         self.validate()?;
         self.objective.validate_for(config)?;

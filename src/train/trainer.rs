@@ -8,51 +8,52 @@ use crate::loss::Elbo;
 use crate::optim::clip::global_norm;
 use crate::optim::{PlateauState, UpdateRule};
 use crate::random::Generator;
-use crate::vae::step::block::{Batch, Draws, Noise, Pass, Purpose, Selection};
-use crate::vae::step::terms::{Sums, Terms};
-use crate::vae::step::{StoreGradient, UpdateWithAdam, Workspace};
+use crate::vae::step::Workspace;
+use crate::vae::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
+use crate::vae::step::sink::{Start, StoreGradient, UpdateWithAdam};
+use crate::vae::step::terms::{LossSums, StepObjective};
 use crate::vae::{Likelihood, Parameters, Vae, Variance};
 use ndarray::ArrayView2;
 
-/// What one step did.
+/// Result of one training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Step {
-    /// Its number, counted from 1.
+    /// Number of the step, counted from 1.
     pub step: u64,
-    /// Its epoch, counted from 1.
+    /// Number of the epoch, counted from 1.
     pub epoch: u64,
-    /// Rows in its batch.
+    /// Rows in the batch.
     pub rows: usize,
     /// The loss before the update, as the objective reduces it.
     pub loss: f64,
     /// The reconstruction term of the loss.
     pub reconstruction: f64,
-    /// The KL divergence, before anything is made of it.
+    /// The KL divergence itself, whatever the penalty.
     pub kl: f64,
-    /// β, as it was for this step.
+    /// β at this step.
     pub beta: f32,
-    /// The learning rate, as it was for this step.
+    /// Learning rate at this step.
     pub learning_rate: f64,
 }
 
-/// What one epoch did: means over its rows, in nats per example, whatever the reduction.
+/// Result of one epoch: means over its rows, in nats per example, whatever the reduction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Epoch {
-    /// Its number, counted from 1.
+    /// Number of the epoch, counted from 1.
     pub epoch: u64,
     /// Rows of its steps.
     pub rows: usize,
-    /// What the objective made of reconstruction and divergence, with the weights of each step.
+    /// The loss, with the weights of each step.
     pub loss: f64,
     /// The reconstruction term.
     pub reconstruction: f64,
-    /// The KL divergence, before anything is made of it.
+    /// The KL divergence itself, whatever the penalty.
     pub kl: f64,
-    /// β, as it was for the last step.
+    /// β at the last step.
     pub beta: f32,
-    /// The learning rate, as it was for the last step.
+    /// Learning rate at the last step.
     pub learning_rate: f64,
 }
 
@@ -74,10 +75,11 @@ pub struct Trainer {
     pub(super) vae: Vae,
     pub(super) options: Options,
     compute: Compute,
-    /// What the optimizer remembers.
+    /// First part of the optimizer's state: Adam's first moment, SGD's velocity.
     pub(super) first_moment: Parameters,
+    /// Second part of the optimizer's state: Adam's second moment, Adamax's norm.
     pub(super) second_moment: Parameters,
-    /// The gradient, where someone has asked for it.
+    /// The stored gradient, where one was asked for or needed.
     gradient: Option<Parameters>,
     workspace: Workspace,
     pub(super) progress: Progress,
@@ -86,7 +88,7 @@ pub struct Trainer {
     order_epoch: Option<u64>,
 }
 
-/// How far training has come.
+/// Progress of training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Progress {
@@ -96,10 +98,10 @@ pub(super) struct Progress {
     pub(super) epoch: u64,
     /// Rows done of the current epoch.
     pub(super) position: usize,
-    /// What they came to; once the epoch is over, what it came to.
+    /// Their sums; between two epochs, those of the last one.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub(super) sums: EpochSums,
-    /// What a schedule that waits for a plateau has seen.
+    /// State of a schedule that waits for a plateau.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub(super) plateau: PlateauState,
 }
@@ -112,9 +114,9 @@ pub(super) struct EpochSums {
     loss: f64,
     reconstruction: f64,
     kl: f64,
-    /// Of the last step.
+    /// β at the last step.
     beta: f32,
-    /// Of the last step.
+    /// Learning rate at the last step.
     learning_rate: f64,
 }
 
@@ -129,7 +131,7 @@ impl EpochSums {
     }
 }
 
-/// What one step came to: nats per example beside the objective's own reduction.
+/// Result of one step, with its loss in nats per example beside the objective's own reduction.
 struct Outcome {
     step: Step,
     per_example: Elbo,
@@ -139,7 +141,7 @@ impl Trainer {
     /// Starts training `vae`, on `compute`.
     ///
     /// # Errors
-    /// [`Error::Config`] for options outside their domain, or that make no sense for this model.
+    /// [`Error::Config`] for options that are invalid or do not fit this model.
     pub fn new(vae: Vae, options: Options, compute: Compute) -> Result<Self> {
         options.validate_for(vae.config())?;
         let layout = vae.parameters().layout().clone();
@@ -169,7 +171,7 @@ impl Trainer {
         self.vae
     }
 
-    /// How it trains.
+    /// The training options.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
@@ -187,16 +189,16 @@ impl Trainer {
         self.progress.epoch
     }
 
-    /// Tells a schedule that [waits for a plateau](crate::optim::Decay::Plateau) the loss of an
-    /// epoch, that of a test set best. Others do not listen.
+    /// Passes the loss of an epoch, best that of a validation set, to a schedule that
+    /// [waits for a plateau](crate::optim::Decay::Plateau). Other schedules ignore it.
     pub fn observe(&mut self, loss: f64) {
         self.options.schedule.observe(&mut self.progress.plateau, loss);
     }
 
-    /// Does the next batch of the current epoch: gathers its rows, draws its noise, and updates
-    /// the weights. `None` if the epoch is over; the call after that begins the next one.
+    /// Trains on the next batch of the current epoch: gathers its rows, draws its noise, and updates
+    /// the weights. Returns `None` if the epoch is over; the call after that begins the next one.
     ///
-    /// Once warm, a step does not allocate: the first one makes room, and the first of an epoch
+    /// Once warm, a step does not allocate: the first step makes room, and the first of an epoch
     /// draws the order of the rows into memory that is kept. (Outside of
     /// [`Compute::install`], entering a pool of several threads may let rayon's own queue grow.)
     ///
@@ -229,7 +231,7 @@ impl Trainer {
         // The order is lent out for the step: `self` is borrowed as a whole.
         let order = std::mem::take(&mut self.order);
         data.prefetch(&order[end..rows.min(end.saturating_add(size))]);
-        let batch = self.batch(data, Selection::Listed(&order[first..end]), Noise::Counter);
+        let batch = self.batch(data, Indices::List(&order[first..end]), Noise::Drawn);
         let result = self.train_on(&batch, at_once);
         self.order = order;
         let outcome = result?;
@@ -238,7 +240,7 @@ impl Trainer {
         Ok(Some(outcome))
     }
 
-    /// Does what is left of the current epoch (all of the next one, if nothing is left), calling
+    /// Trains to the end of the current epoch (on all of the next one, if nothing is left), calling
     /// `on_step` after each step.
     ///
     /// Runs inside the thread pool from the first step to the last.
@@ -263,8 +265,8 @@ impl Trainer {
         })
     }
 
-    /// What the current epoch has come to, over all its steps, those before a checkpoint included;
-    /// between two epochs, what the last one came to.
+    /// Means of the current epoch over all its steps so far, those before a checkpoint included;
+    /// between two epochs, those of the last one.
     #[must_use]
     pub fn epoch_so_far(&self) -> Epoch {
         let Progress { epoch, position, sums, .. } = self.progress;
@@ -280,7 +282,7 @@ impl Trainer {
         }
     }
 
-    /// Does one step on all rows of some data with this noise ε `[B·k, Z]`, outside of any epoch.
+    /// Trains for one step on all rows of `data` with this noise ε `[B·k, Z]`, outside of any epoch.
     /// (k is 1 without importance weighting; the samples of a row come one after the other.)
     ///
     /// # Errors
@@ -294,11 +296,11 @@ impl Trainer {
         Ok(self.train_on(&batch, usize::MAX)?.step)
     }
 
-    /// The loss of all rows of some data with this noise ε `[B·k, Z]`, and its gradient, which is
-    /// [`Self::gradient`] from then on. Neither weights nor moments change.
+    /// Computes the loss of all rows of `data` with this noise ε `[B·k, Z]`, and its gradient, which is
+    /// [`Self::gradient`] from then on. Weights and moments do not change.
     ///
-    /// For a caller's own optimizer, for clipping, or for averaging over several machines; then
-    /// [`Self::apply_gradient`]. The two together give the bits of [`Self::step_with_noise`] where
+    /// It serves a caller's own optimizer, clipping, or averaging over several machines, before
+    /// [`Self::apply_gradient`]. The two together give the bits of [`Self::step_with_noise`] if
     /// nothing is clipped.
     ///
     /// # Errors
@@ -312,8 +314,8 @@ impl Trainer {
         self.gradient_of(&batch)
     }
 
-    /// The loss and the [gradient](Self::gradient) of some rows of a data set with the noise
-    /// of the next step. Neither weights nor moments change.
+    /// Computes the loss and the [gradient](Self::gradient) of some rows of a data set with the noise
+    /// of the next step. Weights and moments do not change.
     ///
     /// # Errors
     /// As [`Self::step`]; [`Error::Config`] if a row is beyond the end of the data.
@@ -325,29 +327,33 @@ impl Trainer {
         if rows.is_empty() {
             return Err(Error::config("rows", "at least one row", 0));
         }
-        let batch = self.batch(data, Selection::Listed(rows), Noise::Counter);
+        let batch = self.batch(data, Indices::List(rows), Noise::Drawn);
         self.gradient_of(&batch)
     }
 
-    /// The last gradient that was asked for; `None` if none was.
+    /// The stored gradient of the last batch that had one; `None` before.
     #[must_use]
     pub fn gradient(&self) -> Option<&Parameters> {
         self.gradient.as_ref()
     }
 
-    /// As [`Self::gradient`], to be changed before it is applied.
+    /// The stored gradient, to be changed before it is applied.
     pub fn gradient_mut(&mut self) -> Option<&mut Parameters> {
         self.gradient.as_mut()
     }
 
-    /// One step of the optimizer with the gradient as it is now: no clipping here.
+    /// Updates the weights with the stored gradient by one step of the optimizer, without clipping.
     ///
     /// # Errors
-    /// [`Error::Config`] if no gradient was asked for.
+    /// [`Error::Config`] if there is no stored gradient.
     pub fn apply_gradient(&mut self) -> Result<()> {
         let rule = self.rule();
         let Some(gradient) = &self.gradient else {
-            return Err(Error::config("gradient", "a call of `gradient_of_rows` before", "none"));
+            return Err(Error::config(
+                "gradient",
+                "a call of `gradient_of_rows` or `gradient_with_noise` first",
+                "none",
+            ));
         };
         let (m, v) = (&mut self.first_moment, &mut self.second_moment);
         rule.step_flat(&self.compute, [self.vae.parameters_mut(), m, v], gradient);
@@ -355,31 +361,31 @@ impl Trainer {
         Ok(())
     }
 
-    /// What the schedule makes of the learning rate for the next step.
+    /// Factor on the learning rate at the next step.
     fn rate(&self) -> f64 {
         let Progress { step, epoch, plateau, .. } = self.progress;
         self.options.schedule.factor(step, epoch) * plateau.factor
     }
 
-    /// The optimizer at the next step.
-    fn rule(&self) -> UpdateRule {
+    /// The optimizer's update at the next step.
+    fn rule(&self) -> Rule {
         self.options.optimizer.at_step(self.progress.step + 1, self.rate())
     }
 
     /// The objective at the next step.
-    fn terms(&self) -> Terms {
+    fn objective(&self) -> StepObjective {
         self.options.objective.at(self.progress.step, self.progress.epoch)
     }
 
     fn batch<'b>(
         &self,
         data: &'b dyn Dataset,
-        selection: Selection<'b>,
+        indices: Indices<'b>,
         noise: Noise<'b>,
     ) -> Batch<'b> {
         let Options { seed, augmentation, .. } = self.options;
-        let draws = Draws { seed, step: self.progress.step, purpose: Purpose::Training };
-        Batch { data, selection, noise, draws, augmentation }
+        let key = NoiseKey { seed, step: self.progress.step, purpose: Purpose::Training };
+        Batch { data, indices, noise, key, augmentation }
     }
 
     fn batch_with_noise<'b>(
@@ -391,7 +397,7 @@ impl Trainer {
         let rows = data.row_count();
         let samples = self.options.objective.samples();
         expect_shape("noise", [rows * samples, self.vae.config().latent()], noise.shape())?;
-        Ok(self.batch(data, Selection::From(0, rows), Noise::Given(noise)))
+        Ok(self.batch(data, Indices::Range(0, rows), Noise::Given(noise)))
     }
 
     fn draw_order(&mut self, rows: usize) -> Result<()> {
@@ -407,32 +413,38 @@ impl Trainer {
         Ok(())
     }
 
-    /// The first region of a step, for a part of its `rows` rows.
-    fn forward_backward(&mut self, part: &Batch<'_>, terms: Terms, rows: usize) -> Result<Sums> {
+    /// Forward and backward pass of one part of a batch of `rows` rows.
+    fn forward_backward(
+        &mut self,
+        part: &Batch<'_>,
+        objective: StepObjective,
+        rows: usize,
+    ) -> Result<LossSums> {
         let config = self.vae.config();
-        let scales = terms.scales(config, rows);
+        let scales = objective.scales(config, rows);
         let weights = self.vae.parameters();
-        let pass = Pass { config, weights, batch: part, terms, scales };
+        let pass = Pass { config, weights, batch: part, objective, scales };
         let sums = self.workspace.forward_backward(&self.compute, &pass);
         sums.map_err(|error| error.at(self.progress.step + 1))
     }
 
-    /// Both regions, `at_once` rows at a time, the weights updated as their gradients come or, where
-    /// these come in parts or are to be clipped, at the end.
+    /// Trains for one step on a batch, `at_once` rows at a time. Adam updates each weight while its
+    /// gradient is in registers; gradients that come in parts, are clipped, may overflow or belong to
+    /// another optimizer are stored first.
     fn train_on(&mut self, batch: &Batch<'_>, at_once: usize) -> Result<Outcome> {
         let compute = self.compute.clone();
         compute.install(|| {
-            let (terms, rows) = (self.terms(), batch.selection.len());
+            let (objective, rows) = (self.objective(), batch.len());
             let (rule, rate) = (self.rule(), self.rate());
             let mut fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
-            let mut sums = Sums::default();
+            let mut sums = LossSums::default();
             for (index, part) in batch.parts(at_once).enumerate() {
-                sums += self.forward_backward(&part, terms, rows)?;
+                sums += self.forward_backward(&part, objective, rows)?;
                 if self.may_overflow(sums, rows) {
                     fused = None;
                 }
                 if fused.is_none() {
-                    self.store_gradient(index > 0);
+                    self.store_gradient(if index == 0 { Start::Zero } else { Start::Stored });
                 }
             }
             if let Some(adam) = fused {
@@ -452,7 +464,7 @@ impl Trainer {
             }
             self.bound_variance();
             let config = self.vae.config();
-            let Elbo { loss, reconstruction, kl, .. } = terms.reduce(config, rows, sums);
+            let Elbo { loss, reconstruction, kl, .. } = objective.reduce(config, rows, sums);
             let Progress { step, epoch, .. } = self.progress;
             let step = Step {
                 step,
@@ -464,13 +476,13 @@ impl Trainer {
                 beta: self.options.objective.beta_at(step - 1, epoch),
                 learning_rate: self.options.optimizer.learning_rate() * rate,
             };
-            Ok(Outcome { step, per_example: terms.per_example().reduce(config, rows, sums) })
+            Ok(Outcome { step, per_example: objective.per_example().reduce(config, rows, sums) })
         })
     }
 
-    /// Whether a gradient may be beyond f32 though the loss is not: then it is looked at before it
-    /// reaches the weights.
-    fn may_overflow(&self, sums: Sums, rows: usize) -> bool {
+    /// Returns `true` if a gradient may overflow f32 though the loss does not: it is then stored and
+    /// checked before it reaches the weights.
+    fn may_overflow(&self, sums: LossSums, rows: usize) -> bool {
         const LARGE_LOSS: f64 = 1e12;
         const SMALL_VARIANCE: f32 = 1e-12;
         let each = (sums.reconstruction.abs() + sums.kl + sums.penalty.abs()) / rows as f64;
@@ -480,10 +492,10 @@ impl Trainer {
         each > LARGE_LOSS || variance < SMALL_VARIANCE
     }
 
-    /// Clips the stored gradient, if that was asked for.
+    /// Clips the stored gradient if the options say so.
     ///
     /// # Errors
-    /// [`Error::NotFiniteGradient`] for one that is not finite, or that a moment could not square.
+    /// [`Error::NotFiniteGradient`] if it is not finite, or so large that its square overflows.
     fn check_gradient(&mut self) -> Result<()> {
         const LARGEST: f64 = 1.8e19;
         let Some(gradient) = &mut self.gradient else { return Ok(()) };
@@ -498,8 +510,8 @@ impl Trainer {
         clip.apply(&self.compute, gradient).map(|_| ()).map_err(|error| error.at(step))
     }
 
-    /// Keeps learned variances where their inverse is a number to compute with: on a feature that
-    /// never changes the likelihood grows without end as σ² falls.
+    /// Keeps learned variances at 10⁻⁶ or above: on a feature that never changes the likelihood grows
+    /// without bound as σ² falls.
     fn bound_variance(&mut self) {
         /// ln 10⁻⁶.
         const LEAST: f32 = -13.815_511;
@@ -510,21 +522,21 @@ impl Trainer {
         }
     }
 
-    /// Both regions, the gradients stored.
+    /// Computes the loss of a batch and stores its gradient.
     fn gradient_of(&mut self, batch: &Batch<'_>) -> Result<Elbo> {
         let compute = self.compute.clone();
         compute.install(|| {
-            let (terms, rows) = (self.terms(), batch.selection.len());
-            let sums = self.forward_backward(batch, terms, rows)?;
-            self.store_gradient(false);
-            Ok(terms.reduce(self.vae.config(), rows, sums))
+            let (objective, rows) = (self.objective(), batch.len());
+            let sums = self.forward_backward(batch, objective, rows)?;
+            self.store_gradient(Start::Zero);
+            Ok(objective.reduce(self.vae.config(), rows, sums))
         })
     }
 
-    /// The second region, the gradients stored; with `resume` on top of those that are there.
-    fn store_gradient(&mut self, resume: bool) {
+    /// Stores the weight gradients of the last forward and backward pass.
+    fn store_gradient(&mut self, start: Start) {
         let layout = self.vae.parameters().layout();
         let gradient = self.gradient.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
-        self.workspace.weight_gradients(&self.compute, StoreGradient { gradient, resume });
+        self.workspace.weight_gradients(&self.compute, StoreGradient { gradient, start });
     }
 }

@@ -5,8 +5,8 @@ use crate::error::{Error, Result, expect_below_one};
 use crate::layers::activation::Activation;
 use crate::loss::Prior;
 
-/// What a model is: D features → encoder → Z latent dimensions → decoder → D, with what its layers
-/// do and what its output means.
+/// Shape of a model: D features → encoder → Z latent dimensions → decoder → D, its activation,
+/// normalization and dropout, its likelihood and its prior.
 ///
 /// ```
 /// use elbo::vae::{Config, Likelihood};
@@ -29,85 +29,53 @@ use crate::loss::Prior;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "safetensors", serde(try_from = "Unchecked"))]
+#[cfg_attr(feature = "safetensors", serde(remote = "Self"))]
 pub struct Config {
     features: usize,
     encoder: Vec<usize>,
     latent: usize,
     decoder: Vec<usize>,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     conditions: usize,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     activation: Activation,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     layer_norm: bool,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     dropout: f32,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     likelihood: Likelihood,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     prior: Prior,
+    #[cfg_attr(feature = "safetensors", serde(default))]
     logvar_clamp: Option<[f32; 2]>,
 }
 
-/// A configuration as a file has it.
+// Deserialization goes through the derived function and then through the checks of the builder.
 #[cfg(feature = "safetensors")]
-#[derive(serde::Deserialize)]
-struct Unchecked {
-    features: usize,
-    encoder: Vec<usize>,
-    latent: usize,
-    decoder: Vec<usize>,
-    #[serde(default)]
-    conditions: usize,
-    #[serde(default)]
-    activation: Activation,
-    #[serde(default)]
-    layer_norm: bool,
-    #[serde(default)]
-    dropout: f32,
-    #[serde(default)]
-    likelihood: Likelihood,
-    #[serde(default)]
-    prior: Prior,
-    #[serde(default)]
-    logvar_clamp: Option<[f32; 2]>,
-}
-
-#[cfg(feature = "safetensors")]
-impl TryFrom<Unchecked> for Config {
-    type Error = Error;
-
-    fn try_from(unchecked: Unchecked) -> Result<Self> {
-        let Unchecked {
-            features,
-            encoder,
-            latent,
-            decoder,
-            conditions,
-            activation,
-            layer_norm,
-            dropout,
-            likelihood,
-            prior,
-            logvar_clamp,
-        } = unchecked;
-        Self {
-            features,
-            encoder,
-            latent,
-            decoder,
-            conditions,
-            activation,
-            layer_norm,
-            dropout,
-            likelihood,
-            prior,
-            logvar_clamp,
-        }
-        .validate()
+impl serde::Serialize for Config {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
-/// Widths beyond this are refused: a layer of this size squared no longer fits any machine.
+#[cfg(feature = "safetensors")]
+impl<'de> serde::Deserialize<'de> for Config {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        Self::deserialize(deserializer)?.validate().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Limit on a width: a layer between two of this size no longer fits any machine.
 const MAX_WIDTH: usize = 1 << 24;
 
-/// More weights than this (8 GiB of them, and as much for each of Adam's moments) are refused: a
-/// slip of the keyboard, not a model.
+/// Limit on the number of weights: 8 GiB of them, and as much for each of Adam's moments. More are
+/// taken for a typing error.
 const MAX_PARAMETERS: usize = 1 << 31;
 
 /// Builds a [`Config`].
@@ -164,25 +132,25 @@ impl Config {
         self.conditions
     }
 
-    /// What follows each hidden layer.
+    /// The activation of the hidden layers.
     #[must_use]
     pub fn activation(&self) -> Activation {
         self.activation
     }
 
-    /// Whether each hidden layer is normalized before its activation.
+    /// Returns `true` if each hidden layer is normalized before its activation.
     #[must_use]
     pub fn layer_norm(&self) -> bool {
         self.layer_norm
     }
 
-    /// The probability with which a hidden unit is dropped in training.
+    /// The probability that a hidden unit is dropped in training.
     #[must_use]
     pub fn dropout(&self) -> f32 {
         self.dropout
     }
 
-    /// What the output means.
+    /// The likelihood: the meaning of the output.
     #[must_use]
     pub fn likelihood(&self) -> Likelihood {
         self.likelihood
@@ -194,13 +162,13 @@ impl Config {
         self.prior
     }
 
-    /// The interval to which logvar is softly clamped, if it is.
+    /// The interval that logvar is softly clamped to, if it is.
     #[must_use]
     pub fn logvar_clamp(&self) -> Option<[f32; 2]> {
         self.logvar_clamp
     }
 
-    /// Number of weights and biases, and of whatever else is learned.
+    /// Number of learned parameters: weights, biases, gains, shifts and variances.
     #[must_use]
     pub fn parameters(&self) -> usize {
         let dense = self.layers().map(|(inputs, outputs)| (inputs + 1).saturating_mul(outputs));
@@ -210,18 +178,19 @@ impl Config {
         dense.chain(norms).chain([variances]).fold(0, usize::saturating_add)
     }
 
-    /// Whether hidden layers are followed by a ReLU and nothing else, and logvar is what its layer
-    /// gives: then a pass needs no memory besides.
+    /// Returns `true` if a pass needs no memory besides the layers' outputs: plain layers, and no clamp
+    /// of logvar.
     pub(crate) fn is_plain(&self) -> bool {
         self.has_plain_layers() && self.logvar_clamp.is_none()
     }
 
-    /// Whether hidden layers are followed by a ReLU and nothing else.
+    /// Returns `true` if hidden layers have a ReLU and nothing else behind them.
     pub(crate) fn has_plain_layers(&self) -> bool {
         self.activation == Activation::Relu && !self.layer_norm && self.dropout == 0.0
     }
 
-    /// Whether the variance of the likelihood is that of the batch.
+    /// Returns `true` if the variance of the likelihood is that of the batch.
+    #[must_use]
     pub fn has_optimal_variance(&self) -> bool {
         self.likelihood == Likelihood::Gaussian(Variance::Optimal)
     }
@@ -237,7 +206,23 @@ impl Config {
         encoder.zip(encoder_outputs).chain(decoder.zip(decoder_outputs))
     }
 
-    /// Checks what [`ConfigBuilder::build`] checks; a configuration read from a file comes here.
+    /// # Errors
+    /// [`Error::Shape`] if the model has conditions.
+    pub(super) fn expect_unconditional(&self) -> Result<()> {
+        if self.conditions == 0 {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            argument: "conditions",
+            expected: format!(
+                "{} a row, as the model has them (the functions that end in `_given`)",
+                self.conditions
+            ),
+            found: "none".to_owned(),
+        })
+    }
+
+    /// Checks the configuration, from a builder or from a file.
     pub(crate) fn validate(self) -> Result<Self> {
         let width = "from 1 to 16777216";
         let in_range = |n: usize| (1..=MAX_WIDTH).contains(&n);
@@ -316,14 +301,14 @@ impl ConfigBuilder {
         self
     }
 
-    /// What follows each hidden layer; default ReLU.
+    /// Sets the activation of the hidden layers; default ReLU.
     #[must_use]
     pub fn activation(mut self, activation: Activation) -> Self {
         self.0.activation = activation;
         self
     }
 
-    /// Whether each hidden layer is normalized before its activation
+    /// Adds a layer normalization before each hidden layer's activation
     /// ([`layer_norm`](crate::layers::layer_norm)); default no.
     #[must_use]
     pub fn layer_norm(mut self, normalize: bool) -> Self {
@@ -331,7 +316,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The probability with which a hidden unit is dropped in training, after its activation
+    /// Sets the probability that a hidden unit is dropped in training, after its activation
     /// ([`dropout`](crate::layers::dropout)); default 0.
     #[must_use]
     pub fn dropout(mut self, probability: f32) -> Self {
@@ -339,7 +324,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// What the output means; default Bernoulli from logits.
+    /// Sets the likelihood; default Bernoulli from logits.
     #[must_use]
     pub fn likelihood(mut self, likelihood: Likelihood) -> Self {
         self.0.likelihood = likelihood;
@@ -368,7 +353,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The configuration, to be validated by whoever reads it from a file.
+    /// The configuration without the checks, which the reader of a model file makes.
     #[cfg(feature = "safetensors")]
     pub(crate) fn unchecked(self) -> Config {
         self.0
@@ -378,7 +363,7 @@ impl ConfigBuilder {
     ///
     /// # Errors
     /// [`Error::Config`] for a width of 0 or above 2²⁴, more than 2³¹ weights, a setting outside its
-    /// domain, or one that has nothing to work on (dropout without a hidden layer).
+    /// domain, or dropout or normalization without a hidden layer.
     pub fn build(self) -> Result<Config> {
         self.0.validate()
     }
@@ -400,7 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_follow_the_forward_pass() {
+    fn lists_layers_in_the_order_of_the_forward_pass() {
         let config = Config::builder(37, 3).hidden(&[29, 17]).build().unwrap();
         let layers: Vec<_> = config.layers().collect();
         assert_eq!(layers, [(37, 29), (29, 17), (17, 6), (3, 17), (17, 29), (29, 37)]);
@@ -409,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn widths_of_zero_are_refused_by_name() {
+    fn rejects_invalid_widths_by_name() {
         for (builder, setting) in [
             (Config::builder(0, 2), "features"),
             (Config::builder(5, 0), "latent"),

@@ -1,28 +1,33 @@
-//! The loss of a whole data set, and what the latent dimensions carry.
+//! Evaluation on a whole data set: loss, latent dimensions, scores of rows, marginal likelihood.
 
 use super::step::Workspace;
-use super::step::block::{Batch, Block, Draws, Noise, Pass, Purpose, Selection};
-use super::step::terms::{Sums, Terms};
+use super::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
+use super::step::block::Block;
+use super::step::terms::{LossSums, StepObjective};
 use super::{Objective, Vae};
 use crate::compute::Compute;
 use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
-use crate::loss::total_correlation::TotalCorrelation;
+use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{Decomposition, Elbo, gaussian, kl};
-use crate::math::scalar;
 use ndarray::{Array2, s};
+use std::sync::{Mutex, PoisonError};
 
-/// Rows whose loss is summed at a time. Fixed: the order of the sums is part of the result.
+/// Rows whose loss is summed at a time. Fixed, since the order of the sums is part of the result.
 const CHUNK: usize = 256;
 
-/// A latent dimension is active if its mean varies by more than this over the data (Burda et
-/// al. 2016, §5.1, who call it A_u).
+/// Samples of a row that go through the decoder at a time. Fixed, since the order of the sums is part
+/// of the result.
+const SAMPLES_AT_ONCE: usize = 64;
+
+/// Variance of a latent dimension's mean over the data above which the dimension is active (Burda
+/// et al. 2016, §5.1, who call it A_u).
 pub const ACTIVE_VARIANCE: f64 = 0.01;
 
-/// A latent dimension has collapsed onto the prior if it carries less than this, in nats.
+/// KL divergence of a latent dimension, in nats, below which it has collapsed onto the prior.
 pub const COLLAPSED_KL: f64 = 0.01;
 
-/// How to evaluate: data with defaults.
+/// Evaluation options, with defaults.
 ///
 /// ```
 /// use elbo::{Augmentation, vae::EvaluationOptions};
@@ -35,10 +40,10 @@ pub const COLLAPSED_KL: f64 = 0.01;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluationOptions {
-    /// What [`Evaluation::loss`] is; default the negative evidence lower bound. An annealed weight
-    /// or capacity counts with its last value; what a whole batch determines is that of 256 rows.
+    /// The objective of [`Evaluation::loss`]; default the negative evidence lower bound. An annealed
+    /// weight or capacity has its last value; a penalty that depends on a whole batch is that of 256 rows.
     pub objective: Objective,
-    /// What is done to the data first, the same at every call; default nothing.
+    /// Augmentation of the data, the same at every call; default none.
     pub augmentation: Augmentation,
     /// The seed of the noise and of the augmentation: a function of the seed and the row's number;
     /// default 1.
@@ -52,22 +57,22 @@ impl Default for EvaluationOptions {
 }
 
 impl EvaluationOptions {
-    pub(super) fn draws(&self) -> Draws {
-        Draws { seed: self.seed, step: 0, purpose: Purpose::Evaluation }
+    pub(super) fn noise_key(&self) -> NoiseKey {
+        NoiseKey { seed: self.seed, step: 0, purpose: Purpose::Evaluation }
     }
 }
 
-/// How a model does on a data set, in nats per example, whatever the objective's reduction.
+/// Loss of a model on a data set, in nats per example, whatever the objective's reduction.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Evaluation {
     /// Rows evaluated.
     pub rows: usize,
-    /// What the objective makes of reconstruction and divergence: by default their sum, the
-    /// negative evidence lower bound.
+    /// The loss under the objective of the options: by default the sum of the two terms, the negative
+    /// evidence lower bound.
     pub loss: f64,
-    /// The reconstruction term, of one draw of the noise for each row (of k, with importance
-    /// weighting: their mean).
+    /// The reconstruction term, of one draw of the noise for each row (the mean of k draws with
+    /// importance weighting).
     pub reconstruction: f64,
     /// The KL divergence from the prior.
     pub kl: f64,
@@ -78,43 +83,60 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Latent dimensions whose mean varies over the data by more than 0.01 (Burda et al. 2016).
+    /// Number of active latent dimensions, by [`ACTIVE_VARIANCE`].
     #[must_use]
     pub fn active_units(&self) -> usize {
         self.mu_variance.iter().filter(|&&variance| variance > ACTIVE_VARIANCE).count()
     }
 
-    /// Latent dimensions that carry less than 0.01 nats: their posterior has collapsed onto the
-    /// prior, whatever the example.
+    /// Number of latent dimensions whose posterior has collapsed onto the prior for every example, by
+    /// [`COLLAPSED_KL`].
     #[must_use]
     pub fn collapsed_units(&self) -> usize {
         self.kl_per_dimension.iter().filter(|&&kl| kl < COLLAPSED_KL).count()
     }
 }
 
-/// The two terms of each row's negative ELBO, in nats; see [`Vae::score`].
+/// Terms of each row's negative ELBO, in nats; see [`Vae::score`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Scores {
-    /// −ln p(x | z = μ), up to what the likelihood leaves out.
+    /// −ln p(x | z = μ), without the constants that the likelihood leaves out.
     pub reconstruction: Vec<f64>,
     /// The KL divergence from the prior.
     pub kl: Vec<f64>,
 }
 
 impl Scores {
-    /// Their sum, row by row: the larger, the less the model expects the row.
+    /// The sum of both terms, row by row: the larger, the less likely the row under the model.
     pub fn negative_elbo(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
         self.reconstruction.iter().zip(&self.kl).map(|(reconstruction, kl)| reconstruction + kl)
     }
 }
 
-/// Which latent code of a row goes through the decoder.
+/// The marginal log-likelihood of a data set, estimated from K samples of each row.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MarginalLikelihood {
+    /// Rows evaluated.
+    pub rows: usize,
+    /// K.
+    pub samples: usize,
+    /// The mean over rows of `ln 1/K Σ_k p(x, z_k)/q(z_k|x)`, in nats per example: a lower bound of
+    /// `ln p(x)` in expectation, which tightens with the number of samples.
+    pub log_likelihood: f64,
+    /// Standard error of that mean over the rows.
+    pub standard_error: f64,
+    /// Each row's estimate, in nats.
+    pub of_rows: Vec<f64>,
+}
+
+/// The latent code of a row that goes through the decoder.
 #[derive(Clone, Copy, PartialEq)]
-enum Code {
-    /// One drawn from its posterior.
-    Drawn,
-    /// Their mean.
+enum LatentChoice {
+    /// A sample of its posterior.
+    Sample,
+    /// The mean of its posterior.
     Mean,
 }
 
@@ -123,7 +145,7 @@ struct Dimensions {
     kl: Vec<f64>,
     mu: Vec<f64>,
     mu_squared: Vec<f64>,
-    /// One row's terms.
+    /// Terms of one row.
     terms: Vec<f32>,
 }
 
@@ -149,14 +171,14 @@ impl Dimensions {
 }
 
 impl Vae {
-    /// The loss of all rows of a data set, each row with draws of noise that are a function of the
-    /// seed and the row's number. Without dropout.
+    /// Evaluates the loss of all rows of a data set, without dropout. The noise of each row is a
+    /// function of the seed and the row's number.
     ///
     /// # Errors
     /// [`Error::Shape`] if the rows do not have D columns or their conditions are not C wide,
-    /// [`Error::Config`] if there are none or the objective makes no sense, and what the likelihood
-    /// does not accept ([`Error::TargetOutOfRange`], [`Error::NotFiniteData`]) or cannot express
-    /// ([`Error::NotFiniteLoss`], [`Error::LogvarOverflow`]).
+    /// [`Error::Config`] if there are no rows or the objective is invalid,
+    /// [`Error::TargetOutOfRange`] or [`Error::NotFiniteData`] for data that the likelihood does not
+    /// accept, [`Error::NotFiniteLoss`] or [`Error::LogvarOverflow`] for a loss that is not finite.
     pub fn evaluate(
         &self,
         compute: &Compute,
@@ -165,20 +187,28 @@ impl Vae {
     ) -> Result<Evaluation> {
         options.objective.validate_for(&self.config)?;
         let rows = data.row_count();
-        let terms = options.objective.at_the_end().per_example();
+        let objective = options.objective.at_the_end().per_example();
         let mut dimensions = Dimensions::new(self.config.latent());
-        let mut total = Sums::default();
+        let mut total = LossSums::default();
         let prior = self.config.prior();
-        self.by_chunks(compute, data, options, Code::Drawn, terms, rows, |workspace, pass| {
-            total += workspace.forward(compute, pass)?;
-            let mut blocks = workspace.blocks().iter();
-            blocks.try_for_each(|block| dimensions.add(compute, block, prior))
-        })?;
+        self.by_chunks(
+            compute,
+            data,
+            options,
+            LatentChoice::Sample,
+            objective,
+            rows,
+            |workspace, pass| {
+                total += workspace.forward(compute, pass)?;
+                let mut blocks = workspace.blocks().iter();
+                blocks.try_for_each(|block| dimensions.add(compute, block, prior))
+            },
+        )?;
         if self.config.has_optimal_variance() {
             let elements = rows as f64 * self.config.features() as f64;
             (_, total.reconstruction) = gaussian::optimal(total.squares, elements);
         }
-        let Elbo { loss, reconstruction, kl, .. } = terms.reduce(&self.config, rows, total);
+        let Elbo { loss, reconstruction, kl, .. } = objective.reduce(&self.config, rows, total);
         let n = rows as f64;
         let variance = |(sum, squares): (&f64, &f64)| (squares - sum * sum / n).max(0.0) / n;
         Ok(Evaluation {
@@ -191,13 +221,13 @@ impl Vae {
         })
     }
 
-    /// The KL divergence taken apart: how much of it is the mutual information of data and code,
-    /// how much the dependence of latent dimensions on each other, how much their distance from the
-    /// prior (Hoffman & Johnson 2016, Chen et al. 2018).
+    /// Decomposes the KL divergence into the mutual information of data and code, the dependence of the
+    /// latent dimensions on each other, and their distance from the prior (Hoffman & Johnson 2016,
+    /// Chen et al. 2018).
     ///
-    /// Estimated from one code of each of the first 10,000 rows at most, with the mixture of these
-    /// rows' posteriors for q(z). The mutual information so found is at most the logarithm of their
-    /// number.
+    /// It is estimated from one code of each of the first 10,000 rows at most, with the mixture of
+    /// these rows' posteriors for q(z). The estimated mutual information is at most the logarithm of
+    /// their number.
     ///
     /// # Errors
     /// As [`Self::evaluate`].
@@ -210,32 +240,36 @@ impl Vae {
         const MOST_ROWS: usize = 10_000;
         let rows = data.row_count().min(MOST_ROWS);
         let latent = self.config.latent();
-        let terms = Objective::default().at_the_end();
+        let objective = Objective::default().at_the_end();
         let mut codes = TotalCorrelation::default();
         codes.reserve(rows, latent);
         let mut at = 0;
-        self.by_chunks(compute, data, options, Code::Drawn, terms, rows, |workspace, pass| {
-            workspace.encode(compute, pass)?;
-            for block in workspace.blocks() {
-                for i in 0..block.rows {
-                    let (mu, logvar) = block.heads.row(i).split_at(latent);
-                    let z = block.codes(i).next().expect("one sample");
-                    codes.set_row(at, z, mu, logvar);
-                    at += 1;
+        self.by_chunks(
+            compute,
+            data,
+            options,
+            LatentChoice::Sample,
+            objective,
+            rows,
+            |workspace, pass| {
+                workspace.encode(compute, pass)?;
+                for block in workspace.blocks() {
+                    block.store_codes(&mut codes, at);
+                    at += block.rows;
                 }
-            }
-            Ok(())
-        })?;
-        Ok(codes.forward(compute, scalar::ln(rows as f64), self.config.prior()))
+                Ok(())
+            },
+        )?;
+        Ok(codes.forward(compute, ln_weight(1, rows)?, self.config.prior()))
     }
 
-    /// The two terms of each row's negative ELBO with the decoder at the mean of the latent code
-    /// (z = μ, no noise): how well the model knows this row. What a score of anomaly is made of.
+    /// Computes the terms of each row's negative ELBO with the decoder at the mean of the latent code
+    /// (z = μ, no noise, no dropout): the parts of an anomaly score.
     ///
-    /// A row's score depends on nothing but the row, wherever it stands. Without dropout.
+    /// A row's score depends on the row alone, wherever it stands.
     ///
     /// # Errors
-    /// As [`Self::evaluate`]; [`Error::Config`] for a batch-optimal variance, under which a row alone
+    /// As [`Self::evaluate`]; [`Error::Config`] for a batch-optimal variance, under which a single row
     /// has no likelihood.
     pub fn score(&self, compute: &Compute, data: &dyn Dataset) -> Result<Scores> {
         if self.config.has_optimal_variance() {
@@ -243,19 +277,106 @@ impl Vae {
                             batch";
             return Err(Error::config("variance", expected, "optimal"));
         }
-        let (options, terms) = (EvaluationOptions::default(), Objective::default().at_the_end());
+        let (options, objective) =
+            (EvaluationOptions::default(), Objective::default().at_the_end());
         let rows = data.row_count();
         let mut scores =
             Scores { reconstruction: Vec::with_capacity(rows), kl: Vec::with_capacity(rows) };
-        self.by_chunks(compute, data, &options, Code::Mean, terms, rows, |workspace, pass| {
-            workspace.forward(compute, pass)?;
-            for block in workspace.blocks() {
-                scores.reconstruction.extend_from_slice(&block.reconstruction[..block.rows]);
-                scores.kl.extend_from_slice(&block.kl[..block.rows]);
-            }
-            Ok(())
-        })?;
+        self.by_chunks(
+            compute,
+            data,
+            &options,
+            LatentChoice::Mean,
+            objective,
+            rows,
+            |workspace, pass| {
+                workspace.forward(compute, pass)?;
+                for block in workspace.blocks() {
+                    scores
+                        .reconstruction
+                        .extend_from_slice(&block.losses.reconstruction[..block.rows]);
+                    scores.kl.extend_from_slice(&block.losses.kl[..block.rows]);
+                }
+                Ok(())
+            },
+        )?;
         Ok(scores)
+    }
+
+    /// Estimates `ln p(x)` of each row by the importance-weighted bound with `samples` samples
+    /// (Burda et al. 2016; 5,000 in their tables).
+    ///
+    /// Samples go through the decoder in blocks of 64, so memory does not grow with their number.
+    /// Sample s of a row is a function of the seed, the row, s and K. Without dropout; the
+    /// objective of the options is ignored.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]; [`Error::Config`] for 0 samples, more than 2²⁴ of them, a
+    /// batch-optimal variance, under which a single example has no likelihood, or a likelihood that
+    /// is not normalized: squared error, weighted Bernoulli.
+    pub fn marginal_log_likelihood(
+        &self,
+        compute: &Compute,
+        data: &dyn Dataset,
+        samples: usize,
+        options: &EvaluationOptions,
+    ) -> Result<MarginalLikelihood> {
+        self.check_data(data)?;
+        if !(1..=1 << 24).contains(&samples) {
+            return Err(Error::config("samples", "from 1 to 16777216", samples));
+        }
+        if self.config.has_optimal_variance() {
+            let expected = "a fixed or learned one for a marginal likelihood: the optimal one is \
+                            that of a batch, and an example alone has no likelihood under it";
+            return Err(Error::config("variance", expected, "optimal"));
+        }
+        let likelihood = self.config.likelihood();
+        if !likelihood.is_normalized() {
+            let expected = "one that is normalized for a marginal likelihood (the squared error is a \
+                            Gaussian of variance 0.5 without its constant)";
+            return Err(Error::config("likelihood", expected, likelihood.name()));
+        }
+        let rows = data.row_count();
+        let objective = Objective::default().at_the_end();
+        let at_once = samples.min(SAMPLES_AT_ONCE);
+        let layout = self.parameters.layout();
+        // Blocks that no thread uses just now. None is held while the data set is read: a data set that
+        // waits for threads of its own may have this one run another row meanwhile.
+        let blocks = Mutex::new(Vec::new());
+        let free_blocks = || blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = options.noise_key();
+        let mut results: Vec<Result<f64>> = (0..rows).map(|_| Ok(0.0)).collect();
+        compute.for_each_mut(&mut results, |row, result| {
+            let batch = Batch {
+                data,
+                indices: Indices::Range(row, 1),
+                noise: Noise::Drawn,
+                key,
+                augmentation: options.augmentation,
+            };
+            let pass = Pass {
+                config: &self.config,
+                weights: &self.parameters,
+                batch: &batch,
+                objective,
+                scales: objective.scales(&self.config, 1),
+            };
+            let free = free_blocks().pop();
+            let mut block = free.unwrap_or_else(|| Block::new(&self.config, layout, 1, at_once));
+            block.gather(&batch, 0..1);
+            *result = block.log_likelihood(compute.simd(), &pass, samples, at_once);
+            free_blocks().push(block);
+        });
+        let of_rows = results.into_iter().collect::<Result<Vec<f64>>>()?;
+        if let Some(row) = of_rows.iter().position(|value| !value.is_finite()) {
+            let (term, value) = ("marginal likelihood", of_rows[row]);
+            return Err(Error::NotFiniteLoss { term, row, value, step: None });
+        }
+        let n = rows as f64;
+        let mean = of_rows.iter().sum::<f64>() / n;
+        let squares: f64 = of_rows.iter().map(|value| (value - mean) * (value - mean)).sum();
+        let standard_error = if rows > 1 { (squares / (n - 1.0) / n).sqrt() } else { f64::NAN };
+        Ok(MarginalLikelihood { rows, samples, log_likelihood: mean, standard_error, of_rows })
     }
 
     /// Calls `work` for the first `rows` rows, [`CHUNK`] of them at a time.
@@ -264,8 +385,8 @@ impl Vae {
         compute: &Compute,
         data: &dyn Dataset,
         options: &EvaluationOptions,
-        code: Code,
-        terms: Terms,
+        code: LatentChoice,
+        objective: StepObjective,
         rows: usize,
         mut work: impl FnMut(&mut Workspace, &Pass<'_, '_>) -> Result<()> + Send,
     ) -> Result<()> {
@@ -277,28 +398,27 @@ impl Vae {
                 let count = CHUNK.min(rows - first);
                 let batch = Batch {
                     data,
-                    selection: Selection::From(first, count),
+                    indices: Indices::Range(first, count),
                     noise: match code {
-                        Code::Drawn => Noise::Counter,
-                        Code::Mean => Noise::Given(zeros.slice(s![..count, ..])),
+                        LatentChoice::Sample => Noise::Drawn,
+                        LatentChoice::Mean => Noise::Given(zeros.slice(s![..count, ..])),
                     },
-                    draws: options.draws(),
+                    key: options.noise_key(),
                     augmentation: options.augmentation,
                 };
                 let pass = Pass {
                     config: &self.config,
                     weights: &self.parameters,
                     batch: &batch,
-                    terms,
-                    scales: terms.scales(&self.config, count),
+                    objective,
+                    scales: objective.scales(&self.config, count),
                 };
                 work(&mut workspace, &pass)
             })
         })
     }
 
-    /// Fails unless there are rows and they have this model's width, and conditions if it wants
-    /// some.
+    /// Checks that there are rows, and that they and their conditions have this model's widths.
     pub(crate) fn check_data(&self, data: &dyn Dataset) -> Result<()> {
         if data.features() != self.config.features() {
             let found = [data.row_count(), data.features()];
@@ -327,7 +447,7 @@ mod tests {
     use crate::vae::{Config, Likelihood, Variance};
 
     #[test]
-    fn a_score_is_the_loss_without_noise_and_a_function_of_the_row_alone() {
+    fn scores_are_losses_without_noise_and_depend_on_the_row_alone() {
         let config = Config::builder(20, 3).hidden(&[9]).build().unwrap();
         let data = Array2::from_shape_fn((600, 20), |(r, c)| ((r % 7 + c) % 5) as f32 / 4.0);
         let vae = Vae::new(config, 4);
@@ -349,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_no_score_under_the_variance_of_a_batch() {
+    fn rejects_scores_under_a_batch_optimal_variance() {
         let likelihood = Likelihood::Gaussian(Variance::Optimal);
         let config = Config::builder(2, 1).likelihood(likelihood).build().unwrap();
         let error = Vae::new(config, 1).score(&Compute::serial(), &Array2::<f32>::zeros((3, 2)));

@@ -1,9 +1,9 @@
-//! The forward pass alone, of a model in use.
+//! Inference: the forward pass alone, without noise and without allocation.
 
-use super::parameters::Layout;
-use super::parameters::VectorRole;
+use super::config::Config;
+use super::likelihood::Likelihood;
+use super::parameters::{Layout, Parameters, VectorRole};
 use super::step::matrix::Matrix;
-use super::{Config, Likelihood, Vae};
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Result, expect_shape};
 use crate::gemm::{Identity, PanelLayout, Rows, RowsMut, product_rows, rows, rows_mut};
@@ -11,7 +11,6 @@ use crate::layers::activation::Relu;
 use crate::layers::{layer_norm, soft_clamp};
 use crate::loss::continuous_bernoulli::ContinuousBernoulliMean;
 use crate::math::{Sigmoid, Tanh};
-use crate::simd::InstructionSet;
 use crate::simd::lanes::{Unary, apply};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
@@ -19,18 +18,19 @@ use std::ops::Range;
 
 /// Rows that a thread takes through the layers at a time: each weight is read once for all of
 /// them, and their activations stay in cache.
-const ROOM_ROWS: usize = 64;
+const SCRATCH_ROWS: usize = 64;
 
-/// Rows of a tile of full width: fewer are not worth another thread.
-const FEW_ROWS: usize = 8;
+/// Rows of a register tile of full width: fewer are not worth another thread.
+const TILE_ROWS: usize = 8;
 
-/// A single row uses each weight once. Threads then share the outputs of a layer, if each of
-/// them has this many weights to read.
+/// Weights per thread from which threads share the outputs of a layer for a single row, which uses
+/// each weight once.
 const PARALLEL_WEIGHTS: usize = 64 * 1024;
 
 /// A model with memory to run it in, for calls without allocation.
 ///
-/// [`Vae::encode`], [`Vae::decode`] and [`Vae::reconstruct`] make one for each call; a server that
+/// [`Vae::encode`](super::Vae::encode), [`Vae::decode`](super::Vae::decode) and
+/// [`Vae::reconstruct`](super::Vae::reconstruct) make one for each call; a server that
 /// answers a row at a time keeps it. With several threads, calls from inside
 /// [`Compute::install`] save entering the pool each time.
 ///
@@ -50,18 +50,32 @@ const PARALLEL_WEIGHTS: usize = 64 * 1024;
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub struct Inference<'m> {
-    vae: &'m Vae,
+    model: Model<'m>,
     compute: Compute,
     /// One for each thread.
-    rooms: Vec<Room>,
+    scratch: Vec<ThreadScratch>,
+}
+
+/// The parts of a [`Vae`](super::Vae).
+#[derive(Clone, Copy)]
+struct Model<'m> {
+    config: &'m Config,
+    parameters: &'m Parameters,
 }
 
 impl<'m> Inference<'m> {
-    pub(super) fn new(vae: &'m Vae, compute: &Compute, capacity: usize) -> Self {
-        let threads = compute.threads().min(capacity.div_ceil(FEW_ROWS)).max(1);
-        let capacity = capacity.div_ceil(threads).clamp(1, ROOM_ROWS);
-        let room = Room::new(&vae.config, vae.parameters.layout(), capacity);
-        Self { vae, compute: compute.clone(), rooms: vec![room; threads] }
+    /// Allocates memory for calls of up to `capacity` rows; longer ones go through it in parts.
+    pub(super) fn new(
+        config: &'m Config,
+        parameters: &'m Parameters,
+        compute: &Compute,
+        capacity: usize,
+    ) -> Self {
+        let threads = compute.threads().min(capacity.div_ceil(TILE_ROWS)).max(1);
+        let capacity = capacity.div_ceil(threads).clamp(1, SCRATCH_ROWS);
+        let scratch = ThreadScratch::new(config, parameters.layout(), capacity);
+        let model = Model { config, parameters };
+        Self { model, compute: compute.clone(), scratch: vec![scratch; threads] }
     }
 
     /// Overwrites `mu` and `logvar` (`[B, Z]`) with the posterior of each row of x `[B, D]`, or, if
@@ -77,14 +91,14 @@ impl<'m> Inference<'m> {
         mut logvar: ArrayViewMut2<'_, f32>,
         x: ArrayView2<'_, f32>,
     ) -> Result<()> {
-        let (batch, config) = (x.nrows(), &self.vae.config);
+        let (batch, config) = (x.nrows(), self.model.config);
         let width = config.features() + config.conditions();
         expect_shape("x", [batch, width], x.shape())?;
         expect_shape("mu", [batch, config.latent()], mu.shape())?;
         expect_shape("logvar", [batch, config.latent()], logvar.shape())?;
         let mu = rows_mut("mu", &mut mu)?.data;
         let logvar = rows_mut("logvar", &mut logvar)?.data;
-        let heads = self.vae.parameters.layout().heads;
+        let heads = self.model.parameters.layout().heads;
         self.run(0..heads + 1, x, Out::Posterior { mu, logvar, latent: config.latent() });
         Ok(())
     }
@@ -102,8 +116,8 @@ impl<'m> Inference<'m> {
         self.decode_to("logits", logits, z, Output::Raw)
     }
 
-    /// Overwrites `pixels` (`[B, D]`) with what the model shows for latent codes z `[B, Z]`, or, if
-    /// it has conditions, for z|c `[B, Z + C]`: the mean of its likelihood.
+    /// Overwrites `pixels` (`[B, D]`) with the mean of the likelihood for latent codes z `[B, Z]`, or,
+    /// if the model has conditions, for z|c `[B, Z + C]`.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -118,32 +132,32 @@ impl<'m> Inference<'m> {
         z: ArrayView2<'_, f32>,
         output: Output,
     ) -> Result<()> {
-        let (batch, config) = (z.nrows(), &self.vae.config);
+        let (batch, config) = (z.nrows(), self.model.config);
         expect_shape("z", [batch, config.latent() + config.conditions()], z.shape())?;
         expect_shape(argument, [batch, config.features()], out.shape())?;
         let data = rows_mut(argument, &mut out)?.data;
-        let layout = self.vae.parameters.layout();
+        let layout = self.model.parameters.layout();
         let layers = layout.heads + 1..layout.layers.len();
         self.run(layers, z, Out::Data { data, columns: config.features(), output });
         Ok(())
     }
 
-    /// Overwrites `pixels` (`[B, D]`) with what the model makes of x `[B, D]`: `decode(μ(x))`.
+    /// Overwrites `pixels` (`[B, D]`) with the reconstruction of x `[B, D]`: `decode(μ(x))`.
     ///
     /// # Errors
     /// As [`Self::encode`]; [`Error::Shape`](crate::Error::Shape) if the model has conditions
-    /// ([`Vae::reconstruct_given`]).
+    /// ([`Vae::reconstruct_given`](super::Vae::reconstruct_given)).
     pub fn reconstruct(
         &mut self,
         mut pixels: ArrayViewMut2<'_, f32>,
         x: ArrayView2<'_, f32>,
     ) -> Result<()> {
-        self.vae.expect_unconditional()?;
-        let (batch, columns) = (x.nrows(), self.vae.config.features());
+        self.model.config.expect_unconditional()?;
+        let (batch, columns) = (x.nrows(), self.model.config.features());
         expect_shape("x", [batch, columns], x.shape())?;
         expect_shape("pixels", [batch, columns], pixels.shape())?;
         let data = rows_mut("pixels", &mut pixels)?.data;
-        let layers = 0..self.vae.parameters.layout().layers.len();
+        let layers = 0..self.model.parameters.layout().layers.len();
         self.run(layers, x, Out::Data { data, columns, output: Output::Mean });
         Ok(())
     }
@@ -151,45 +165,44 @@ impl<'m> Inference<'m> {
     fn run(&mut self, layers: Range<usize>, x: ArrayView2<'_, f32>, out: Out<'_>) {
         let x = x.as_standard_layout();
         let x = rows(&x);
-        let vae = self.vae;
-        let len = |layer| vae.parameters.layer(layer).0.len();
+        let model = self.model;
+        let len = |layer| model.parameters.layer(layer).0.len();
         let weights: usize = layers.clone().map(len).sum();
-        let simd = self.compute.simd();
         if x.rows == 1 && weights >= 2 * PARALLEL_WEIGHTS && self.compute.threads() > 1 {
-            let (threads, room) = (self.compute.threads(), &mut self.rooms[0]);
-            self.compute.install(|| room.run(simd, threads, vae, layers, x, out));
-        } else if 2 * weights * x.rows >= PARALLEL_FLOP && self.rooms.len() > 1 {
-            let rooms = &mut self.rooms[..];
-            self.compute.install(|| split(rooms, simd, vae, layers, x, out));
+            let (compute, scratch) = (&self.compute, &mut self.scratch[0]);
+            compute.install(|| scratch.run(compute, compute.threads(), model, layers, x, out));
+        } else if 2 * weights * x.rows >= PARALLEL_FLOP && self.scratch.len() > 1 {
+            let (compute, scratch) = (&self.compute, &mut self.scratch[..]);
+            compute.install(|| share_rows(compute, scratch, model, layers, x, out));
         } else {
-            split(&mut self.rooms[..1], simd, vae, layers, x, out);
+            share_rows(&self.compute, &mut self.scratch[..1], model, layers, x, out);
         }
     }
 }
 
 impl std::fmt::Debug for Inference<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Inference({:?}, {} threads)", self.vae, self.compute.threads())
+        write!(f, "Inference({}, {} threads)", self.model.config, self.compute.threads())
     }
 }
 
-/// What a decoder returns.
+/// The result of a decoder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Output {
-    /// Its last layer as it is.
+    /// Its last layer, unchanged.
     Raw,
     /// The mean of the likelihood.
     Mean,
 }
 
-/// Where results go: rows one after the other.
+/// Memory for results: rows one after the other.
 enum Out<'a> {
     Posterior { mu: &'a mut [f32], logvar: &'a mut [f32], latent: usize },
     Data { data: &'a mut [f32], columns: usize, output: Output },
 }
 
 impl Out<'_> {
-    /// The first rows and the others.
+    /// The first `row` rows and the others.
     fn split_at(self, row: usize) -> (Self, Self) {
         match self {
             Self::Posterior { mu, logvar, latent } => {
@@ -206,52 +219,53 @@ impl Out<'_> {
     }
 }
 
-/// Shares rows among rooms, each with a thread of its own.
-fn split(
-    rooms: &mut [Room],
-    simd: InstructionSet,
-    vae: &Vae,
+/// Shares rows among threads, each with its scratch.
+fn share_rows(
+    compute: &Compute,
+    scratch: &mut [ThreadScratch],
+    model: Model<'_>,
     layers: Range<usize>,
     x: Rows<'_>,
     mut out: Out<'_>,
 ) {
     let part = |first: usize, rows| Rows { data: &x.data[first * x.stride..], rows, ..x };
-    if rooms.len() == 1 || x.rows <= FEW_ROWS {
-        let room = &mut rooms[0];
+    if scratch.len() == 1 || x.rows <= TILE_ROWS {
+        let scratch = &mut scratch[0];
         let mut first = 0;
         while first < x.rows {
-            let count = room.capacity.min(x.rows - first);
+            let count = scratch.capacity.min(x.rows - first);
             let (now, rest) = out.split_at(count);
-            room.run(simd, 1, vae, layers.clone(), part(first, count), now);
+            let x = part(first, count);
+            scratch.run(compute, 1, model, layers.clone(), x, now);
             first += count;
             out = rest;
         }
         return;
     }
-    let (left, right) = rooms.split_at_mut(rooms.len() / 2);
+    let (left, right) = scratch.split_at_mut(scratch.len() / 2);
     let share = x.rows * left.len() / (left.len() + right.len());
-    let middle = share.next_multiple_of(FEW_ROWS).min(x.rows);
+    let middle = share.next_multiple_of(TILE_ROWS).min(x.rows);
     let (out_left, out_right) = out.split_at(middle);
     let (x_left, x_right) = (part(0, middle), part(middle, x.rows - middle));
-    rayon::join(
-        || split(left, simd, vae, layers.clone(), x_left, out_left),
-        || split(right, simd, vae, layers.clone(), x_right, out_right),
+    compute.join(
+        || share_rows(compute, left, model, layers.clone(), x_left, out_left),
+        || share_rows(compute, right, model, layers.clone(), x_right, out_right),
     );
 }
 
-/// Memory for some rows on their way through the layers.
+/// Memory of one thread for some rows on their way through the layers.
 #[derive(Clone)]
-struct Room {
+struct ThreadScratch {
     capacity: usize,
-    /// What each layer but the last gives.
+    /// Outputs of each layer but the last.
     outputs: Vec<Matrix>,
-    /// The layer that gives μ|logvar, without an activation.
+    /// The layer whose outputs are μ|logvar; it has no activation.
     heads: usize,
-    /// A row of what only training needs.
+    /// A row for results that only training uses.
     unused: Vec<f32>,
 }
 
-impl Room {
+impl ThreadScratch {
     fn new(config: &Config, layout: &Layout, capacity: usize) -> Self {
         let (_, hidden) = layout.layers.split_last().expect("a model has layers");
         let outputs: Vec<_> =
@@ -261,22 +275,23 @@ impl Room {
         Self { capacity, outputs, heads: layout.heads, unused: vec![0.0; unused] }
     }
 
-    /// Takes rows through some layers; a single row with so many threads.
+    /// Takes rows through some layers. `threads` above 1 share the outputs of a single row.
     fn run(
         &mut self,
-        simd: InstructionSet,
+        compute: &Compute,
         threads: usize,
-        vae: &Vae,
+        model: Model<'_>,
         layers: Range<usize>,
         x: Rows<'_>,
         out: Out<'_>,
     ) {
-        let (config, parameters) = (&vae.config, &vae.parameters);
+        let Model { config, parameters } = model;
+        let simd = compute.simd();
         let last = self.outputs.len();
         for layer in layers.start..layers.end.min(last) {
             let (before, after) = self.outputs.split_at_mut(layer);
             let x = if layer == layers.start { x } else { before[layer - 1].rows(x.rows) };
-            let product = Product { y: after[0].rows_mut(x.rows), x, threads, simd };
+            let product = Product { y: after[0].rows_mut(x.rows), x, threads, compute };
             if layer != self.heads && config.has_plain_layers() {
                 product.of(parameters.layer(layer), Relu);
                 continue;
@@ -284,7 +299,7 @@ impl Room {
             product.of(parameters.layer(layer), Identity);
             let (y, unused) = (&mut after[0], &mut self.unused[..]);
             if layer != self.heads {
-                simd.dispatch(Dress { y, rows: x.rows, unused, vae, layer });
+                simd.dispatch(NormActivation { y, rows: x.rows, unused, model, layer });
             } else if let Some(bounds) = config.logvar_clamp() {
                 simd.dispatch(ClampRows { heads: y, rows: x.rows, unused, bounds });
             }
@@ -302,7 +317,7 @@ impl Room {
                 let y = RowsMut { data: &mut *data, rows: x.rows, columns, stride: columns };
                 let count = x.rows * columns;
                 let x = if layers.start == last { x } else { self.outputs[last - 1].rows(x.rows) };
-                let product = Product { y, x, threads, simd };
+                let product = Product { y, x, threads, compute };
                 let weights = parameters.layer(last);
                 let mean = (output == Output::Mean).then_some(config.likelihood());
                 match mean {
@@ -322,25 +337,24 @@ impl Room {
     }
 }
 
-/// What follows the product of a hidden layer, without what only training needs.
-struct Dress<'a> {
+/// Normalization and activation behind the product of a hidden layer, in place.
+struct NormActivation<'a> {
     y: &'a mut Matrix,
     rows: usize,
     unused: &'a mut [f32],
-    vae: &'a Vae,
+    model: Model<'a>,
     layer: usize,
 }
 
-impl WithSimd for Dress<'_> {
+impl WithSimd for NormActivation<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { y, rows, unused, vae, layer } = self;
-        let parameters = &vae.parameters;
+        let Self { y, rows, unused, model: Model { config, parameters }, layer } = self;
         let vector = |role| parameters.layout().vector(role).map(|at| parameters.vector_at(at));
         let norm = vector(VectorRole::Gain(layer)).zip(vector(VectorRole::Shift(layer)));
-        let activation = vae.config.activation();
+        let activation = config.activation();
         for r in 0..rows {
             let y = y.row_mut(r);
             if let Some((gain, shift)) = norm {
@@ -391,11 +405,11 @@ struct Product<'a, 'b> {
     y: RowsMut<'b>,
     x: Rows<'a>,
     threads: usize,
-    simd: InstructionSet,
+    compute: &'a Compute,
 }
 
 impl Product<'_, '_> {
-    /// By the calling thread, or by several that share the outputs of a single row.
+    /// Computes it on the calling thread, or on several that share the outputs of a single row.
     fn of(self, (panels, layout): (&[f32], PanelLayout), activation: impl Unary + Send + Sync) {
         struct Op<'a, 'b, F>(RowsMut<'b>, Rows<'a>, &'a [f32], PanelLayout, F);
         impl<F: Unary> WithSimd for Op<'_, '_, F> {
@@ -407,22 +421,22 @@ impl Product<'_, '_> {
             }
         }
 
-        let Self { y, x, threads, simd } = self;
+        let Self { y, x, threads, compute } = self;
         let halves =
             layout.halves().filter(|_| threads > 1 && layout.len() >= 2 * PARALLEL_WEIGHTS);
         let Some((left, right)) = halves else {
-            return simd.dispatch(Op(y, x, panels, layout, activation));
+            return compute.simd().dispatch(Op(y, x, panels, layout, activation));
         };
         debug_assert_eq!(y.rows, 1);
         let (y_left, y_right) = y.data.split_at_mut(left.outputs);
         let part = |data, columns, threads| {
             let y = RowsMut { data, rows: 1, columns, stride: columns };
-            Product { y, x, threads, simd }
+            Product { y, x, threads, compute }
         };
         let left_product = part(y_left, left.outputs, threads / 2);
         let right_product = part(y_right, y.columns - left.outputs, threads - threads / 2);
         let (panels_left, panels_right) = panels.split_at(left.len());
-        rayon::join(
+        compute.join(
             || left_product.of((panels_left, left), activation),
             || right_product.of((panels_right, right), activation),
         );
@@ -432,12 +446,13 @@ impl Product<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vae::Config;
+    use crate::simd::InstructionSet;
+    use crate::vae::Vae;
     use ndarray::{Array2, Axis, s};
 
     /// Shapes where rows are shared, where outputs are, and where neither is worth it.
     #[test]
-    fn one_row_and_many_agree_on_every_number_of_threads() {
+    fn rows_have_the_same_bits_alone_and_together_on_any_number_of_threads() {
         let config = Config::builder(700, 10).hidden(&[530]).build().unwrap();
         let vae = Vae::new(config, 3);
         let x = Array2::from_shape_fn((150, 700), |(i, j)| ((i * 31 + j * 17) % 97) as f32 / 96.0);
@@ -476,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn views_of_any_layout_go_in_and_only_whole_rows_come_out() {
+    fn accepts_views_of_any_layout_and_writes_whole_rows_only() {
         let vae = Vae::new(Config::builder(6, 2).hidden(&[5]).build().unwrap(), 1);
         let mut inference = vae.inference(&Compute::serial());
         let x = Array2::from_shape_fn((6, 4), |(i, j)| (i + j) as f32 / 10.0).reversed_axes();

@@ -1,13 +1,13 @@
-//! What the decoder's output says about the data.
+//! Likelihoods: the meaning of the decoder's output.
 
 use crate::error::{Result, expect_positive};
 
-/// The likelihood p(x|z): what the decoder's last layer means, which data it accepts, and which
-/// reconstruction is shown for it.
+/// The likelihood p(x|z): the meaning of the decoder's last layer, the data it accepts, and the
+/// reconstruction it gives.
 ///
 /// With `l` an output of the last layer and `t` the datum:
 ///
-/// | likelihood | negative log-likelihood of an element | data | reconstruction shown |
+/// | likelihood | negative log-likelihood of an element | data | reconstruction |
 /// |---|---|---|---|
 /// | [`Bernoulli`](Self::Bernoulli) | [`loss::Bernoulli`](crate::loss::Bernoulli) of logits | [0, 1] | `σ(l)` |
 /// | [`WeightedBernoulli`](Self::WeightedBernoulli) | the same, ones weighing `pos_weight` times as much | [0, 1] | `σ(l)` |
@@ -23,7 +23,7 @@ use crate::error::{Result, expect_positive};
 /// - Gray values read as numbers in [0, 1]: `ContinuousBernoulli`, which is a density there
 ///   (Loaiza-Ganem & Cunningham 2019), or a Gaussian.
 /// - Any other numbers, such as standardized columns of a table: `Gaussian`. A learned or optimal
-///   variance finds the balance with the KL divergence by itself (Rybkin et al. 2021); a fixed one
+///   variance balances itself against the KL divergence (Rybkin et al. 2021); a fixed one
 ///   is a choice of β: σ² = ½ is the squared error.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
@@ -35,7 +35,7 @@ pub enum Likelihood {
     Bernoulli,
     /// Bernoulli, from logits, for data with few ones.
     WeightedBernoulli {
-        /// What a one weighs against a zero: above 0.
+        /// Weight of a one relative to a zero: above 0.
         pos_weight: f32,
     },
     /// Bernoulli, from probabilities, with the clamps and the vanishing gradient of
@@ -60,18 +60,18 @@ pub enum Variance {
     Fixed(f32),
     /// One, learned with the weights: `likelihood.logvar`, which starts at ln σ² = 0 and moves by
     /// about a learning rate a step. A [`Trainer`](crate::train::Trainer) keeps σ² at 10⁻⁶ or above:
-    /// data without variance would have it fall for ever.
+    /// on data without variance it would fall without bound.
     Shared,
     /// One for each feature, learned with the weights, as `Shared`.
     PerFeature,
-    /// That under which the batch is most likely: the mean squared error of the batch (σ-VAE,
-    /// Rybkin et al. 2021). In an evaluation, that of all rows evaluated. A batch that is met
-    /// exactly has none, which is an error.
+    /// The variance that maximizes the likelihood of the batch: its mean squared error (σ-VAE, Rybkin
+    /// et al. 2021). In an evaluation, that of all rows evaluated. A batch that is reconstructed exactly
+    /// has none, which is an error.
     Optimal,
 }
 
 impl Likelihood {
-    /// Its name: `bernoulli`, `weighted-bernoulli`, `bernoulli-probabilities`,
+    /// The name: `bernoulli`, `weighted-bernoulli`, `bernoulli-probabilities`,
     /// `continuous-bernoulli`, `squared-error`, `tanh-squared-error`, `gaussian`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -86,7 +86,7 @@ impl Likelihood {
         }
     }
 
-    /// What is shown of the decoder's last layer l, for messages.
+    /// The function of the decoder's last layer that is its reconstruction, for messages.
     #[cfg(feature = "safetensors")]
     pub(crate) fn output(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl Likelihood {
         }
     }
 
-    /// Variances that are learned: 0, 1, or one for each of so many features.
+    /// Number of learned variances: 0, 1, or one for each feature.
     pub(crate) fn learned_variances(self, features: usize) -> usize {
         match self {
             Self::Gaussian(Variance::Shared) => 1,
@@ -106,7 +106,7 @@ impl Likelihood {
         }
     }
 
-    /// Whether its values are logarithms of probabilities or densities.
+    /// Returns `true` if values are logarithms of probabilities or densities.
     pub(crate) fn is_normalized(self) -> bool {
         !matches!(
             self,
@@ -114,7 +114,7 @@ impl Likelihood {
         )
     }
 
-    /// Whether data are read as probabilities of a one.
+    /// Returns `true` if data are probabilities of a one.
     pub(crate) fn is_bernoulli(self) -> bool {
         matches!(
             self,

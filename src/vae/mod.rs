@@ -6,17 +6,15 @@
 //! loss = reconstruction(output, x) + β·KL(N(μ, e^{logvar}) ‖ N(m, s²))
 //! ```
 //!
-//! [`Config`] says what the layers are and what the output means ([`Likelihood`]), [`Vae`] holds the
-//! weights and runs them, [`Objective`] says what is minimized, and
-//! [`Trainer`](crate::train::Trainer) minimizes it. A hidden layer is a dense layer, then, if they
-//! are asked for, a layer normalization, the activation, and dropout in training. c is a condition,
-//! such as a label.
+//! [`Config`] describes the layers and the meaning of the output ([`Likelihood`]), [`Vae`] holds the
+//! weights and runs them, [`Objective`] defines the loss, and [`Trainer`](crate::train::Trainer)
+//! minimizes it. A hidden layer is a dense layer, a layer normalization if there is one, the
+//! activation, and in training dropout if there is any. c is a condition, such as a label.
 
 mod config;
 mod evaluation;
 mod inference;
 mod likelihood;
-mod marginal;
 #[cfg(feature = "safetensors")]
 pub(crate) mod model_file;
 mod objective;
@@ -26,11 +24,12 @@ mod state_dict;
 pub(crate) mod step;
 
 pub use config::{Config, ConfigBuilder};
-pub use evaluation::{ACTIVE_VARIANCE, COLLAPSED_KL, Evaluation, EvaluationOptions, Scores};
+pub use evaluation::{
+    ACTIVE_VARIANCE, COLLAPSED_KL, Evaluation, EvaluationOptions, MarginalLikelihood, Scores,
+};
 pub use inference::Inference;
 pub use likelihood::{Likelihood, Variance};
-pub use marginal::MarginalLikelihood;
-pub use objective::{Annealing, Objective, ObjectiveBuilder, Penalty};
+pub use objective::{Annealing, Objective, Penalty};
 pub use parameters::Parameters;
 #[cfg(feature = "safetensors")]
 pub use state_dict::Naming;
@@ -71,34 +70,34 @@ pub struct Encoded {
 }
 
 impl Vae {
-    /// A model with the initial weights of `seed` (see [`Parameters::initialized`]).
+    /// Creates a model with the initial weights of `seed` (see [`Parameters::initialized`]).
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         let parameters = Parameters::initialized(&config, seed);
         Self { config, parameters }
     }
 
-    /// The widths of its layers.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Its weights.
+    /// The weights.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Its weights, to be overwritten.
+    /// The weights, to be overwritten.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
 
-    /// Memory to run the model in, for calls without allocation.
+    /// Allocates memory to run the model in, for calls without allocation.
     #[must_use]
     pub fn inference(&self, compute: &Compute) -> Inference<'_> {
-        Inference::new(self, compute, usize::MAX)
+        Inference::new(&self.config, &self.parameters, compute, usize::MAX)
     }
 
     /// The posterior of each row of x `[B, D]`.
@@ -107,7 +106,7 @@ impl Vae {
     /// [`Error::Shape`] if x does not have D columns, or if the model has conditions
     /// ([`Self::encode_given`]).
     pub fn encode(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Encoded> {
-        self.expect_unconditional()?;
+        self.config.expect_unconditional()?;
         self.encode_wide(compute, x)
     }
 
@@ -128,7 +127,7 @@ impl Vae {
     fn encode_wide(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Encoded> {
         let dim = (x.nrows(), self.config.latent());
         let (mut mu, mut logvar) = (Array2::zeros(dim), Array2::zeros(dim));
-        let mut inference = Inference::new(self, compute, x.nrows());
+        let mut inference = Inference::new(&self.config, &self.parameters, compute, x.nrows());
         inference.encode(mu.view_mut(), logvar.view_mut(), x)?;
         Ok(Encoded { mu, logvar })
     }
@@ -140,22 +139,23 @@ impl Vae {
     /// [`Error::Shape`] if z does not have Z columns (Z + C with conditions: z|c).
     pub fn decode_logits(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let mut logits = Array2::zeros((z.nrows(), self.config.features()));
-        Inference::new(self, compute, z.nrows()).decode_logits(logits.view_mut(), z)?;
+        Inference::new(&self.config, &self.parameters, compute, z.nrows())
+            .decode_logits(logits.view_mut(), z)?;
         Ok(logits)
     }
 
-    /// What the model shows `[B, D]` for latent codes z `[B, Z]`: the mean of its [`Likelihood`],
-    /// for Bernoulli the probabilities `σ(logits)`.
+    /// The mean `[B, D]` of the [`Likelihood`] for latent codes z `[B, Z]`: for Bernoulli the
+    /// probabilities `σ(logits)`.
     ///
     /// # Errors
     /// [`Error::Shape`] if z does not have Z columns, or if the model has conditions
     /// ([`Self::decode_given`]).
     pub fn decode(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
-        self.expect_unconditional()?;
+        self.config.expect_unconditional()?;
         self.decode_wide(compute, z)
     }
 
-    /// As [`Self::decode`], given the condition `[B, C]` of each code.
+    /// The mean of the likelihood for latent codes, given the condition `[B, C]` of each.
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes do not fit the model or each other.
@@ -171,23 +171,25 @@ impl Vae {
 
     fn decode_wide(&self, compute: &Compute, z: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let mut pixels = Array2::zeros((z.nrows(), self.config.features()));
-        Inference::new(self, compute, z.nrows()).decode(pixels.view_mut(), z)?;
+        Inference::new(&self.config, &self.parameters, compute, z.nrows())
+            .decode(pixels.view_mut(), z)?;
         Ok(pixels)
     }
 
-    /// What the model makes of x `[B, D]`: `decode(μ(x))`, without noise.
+    /// The reconstruction of x `[B, D]`: `decode(μ(x))`, without noise.
     ///
     /// # Errors
     /// [`Error::Shape`] if x does not have D columns, or if the model has conditions
     /// ([`Self::reconstruct_given`]).
     pub fn reconstruct(&self, compute: &Compute, x: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
-        self.expect_unconditional()?;
+        self.config.expect_unconditional()?;
         let mut pixels = Array2::zeros((x.nrows(), self.config.features()));
-        Inference::new(self, compute, x.nrows()).reconstruct(pixels.view_mut(), x)?;
+        Inference::new(&self.config, &self.parameters, compute, x.nrows())
+            .reconstruct(pixels.view_mut(), x)?;
         Ok(pixels)
     }
 
-    /// As [`Self::reconstruct`], given the condition `[B, C]` of each row.
+    /// The reconstruction of x `[B, D]`, given the condition `[B, C]` of each row.
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes do not fit the model or each other.
@@ -201,18 +203,19 @@ impl Vae {
         self.decode_given(compute, code.mu.view(), conditions)
     }
 
-    /// `count` samples `[count, D]`: what the model shows for codes drawn from its prior. Sample i
-    /// is a function of the seed and i alone.
+    /// Draws `count` samples `[count, D]`: the means of the likelihood for codes drawn from the prior.
+    /// Sample i is a function of the seed and i alone.
     ///
     /// # Errors
     /// [`Error::Config`] if the model is wider than the generator's rows, [`Error::Shape`] if it has
     /// conditions ([`Self::sample_given`]).
     pub fn sample(&self, compute: &Compute, count: usize, seed: u64) -> Result<Array2<f32>> {
-        self.expect_unconditional()?;
+        self.config.expect_unconditional()?;
         self.decode_wide(compute, self.prior_codes(compute, count, seed)?.view())
     }
 
-    /// One sample for each condition `[count, C]`. The code of sample i is that of [`Self::sample`].
+    /// Draws a sample for each condition `[count, C]`. The code of sample i is that of
+    /// [`Self::sample`].
     ///
     /// # Errors
     /// [`Error::Config`] if the model is wider than the generator's rows, [`Error::Shape`] if the
@@ -249,19 +252,6 @@ impl Vae {
         expect_shape("conditions", expected, conditions.shape())?;
         concatenate(Axis(1), &[array, conditions])
             .map_err(|_| Error::shape(argument, expected, conditions.shape()))
-    }
-
-    fn expect_unconditional(&self) -> Result<()> {
-        match self.config.conditions() {
-            0 => Ok(()),
-            width => Err(Error::Shape {
-                argument: "conditions",
-                expected: format!(
-                    "{width} a row, as the model has them (the functions that end in `_given`)"
-                ),
-                found: "none".to_owned(),
-            }),
-        }
     }
 }
 

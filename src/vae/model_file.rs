@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// The metadata key of everything that is not a tensor.
 const KEY: &str = "elbo";
 
-/// What the metadata says.
+/// The metadata.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Header<T, N> {
     /// Version of this layout of a file, to be raised when an old reader would misread a new
@@ -27,12 +27,12 @@ pub(crate) struct Header<T, N> {
     /// State beyond the model: what a checkpoint adds.
     #[serde(skip_serializing_if = "Option::is_none", default = "Option::default")]
     pub(crate) training: Option<T>,
-    /// What the program that wrote the file keeps there for itself.
+    /// Notes of the program that wrote the file.
     #[serde(skip_serializing_if = "Option::is_none", default = "Option::default")]
     pub(crate) notes: Option<N>,
 }
 
-/// What a file holds beside the model: nothing of that type.
+/// Placeholder for state or notes that a reader ignores.
 pub(crate) type Nothing = serde::de::IgnoredAny;
 
 /// 2: activations, normalization, conditions, likelihoods, priors. A reader of 1 would take any
@@ -43,8 +43,8 @@ const FORMAT: u32 = 2;
 const OLDEST_FORMAT: u32 = 1;
 
 impl Vae {
-    /// Writes the model to `path`: to a file beside it first, which then takes its name, so that
-    /// `path` never holds half a model. The same model gives the same bytes.
+    /// Writes the model to `path`. It is written to a file beside `path` first, which is then renamed,
+    /// so that `path` never holds half a model. The same model gives the same bytes.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.
@@ -52,8 +52,8 @@ impl Vae {
         save::<(), ()>(path.as_ref(), self, None, None, &[])
     }
 
-    /// As [`Self::save`], with notes of the caller's own in the file's metadata, as JSON: how the data
-    /// were scaled, say. [`Self::load`] passes over them, [`Self::load_with`] reads them.
+    /// Writes the model with the caller's notes in the file's metadata, as JSON: the scaling of the data,
+    /// for example. [`Self::load`] ignores them, [`Self::load_with`] reads them.
     ///
     /// ```
     /// # use elbo::vae::{Config, Vae};
@@ -71,7 +71,7 @@ impl Vae {
     /// [`Error::Io`] if the file cannot be written.
     ///
     /// # Panics
-    /// If the notes cannot be JSON: a map whose keys are no strings.
+    /// If the notes cannot be written as JSON: a map whose keys are not strings.
     pub fn save_with(&self, path: impl AsRef<Path>, notes: &impl serde::Serialize) -> Result<()> {
         save::<(), _>(path.as_ref(), self, None, Some(notes), &[])
     }
@@ -82,17 +82,17 @@ impl Vae {
     /// default networks ([`Naming::pythae`]).
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a whole
+    /// [`Error::Io`] if the file cannot be read, [`Error::ModelFile`] if it is not a complete
     /// safetensors file of such a model.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let file = ModelFile::read(path.as_ref())?;
         Ok(file.open::<Nothing, Nothing>()?.vae)
     }
 
-    /// As [`Self::load`], with the notes of [`Self::save_with`]; `None` if the file has none.
+    /// Reads a model and the notes of [`Self::save_with`], `None` if the file has none.
     ///
     /// # Errors
-    /// As [`Self::load`]; [`Error::ModelFile`] if the notes are not what they are read as.
+    /// As [`Self::load`]; [`Error::ModelFile`] if the notes are not of type `N`.
     pub fn load_with<N: serde::de::DeserializeOwned>(
         path: impl AsRef<Path>,
     ) -> Result<(Self, Option<N>)> {
@@ -102,11 +102,11 @@ impl Vae {
     }
 
     /// Writes the model as a state dict of another layout, for `safetensors.torch.load_file` and
-    /// `load_state_dict`. What only training knows, such as dropout, is not kept.
+    /// `load_state_dict`. Settings of training alone, such as dropout, are lost.
     ///
     /// # Errors
-    /// [`Error::ModelFile`] if the layout cannot say what the model is, [`Error::Io`] if the file
-    /// cannot be written.
+    /// [`Error::ModelFile`] if the layout cannot express the model, [`Error::Io`] if the file cannot be
+    /// written.
     pub fn save_as(&self, path: impl AsRef<Path>, naming: &Naming) -> Result<()> {
         let path = path.as_ref();
         let refuse = |reason| Error::ModelFile { path: path.to_owned(), reason };
@@ -125,7 +125,7 @@ impl Vae {
         write(path, &tensors, None)
     }
 
-    /// Reads a model from a state dict of this layout. A configuration in the file is not looked at.
+    /// Reads a model from a state dict of this layout. A configuration in the file is ignored.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -137,7 +137,7 @@ impl Vae {
     }
 }
 
-/// A tensor as a file has it.
+/// A tensor of a file.
 struct Stored {
     name: String,
     shape: Vec<usize>,
@@ -166,13 +166,13 @@ fn stored(prefix: &str, parameters: &Parameters) -> Vec<Stored> {
     vectors.chain(layers).collect()
 }
 
-/// Writes a file of these tensors, and of metadata.
+/// Writes a file of these tensors and metadata.
 fn write(path: &Path, tensors: &[Stored], metadata: Option<String>) -> Result<()> {
     let views = tensors.iter().map(|Stored { name, shape, bytes }| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
         (name.as_str(), view.expect("as many bytes as the shape says"))
     });
-    // One key: a map of several would be written in an order of its own each time.
+    // One key: a map of several would be written in another order each time.
     let metadata = metadata.map(|header| [(KEY.to_owned(), header)].into_iter().collect());
     let bytes = safetensors::serialize(views, metadata).expect("valid tensors");
     write_whole(path, &bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
@@ -214,7 +214,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// What a model file turned out to hold.
+/// Contents of a model file.
 pub(crate) struct Opened<'a, T, N> {
     pub(crate) vae: Vae,
     pub(crate) training: Option<T>,
@@ -269,7 +269,7 @@ impl ModelFile {
     }
 
     fn damaged(&self, error: &safetensors::SafeTensorError) -> Error {
-        self.error(format!("not a whole safetensors file ({error})"))
+        self.error(format!("not a complete safetensors file ({error})"))
     }
 
     fn header<T, N>(&self, metadata: &Metadata) -> Result<Option<Header<T, N>>>
@@ -303,7 +303,7 @@ impl Tensors<'_> {
     /// The model of this configuration; where it was inferred, there must be nothing else.
     fn model(&self, config: Config, inferred: bool) -> Result<Vae> {
         let config = config.validate().map_err(|error| self.file.error(error.to_string()))?;
-        // The widths may claim more than the file holds: do not allocate on their word.
+        // The widths may claim more than the file holds: check before allocating.
         let claimed = config.parameters().saturating_mul(size_of::<f32>());
         if claimed > self.file.bytes.len() {
             return Err(self.file.error(format!(
@@ -320,7 +320,7 @@ impl Tensors<'_> {
         Ok(Vae { config, parameters })
     }
 
-    /// What a tensor of this crate is called in the file.
+    /// The name in the file of a tensor of this crate.
     fn name(&self, prefix: &str, own: &str) -> Result<String> {
         let name = self.naming.tensor(own).ok_or_else(|| {
             self.file.error(format!("the layout {} has no name for `{own}`", self.naming.layout))
@@ -382,7 +382,7 @@ impl Tensors<'_> {
         })
     }
 
-    /// Fails if there are tensors of another model: those whose name is not a part of this one.
+    /// Returns an error if the file has tensors that are not part of this model.
     fn expect_no_others(&self, config: &Config, parameters: &Parameters) -> Result<()> {
         let layers =
             parameters.names().flat_map(|n| ["weight", "bias"].map(|t| format!("{n}.{t}")));
@@ -393,7 +393,7 @@ impl Tensors<'_> {
             self.tensors.names().into_iter().find(|name| !known.iter().any(|k| k == name))
         {
             return Err(self.file.error(format!(
-                "tensor `{other}` is no part of a model {config}; its tensors are {}",
+                "tensor `{other}` is not part of a model {config}; its tensors are {}",
                 known.join(", ")
             )));
         }
@@ -404,8 +404,8 @@ impl Tensors<'_> {
         self.file.error(format!("tensor `{name}`: expected one that {expected}, found {found:?}"))
     }
 
-    /// A model without a configuration: its widths from the shapes of its tensors, the rest as the
-    /// layout has it.
+    /// The configuration of a model whose file has none: the widths from the shapes of its tensors,
+    /// the rest from the layout.
     fn infer_config(&self) -> Result<Config> {
         let shape = |own: &str| -> Result<[usize; 2]> {
             let tensor = self.name("", &format!("{own}.weight"))?;
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_loaded() {
+    fn loads_what_was_saved() {
         let folder = folder("round-trip");
         let path = folder.join("model.safetensors");
         vae().save(&path).unwrap();
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_anywhere_is_refused() {
+    fn rejects_truncated_files() {
         let folder = folder("cut");
         let path = folder.join("model.safetensors");
         vae().save(&path).unwrap();
@@ -483,7 +483,7 @@ mod tests {
             fs::write(&path, &bytes[..length]).unwrap();
             let message = Vae::load(&path).unwrap_err().to_string();
             assert!(
-                message.contains("model.safetensors: not a whole safetensors file"),
+                message.contains("model.safetensors: not a complete safetensors file"),
                 "{message}"
             );
         }
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn widths_that_the_file_cannot_hold_are_refused_before_they_are_allocated() {
+    fn rejects_widths_beyond_the_file_before_allocating() {
         let folder = folder("claim");
         let path = folder.join("model.safetensors");
         let mut huge = vae();
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_no_numbers_are_named() {
+    fn names_the_first_nan_weight() {
         let folder = folder("nan");
         let path = folder.join("model.safetensors");
         let mut vae = vae();
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_layers_of_another_model_is_refused() {
+    fn rejects_tensors_of_another_model() {
         let folder = folder("others");
         let path = folder.join("sequential.safetensors");
         // As `nn.Sequential` numbers linear layers with activations between them.
@@ -539,14 +539,14 @@ mod tests {
         fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
         let message = Vae::load(&path).unwrap_err().to_string();
         assert!(
-            message.contains("encoder.2") && message.contains("is no part of a model"),
+            message.contains("encoder.2") && message.contains("is not part of a model"),
             "{message}"
         );
         fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
-    fn other_layouts_and_back_are_the_same_bytes() {
+    fn conversions_to_other_layouts_and_back_keep_every_byte() {
         let folder = folder("layouts");
         let path = |name: &str| folder.join(name).with_extension("safetensors");
         let mapped = Naming::new([
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_that_does_not_fit_is_refused() {
+    fn rejects_layouts_that_do_not_fit_the_model() {
         let folder = folder("misfit");
         let path = folder.join("model.safetensors");
         let message = vae().save_as(&path, &Naming::classic()).unwrap_err().to_string();
@@ -602,11 +602,11 @@ mod tests {
         let one = Vae::new(Config::builder(6, 2).encoder(&[4]).decoder(&[]).build().unwrap(), 5);
         let more = Naming::new(all.into_iter().chain([("decoder.1", "e")])).unwrap();
         let message = one.save_as(&path, &more).unwrap_err().to_string();
-        assert!(message.contains("`decoder.1` is no layer or tensor"), "{message}");
+        assert!(message.contains("`decoder.1` is not a layer or tensor"), "{message}");
         assert!(!path.exists());
         one.save_as(&path, &Naming::new(all).unwrap()).unwrap();
         for (naming, part) in [
-            (more, "`decoder.1` is no layer or tensor of the model 6-4-2-6"),
+            (more, "`decoder.1` is not a layer or tensor of the model 6-4-2-6"),
             (Naming::new(all[1..].to_vec()).unwrap(), "tensor b: `weight`: expected shape [2, 6]"),
             (Naming::new(all[..3].to_vec()).unwrap(), "has no name for `decoder.0.weight`"),
             (Naming::pythae(), "no tensor `encoder.embedding.weight`"),

@@ -1,14 +1,17 @@
-//! What training minimizes.
+//! Training objectives: the weight of the KL divergence, its schedule, and the penalties in its place.
 
-use super::step::terms::{Rule, Terms};
-use super::{Config, Likelihood, Variance};
+use super::config::Config;
+use super::step::terms::{KlPenalty, StepObjective};
 use crate::error::{Error, Result, expect_non_negative};
 use crate::loss::importance::Estimator;
-use crate::loss::{CapacityPer, FreeBitsPer, Reduction};
+use crate::loss::total_correlation::TcWeights;
+use crate::loss::{Capacity, CapacityPer, FreeBits, FreeBitsPer, Reduction};
 use crate::math::scalar::cos_pi;
 use crate::optim::Span;
 
-/// `loss = reconstruction + β·KL`, or one of the objectives that weigh the divergence otherwise.
+/// The training objective: `reconstruction + β·KL`, or another penalty in place of the divergence.
+///
+/// Settings are checked by [`Self::validate`], which every function that takes an objective calls.
 ///
 /// ```
 /// use elbo::optim::Span;
@@ -18,38 +21,36 @@ use crate::optim::Span;
 /// assert_eq!(Objective::default().beta, 1.0); // the evidence lower bound
 ///
 /// let beta_vae = Objective { beta: 4.0, ..Objective::default() };
-/// let warm_up = Objective::builder()
-///     .annealing(Annealing::Linear { from: 0.0, over: Span::Epochs(10) })
-///     .build()?;
-/// let free_bits = Objective::builder()
-///     .penalty(Penalty::FreeBits { lambda: 0.1, per: FreeBitsPer::Dimension })
-///     .build()?;
+/// let annealing = Annealing::Linear { from: 0.0, over: Span::Epochs(10) };
+/// let warm_up = Objective { annealing, ..Objective::default() };
+/// let penalty = Penalty::FreeBits { lambda: 0.1, per: FreeBitsPer::Dimension };
+/// let free_bits = Objective { penalty, ..Objective::default() };
+/// assert!(free_bits.validate().is_ok());
 /// assert_eq!(beta_vae.beta_at(0, 0), 4.0);
 /// assert_eq!(warm_up.beta_at(1234, 5), 0.5);
 ///
-/// let error = Objective::builder().beta(2.0).penalty(Penalty::importance(5)).build().unwrap_err();
+/// let error = Objective { penalty: Penalty::importance(5), ..beta_vae }.validate().unwrap_err();
 /// assert!(error.to_string().starts_with("`beta`: expected 1 with importance weighting"));
-/// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct Objective {
     /// β, the weight of the KL divergence (Higgins et al. 2017); default 1, the evidence lower
-    /// bound. With an annealing, the weight at its end.
+    /// bound. Under an annealing schedule, the weight at its end.
     pub beta: f32,
-    /// How both terms are reduced; default [`Reduction::BatchMean`], nats per example. See
-    /// [`Reduction`] for what `Mean` does to β.
+    /// Reduction of both terms; default [`Reduction::BatchMean`], nats per example. See [`Reduction`]
+    /// for what `Mean` does to β.
     pub reduction: Reduction,
-    /// How β comes to its value; default at once.
+    /// Schedule of β; default constant.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub annealing: Annealing,
-    /// What β weighs; default the KL divergence as it is.
+    /// The term that β weighs; default the KL divergence.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub penalty: Penalty,
 }
 
-/// How the weight of the KL divergence grows. `t` counts the steps or epochs done, from 0; T is the
-/// span.
+/// Annealing schedule of the weight of the KL divergence. `t` counts the steps or epochs done, from
+/// 0; T is the span.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
@@ -73,16 +74,16 @@ pub enum Annealing {
     },
     /// `β·min(1, τ/ratio)`, `τ = (t mod P)/P`, `P = ⌈T/cycles⌉`; β after T (Fu et al. 2019).
     Cyclical {
-        /// How often the weight starts again from 0.
+        /// Number of times that the weight starts again from 0.
         cycles: u32,
-        /// The part of a cycle in which the weight grows: above 0, at most 1.
+        /// Fraction of a cycle in which the weight grows: above 0, at most 1.
         ratio: f32,
         /// T.
         over: Span,
     },
 }
 
-/// What stands in the place of the KL divergence.
+/// The term that keeps the latent code near its prior.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "safetensors", serde(rename_all = "snake_case"))]
@@ -91,12 +92,12 @@ pub enum Penalty {
     /// The KL divergence: `β·KL`.
     #[default]
     Kl,
-    /// The KL divergence where it is above a threshold, which it costs nothing to stay below
+    /// Free bits: the KL divergence, with no cost below a threshold
     /// ([`loss::free_bits`](crate::loss::free_bits)).
     FreeBits {
         /// λ, the threshold, in nats: of an element, a dimension or an example.
         lambda: f32,
-        /// What the threshold is for.
+        /// The divergence that is compared with λ.
         per: FreeBitsPer,
     },
     /// `γ·|KL − C|`, C growing linearly from 0 (Burgess et al. 2018;
@@ -106,9 +107,9 @@ pub enum Penalty {
         gamma: f32,
         /// C at the end of the span, in nats per example.
         capacity: f32,
-        /// How long C grows.
+        /// Span over which C grows.
         over: Span,
-        /// Whose KL is held to C.
+        /// The divergence that is held at C.
         per: CapacityPer,
     },
     /// β-TCVAE (Chen et al. 2018; [`loss::total_correlation`](crate::loss::total_correlation)):
@@ -124,7 +125,7 @@ pub enum Penalty {
     Importance {
         /// k, the samples of each example.
         samples: usize,
-        /// How the encoder's gradient is estimated.
+        /// Estimator of the encoder's gradient.
         estimator: Estimator,
     },
 }
@@ -137,49 +138,6 @@ impl Default for Objective {
             annealing: Annealing::Constant,
             penalty: Penalty::Kl,
         }
-    }
-}
-
-/// Builds an [`Objective`], and refuses what makes no sense.
-#[derive(Clone, Copy, Debug)]
-pub struct ObjectiveBuilder(Objective);
-
-impl ObjectiveBuilder {
-    /// β, the weight of the KL divergence; default 1.
-    #[must_use]
-    pub fn beta(mut self, beta: f32) -> Self {
-        self.0.beta = beta;
-        self
-    }
-
-    /// How β comes to its value; default at once.
-    #[must_use]
-    pub fn annealing(mut self, annealing: Annealing) -> Self {
-        self.0.annealing = annealing;
-        self
-    }
-
-    /// What β weighs; default the KL divergence as it is.
-    #[must_use]
-    pub fn penalty(mut self, penalty: Penalty) -> Self {
-        self.0.penalty = penalty;
-        self
-    }
-
-    /// How the terms are reduced; default the mean over the batch.
-    #[must_use]
-    pub fn reduction(mut self, reduction: Reduction) -> Self {
-        self.0.reduction = reduction;
-        self
-    }
-
-    /// The objective.
-    ///
-    /// # Errors
-    /// As [`Objective::validate`].
-    pub fn build(self) -> Result<Objective> {
-        self.0.validate()?;
-        Ok(self.0)
     }
 }
 
@@ -218,11 +176,10 @@ impl Annealing {
                     let expected = "a ratio above 0 and at most 1";
                     return Err(Error::config("annealing", expected, ratio));
                 }
-                let (_, all) = done(over, 0, 0);
-                if all < 2 * u64::from(cycles) {
+                if over.count() < 2 * u64::from(cycles) {
                     let expected = "a span of at least two steps or epochs a cycle: in a single one \
                                     the weight would stay at 0";
-                    return Err(Error::config("annealing", expected, format!("{all}")));
+                    return Err(Error::config("annealing", expected, over.count()));
                 }
                 over
             }
@@ -230,63 +187,44 @@ impl Annealing {
         span("annealing", over)
     }
 
-    /// The weight after so many steps and epochs, on the way to `beta`.
+    /// The weight after `step` steps and `epoch` epochs, on the way to `beta`.
     fn at(self, beta: f32, step: u64, epoch: u64) -> f32 {
-        let toward = |from: f32, share: f64| {
-            (f64::from(from) + (f64::from(beta) - f64::from(from)) * share) as f32
+        let between = |from: f32, progress: f64| {
+            (f64::from(from) + (f64::from(beta) - f64::from(from)) * progress) as f32
         };
         match self {
             Self::Constant => beta,
-            Self::Linear { from, over } => toward(from, share(over, step, epoch)),
+            Self::Linear { from, over } => between(from, over.progress(step, epoch)),
             Self::Cosine { from, over } => {
-                let share = share(over, step, epoch);
-                toward(from, 0.5 * (1.0 - cos_pi(share)))
+                between(from, 0.5 * (1.0 - cos_pi(over.progress(step, epoch))))
             }
             Self::Cyclical { cycles, ratio, over } => {
-                let (done, all) = done(over, step, epoch);
-                if done >= all {
+                let done = over.elapsed(step, epoch);
+                if done >= over.count() {
                     return beta;
                 }
-                let period = all.div_ceil(u64::from(cycles)).max(1);
+                let period = over.count().div_ceil(u64::from(cycles)).max(1);
                 let position = (done % period) as f64 / period as f64;
-                toward(0.0, (position / f64::from(ratio)).min(1.0))
+                between(0.0, (position / f64::from(ratio)).min(1.0))
             }
         }
     }
 }
 
-/// What of a span is done, and the whole.
-fn done(over: Span, step: u64, epoch: u64) -> (u64, u64) {
-    match over {
-        Span::Steps(all) => (step, all),
-        Span::Epochs(all) => (epoch, all),
-    }
-}
-
-fn share(over: Span, step: u64, epoch: u64) -> f64 {
-    let (done, all) = done(over, step, epoch);
-    if done >= all { 1.0 } else { done as f64 / all as f64 }
-}
-
 fn span(setting: &'static str, over: Span) -> Result<()> {
-    let (_, all) = done(over, 0, 0);
-    if all > 0 {
+    if over.count() > 0 {
         return Ok(());
     }
-    Err(Error::config(setting, "at least one step or epoch", all))
+    Err(Error::config(setting, "at least one step or epoch", over.count()))
 }
 
 impl Objective {
-    /// Starts from the evidence lower bound.
-    #[must_use]
-    pub fn builder() -> ObjectiveBuilder {
-        ObjectiveBuilder(Self::default())
-    }
-
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// [`Error::Config`] for a setting outside its domain, and for combinations that make no sense:
-    /// a β or an annealing beside a penalty that has its own weight (capacity) or none (importance
-    /// weighting), a `Mean` over elements of what is a sum over latent dimensions.
+    /// [`Error::Config`] for a setting outside its domain, for a β or an annealing beside a penalty
+    /// that has its own weight (capacity) or none (importance weighting), and for a `Mean` over elements
+    /// with a penalty that sums over latent dimensions.
     pub fn validate(&self) -> Result<()> {
         expect_non_negative("beta", self.beta)?;
         self.annealing.validate()?;
@@ -335,11 +273,10 @@ impl Objective {
         Ok(())
     }
 
-    /// Fails where the model cannot be trained on this objective.
+    /// Checks the settings, and that the model can be trained on this objective.
     pub(crate) fn validate_for(&self, config: &Config) -> Result<()> {
         self.validate()?;
-        let optimal = config.likelihood() == Likelihood::Gaussian(Variance::Optimal);
-        if optimal && matches!(self.penalty, Penalty::Importance { .. }) {
+        if config.has_optimal_variance() && matches!(self.penalty, Penalty::Importance { .. }) {
             let expected = "a fixed or learned variance with importance weighting: the optimal one \
                             is that of a batch, and an example alone has no likelihood under it";
             return Err(Error::config("variance", expected, "optimal"));
@@ -347,18 +284,18 @@ impl Objective {
         Ok(())
     }
 
-    /// β after so many steps and epochs.
+    /// β after `steps` steps and `epochs` epochs.
     #[must_use]
     pub fn beta_at(&self, steps: u64, epochs: u64) -> f32 {
         self.annealing.at(self.beta, steps, epochs)
     }
 
-    /// The capacity C after so many steps and epochs, in nats; 0 for other penalties.
+    /// The capacity C after `steps` steps and `epochs` epochs, in nats; 0 for other penalties.
     #[must_use]
     pub fn capacity_at(&self, steps: u64, epochs: u64) -> f32 {
         match self.penalty {
             Penalty::Capacity { capacity, over, .. } => {
-                (f64::from(capacity) * share(over, steps, epochs)) as f32
+                (f64::from(capacity) * over.progress(steps, epochs)) as f32
             }
             _ => 0.0,
         }
@@ -373,39 +310,31 @@ impl Objective {
         }
     }
 
-    /// What is to be computed after so many steps and epochs.
-    pub(crate) fn at(&self, steps: u64, epochs: u64) -> Terms {
+    /// The objective after `steps` steps and `epochs` epochs.
+    pub(crate) fn at(&self, steps: u64, epochs: u64) -> StepObjective {
         let beta = self.beta_at(steps, epochs);
-        let capacity = self.capacity_at(steps, epochs);
-        let (weight, rule) = match self.penalty {
-            Penalty::Kl => (beta, Rule::Kl),
+        let (weight, penalty) = match self.penalty {
+            Penalty::Kl => (beta, KlPenalty::Kl),
             Penalty::FreeBits { lambda, per } => {
-                let rule = match per {
-                    FreeBitsPer::Element => Rule::ElementFreeBits { lambda },
-                    FreeBitsPer::Dimension => Rule::DimensionFreeBits { lambda },
-                    FreeBitsPer::Sample => Rule::SampleFreeBits { lambda },
-                };
-                (beta, rule)
+                (beta, KlPenalty::FreeBits(FreeBits { lambda, per }))
             }
-            Penalty::Capacity { gamma, per: CapacityPer::Batch, .. } => {
-                (gamma, Rule::BatchCapacity { capacity })
-            }
-            Penalty::Capacity { gamma, per: CapacityPer::Sample, .. } => {
-                (gamma, Rule::SampleCapacity { capacity })
+            Penalty::Capacity { gamma, per, .. } => {
+                let nats = self.capacity_at(steps, epochs);
+                (gamma, KlPenalty::Capacity(Capacity { gamma: 1.0, nats, per }))
             }
             Penalty::TotalCorrelation { alpha, gamma } => {
-                (1.0, Rule::TotalCorrelation { alpha, beta, gamma })
+                (1.0, KlPenalty::TotalCorrelation(TcWeights { alpha, beta, gamma }))
             }
-            Penalty::Importance { estimator, .. } => (1.0, Rule::Importance { estimator }),
+            Penalty::Importance { estimator, .. } => (1.0, KlPenalty::Importance(estimator)),
         };
-        Terms { weight, rule, samples: self.samples(), reduction: self.reduction }
+        StepObjective { weight, penalty, samples: self.samples(), reduction: self.reduction }
     }
 
-    /// What an evaluation computes: the objective at the end of its annealing.
-    pub(crate) fn at_the_end(&self) -> Terms {
+    /// The objective at the end of its schedules, which an evaluation computes.
+    pub(crate) fn at_the_end(&self) -> StepObjective {
         self.at(u64::MAX, u64::MAX)
     }
 }
 
-/// More samples of an example than this are a slip of the keyboard.
+/// Limit on the samples of an example: more are taken for a typing error.
 const MAX_SAMPLES: usize = 1 << 16;

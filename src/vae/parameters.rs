@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layer {
     pub(crate) panels: PanelLayout,
-    /// Where its panels start in the flat buffer: a multiple of 16.
+    /// Offset of its panels in the flat buffer: a multiple of 16.
     pub(crate) offset: usize,
 }
 
@@ -31,27 +31,28 @@ impl Layer {
     }
 }
 
-/// One layer as PyTorch would name it: `encoder.0`, `mu`, `logvar`, `decoder.1`, …
+/// One layer, as PyTorch would name it: `encoder.0`, `mu`, `logvar`, `decoder.1`, …
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamedLayer {
     pub(crate) name: String,
-    /// The dense layer it is (a part of).
+    /// The dense layer that it is, or is part of.
     pub(crate) layer: usize,
     /// The outputs of that layer that are its own: `mu` and `logvar` share one.
     pub(crate) outputs: Range<usize>,
 }
 
-/// What a vector of parameters does.
+/// Role of a vector of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VectorRole {
-    /// Of the layer normalization after this dense layer.
+    /// Gain of the layer normalization after this dense layer.
     Gain(usize),
+    /// Shift of the layer normalization after this dense layer.
     Shift(usize),
     /// ln σ² of a Gaussian likelihood.
     Logvar,
 }
 
-/// A vector of parameters that stands by itself.
+/// A vector of parameters beside the dense layers.
 ///
 /// It lies in the flat buffer as a layer without inputs, whose bias it is: its gradient is then a
 /// bias's, summed over the rows of a batch in their order by the same code.
@@ -62,13 +63,13 @@ pub(crate) struct Vector {
     pub(crate) layer: Layer,
 }
 
-/// Where every weight of a model lies in its flat buffers.
+/// Layout of a model's flat buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// The dense layers in the order of the forward pass.
     pub(crate) layers: Vec<Layer>,
     pub(crate) names: Vec<NamedLayer>,
-    /// What is learned besides, behind the layers.
+    /// The other parameters, behind the layers.
     pub(crate) vectors: Vec<Vector>,
     /// The layer whose outputs are μ and logvar.
     pub(crate) heads: usize,
@@ -122,7 +123,7 @@ impl Layout {
         Self { layers, names, vectors, heads, len }
     }
 
-    /// The place in `vectors` of the vector of this role, if there is one.
+    /// The index in `vectors` of the vector of this role, if there is one.
     pub(crate) fn vector(&self, role: VectorRole) -> Option<usize> {
         self.vectors.iter().position(|vector| vector.role == role)
     }
@@ -148,7 +149,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// All zero, for a model of this shape.
+    /// Creates a buffer of zeros for a model of this shape.
     #[must_use]
     pub fn zeros(config: &Config) -> Self {
         Self::of_layout(Arc::new(Layout::new(config)))
@@ -159,7 +160,7 @@ impl Parameters {
         Self { layout, data }
     }
 
-    /// Initialized as `torch.nn.Linear` does: weights and biases uniform in ±1/√K, K the inputs
+    /// Creates initial weights as `torch.nn.Linear` does: weights and biases uniform in ±1/√K, K the inputs
     /// of the layer. Weight `[n, k]` of the i-th name is a function of (seed, i, n, k) alone.
     /// [Vectors](Self::vectors) start at 0, gains at 1.
     #[must_use]
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_shapes_are_those_of_a_torch_module() {
+    fn has_the_names_and_shapes_of_a_torch_module() {
         let parameters = Parameters::initialized(&config(), 1);
         let shapes: Vec<_> = parameters
             .names()
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_fill_the_interval_of_torch_and_differ_everywhere() {
+    fn initial_weights_fill_the_interval_of_torch_and_depend_on_seed_layer_and_row() {
         let parameters = Parameters::initialized(&config(), 1);
         let weight = parameters.weight("encoder.0").unwrap();
         let bound = 1.0 / 37_f32.sqrt();
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_read_back_and_nothing_else_changes() {
+    fn set_overwrites_one_layer_alone() {
         let mut parameters = Parameters::initialized(&config(), 1);
         let before = parameters.clone();
         let weight = Array2::from_shape_fn((3, 17), |(n, k)| (n * 17 + k) as f32);

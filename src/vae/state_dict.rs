@@ -1,12 +1,12 @@
-//! State dicts of other programs: what they call a model's tensors, and what they leave unsaid.
+//! State dicts of other programs: their names for a model's tensors, and the settings they do not store.
 
 use super::{Config, ConfigBuilder, Likelihood};
 use crate::error::{Error, Result};
 use crate::layers::activation::Activation;
 use crate::loss::Prior;
 
-/// How a state dict names the tensors of a model, and what of the model its names and shapes do not
-/// tell: the activation and the likelihood.
+/// Names of a model's tensors in a state dict, with the activation and the likelihood, which names and
+/// shapes do not determine.
 ///
 /// A state dict holds weights `[out, in]` and biases `[out]` and nothing else.
 /// [`Vae::load`](super::Vae::load) knows the two layouts that are built in by their names;
@@ -44,7 +44,7 @@ pub struct Naming {
     likelihood: Likelihood,
     /// The width of hidden layers, where it is the layout's own.
     hidden: Option<usize>,
-    /// Whether a condition can stand beside x and z.
+    /// Set if a condition may follow x and z.
     conditions: bool,
 }
 
@@ -125,25 +125,25 @@ impl Naming {
         Ok(Self { layout: "mapped", names, ..Self::own() })
     }
 
-    /// What follows each hidden layer there.
+    /// Sets the activation of the hidden layers.
     #[must_use]
     pub fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
-    /// What the output means there.
+    /// Sets the likelihood.
     #[must_use]
     pub fn likelihood(self, likelihood: Likelihood) -> Self {
         Self { likelihood, ..self }
     }
 
-    /// The names that a state dict has, told from those of its tensors.
+    /// Recognizes the layout of a state dict by the names of its tensors.
     pub(crate) fn of(has: impl Fn(&str) -> bool) -> Self {
         let is = |naming: &Self| naming.tensor("mu.weight").is_some_and(|name| has(&name));
         [Self::classic(), Self::pythae()].into_iter().find(is).unwrap_or_else(Self::own)
     }
 
-    /// What a tensor of this crate, such as `mu.weight`, is called there.
+    /// The name there of a tensor of this crate, such as `mu.weight`.
     pub(crate) fn tensor(&self, own: &str) -> Option<String> {
         let there = |name: &str| self.names.iter().find(|(here, _)| here == name).map(|(_, t)| t);
         if self.names.is_empty() {
@@ -156,7 +156,7 @@ impl Naming {
         Some(format!("{}.{tensor}", there(layer)?))
     }
 
-    /// Fails with the reason if it names what is none of the tensors of a model.
+    /// Returns the reason if it names a tensor that the model does not have.
     pub(crate) fn expect_use(
         &self,
         tensors: &[String],
@@ -167,17 +167,17 @@ impl Naming {
         };
         let mut names = self.names.iter().map(|(here, _)| here);
         match names.find(|name| !tensors.iter().any(|tensor| of(name, tensor))) {
-            Some(name) => Err(format!("`{name}` is no layer or tensor of the model {config}")),
+            Some(name) => Err(format!("`{name}` is not a layer or tensor of the model {config}")),
             None => Ok(()),
         }
     }
 
-    /// The model of these widths that a state dict of this layout is.
+    /// Completes the configuration of a state dict of this layout.
     pub(crate) fn complete(&self, widths: ConfigBuilder) -> ConfigBuilder {
         widths.activation(self.activation).likelihood(self.likelihood)
     }
 
-    /// Fails with the reason if a state dict of this layout cannot say what such a model is.
+    /// Returns the reason if a state dict of this layout cannot express a model.
     pub(crate) fn express(&self, config: &Config) -> std::result::Result<(), String> {
         let layout = self.layout;
         let refuse = |there: String, here: String| {
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_are_named_by_themselves_or_by_their_layer() {
+    fn maps_tensors_by_their_own_name_or_their_layer() {
         let naming =
             Naming::new([("mu", "a"), ("mu.bias", "b"), ("likelihood.logvar", "v")]).unwrap();
         let name = |own| naming.tensor(own);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_in_one_pair() {
+    fn rejects_a_name_in_two_pairs() {
         for second in [("mu", "b"), ("logvar", "a")] {
             let message = Naming::new([("mu", "a"), second]).unwrap_err().to_string();
             assert!(message.starts_with("`names`: expected each name once"), "{message}");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_layout_cannot_express_is_refused_by_name() {
+    fn rejects_models_that_a_layout_cannot_express() {
         let plain = || Config::builder(6, 2).hidden(&[512]);
         for naming in [Naming::classic(), Naming::pythae()] {
             naming.express(&plain().build().unwrap()).unwrap();

@@ -42,7 +42,11 @@ fn what_cannot_be_exported_says_why() {
         (2, format!("{model} --onnx head --out x.onnx"), "'head' for '--onnx <PART>'"),
         (1, format!("{model} --onnx encoder --out none/x.onnx"), "none/x.onnx: cannot write: "),
         (1, format!("{model} --onnx all --out train.idx"), "train.idx: cannot write there: "),
-        (1, "--model train.idx --onnx encoder --out x.onnx".to_owned(), "train.idx: not a whole"),
+        (
+            1,
+            "--model train.idx --onnx encoder --out x.onnx".to_owned(),
+            "train.idx: not a complete",
+        ),
     ] {
         let message = scratch.fails(code, &format!("export {line}"));
         assert!(message.contains(part), "elbo export {line}: {message}");

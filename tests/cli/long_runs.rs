@@ -168,7 +168,7 @@ fn a_folder_without_a_checkpoint_cannot_be_resumed() {
     fs::create_dir(scratch.path("out")).unwrap();
     fs::write(scratch.path("out/checkpoint.safetensors"), "half").unwrap();
     let message = scratch.fails(1, "train --resume out");
-    assert!(message.contains("not a whole safetensors file"), "{message}");
+    assert!(message.contains("not a complete safetensors file"), "{message}");
 }
 
 #[test]

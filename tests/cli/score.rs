@@ -91,5 +91,5 @@ fn a_model_file_says_what_is_in_it() {
     assert_eq!(json["training"]["history"].as_array().unwrap().len(), 2);
     assert_eq!(json["training"]["epoch"], 2);
     let message = scratch.fails(1, "inspect train.idx");
-    assert!(message.contains("not a whole safetensors file"), "{message}");
+    assert!(message.contains("not a complete safetensors file"), "{message}");
 }

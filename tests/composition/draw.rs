@@ -97,7 +97,7 @@ fn objective(draw: &mut Draw) -> Objective {
     Objective { beta, reduction: draw.of(reductions), annealing, penalty }
 }
 
-/// A model, how to train it, and data for it.
+/// A model, its training options, and data for it.
 pub struct Case {
     pub config: Config,
     pub options: Options,
@@ -107,7 +107,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case with widths from `narrow` to `wide`, if what was drawn makes sense together.
+    /// A case with widths from `narrow` to `wide`; `None` if the drawn options do not go together.
     pub fn draw(seed: u64, [narrow, wide]: [usize; 2], rows: [usize; 2]) -> Option<Self> {
         let mut draw = Draw(seed);
         let draw = &mut draw;

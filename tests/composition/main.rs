@@ -1,4 +1,4 @@
-//! Everything composes: random configurations of layers, likelihoods, objectives and optimizers.
+//! Random configurations of layers, likelihoods, objectives and optimizers against a twin in f64.
 //!
 //! `ELBO_CASES=1000 cargo test --test composition` draws more of them.
 
@@ -11,9 +11,9 @@ use elbo::loss::importance::Estimator;
 use elbo::random::{Generator, Stream};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{EvaluationOptions, Objective, Parameters, Penalty, Vae};
+use elbo::vae::{Config, EvaluationOptions, Objective, Parameters, Penalty, Vae};
 use elbo::{Augmentation, Dataset};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use twin::{Tensors, Twin};
 
 fn cases(count: u64) -> impl Iterator<Item = u64> {
@@ -30,8 +30,8 @@ fn bits(parameters: &Parameters) -> Vec<u32> {
     parameters.iter().map(|value| value.to_bits()).collect()
 }
 
-/// The data as the model sees them at step 0.
-fn augmented(case: &Case, x: &Array2<f32>) -> Array2<f64> {
+/// The data after augmentation, after `step` steps.
+fn augmented(case: &Case, x: &Array2<f32>, step: u64) -> Array2<f64> {
     let stream = match case.options.augmentation {
         Augmentation::None => return x.mapv(f64::from),
         Augmentation::Binarize => Stream::Binarize,
@@ -39,7 +39,7 @@ fn augmented(case: &Case, x: &Array2<f32>) -> Array2<f64> {
     };
     let mut uniform = Array2::zeros(x.dim());
     let generator = Generator::new(case.options.seed);
-    generator.uniform(InstructionSet::SCALAR, uniform.view_mut(), stream, 0, 0).unwrap();
+    generator.uniform(InstructionSet::SCALAR, uniform.view_mut(), stream, step, 0).unwrap();
     ndarray::Zip::from(x).and(&uniform).map_collect(|&x, &u| match case.options.augmentation {
         Augmentation::Dequantize { levels } => {
             let levels = f64::from(levels);
@@ -50,7 +50,7 @@ fn augmented(case: &Case, x: &Array2<f32>) -> Array2<f64> {
 }
 
 #[test]
-fn gradients_are_those_of_central_differences_on_the_twin() {
+fn gradients_match_central_differences_of_the_twin() {
     let mut worst = (0.0_f64, String::new());
     let (mut elements, mut kinks) = (0, 0);
     for seed in cases(400) {
@@ -58,14 +58,19 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
         let rows = case.x.nrows();
         let (data, noise) = (case.data(rows), case.noise(rows));
         let mut trainer = trainer(&case, &Compute::serial());
+        // Schedules start at 0: the weight of some penalties, and every capacity.
+        for _ in 0..seed % 3 {
+            trainer.step_with_noise(&data, noise.view()).unwrap();
+        }
         let found = trainer.gradient_with_noise(&data, noise.view()).unwrap();
         let twin = Twin {
             config: &case.config,
             objective: &case.options.objective,
-            x: augmented(&case, &data.x),
+            x: augmented(&case, &data.x, trainer.steps()),
             conditions: data.conditions.mapv(f64::from),
             noise: noise.mapv(f64::from),
             seed: case.options.seed,
+            step: trainer.steps(),
             data_rows: data.row_count(),
         };
         let tensors = Tensors::of(trainer.vae().parameters());
@@ -101,8 +106,8 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
                 let (above, below) = (at(h), at(-h));
                 let exact = (above - below) / (2.0 * h);
                 elements += 1;
-                // Where a ReLU, a threshold or an absolute value has its kink between the two, the
-                // slopes to both sides differ.
+                // At the kink of a ReLU, a threshold or an absolute value the slopes to both sides
+                // differ.
                 assert!(found.is_finite() && exact.is_finite(), "{name}{index:?}, {what}");
                 let bend = ((above - loss) - (loss - below)).abs() / h;
                 if bend > 1e-3 * (largest + 1e-3 * overall + 1e-5 * size) {
@@ -122,9 +127,37 @@ fn gradients_are_those_of_central_differences_on_the_twin() {
     assert!(kinks * 200 < elements, "{kinks} kinks among {elements}");
 }
 
-/// The forward pass of a model in use, and the marginal likelihood, are code of their own.
+/// Total correlation estimates q(z) from a batch of B of the N rows of the data set.
 #[test]
-fn codes_outputs_and_marginal_likelihoods_are_the_twins() {
+fn total_correlation_counts_the_rows_of_the_data_set() {
+    let config = Config::builder(5, 3).hidden(&[4]).build().unwrap();
+    let penalty = Penalty::TotalCorrelation { alpha: 0.7, gamma: 1.3 };
+    let objective = Objective { penalty, beta: 4.0, ..Objective::default() };
+    let x = Array2::from_shape_fn((40, 5), |(r, c)| ((r * 7 + c * 3) % 5) as f32 / 4.0);
+    let options = Options { objective, seed: 9, ..Options::default() };
+    let mut trainer =
+        Trainer::new(Vae::new(config.clone(), 2), options, Compute::serial()).unwrap();
+    let found = trainer.gradient_of_rows(&x, &[0, 1, 2, 3, 4, 5, 6]).unwrap();
+    let mut noise = Array2::zeros((7, 3));
+    let generator = Generator::new(9);
+    generator.normal(InstructionSet::SCALAR, noise.view_mut(), Stream::Noise, 0, 0).unwrap();
+    let twin = Twin {
+        config: &config,
+        objective: &objective,
+        x: x.slice(s![..7, ..]).mapv(f64::from),
+        conditions: Array2::zeros((7, 0)),
+        noise: noise.mapv(f64::from),
+        seed: 9,
+        step: 0,
+        data_rows: 40,
+    };
+    let exact = twin.loss(&Tensors::of(trainer.vae().parameters()));
+    assert!((found.loss - exact).abs() < 3e-6 * exact.abs(), "{} {exact}", found.loss);
+}
+
+/// Inference and the marginal likelihood are code of their own.
+#[test]
+fn inference_and_marginal_likelihoods_match_the_twin() {
     let mut marginals = 0;
     for seed in cases(200) {
         let Some(case) = Case::draw(seed, [2, 9], [3, 6]) else { continue };
@@ -145,6 +178,7 @@ fn codes_outputs_and_marginal_likelihoods_are_the_twins() {
             conditions: data.conditions.mapv(f64::from),
             noise: noise.mapv(f64::from),
             seed: 0,
+            step: 0,
             data_rows: data.row_count(),
         };
         let tensors = Tensors::of(vae.parameters());
@@ -180,7 +214,7 @@ fn codes_outputs_and_marginal_likelihoods_are_the_twins() {
 
 /// Models wide enough that threads share a step.
 #[test]
-fn neither_threads_nor_instruction_sets_change_a_bit() {
+fn threads_and_instruction_sets_change_no_bit() {
     for seed in cases(24) {
         let Some(case) = Case::draw(seed, [90, 180], [40, 70]) else { continue };
         let rows = case.x.nrows();
@@ -206,7 +240,7 @@ fn neither_threads_nor_instruction_sets_change_a_bit() {
 }
 
 #[test]
-fn a_large_batch_in_parts_has_its_bits() {
+fn accumulated_parts_have_the_bits_of_the_whole_batch() {
     for seed in cases(100) {
         let Some(mut case) = Case::draw(seed, [5, 40], [30, 60]) else { continue };
         let coupled =
@@ -240,7 +274,7 @@ fn a_large_batch_in_parts_has_its_bits() {
 
 #[cfg(feature = "safetensors")]
 #[test]
-fn a_run_that_is_saved_and_loaded_goes_on_to_the_same_bits() {
+fn saved_and_resumed_runs_have_the_bits_of_uninterrupted_ones() {
     let folder = std::env::temp_dir().join(format!("elbo-composition-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("checkpoint.safetensors");

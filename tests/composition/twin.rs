@@ -37,7 +37,7 @@ impl Tensors {
     }
 }
 
-/// What the loss is of.
+/// The inputs of a loss.
 pub struct Twin<'a> {
     pub config: &'a Config,
     pub objective: &'a Objective,
@@ -45,8 +45,10 @@ pub struct Twin<'a> {
     pub x: Array2<f64>,
     pub conditions: Array2<f64>,
     pub noise: Array2<f64>,
-    /// The seed of the dropout at step 0.
+    /// Seed of the dropout.
     pub seed: u64,
+    /// Steps done before, on which dropout and schedules depend.
+    pub step: u64,
     /// Rows of the data set, for minibatch-weighted sampling.
     pub data_rows: usize,
 }
@@ -82,7 +84,7 @@ impl Twin<'_> {
         [mu, logvar, z, output]
     }
 
-    /// What the doubly reparameterized gradient of the encoder is the gradient of: every sample's
+    /// The function whose gradient is the doubly reparameterized gradient of the encoder: every sample's
     /// loss with its squared weight, weights and the density of q held at `here`.
     pub fn dreg(&self, tensors: &Tensors, here: &Tensors) -> f64 {
         let k = self.objective.samples();
@@ -114,13 +116,13 @@ impl Twin<'_> {
         }
     }
 
-    /// The loss at step 0.
+    /// The loss.
     pub fn loss(&self, tensors: &Tensors) -> f64 {
         let (config, k) = (self.config, self.objective.samples());
         let (b, latent) = (self.x.nrows(), config.latent());
         let [mu, logvar, z, output] = self.forward(tensors);
 
-        // By what the two terms are divided.
+        // Divisors of the two terms.
         let (rows, columns) = (b as f64, [config.features() as f64, latent as f64]);
         let [by_features, by_latent] = match self.objective.reduction {
             Reduction::Sum => [1.0, 1.0],
@@ -178,7 +180,7 @@ impl Twin<'_> {
                         InstructionSet::SCALAR,
                         uniform.view_mut(),
                         Stream::Dropout,
-                        0,
+                        self.step,
                         number as u64,
                     )
                     .unwrap();
@@ -250,7 +252,7 @@ impl Twin<'_> {
             .collect()
     }
 
-    /// What the objective makes of the divergence, weighed, summed over the batch.
+    /// The weighted penalty, summed over the batch.
     fn penalty(&self, mu: &Array2<f64>, logvar: &Array2<f64>, z: &Array2<f64>) -> f64 {
         let (objective, prior) = (self.objective, self.config.prior());
         let (m, s) = (f64::from(prior.mean), f64::from(prior.std));
@@ -258,8 +260,8 @@ impl Twin<'_> {
             let (mu, v) = (mu[at], logvar[at]);
             0.5 * ((v.exp() + (mu - m).powi(2)) / (s * s) - 1.0) - 0.5 * v + s.ln()
         });
-        let beta = f64::from(objective.beta_at(0, 0));
-        let capacity = f64::from(objective.capacity_at(0, 0));
+        let beta = f64::from(objective.beta_at(self.step, 0));
+        let capacity = f64::from(objective.capacity_at(self.step, 0));
         let b = kl.nrows() as f64;
         match objective.penalty {
             Penalty::Kl => beta * kl.sum(),

@@ -1,36 +1,100 @@
-//! From the gradient of the output back to that of every layer's output.
+//! The backward pass: from the gradient of the output back to that of every layer's output.
 
-use super::block::{Block, Norm, Pass, Transposed};
-use super::importance::SamplesBackward;
-use super::terms::Rule;
+use super::batch::Pass;
+use super::block::{Block, Norm};
+use super::importance::importance_backward;
+use super::terms::KlPenalty;
 use crate::gemm::{
-    Identity, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
+    Identity, PanelLayout, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
 };
 use crate::layers::{activation, layer_norm, reparameterize};
 use crate::loss::total_correlation::TotalCorrelation;
-use crate::simd::apart;
+use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::multiply;
+use crate::simd::{InstructionSet, apart};
+use crate::vae::parameters::Layout;
 use pulp::{Simd, WithSimd};
+use std::sync::{Mutex, PoisonError};
+
+/// `dyᵀ` and `dxᵀ` of the layer under way, or Wᵀ: one for each thread, whatever blocks it works on.
+pub(super) struct Transposed {
+    dy: AlignedBuffer,
+    dx: AlignedBuffer,
+    /// For each layer that is small beside a block: the panels of Wᵀ, with a bias of zeros.
+    weights: Vec<Option<AlignedBuffer>>,
+}
+
+impl Transposed {
+    /// Allocates memory for blocks of `capacity` rows.
+    pub(super) fn new(layout: &Layout, capacity: usize) -> Self {
+        // The first layer's input gradient is not needed.
+        let widest = |width: fn(&PanelLayout) -> usize| {
+            let layers = layout.layers.iter().skip(1);
+            let widest = layers.map(|layer| width(&layer.panels)).max().unwrap_or(0);
+            AlignedBuffer::zeros(widest * padded(capacity))
+        };
+        // Transposing W then moves fewer elements than transposing dy and dx, and the product wastes
+        // no work on padded rows.
+        let is_small =
+            |p: PanelLayout| p.inputs * p.outputs < capacity * (p.inputs + p.outputs) / 2;
+        let weights =
+            layout.layers.iter().map(|layer| layer.panels).enumerate().map(|(l, panels)| {
+                (l > 0 && is_small(panels))
+                    .then(|| AlignedBuffer::zeros(transposed_layout(panels).len()))
+            });
+        Self {
+            dy: widest(|layer| layer.outputs),
+            dx: widest(|layer| layer.inputs),
+            weights: weights.collect(),
+        }
+    }
+}
 
 impl Block {
-    /// The first layer's input is the data: its gradient is not needed. `codes` holds gradients of
-    /// z, μ and logvar that do not come from the decoder.
+    /// Gradient of the output → gradients of every layer's output. The first layer's input is the
+    /// data, whose gradient nothing needs. `total_correlation` holds gradients of z, μ and logvar that
+    /// do not come from the decoder.
+    pub(super) fn backward(
+        &mut self,
+        simd: InstructionSet,
+        pass: &Pass<'_, '_>,
+        transposed: &Mutex<Transposed>,
+        total_correlation: Option<&TotalCorrelation>,
+    ) {
+        struct Backward<'a, 'b, 'c> {
+            block: &'a mut Block,
+            pass: &'a Pass<'b, 'c>,
+            transposed: &'a mut Transposed,
+            total_correlation: Option<&'a TotalCorrelation>,
+        }
+        impl WithSimd for Backward<'_, '_, '_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self { block, pass, transposed, total_correlation } = self;
+                block.backward_rows(simd, pass, transposed, total_correlation);
+            }
+        }
+        let mut transposed = transposed.lock().unwrap_or_else(PoisonError::into_inner);
+        let transposed = &mut *transposed;
+        simd.dispatch(Backward { block: self, pass, transposed, total_correlation });
+    }
+
     #[inline(always)]
-    pub(super) fn backward_rows<S: Simd>(
+    fn backward_rows<S: Simd>(
         &mut self,
         simd: S,
         pass: &Pass<'_, '_>,
         transposed: &mut Transposed,
-        codes: Option<&TotalCorrelation>,
+        total_correlation: Option<&TotalCorrelation>,
     ) {
-        let heads = self.heads_layer;
         for layer in (1..self.doutputs.len()).rev() {
             self.input_gradient(simd, pass, layer, transposed);
-            if layer == heads + 1 {
-                self.codes_backward(simd, pass, codes);
-            } else if self.dressings[layer - 1].is_some() {
-                apart(simd, Undress { block: self, pass, layer: layer - 1 });
+            if layer == self.heads_layer + 1 {
+                self.codes_backward(simd, pass, total_correlation);
+            } else if self.hidden[layer - 1].is_some() {
+                norm_activation_dropout_backward(simd, self, pass, layer - 1);
             } else {
                 // inputs[layer] = relu(…): the same stride, and zeros between the rows.
                 let used = self.rows_of(layer - 1) * self.inputs[layer].stride;
@@ -40,28 +104,28 @@ impl Block {
         }
     }
 
-    /// dz → dμ|dlogvar, on top of what the divergence gave.
+    /// dz → dμ|dlogvar, accumulated onto the gradients of the penalty.
     #[inline(always)]
     fn codes_backward<S: Simd>(
         &mut self,
         simd: S,
         pass: &Pass<'_, '_>,
-        codes: Option<&TotalCorrelation>,
+        total_correlation: Option<&TotalCorrelation>,
     ) {
         let (heads, latent) = (self.heads_layer, self.latent);
-        if matches!(pass.terms.rule, Rule::Importance { .. }) {
-            apart(simd, SamplesBackward { block: self, pass });
+        if let KlPenalty::Importance(estimator) = pass.objective.penalty {
+            importance_backward(simd, self, pass, estimator);
         } else {
             for i in 0..self.rows {
                 let (dmu, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
-                let dz = &mut self.epsilon.row_mut(i)[..latent];
-                if let Some(codes) = codes {
-                    codes.gradient_row(self.first + i, dz, dmu, dlogvar);
+                let dz = &mut self.dz.row_mut(i)[..latent];
+                if let Some(gradients) = total_correlation {
+                    gradients.gradient_row(self.first + i, dz, dmu, dlogvar);
                 }
                 reparameterize::backward_row(simd, dmu, dlogvar, dz, self.sigma_epsilon.row(i));
             }
         }
-        if let Some(slopes) = &self.clamp {
+        if let Some(slopes) = &self.clamp_slope {
             for i in 0..self.rows {
                 let (_, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
                 multiply(simd, dlogvar, slopes.row(i));
@@ -69,8 +133,8 @@ impl Block {
         }
     }
 
-    /// Overwrites the gradient of layer `layer`'s input: dz|dc for the layer that takes z (in
-    /// ε's place), else `doutputs[layer − 1]`, not yet through the activation.
+    /// Overwrites the gradient of layer `layer`'s input: dz|dc for the layer that takes z|c, else
+    /// `doutputs[layer − 1]`, not yet through the activation.
     #[inline(always)]
     fn input_gradient<S: Simd>(
         &mut self,
@@ -81,60 +145,58 @@ impl Block {
     ) {
         let (panels, layout) = pass.weights.layer(layer);
         let rows = self.rows_of(layer);
+        let (before, from) = self.doutputs.split_at_mut(layer);
+        let dy = &from[0];
+        let takes_z = layer == self.heads_layer + 1;
+        let dx = if takes_z { &mut self.dz } else { &mut before[layer - 1] };
         if let Some(wt) = &mut transposed.weights[layer] {
             transpose_panels(simd, wt, panels, layout);
-            let (before, from) = self.doutputs.split_at_mut(layer);
-            let dy = from[0].rows(rows);
-            let to_noise = layer == self.heads_layer + 1;
-            let dx = if to_noise { &mut self.epsilon } else { &mut before[layer - 1] };
-            let mut dx = dx.rows_mut(rows);
             let layout = transposed_layout(layout);
-            product_rows(simd, &mut dx, dy, &wt[..layout.len()], layout, Identity);
+            let mut dx = dx.rows_mut(rows);
+            product_rows(simd, &mut dx, dy.rows(rows), &wt[..layout.len()], layout, Identity);
             return;
         }
         let lanes = padded(rows);
         let dyt = &mut transposed.dy[..layout.outputs * lanes];
         let dxt = &mut transposed.dx[..layout.inputs * lanes];
-        let dy = &self.doutputs[layer];
         transpose(simd, dyt, lanes, &dy.data, dy.stride, rows, layout.outputs);
         input_gradient_rows(simd, dxt, dyt, lanes, panels, layout);
-        let dx = if layer == self.heads_layer + 1 {
-            &mut self.epsilon
-        } else {
-            &mut self.doutputs[layer - 1]
-        };
         transpose(simd, &mut dx.data, dx.stride, dxt, lanes, layout.inputs, rows);
     }
 }
 
-/// The gradient of a hidden layer's output turned into that of its product.
-struct Undress<'a, 'b, 'c> {
-    block: &'a mut Block,
-    pass: &'a Pass<'b, 'c>,
+/// Gradient of a hidden layer's output → gradient of its product, in place; overwrites those of gain
+/// and shift.
+#[inline(always)]
+fn norm_activation_dropout_backward<S: Simd>(
+    simd: S,
+    block: &mut Block,
+    pass: &Pass<'_, '_>,
     layer: usize,
-}
-
-impl WithSimd for Undress<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, pass, layer } = self;
-        let dressing = block.dressings[layer].as_ref().expect("a dressed layer");
-        let rows = block.rows_of(layer);
-        for r in 0..rows {
-            multiply(simd, block.doutputs[layer].row_mut(r), dressing.slope.row(r));
-        }
-        let Some(Norm { normalized, inverse_std, gain, shift }) = &dressing.norm else { return };
-        // The shift comes behind the gain.
-        let (before, behind) = block.dvectors.split_at_mut(*shift);
-        let (dgains, dshifts) = (&mut before[*gain], &mut behind[0]);
-        let gain = pass.weights.vector_at(*gain);
-        for (r, &inverse_std) in inverse_std[..rows].iter().enumerate() {
-            let d = block.doutputs[layer].row_mut(r);
-            let (dgain, dshift) = (dgains.row_mut(r), dshifts.row_mut(r));
-            let normalized = normalized.row(r);
-            layer_norm::backward_row(simd, d, dgain, dshift, normalized, gain, inverse_std);
+) {
+    struct Op<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>, usize);
+    impl WithSimd for Op<'_, '_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(block, pass, layer) = self;
+            let state = block.hidden[layer].as_ref().expect("a layer with more than a ReLU");
+            let rows = block.rows_of(layer);
+            for r in 0..rows {
+                multiply(simd, block.doutputs[layer].row_mut(r), state.slope.row(r));
+            }
+            let Some(Norm { normalized, inverse_std, gain, shift }) = &state.norm else { return };
+            // The shift comes behind the gain.
+            let (before, behind) = block.dvectors.split_at_mut(*shift);
+            let (dgains, dshifts) = (&mut before[*gain], &mut behind[0]);
+            let gain = pass.weights.vector_at(*gain);
+            for (r, &inverse_std) in inverse_std[..rows].iter().enumerate() {
+                let d = block.doutputs[layer].row_mut(r);
+                let (dgain, dshift) = (dgains.row_mut(r), dshifts.row_mut(r));
+                let normalized = normalized.row(r);
+                layer_norm::backward_row(simd, d, dgain, dshift, normalized, gain, inverse_std);
+            }
         }
     }
+    apart(simd, Op(block, pass, layer));
 }

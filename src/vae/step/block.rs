@@ -1,8 +1,8 @@
-//! A block of rows and everything that is computed of it, from the data to the gradients.
+//! A block of rows and everything that is computed from it, from the data to the gradients.
 //!
 //! Rows of a batch are independent from the data to the loss and back to the gradient of every
 //! layer's output. So one task takes a block of them through all of it while its activations
-//! stay in cache, and what is left of it is what the weight gradients need: the input of each
+//! stay in cache, and what is left in it is what the weight gradients need: the input of each
 //! layer and the gradient of its output.
 //!
 //! ```text
@@ -16,256 +16,119 @@
 //! c is the condition, if there is one. With several latent samples of each row, as importance
 //! weighting has them, everything from z on has a row for each sample: those of row 0 first.
 //!
-//! Where the gradient of a row depends on the whole batch, a block is done in two parts: the
-//! forward pass with what can be known of the loss, and the rest of the loss with the backward pass
-//! ([`Coupled`]).
+//! This file holds the memory. The stages that fill it are methods in `forward`, `loss`, `importance`
+//! and `backward`, and the file above it calls them in their order. Each stage enters the instruction
+//! set once for a block and is compiled once for each, so that training, evaluation and marginal
+//! likelihoods share its machine code.
 
+use super::batch::Batch;
 use super::matrix::Matrix;
-use super::terms::{Scales, Terms};
-use crate::dataset::{Augmentation, Dataset};
-use crate::error::{Error, Result};
-use crate::gemm::{GradientSource, PanelLayout, Rows, padded, transposed_layout};
-use crate::loss::importance::LogSum;
-use crate::loss::kernel::short_rows::SHORT_TILE;
+use super::terms::RowLosses;
+use crate::error::Error;
+use crate::gemm::{GradientSource, Rows};
+use crate::loss::short_rows::SHORT_TILE;
 use crate::loss::total_correlation::TotalCorrelation;
-use crate::math::scalar;
-use crate::random::Stream;
-use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
-use crate::vae::Config;
-use crate::vae::parameters::{Layout, Parameters, VectorRole};
-use ndarray::ArrayView2;
-use pulp::{Simd, WithSimd};
-use std::ops::Range;
+use crate::vae::config::Config;
+use crate::vae::parameters::{Layout, VectorRole};
+use std::ops::{Deref, DerefMut, Range};
 
-/// Where the noise of the reparameterization comes from.
-#[derive(Clone, Copy)]
-pub(crate) enum Noise<'a> {
-    /// A function of the seed, the purpose, the step and the row's number in the data set.
-    Counter,
-    /// `[B·k, Z]`, given for the samples of the rows of the batch in their order.
-    Given(ArrayView2<'a, f32>),
-}
-
-/// What the random numbers of a pass are for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Training,
-    Evaluation,
-}
-
-/// Which random numbers a pass draws.
-#[derive(Clone, Copy)]
-pub(crate) struct Draws {
-    pub(crate) seed: u64,
-    pub(crate) step: u64,
-    pub(crate) purpose: Purpose,
-}
-
-impl Draws {
-    /// Where the noise of the reparameterization comes from.
-    pub(super) fn noise(self) -> Stream {
-        match self.purpose {
-            Purpose::Training => Stream::Noise,
-            Purpose::Evaluation => Stream::Evaluate,
-        }
-    }
-}
-
-impl Purpose {
-    /// Where an augmentation has its numbers from, if it wants some.
-    pub(super) fn augmentation(self, augmentation: Augmentation) -> Option<Stream> {
-        match self {
-            Self::Training => augmentation.training_stream(),
-            Self::Evaluation => augmentation.evaluation_stream(),
-        }
-    }
-}
-
-/// Which rows of a data set make a batch.
-#[derive(Clone, Copy)]
-pub(crate) enum Selection<'a> {
-    /// So many consecutive rows from this one on.
-    From(usize, usize),
-    /// Rows by their number.
-    Listed(&'a [u32]),
-}
-
-impl Selection<'_> {
-    pub(crate) fn len(self) -> usize {
-        match self {
-            Self::From(_, len) => len,
-            Self::Listed(rows) => rows.len(),
-        }
-    }
-
-    /// Rows `range` of these.
-    fn part(self, range: Range<usize>) -> Self {
-        match self {
-            Self::From(first, _) => Self::From(first + range.start, range.len()),
-            Self::Listed(rows) => Self::Listed(&rows[range]),
-        }
-    }
-
-    /// The number in the data set of the batch's row `index`.
-    #[inline]
-    pub(crate) fn row(self, index: usize) -> usize {
-        match self {
-            Self::From(first, _) => first + index,
-            Self::Listed(rows) => rows[index] as usize,
-        }
-    }
-}
-
-/// The rows of a data set that make a batch, and their random numbers.
-#[derive(Clone, Copy)]
-pub(crate) struct Batch<'a> {
-    pub(crate) data: &'a dyn Dataset,
-    pub(crate) selection: Selection<'a>,
-    pub(crate) noise: Noise<'a>,
-    pub(crate) draws: Draws,
-    pub(crate) augmentation: Augmentation,
-}
-
-impl Batch<'_> {
-    /// The batch in parts of at most `length` rows; one whose noise is given stays whole.
-    pub(crate) fn parts(&self, length: usize) -> impl Iterator<Item = Self> {
-        let rows = self.selection.len();
-        let length = if matches!(self.noise, Noise::Given(_)) { rows } else { length };
-        (0..rows).step_by(length).map(move |first| {
-            let selection = self.selection.part(first..rows.min(first.saturating_add(length)));
-            Self { selection, ..*self }
-        })
-    }
-}
-
-/// What is computed of a batch, with which weights.
-#[derive(Clone, Copy)]
-pub(crate) struct Pass<'a, 'b> {
-    pub(crate) config: &'a Config,
-    pub(crate) weights: &'a Parameters,
-    pub(crate) batch: &'a Batch<'b>,
-    pub(crate) terms: Terms,
-    /// What gradients are multiplied by.
-    pub(crate) scales: Scales,
-}
-
-impl Pass<'_, '_> {
-    /// Whether the gradient of one row depends on the others.
-    pub(crate) fn is_coupled(&self) -> bool {
-        self.terms.rule.is_coupled() || self.config.has_optimal_variance()
-    }
-
-    pub(super) fn is_training(&self) -> bool {
-        self.batch.draws.purpose == Purpose::Training
-    }
-}
-
-/// What the whole batch says about the gradient of each row.
-pub(crate) enum Coupled<'a> {
-    /// No more than the scale of the penalty's gradient.
-    Scale(f32),
-    /// For each latent dimension, by what its part of the penalty's gradient is multiplied.
-    Dimensions(&'a [f32]),
-    /// The penalty's gradients themselves, by the number of the row in the batch.
-    TotalCorrelation(&'a TotalCorrelation),
-}
-
-/// `dyᵀ` and `dxᵀ` of the layer under way, or Wᵀ: one for each thread, whatever blocks it works on.
-pub(crate) struct Transposed {
-    pub(super) dy: AlignedBuffer,
-    pub(super) dx: AlignedBuffer,
-    /// For each layer that is small beside a block: the panels of Wᵀ, with a bias of zeros.
-    pub(super) weights: Vec<Option<AlignedBuffer>>,
-}
-
-impl Transposed {
-    /// Room for blocks of `capacity` rows.
-    pub(crate) fn new(layout: &Layout, capacity: usize) -> Self {
-        // The first layer's input gradient is not needed.
-        let widest = |width: fn(&PanelLayout) -> usize| {
-            let layers = layout.layers.iter().skip(1);
-            let widest = layers.map(|layer| width(&layer.panels)).max().unwrap_or(0);
-            AlignedBuffer::zeros(widest * padded(capacity))
-        };
-        // Fewer elements change places in W than in dy and dx, and padding costs products.
-        let is_small =
-            |p: PanelLayout| p.inputs * p.outputs < capacity * (p.inputs + p.outputs) / 2;
-        let weights =
-            layout.layers.iter().map(|layer| layer.panels).enumerate().map(|(l, panels)| {
-                (l > 0 && is_small(panels))
-                    .then(|| AlignedBuffer::zeros(transposed_layout(panels).len()))
-            });
-        Self {
-            dy: widest(|layer| layer.outputs),
-            dx: widest(|layer| layer.inputs),
-            weights: weights.collect(),
-        }
-    }
-}
-
-/// What a hidden layer leaves for its backward pass, if it is more than a ReLU.
-pub(super) struct Dressing {
-    /// The derivative of the activation, dropout included.
-    pub(super) slope: Matrix,
-    pub(super) norm: Option<Norm>,
-    /// Its number among the hidden layers.
-    pub(super) number: usize,
-}
-
-/// What a layer normalization leaves for its backward pass.
-pub(super) struct Norm {
-    pub(super) normalized: Matrix,
-    pub(super) inverse_std: Vec<f32>,
-    /// Places in [`Layout::vectors`].
-    pub(super) gain: usize,
-    pub(super) shift: usize,
-}
-
-/// Some rows of a batch, with room for all that is computed of them.
+/// Some rows of a batch, with memory for all that is computed from them. k is the number of latent
+/// samples of each row.
 pub(crate) struct Block {
     /// Rows in use.
     pub(crate) rows: usize,
-    /// The number in the batch of row 0.
+    /// Number in the batch of row 0.
     pub(crate) first: usize,
-    /// Latent samples of each row.
+    /// k.
     pub(super) samples: usize,
     pub(super) features: usize,
     pub(super) latent: usize,
-    /// `inputs[l]`: what layer l multiplies with its weights.
+    /// `inputs[l]`: input of layer l, which its weights multiply.
     pub(super) inputs: Vec<Matrix>,
-    /// `doutputs[l]`: the gradient of what layer l adds up, before its activation. The last one
-    /// holds the output after the forward pass and its gradient after the loss.
-    pub(super) doutputs: Vec<Matrix>,
+    pub(super) doutputs: OutputGradients,
     /// For each dense layer: what follows it, if that is more than a ReLU.
-    pub(super) dressings: Vec<Option<Dressing>>,
+    pub(super) hidden: Vec<Option<HiddenState>>,
     /// Each row's gradient of the parameters of [`Layout::vectors`].
     pub(super) dvectors: Vec<Matrix>,
     /// The layer whose outputs are μ|logvar; the next one takes z.
     pub(super) heads_layer: usize,
     /// μ|logvar.
     pub(crate) heads: Matrix,
-    /// The derivative of the soft clamp of logvar, if there is one.
-    pub(super) clamp: Option<Matrix>,
-    /// ε in the forward pass, dz|dc in the backward pass.
+    /// Derivative of the soft clamp of logvar, if there is one.
+    pub(super) clamp_slope: Option<Matrix>,
+    /// ε `[rows·k, Z]`.
     pub(super) epsilon: Matrix,
+    /// σε `[rows·k, Z]`.
     pub(super) sigma_epsilon: Matrix,
-    /// A long row of outputs, or some short ones, while their gradients take their place.
-    pub(super) outputs: AlignedBuffer,
-    /// The reconstruction of each latent sample, and then its importance, in nats.
-    pub(super) of_samples: Vec<f64>,
+    /// dz|dc `[rows·k, Z + C]`.
+    pub(super) dz: Matrix,
+    /// Copies of a long row of outputs, or of some short ones, while their gradients take their place.
+    pub(super) output_copy: AlignedBuffer,
+    /// Reconstruction term of each latent sample, in nats.
+    pub(super) sample_reconstruction: Vec<f64>,
+    /// Importance weight w̃ of each latent sample.
+    pub(super) sample_weights: Vec<f64>,
+    /// ln w of the samples of one row.
     pub(super) log_weights: Vec<f64>,
-    /// Nats of each row, unscaled.
-    pub(crate) reconstruction: Vec<f64>,
-    pub(crate) kl: Vec<f64>,
-    /// What the rule makes of the KL divergence; not kept where it is the KL divergence.
-    pub(crate) penalty: Vec<f64>,
-    /// The first row that was refused, if one was.
-    pub(crate) fault: Option<Error>,
+    pub(crate) losses: RowLosses,
+    /// Error of the first row that was refused.
+    pub(super) fault: Option<Error>,
+}
+
+/// Gradients of the layers' outputs, before their activations: `doutputs[l]` is that of layer l.
+///
+/// The last matrix has two meanings: from the forward pass to the loss it is the decoder's output
+/// ([`Self::output_mut`]), which the loss replaces, row by row, by its gradient
+/// ([`Self::doutput_mut`]).
+pub(super) struct OutputGradients(Vec<Matrix>);
+
+impl OutputGradients {
+    /// The decoder's output `[rows·k, D]`, to be written, or to be replaced by its gradient.
+    pub(super) fn output_mut(&mut self) -> &mut Matrix {
+        self.0.last_mut().expect("a model has layers")
+    }
+
+    /// Gradient of the decoder's output `[rows·k, D]`, after the loss.
+    pub(super) fn doutput_mut(&mut self) -> &mut Matrix {
+        self.output_mut()
+    }
+}
+
+impl Deref for OutputGradients {
+    type Target = [Matrix];
+    fn deref(&self) -> &[Matrix] {
+        &self.0
+    }
+}
+
+impl DerefMut for OutputGradients {
+    fn deref_mut(&mut self) -> &mut [Matrix] {
+        &mut self.0
+    }
+}
+
+/// State that normalization, activation and dropout of a hidden layer leave for its backward pass.
+pub(super) struct HiddenState {
+    /// Derivative of the activation, dropout included.
+    pub(super) slope: Matrix,
+    pub(super) norm: Option<Norm>,
+    /// Number among the hidden layers.
+    pub(super) number: usize,
+}
+
+/// State that a layer normalization leaves for its backward pass.
+pub(super) struct Norm {
+    pub(super) normalized: Matrix,
+    pub(super) inverse_std: Vec<f32>,
+    /// Index in [`Layout::vectors`].
+    pub(super) gain: usize,
+    /// Index in [`Layout::vectors`], behind that of the gain.
+    pub(super) shift: usize,
 }
 
 impl Block {
-    /// Room for `capacity` rows of so many latent samples each.
+    /// Allocates memory for `capacity` rows of `samples` latent samples each.
     pub(crate) fn new(config: &Config, layout: &Layout, capacity: usize, samples: usize) -> Self {
         let heads = layout.heads;
         let (features, latent) = (config.features(), config.latent());
@@ -273,7 +136,7 @@ impl Block {
         let matrix = |layer, columns| Matrix::zeros(rows_of(layer), columns);
         let last = layout.layers.len() - 1;
         let plain = config.has_plain_layers();
-        let dressing = |layer: usize| {
+        let hidden = |layer: usize| {
             let width = layout.layers[layer].panels.outputs;
             let norm = layout.vector(VectorRole::Gain(layer)).map(|gain| Norm {
                 normalized: matrix(layer, width),
@@ -282,7 +145,7 @@ impl Block {
                 shift: layout.vector(VectorRole::Shift(layer)).expect("beside the gain"),
             });
             let number = layer - usize::from(layer > heads);
-            Dressing { slope: matrix(layer, width), norm, number }
+            HiddenState { slope: matrix(layer, width), norm, number }
         };
         let dvector = |role, width| match role {
             VectorRole::Gain(layer) | VectorRole::Shift(layer) => matrix(layer, width),
@@ -297,51 +160,53 @@ impl Block {
             features,
             latent,
             inputs: layers().map(|(l, panels)| matrix(l, panels.inputs)).collect(),
-            doutputs: layers().map(|(l, panels)| matrix(l, panels.outputs)).collect(),
-            dressings: (0..=last)
-                .map(|l| (!plain && l != heads && l != last).then(|| dressing(l)))
+            doutputs: OutputGradients(
+                layers().map(|(l, panels)| matrix(l, panels.outputs)).collect(),
+            ),
+            hidden: (0..=last)
+                .map(|l| (!plain && l != heads && l != last).then(|| hidden(l)))
                 .collect(),
             dvectors: vectors.map(|v| dvector(v.role, v.layer.panels.outputs)).collect(),
             heads_layer: heads,
             heads: matrix(0, 2 * latent),
-            clamp: config.logvar_clamp().map(|_| matrix(0, latent)),
-            epsilon: matrix(last, latent + config.conditions()),
+            clamp_slope: config.logvar_clamp().map(|_| matrix(0, latent)),
+            epsilon: matrix(last, latent),
             sigma_epsilon: matrix(last, latent),
-            outputs: AlignedBuffer::zeros(features.max(SHORT_TILE)),
-            of_samples: vec![0.0; capacity * samples],
+            dz: matrix(last, latent + config.conditions()),
+            output_copy: AlignedBuffer::zeros(features.max(SHORT_TILE)),
+            sample_reconstruction: vec![0.0; capacity * samples],
+            sample_weights: vec![0.0; capacity * samples],
             log_weights: vec![0.0; samples],
-            reconstruction: vec![0.0; capacity],
-            kl: vec![0.0; capacity],
-            penalty: vec![0.0; capacity],
+            losses: RowLosses::zeros(capacity),
             fault: None,
         }
     }
 
-    /// Rows there is room for.
-    pub(crate) fn capacity(&self) -> usize {
-        self.kl.len()
+    /// Rows there is memory for.
+    pub(super) fn capacity(&self) -> usize {
+        self.losses.kl.len()
     }
 
     /// Latent samples of each row.
-    pub(crate) fn samples(&self) -> usize {
+    pub(super) fn samples(&self) -> usize {
         self.samples
     }
 
     /// Rows from z on.
-    pub(super) fn decoded(&self) -> usize {
+    pub(super) fn decoder_rows(&self) -> usize {
         self.rows * self.samples
     }
 
     /// Rows that go through a dense layer.
     pub(super) fn rows_of(&self, layer: usize) -> usize {
-        if layer > self.heads_layer { self.decoded() } else { self.rows }
+        if layer > self.heads_layer { self.decoder_rows() } else { self.rows }
     }
 
-    /// Takes over rows `first .. first + rows` of a batch: reads them from the data set.
-    pub(crate) fn gather(&mut self, batch: &Batch<'_>, first: usize, rows: usize) {
-        (self.first, self.rows) = (first, rows);
-        for i in 0..rows {
-            let row = batch.selection.row(first + i);
+    /// Reads rows `rows` of a batch from the data set: x, and c beside x and beside every z.
+    pub(crate) fn gather(&mut self, batch: &Batch<'_>, rows: Range<usize>) {
+        (self.first, self.rows) = (rows.start, rows.len());
+        for i in 0..self.rows {
+            let row = batch.indices.row(self.first + i);
             let (encoder, decoder) = self.inputs.split_at_mut(self.heads_layer + 1);
             let (x, condition) = encoder[0].row_mut(i).split_at_mut(self.features);
             batch.data.read_row(row, x);
@@ -354,175 +219,99 @@ impl Block {
         }
     }
 
-    /// The latent samples of row `row`, in their order.
+    /// The latent samples of row `row`, in order.
     pub(crate) fn codes(&self, row: usize) -> impl Iterator<Item = &[f32]> {
         let z = &self.inputs[self.heads_layer + 1];
         (row * self.samples..(row + 1) * self.samples).map(|s| &z.row(s)[..self.latent])
     }
 
-    /// What the gradient of a dense layer, or of a vector behind them, needs of this block.
+    /// Stores z, μ and logvar of every row, row 0 as row `first` of the pairs.
+    pub(crate) fn store_codes(&self, pairs: &mut TotalCorrelation, first: usize) {
+        for i in 0..self.rows {
+            let (mu, logvar) = self.heads.row(i).split_at(self.latent);
+            let z = self.codes(i).next().expect("one sample");
+            pairs.set_row(first + i, z, mu, logvar);
+        }
+    }
+
+    /// The rows that a gradient is summed over.
     #[inline(always)]
-    pub(crate) fn gradient_source(&self, layer: usize) -> GradientSource<'_> {
-        let layers = self.doutputs.len();
-        if layer < layers {
-            let rows = self.rows_of(layer);
-            return GradientSource {
-                x: self.inputs[layer].rows(rows),
-                dy: self.doutputs[layer].rows(rows),
-            };
-        }
-        let dy = &self.dvectors[layer - layers];
-        let rows = match self.dressings.iter().flatten().find(|d| d.is_of(layer - layers)) {
-            Some(dressing) if dressing.number < self.heads_layer => self.rows,
-            _ => self.decoded(),
-        };
-        GradientSource { x: Rows { data: &[], rows, stride: 0 }, dy: dy.rows(rows) }
-    }
-
-    /// Forward, loss and backward of the rows gathered: leaves each row's loss and all that the
-    /// weight gradients need, or a fault.
-    pub(crate) fn forward_backward(
-        &mut self,
-        simd: InstructionSet,
-        pass: &Pass<'_, '_>,
-        transposed: &mut Transposed,
-    ) {
-        let parts = [Part::Encode, Part::sample(self.samples), Part::Decode, Part::Loss(true)];
-        self.fault = self.run(simd, pass, parts).err();
-        if self.fault.is_none() {
-            // No data are looked at any more.
-            let _ = self.run(simd, pass, [Part::Backward(transposed, None)]);
+    fn gradient_source(&self, gradient: ParameterGradient) -> GradientSource<'_> {
+        let rows = if gradient.per_sample { self.decoder_rows() } else { self.rows };
+        match gradient.of {
+            ParameterIndex::Layer(l) => {
+                GradientSource { x: self.inputs[l].rows(rows), dy: self.doutputs[l].rows(rows) }
+            }
+            ParameterIndex::Vector(v) => {
+                let no_inputs = Rows { data: &[], rows, stride: 0 };
+                GradientSource { x: no_inputs, dy: self.dvectors[v].rows(rows) }
+            }
         }
     }
-
-    /// Forward and loss of the rows gathered: leaves each row's loss as far as the row alone
-    /// determines it, or a fault. Of a training pass that is coupled it leaves what
-    /// [`Self::backward_coupled`] needs.
-    pub(crate) fn forward(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
-        let parts = [Part::Encode, Part::sample(self.samples), Part::Decode, Part::Loss(false)];
-        self.fault = self.run(simd, pass, parts).err();
-    }
-
-    /// The codes of the rows gathered, and no more.
-    pub(crate) fn encode(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
-        self.fault = self.run(simd, pass, [Part::Encode, Part::sample(self.samples)]).err();
-    }
-
-    /// `ln 1/K Σ_k p(x, z_k)/q(z_k|x)` of the one row gathered, `all` = K, with `at_once` samples
-    /// in the decoder at a time.
-    ///
-    /// # Errors
-    /// Data that the likelihood does not accept, or a logvar whose exponential overflows.
-    pub(crate) fn log_likelihood(
-        &mut self,
-        simd: InstructionSet,
-        pass: &Pass<'_, '_>,
-        all: usize,
-        at_once: usize,
-    ) -> Result<f64> {
-        self.run(simd, pass, [Part::Encode])?;
-        self.check_logvar(pass)?;
-        let mut sum = LogSum::default();
-        for first in (0..all).step_by(at_once) {
-            self.samples = at_once.min(all - first);
-            let sample = Part::Sample { first: first as u64, of: all as u64 };
-            let done = self.run(simd, pass, [sample, Part::Decode, Part::LogWeights]);
-            self.log_weights[..self.samples].iter().for_each(|&weight| sum.add(weight));
-            self.samples = at_once;
-            done?;
-        }
-        Ok(sum.value() - scalar::ln(all as f64))
-    }
-
-    /// The second part of a coupled pass: the gradients of the loss, and backward.
-    pub(crate) fn backward_coupled(
-        &mut self,
-        simd: InstructionSet,
-        pass: &Pass<'_, '_>,
-        coupled: &Coupled<'_>,
-        transposed: &mut Transposed,
-    ) {
-        let codes = match coupled {
-            Coupled::TotalCorrelation(gradients) => Some(*gradients),
-            _ => None,
-        };
-        // The data were accepted in the first part.
-        let parts = [Part::Coupled(coupled), Part::Backward(transposed, codes)];
-        let _ = self.run(simd, pass, parts);
-    }
-
-    fn run<const N: usize>(
-        &mut self,
-        simd: InstructionSet,
-        pass: &Pass<'_, '_>,
-        parts: [Part<'_>; N],
-    ) -> Result<()> {
-        parts.into_iter().try_for_each(|part| simd.dispatch(Work { block: self, pass, part }))
-    }
 }
 
-/// A part of what is done with the rows of a block. Each is compiled once for each instruction set,
-/// whoever asks for it.
-enum Part<'a> {
-    /// x → μ|logvar.
-    Encode,
-    /// μ|logvar and noise → z: samples from `first` on, of `of` that each row has in all.
-    Sample { first: u64, of: u64 },
-    /// z → output.
-    Decode,
-    /// The loss, and with `true` its gradients.
-    Loss(bool),
-    /// The importance of each sample of the only row.
-    LogWeights,
-    /// Gradients that waited for the whole batch.
-    Coupled(&'a Coupled<'a>),
-    /// From the gradient of the output back to that of every layer.
-    Backward(&'a mut Transposed, Option<&'a TotalCorrelation>),
+/// The rows that a gradient is summed over, block by block.
+///
+/// Each register tile asks for them anew. As a closure in `map` this was a call of its own, with the
+/// tile saved around it: 1 % of a training step.
+#[derive(Clone)]
+pub(super) struct GradientSources<'a> {
+    pub(super) blocks: std::slice::Iter<'a, Block>,
+    pub(super) gradient: ParameterGradient,
 }
 
-impl Part<'_> {
-    /// All samples of each row.
-    fn sample(samples: usize) -> Self {
-        Self::Sample { first: 0, of: samples as u64 }
-    }
-}
-
-struct Work<'a, 'b, 'c> {
-    block: &'a mut Block,
-    pass: &'a Pass<'b, 'c>,
-    part: Part<'a>,
-}
-
-impl WithSimd for Work<'_, '_, '_> {
-    type Output = Result<()>;
+impl<'a> Iterator for GradientSources<'a> {
+    type Item = GradientSource<'a>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let Self { block, pass, part } = self;
-        match part {
-            Part::Encode => {
-                block.augment_rows(simd, pass);
-                block.encode_rows(simd, pass);
-            }
-            Part::Sample { first, of } => {
-                block.draw_noise(simd, pass, first, of);
-                block.reparameterize_rows(simd);
-            }
-            Part::Decode => block.decode_rows(simd, pass),
-            Part::Loss(gradients) => return block.loss_rows(simd, pass, gradients),
-            Part::LogWeights => return block.log_weights_of_row(simd, pass),
-            Part::Coupled(coupled) => block.coupled_gradients(simd, pass, coupled),
-            Part::Backward(transposed, codes) => {
-                block.backward_rows(simd, pass, transposed, codes);
-            }
-        }
-        Ok(())
+    fn next(&mut self) -> Option<GradientSource<'a>> {
+        let block = self.blocks.next()?;
+        Some(block.gradient_source(self.gradient))
     }
 }
 
-impl Dressing {
-    /// Whether vector `vector` is a parameter of its normalization.
-    fn is_of(&self, vector: usize) -> bool {
-        self.norm.as_ref().is_some_and(|norm| norm.gain == vector || norm.shift == vector)
+/// A gradient that is summed over the rows of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct ParameterGradient {
+    pub(super) of: ParameterIndex,
+    /// Set for everything from z on: it has a row for each latent sample.
+    pub(super) per_sample: bool,
+}
+
+/// The parameters that a gradient belongs to.
+#[derive(Clone, Copy)]
+pub(super) enum ParameterIndex {
+    /// Weights and bias of a dense layer.
+    Layer(usize),
+    /// A vector of [`Layout::vectors`].
+    Vector(usize),
+}
+
+/// Limit of logvar above which e^logvar is ∞.
+const LOGVAR_OVERFLOW: f32 = 88.72;
+
+/// The error of the first row, in the order of the batch, whose loss is not finite.
+#[cold]
+pub(super) fn not_finite(blocks: &[Block], losses: &RowLosses, batch: &Batch<'_>) -> Error {
+    // e^logvar is the one number of the loss that overflows with weights that are still small.
+    for block in blocks {
+        for i in 0..block.rows {
+            let (_, logvar) = block.heads.row(i).split_at(block.latent);
+            if let Some(dimension) = logvar.iter().position(|&v| v > LOGVAR_OVERFLOW) {
+                let row = batch.indices.row(block.first + i);
+                let value = logvar[dimension];
+                return Error::LogvarOverflow { row, dimension, value, step: None };
+            }
+        }
     }
+    let find = |term, values: &[f64]| {
+        let row = values[..batch.len()].iter().position(|value| !value.is_finite())?;
+        Some((row, term, values[row]))
+    };
+    let reconstruction = find("reconstruction", &losses.reconstruction);
+    let kl = find("KL divergence", &losses.kl);
+    // Of two terms of one row the KL is named: it depends on the encoder alone.
+    let first = [kl, reconstruction].into_iter().flatten().min_by_key(|&(row, ..)| row);
+    let (row, term, value) = first.unwrap_or((0, "loss", f64::NAN));
+    Error::NotFiniteLoss { term, row: batch.indices.row(row), value, step: None }
 }

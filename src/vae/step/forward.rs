@@ -1,38 +1,94 @@
-//! From the data to the decoder's output.
+//! The forward pass: from the data to the decoder's output.
 
-use super::block::{Block, Noise, Pass};
+use super::batch::{Noise, Pass};
+use super::block::Block;
 use crate::gemm::{Identity, product_rows};
 use crate::layers::activation::{Activation, Relu};
 use crate::layers::{dropout, layer_norm, reparameterize, soft_clamp};
 use crate::random::{RowKey, Stream, fill_normal_rows};
-use crate::simd::apart;
+use crate::simd::{InstructionSet, LANES, apart};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 impl Block {
-    /// Turns data into draws, where the pass asks for it.
+    /// x|c → μ|logvar.
+    pub(super) fn encode(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
+        struct Encode<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+        impl WithSimd for Encode<'_, '_, '_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self(block, pass) = self;
+                block.augment_rows(simd, pass);
+                block.encode_rows(simd, pass);
+            }
+        }
+        simd.dispatch(Encode(self, pass));
+    }
+
+    /// μ|logvar and noise → z, all samples of each row.
+    pub(super) fn sample(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
+        self.sample_range(simd, pass, 0, self.samples as u64);
+    }
+
+    /// μ|logvar and noise → z, samples `first ..` of each row, which has `all` of them.
+    pub(super) fn sample_range(
+        &mut self,
+        simd: InstructionSet,
+        pass: &Pass<'_, '_>,
+        first: u64,
+        all: u64,
+    ) {
+        struct Sample<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>, u64, u64);
+        impl WithSimd for Sample<'_, '_, '_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self(block, pass, first, all) = self;
+                block.draw_noise(simd, pass, first, all);
+                block.reparameterize_rows(simd);
+            }
+        }
+        simd.dispatch(Sample(self, pass, first, all));
+    }
+
+    /// z|c → output.
+    pub(super) fn decode(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
+        struct Decode<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+        impl WithSimd for Decode<'_, '_, '_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.0.decode_rows(simd, self.1);
+            }
+        }
+        simd.dispatch(Decode(self, pass));
+    }
+
+    /// Binarizes or dequantizes the data in place, if the pass asks for it.
     #[inline(always)]
-    pub(super) fn augment_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+    fn augment_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
         let batch = pass.batch;
-        let Some(stream) = batch.draws.purpose.augmentation(batch.augmentation) else { return };
+        let Some(stream) = batch.key.purpose.augmentation_stream(batch.augmentation) else {
+            return;
+        };
         for i in 0..self.rows {
-            let row = batch.selection.row(self.first + i) as u64;
-            let key = RowKey::new(batch.draws.seed, stream, batch.draws.step, row);
+            let row = batch.indices.row(self.first + i) as u64;
+            let key = RowKey::new(batch.key.seed, stream, batch.key.step, row);
             let x = &mut self.inputs[0].row_mut(i)[..self.features];
             batch.augmentation.augment_row(simd, x, key);
         }
     }
 
-    /// x|c → μ|logvar.
     #[inline(always)]
-    pub(super) fn encode_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+    fn encode_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
         let heads = self.heads_layer;
         self.hidden_layers(simd, pass, 0..heads);
         let (panels, layout) = pass.weights.layer(heads);
         let x = self.inputs[heads].rows(self.rows);
         let mut y = self.heads.rows_mut(self.rows);
         product_rows(simd, &mut y, x, panels, layout, Identity);
-        if let (Some(bounds), Some(slopes)) = (pass.config.logvar_clamp(), &mut self.clamp) {
+        if let (Some(bounds), Some(slopes)) = (pass.config.logvar_clamp(), &mut self.clamp_slope) {
             for i in 0..self.rows {
                 let (_, logvar) = self.heads.row_mut(i).split_at_mut(self.latent);
                 soft_clamp::forward_row(simd, logvar, slopes.row_mut(i), bounds);
@@ -40,15 +96,14 @@ impl Block {
         }
     }
 
-    /// z|c → output.
     #[inline(always)]
-    pub(super) fn decode_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+    fn decode_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
         let (heads, last) = (self.heads_layer, self.doutputs.len() - 1);
         self.hidden_layers(simd, pass, heads + 1..last);
         let (panels, layout) = pass.weights.layer(last);
-        let rows = self.decoded();
+        let rows = self.decoder_rows();
         let x = self.inputs[last].rows(rows);
-        let mut y = self.doutputs[last].rows_mut(rows);
+        let mut y = self.doutputs.output_mut().rows_mut(rows);
         product_rows(simd, &mut y, x, panels, layout, Identity);
     }
 
@@ -57,39 +112,32 @@ impl Block {
         for layer in layers {
             let (panels, layout) = pass.weights.layer(layer);
             let rows = self.rows_of(layer);
-            // Behind the last hidden layer of the encoder come the heads, which read what it gave.
+            // The heads follow the encoder's last hidden layer and read its output.
             let (before, after) = self.inputs.split_at_mut(layer + 1);
             let x = before[layer].rows(rows);
             let mut y = after[0].rows_mut(rows);
-            if self.dressings[layer].is_none() {
+            if self.hidden[layer].is_none() {
                 product_rows(simd, &mut y, x, panels, layout, Relu);
             } else {
                 product_rows(simd, &mut y, x, panels, layout, Identity);
-                apart(simd, Dress { block: self, pass, layer });
+                norm_activation_dropout(simd, self, pass, layer);
             }
         }
     }
 
-    /// ε of samples `first` and following of each row, of which there are `of` in all.
+    /// ε of samples `first ..` of each row, which has `all` of them.
     #[inline(always)]
-    pub(super) fn draw_noise<S: Simd>(
-        &mut self,
-        simd: S,
-        pass: &Pass<'_, '_>,
-        first: u64,
-        of: u64,
-    ) {
-        let (batch, samples, rows) = (pass.batch, self.samples, self.decoded());
+    fn draw_noise<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, first: u64, all: u64) {
+        let (batch, samples, rows) = (pass.batch, self.samples, self.decoder_rows());
         let (latent, first_row) = (self.latent, self.first);
         let (epsilon, stride) = self.epsilon.rows_from_mut(0);
         match batch.noise {
-            Noise::Counter => {
+            Noise::Drawn => {
                 let row = |r: usize| {
-                    let row = batch.selection.row(first_row + r / samples) as u64;
-                    row * of + first + (r % samples) as u64
+                    let row = batch.indices.row(first_row + r / samples) as u64;
+                    row * all + first + (r % samples) as u64
                 };
-                let draws = batch.draws;
-                let key = (draws.seed, draws.noise(), draws.step);
+                let key = (batch.key.seed, batch.key.purpose.noise_stream(), batch.key.step);
                 fill_normal_rows(simd, epsilon, [rows, latent, stride], key, row);
             }
             Noise::Given(noise) => {
@@ -105,13 +153,13 @@ impl Block {
 
     /// z = μ + σε, of every sample.
     #[inline(always)]
-    pub(super) fn reparameterize_rows<S: Simd>(&mut self, simd: S) {
+    fn reparameterize_rows<S: Simd>(&mut self, simd: S) {
         let latent = self.latent;
         let z = &mut self.inputs[self.heads_layer + 1];
         let conditions = z.columns - latent;
-        // The groups of 16 that z is written in may reach into the condition behind it.
-        let mut condition = [0.0; crate::simd::LANES];
-        let overlap = conditions.min(latent.next_multiple_of(crate::simd::LANES) - latent);
+        // z is written in groups of 16, and the last one may reach into the condition behind it.
+        let mut condition = [0.0; LANES];
+        let overlap = conditions.min(latent.next_multiple_of(LANES) - latent);
         for r in 0..self.rows * self.samples {
             condition[..overlap].copy_from_slice(&z.row(r)[latent..latent + overlap]);
             let (heads, _) = self.heads.rows_from(r / self.samples);
@@ -129,50 +177,47 @@ impl Block {
     }
 }
 
-/// What follows the product of a hidden layer: normalization, activation, dropout.
-struct Dress<'a, 'b, 'c> {
-    block: &'a mut Block,
-    pass: &'a Pass<'b, 'c>,
-    layer: usize,
-}
-
-impl WithSimd for Dress<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, pass, layer } = self;
-        let rows = block.rows_of(layer);
-        let per_row = rows / block.rows.max(1);
-        let dressing = block.dressings[layer].as_mut().expect("a dressed layer");
-        let y = &mut block.inputs[layer + 1];
-        let width = pass.weights.layout().layers[layer].panels.outputs;
-        let training = pass.is_training();
-        let (dropout, batch) = (pass.config.dropout(), pass.batch);
-        let hidden = pass.config.encoder().len() + pass.config.decoder().len();
-        let activation: Activation = pass.config.activation();
-        for r in 0..rows {
-            let y = &mut y.row_mut(r)[..width];
-            if let Some(norm) = &mut dressing.norm {
-                let gain = pass.weights.vector_at(norm.gain);
-                let shift = pass.weights.vector_at(norm.shift);
-                let normalized = norm.normalized.row_mut(r);
-                norm.inverse_std[r] = layer_norm::forward_row(simd, y, normalized, gain, shift);
-            }
-            if !training {
-                activation.apply_row(simd, y);
-                continue;
-            }
-            let slope = dressing.slope.row_mut(r);
-            activation.forward_row(simd, y, slope);
-            if dropout > 0.0 {
-                // A row of its own for each sample and each hidden layer.
-                let row = batch.selection.row(block.first + r / per_row) * block.samples;
-                let row = (row + r % per_row) * hidden + dressing.number;
-                let draws = batch.draws;
-                let key = RowKey::new(draws.seed, Stream::Dropout, draws.step, row as u64);
-                dropout::mask_row(simd, y, slope, dropout, key);
+/// Normalization, activation and dropout behind the product of a hidden layer, in place.
+#[inline(always)]
+fn norm_activation_dropout<S: Simd>(simd: S, block: &mut Block, pass: &Pass<'_, '_>, layer: usize) {
+    struct Op<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>, usize);
+    impl WithSimd for Op<'_, '_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(block, pass, layer) = self;
+            let rows = block.rows_of(layer);
+            let per_row = rows / block.rows.max(1);
+            let state = block.hidden[layer].as_mut().expect("a layer with more than a ReLU");
+            let y = &mut block.inputs[layer + 1];
+            let width = pass.weights.layout().layers[layer].panels.outputs;
+            let (dropout, batch) = (pass.config.dropout(), pass.batch);
+            let hidden_layers = pass.config.encoder().len() + pass.config.decoder().len();
+            let activation: Activation = pass.config.activation();
+            for r in 0..rows {
+                let y = &mut y.row_mut(r)[..width];
+                if let Some(norm) = &mut state.norm {
+                    let gain = pass.weights.vector_at(norm.gain);
+                    let shift = pass.weights.vector_at(norm.shift);
+                    let normalized = norm.normalized.row_mut(r);
+                    norm.inverse_std[r] = layer_norm::forward_row(simd, y, normalized, gain, shift);
+                }
+                if !pass.is_training() {
+                    activation.apply_row(simd, y);
+                    continue;
+                }
+                let slope = state.slope.row_mut(r);
+                activation.forward_row(simd, y, slope);
+                if dropout > 0.0 {
+                    // A row of random numbers for each sample and each hidden layer.
+                    let row = batch.indices.row(block.first + r / per_row) * block.samples;
+                    let row = (row + r % per_row) * hidden_layers + state.number;
+                    let (seed, step) = (batch.key.seed, batch.key.step);
+                    let key = RowKey::new(seed, Stream::Dropout, step, row as u64);
+                    dropout::mask_row(simd, y, slope, dropout, key);
+                }
             }
         }
     }
+    apart(simd, Op(block, pass, layer));
 }

@@ -1,101 +1,139 @@
-//! Several samples of each row: their weights, and the gradients that these give.
+//! Importance weighting: the weights of a row's latent samples, and the gradients that they give.
 
-use super::block::{Block, Pass};
-use super::loss::Want;
-use super::terms::Rule;
+use super::batch::Pass;
+use super::block::Block;
+use super::loss::Mode;
+use super::terms::KlPenalty;
 use crate::error::{Error, Result};
-use crate::loss::importance::{self, Estimator, LogRatio};
-use crate::loss::kernel::row;
+use crate::loss::importance::{self, Estimator, LogRatio, LogSum};
+use crate::loss::term::row;
+use crate::math::scalar;
 use crate::simd::lanes::scale;
+use crate::simd::{InstructionSet, apart};
 use crate::vae::parameters::VectorRole;
 use pulp::{Simd, WithSimd};
 
-/// Beyond this e^{logvar} is no longer a number to compute with, nor, below its negative, is
-/// e^{−logvar}. (The KL alone goes on to 88.72, where f32 ends.)
+/// Limit on |logvar| beyond which e^{logvar} or e^{−logvar} is no longer usable in f32. (The KL alone
+/// goes on to 88.72, where f32 ends.)
 const LOGVAR_LIMIT: f32 = 87.0;
 
-/// The importance-weighted bound of each row from its samples, whose gradients get their weights.
-pub(super) struct WeighSamples<'a, 'b, 'c> {
-    pub(super) block: &'a mut Block,
-    pub(super) pass: &'a Pass<'b, 'c>,
-    pub(super) gradients: bool,
-}
+impl Block {
+    /// Computes the importance-weighted bound of each row from its samples and, in training,
+    /// multiplies their gradients by their weights. Does nothing under other objectives.
+    ///
+    /// # Errors
+    /// The first row with a logvar whose exponential overflows.
+    pub(super) fn weigh_samples(
+        &mut self,
+        simd: InstructionSet,
+        pass: &Pass<'_, '_>,
+    ) -> Result<()> {
+        struct Weigh<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+        impl WithSimd for Weigh<'_, '_, '_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self(block, pass) = self;
+                block.weigh_rows(simd, pass);
+            }
+        }
+        let KlPenalty::Importance(estimator) = pass.objective.penalty else { return Ok(()) };
+        self.check_logvar(pass, estimator)?;
+        simd.dispatch(Weigh(self, pass));
+        Ok(())
+    }
 
-impl WithSimd for WeighSamples<'_, '_, '_> {
-    type Output = Result<()>;
+    /// `ln 1/K Σ_k p(x, z_k)/q(z_k|x)` of the one row gathered, `all` = K, with `at_once` samples
+    /// in the decoder at a time.
+    ///
+    /// # Errors
+    /// Data that the likelihood does not accept, or a logvar whose exponential overflows.
+    pub(crate) fn log_likelihood(
+        &mut self,
+        simd: InstructionSet,
+        pass: &Pass<'_, '_>,
+        all: usize,
+        at_once: usize,
+    ) -> Result<f64> {
+        struct LogWeights<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+        impl WithSimd for LogWeights<'_, '_, '_> {
+            type Output = Result<()>;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+                let Self(block, pass) = self;
+                block.reconstruction_rows(simd, pass, Mode::Values)?;
+                block.log_weights_of(simd, pass, 0);
+                Ok(())
+            }
+        }
+        self.encode(simd, pass);
+        self.check_logvar(pass, Estimator::Iwae)?;
+        let mut sum = LogSum::default();
+        for first in (0..all).step_by(at_once) {
+            self.samples = at_once.min(all - first);
+            self.sample_range(simd, pass, first as u64, all as u64);
+            self.decode(simd, pass);
+            let done = simd.dispatch(LogWeights(self, pass));
+            self.log_weights[..self.samples].iter().for_each(|&weight| sum.add(weight));
+            self.samples = at_once;
+            done?;
+        }
+        Ok(sum.value() - scalar::ln(all as f64))
+    }
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let Self { block, pass, gradients } = self;
-        block.check_logvar(pass)?;
-        let samples = block.samples;
-        let last = block.doutputs.len() - 1;
-        for i in 0..block.rows {
+    fn weigh_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+        let samples = self.samples;
+        for i in 0..self.rows {
             let range = i * samples..(i + 1) * samples;
-            let reconstruction: f64 = block.of_samples[range.clone()].iter().sum();
-            block.reconstruction[i] = reconstruction / samples as f64;
-            block.log_weights_of(simd, pass, i);
-            let log_mean = importance::normalize(&mut block.log_weights);
-            block.penalty[i] = -log_mean - block.reconstruction[i];
-            block.of_samples[range.clone()].copy_from_slice(&block.log_weights);
-            if gradients {
-                for r in range {
-                    let weight = block.of_samples[r] as f32;
-                    scale(simd, block.doutputs[last].row_mut(r), weight);
-                    if let Some(index) = pass.weights.layout().vector(VectorRole::Logvar) {
-                        scale(simd, block.dvectors[index].row_mut(r), weight);
-                    }
+            let reconstruction: f64 = self.sample_reconstruction[range.clone()].iter().sum();
+            self.losses.reconstruction[i] = reconstruction / samples as f64;
+            self.log_weights_of(simd, pass, i);
+            let log_mean = importance::normalize(&mut self.log_weights);
+            // The loss of the row, −ln mean_k w_k, is the sum of its two terms.
+            self.losses.penalty[i] = -log_mean - self.losses.reconstruction[i];
+            self.sample_weights[range.clone()].copy_from_slice(&self.log_weights);
+            if !pass.is_training() {
+                continue;
+            }
+            for r in range {
+                let weight = self.sample_weights[r] as f32;
+                scale(simd, self.doutputs.doutput_mut().row_mut(r), weight);
+                if let Some(index) = pass.weights.layout().vector(VectorRole::Logvar) {
+                    scale(simd, self.dvectors[index].row_mut(r), weight);
                 }
             }
         }
-        Ok(())
-    }
-}
-
-impl Block {
-    /// ln p(x, z)/q(z|x) of the samples of the only row, whose outputs are there.
-    ///
-    /// # Errors
-    /// Data that the likelihood does not accept.
-    #[inline(always)]
-    pub(super) fn log_weights_of_row<S: Simd>(
-        &mut self,
-        simd: S,
-        pass: &Pass<'_, '_>,
-    ) -> Result<()> {
-        self.reconstruction_rows(simd, pass, Want::Values)?;
-        self.log_weights_of(simd, pass, 0);
-        Ok(())
     }
 
     /// Overwrites `log_weights` with ln p(x, z)/q(z|x) of each sample of row `i`.
     #[inline(always)]
-    pub(super) fn log_weights_of<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, i: usize) {
+    fn log_weights_of<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, i: usize) {
         let (samples, latent) = (self.samples, self.latent);
         let term = LogRatio::new(pass.config.prior());
         let logvar = &self.heads.row(i)[latent..];
         for (s, log_weight) in self.log_weights[..samples].iter_mut().enumerate() {
             let r = i * samples + s;
             let z = &self.inputs[self.heads_layer + 1].row(r)[..latent];
-            let epsilon = &self.epsilon.row(r)[..latent];
+            let epsilon = self.epsilon.row(r);
             let ratio = row(simd, term, [], [z, logvar, epsilon], 1.0).sum;
-            *log_weight = -self.of_samples[r] - ratio;
+            *log_weight = -self.sample_reconstruction[r] - ratio;
         }
     }
-}
 
-impl Block {
-    /// Fails if e^{logvar} of some row is not a number to compute with, nor, where the estimator
-    /// needs it, e^{−logvar}.
-    pub(super) fn check_logvar(&self, pass: &Pass<'_, '_>) -> Result<()> {
+    /// Returns an error if e^{logvar} of some row overflows or, where the estimator needs it,
+    /// e^{−logvar}.
+    fn check_logvar(&self, pass: &Pass<'_, '_>, estimator: Estimator) -> Result<()> {
+        let least = match estimator {
+            Estimator::Iwae => f32::NEG_INFINITY,
+            Estimator::Dreg => -LOGVAR_LIMIT,
+        };
         for i in 0..self.rows {
             let logvar = &self.heads.row(i)[self.latent..];
-            let inverse = pass.terms.rule == Rule::Importance { estimator: Estimator::Dreg };
-            let least = if inverse { -LOGVAR_LIMIT } else { f32::NEG_INFINITY };
             // NaN is for the loss to report.
             let overflows = |&v: &f32| v > LOGVAR_LIMIT || v < least;
             if let Some(dimension) = logvar.iter().position(overflows) {
-                let row = pass.batch.selection.row(self.first + i);
+                let row = pass.batch.indices.row(self.first + i);
                 let value = logvar[dimension];
                 return Err(Error::LogvarOverflow { row, dimension, value, step: None });
             }
@@ -104,38 +142,43 @@ impl Block {
     }
 }
 
-/// The importance-weighted gradient of μ and logvar, from that of each sample.
-pub(super) struct SamplesBackward<'a, 'b, 'c> {
-    pub(super) block: &'a mut Block,
-    pub(super) pass: &'a Pass<'b, 'c>,
-}
-
-impl WithSimd for SamplesBackward<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, pass } = self;
-        let Rule::Importance { estimator } = pass.terms.rule else { return };
-        let (heads, latent, samples) = (block.heads_layer, block.latent, block.samples);
-        for i in 0..block.rows {
-            let logvar = &block.heads.row(i)[latent..];
-            let gradients = block.doutputs[heads].row_mut(i);
-            gradients.fill(0.0);
-            let (dmu, dlogvar) = gradients.split_at_mut(latent);
-            for r in i * samples..(i + 1) * samples {
-                let gradients = importance::Gradients { dmu: &mut *dmu, dlogvar: &mut *dlogvar };
-                let sample = importance::Sample {
-                    dz: &block.epsilon.row(r)[..latent],
-                    z: &block.inputs[heads + 1].row(r)[..latent],
-                    logvar,
-                    sigma_epsilon: block.sigma_epsilon.row(r),
-                    weight: block.of_samples[r] as f32,
-                    scale: pass.scales.penalty,
-                    prior: pass.config.prior(),
-                };
-                importance::backward_row(simd, estimator, gradients, sample);
+/// dz of each sample → dμ|dlogvar of its row, overwritten.
+#[inline(always)]
+pub(super) fn importance_backward<S: Simd>(
+    simd: S,
+    block: &mut Block,
+    pass: &Pass<'_, '_>,
+    estimator: Estimator,
+) {
+    struct Op<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>, Estimator);
+    impl WithSimd for Op<'_, '_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(block, pass, estimator) = self;
+            let (heads, latent, samples) = (block.heads_layer, block.latent, block.samples);
+            for i in 0..block.rows {
+                let logvar = &block.heads.row(i)[latent..];
+                let gradients = block.doutputs[heads].row_mut(i);
+                gradients.fill(0.0);
+                let (dmu, dlogvar) = gradients.split_at_mut(latent);
+                for r in i * samples..(i + 1) * samples {
+                    importance::backward_row(
+                        simd,
+                        estimator,
+                        dmu,
+                        dlogvar,
+                        &block.dz.row(r)[..latent],
+                        &block.inputs[heads + 1].row(r)[..latent],
+                        logvar,
+                        block.sigma_epsilon.row(r),
+                        block.sample_weights[r] as f32,
+                        pass.scales.penalty,
+                        pass.config.prior(),
+                    );
+                }
             }
         }
     }
+    apart(simd, Op(block, pass, estimator));
 }

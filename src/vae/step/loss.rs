@@ -1,35 +1,36 @@
-//! The loss of each row, and the gradients of what it is computed from.
+//! The loss of each row, and the gradients of what it is computed from: the decoder's output, μ and
+//! logvar.
 
-use super::block::{Block, Coupled, Pass};
-use super::importance::WeighSamples;
-use super::terms::Rule;
+use super::batch::Pass;
+use super::block::Block;
+use super::coupling::PenaltyGradient;
+use super::terms::KlPenalty;
 use crate::error::Result;
 use crate::gemm::padded;
 use crate::loss::gaussian::{FeatureGaussian, row_from_squares};
-use crate::loss::kernel::batch::reject;
-use crate::loss::kernel::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
-use crate::loss::kernel::{RowLoss, Term, ValueOf, row};
-use crate::loss::kl::NormalKl;
-use crate::loss::{
-    Bernoulli, ContinuousBernoulli, FreeBits, FreeBitsPer, SigmoidProbabilities, SquaredError,
-    TanhSquaredError, WeightedBernoulli,
-};
+use crate::loss::kl::{NormalKl, StandardNormalKl};
+use crate::loss::probabilities::sigmoid::SigmoidProbabilities;
+use crate::loss::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
+use crate::loss::squared_error::SquaredError;
+use crate::loss::squared_error::tanh::TanhSquaredError;
+use crate::loss::term::{RowLoss, Term, ValueOf, row};
+use crate::loss::{CapacityPer, FreeBitsPer};
 use crate::math::scalar;
 use crate::simd::lanes::{F32x16, scale};
-use crate::simd::{LANES, apart};
+use crate::simd::{InstructionSet, LANES, apart};
+use crate::vae::likelihood::{Likelihood, Variance};
 use crate::vae::parameters::VectorRole;
-use crate::vae::{Likelihood, Variance};
 use pulp::{Simd, WithSimd};
 
-/// What is asked of a term.
+/// Outputs of a term.
 #[derive(Clone, Copy)]
-pub(super) enum Want {
+pub(super) enum Mode {
     Values,
-    /// Values and gradients, these multiplied by so much.
+    /// Values, and gradients multiplied by this scale.
     Gradients(f32),
 }
 
-/// Whose values a divergence is.
+/// The column of [`RowLosses`](super::terms::RowLosses) that a divergence is written to.
 #[derive(Clone, Copy)]
 enum Column {
     Kl,
@@ -37,69 +38,112 @@ enum Column {
 }
 
 impl Block {
-    /// Each row's loss, as far as the row alone determines it, and with `gradients` those of the
-    /// output, μ and logvar, or, where they wait for the whole batch, those that do not.
+    /// Computes each row's terms and, in training, the gradients of the output, μ and logvar, except
+    /// those that wait for the whole batch ([`Self::coupled_gradients`]).
     ///
     /// # Errors
     /// The first row whose data the likelihood does not accept, by its number in the data set.
-    #[inline(always)]
-    pub(super) fn loss_rows<S: Simd>(
-        &mut self,
-        simd: S,
-        pass: &Pass<'_, '_>,
-        gradients: bool,
-    ) -> Result<()> {
-        let coupled = pass.is_coupled();
-        self.latent_rows(simd, pass, gradients);
-        let first_part = coupled && pass.is_training();
-        let want = match gradients || (first_part && !pass.config.has_optimal_variance()) {
-            true => Want::Gradients(pass.scales.reconstruction),
-            false => Want::Values,
-        };
-        self.reconstruction_rows(simd, pass, want)?;
-        if matches!(pass.terms.rule, Rule::Importance { .. }) {
-            return apart(simd, WeighSamples { block: self, pass, gradients });
+    pub(super) fn loss(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) -> Result<()> {
+        struct Loss<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+        impl WithSimd for Loss<'_, '_, '_> {
+            type Output = Result<()>;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+                let Self(block, pass) = self;
+                let mode = |gradients: bool, scale| match gradients {
+                    true => Mode::Gradients(scale),
+                    false => Mode::Values,
+                };
+                let training = pass.is_training();
+                block.latent_rows(
+                    simd,
+                    pass,
+                    mode(training && !pass.is_coupled(), pass.scales.penalty),
+                );
+                // The optimal variance is that of the batch, and its inverse scales the gradient.
+                let row_alone = training && !pass.config.has_optimal_variance();
+                block.reconstruction_rows(simd, pass, mode(row_alone, pass.scales.reconstruction))
+            }
         }
-        self.reconstruction[..self.rows].copy_from_slice(&self.of_samples[..self.rows]);
+        simd.dispatch(Loss(self, pass))?;
+        if self.samples == 1 {
+            let rows = self.rows;
+            self.losses.reconstruction[..rows].copy_from_slice(&self.sample_reconstruction[..rows]);
+        }
         Ok(())
     }
 
-    /// The divergence of each row and, unless they wait for the whole batch, the gradients of μ and
-    /// logvar.
+    /// Computes the gradients that waited for the whole batch.
+    pub(super) fn coupled_gradients(
+        &mut self,
+        simd: InstructionSet,
+        pass: &Pass<'_, '_>,
+        gradient: &PenaltyGradient<'_>,
+    ) {
+        struct Coupled<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>, &'a PenaltyGradient<'a>);
+        impl WithSimd for Coupled<'_, '_, '_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self(block, pass, gradient) = self;
+                block.coupled_latent_rows(simd, pass, gradient);
+                if pass.config.has_optimal_variance() {
+                    // The data were accepted in the first part.
+                    let mode = Mode::Gradients(pass.scales.reconstruction);
+                    let _ = block.output_rows(simd, pass, SquaredError, mode);
+                }
+            }
+        }
+        simd.dispatch(Coupled(self, pass, gradient));
+    }
+
+    /// The divergence and the penalty of each row.
     #[inline(always)]
-    fn latent_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, gradients: bool) {
-        let want = match gradients {
-            true => Want::Gradients(pass.scales.penalty),
-            false => Want::Values,
-        };
-        match pass.terms.rule {
-            Rule::Kl if gradients && self.latent <= SHORT => {
-                self.short_kl_rows(simd, pass);
-            }
-            Rule::Kl => self.kl_rows(simd, pass, want),
-            Rule::ElementFreeBits { lambda } => {
-                self.kl_rows(simd, pass, Want::Values);
-                let free_bits = FreeBits { lambda, per: FreeBitsPer::Element };
-                let term = free_bits.elements(pass.config.prior());
-                self.divergence_rows(simd, term, want, Column::Penalty);
-            }
-            Rule::SampleFreeBits { .. } | Rule::SampleCapacity { .. } => {
-                self.kl_rows(simd, pass, want);
-                apart(simd, PenaltyOfRows { block: self, rule: pass.terms.rule, gradients });
-            }
-            // Importance weighting has its gradients from the samples, coupled rules from the batch.
-            Rule::Importance { .. }
-            | Rule::DimensionFreeBits { .. }
-            | Rule::BatchCapacity { .. }
-            | Rule::TotalCorrelation { .. } => {
-                self.kl_rows(simd, pass, Want::Values);
+    fn latent_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, mode: Mode) {
+        match pass.objective.penalty {
+            KlPenalty::Kl => match mode {
+                Mode::Gradients(scale)
+                    if pass.config.prior().is_standard() && self.latent <= SHORT =>
+                {
+                    self.short_kl_rows(simd, scale);
+                }
+                _ => self.kl_rows(simd, pass, mode),
+            },
+            KlPenalty::FreeBits(free_bits) => match free_bits.per {
+                FreeBitsPer::Element => {
+                    self.kl_rows(simd, pass, Mode::Values);
+                    let kl = NormalKl::new(pass.config.prior());
+                    let term = ElementFreeBits { kl, lambda: free_bits.lambda };
+                    self.divergence_rows(simd, term, mode, Column::Penalty);
+                }
+                FreeBitsPer::Sample => {
+                    self.kl_rows(simd, pass, mode);
+                    penalty_rows(simd, self, |kl| free_bits.value_and_slope(kl), mode);
+                }
+                FreeBitsPer::Dimension => self.kl_rows(simd, pass, Mode::Values),
+            },
+            KlPenalty::Capacity(capacity) => match capacity.per {
+                CapacityPer::Sample => {
+                    self.kl_rows(simd, pass, mode);
+                    penalty_rows(simd, self, |kl| capacity.value_and_slope(kl), mode);
+                }
+                CapacityPer::Batch => self.kl_rows(simd, pass, Mode::Values),
+            },
+            // Their gradients come from the pairs of the batch, and from the samples.
+            KlPenalty::TotalCorrelation(_) | KlPenalty::Importance(_) => {
+                self.kl_rows(simd, pass, Mode::Values);
             }
         }
     }
 
     #[inline(always)]
-    fn kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, want: Want) {
-        self.divergence_rows(simd, NormalKl::new(pass.config.prior()), want, Column::Kl);
+    fn kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, mode: Mode) {
+        let prior = pass.config.prior();
+        if prior.is_standard() {
+            self.divergence_rows(simd, StandardNormalKl, mode, Column::Kl);
+        } else {
+            self.divergence_rows(simd, NormalKl::new(prior), mode, Column::Kl);
+        }
     }
 
     #[inline(always)]
@@ -107,13 +151,13 @@ impl Block {
         &mut self,
         simd: S,
         term: impl Term<2, 2>,
-        want: Want,
+        mode: Mode,
         column: Column,
     ) {
-        apart(simd, DivergenceRows { block: self, term, want, column });
+        apart(simd, DivergenceRows { block: self, term, mode, column });
     }
 
-    /// As [`Self::kl_rows`] with gradients, some short rows at a time.
+    /// The divergence from the standard normal, some short rows at a time.
     #[inline(always)]
     fn short_kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
         let (latent, scale) = (self.latent, pass.scales.penalty);
@@ -125,51 +169,85 @@ impl Block {
             let logvar = InputRows { data: &data[latent..], stride };
             let (data, stride) = self.doutputs[self.heads_layer].rows_from_mut(first);
             let gradients = GradientRows { data, starts: [0, latent], stride };
-            let (terms, sums) = ([mu, logvar], &mut self.kl[first..first + rows]);
-            short_rows(simd, kl, gradients, terms, latent, scale, sums);
+            let (terms, sums) = ([mu, logvar], &mut self.losses.kl[first..first + rows]);
+            short_rows(simd, StandardNormalKl, gradients, terms, latent, scale, sums);
         }
     }
 
-    /// The reconstruction of each sample, and the gradient of the output.
+    /// The gradients of μ and logvar that waited for the batch.
+    #[inline(always)]
+    fn coupled_latent_rows<S: Simd>(
+        &mut self,
+        simd: S,
+        pass: &Pass<'_, '_>,
+        gradient: &PenaltyGradient<'_>,
+    ) {
+        let scale = pass.scales.penalty;
+        match *gradient {
+            PenaltyGradient::OfRows => self.latent_rows(simd, pass, Mode::Gradients(scale)),
+            PenaltyGradient::Slope(slope) => {
+                self.kl_rows(simd, pass, Mode::Gradients(slope * scale));
+            }
+            PenaltyGradient::Slopes(slopes) => {
+                self.kl_rows(simd, pass, Mode::Gradients(scale));
+                for i in 0..self.rows {
+                    let row = self.doutputs[self.heads_layer].row_mut(i);
+                    for gradients in row.chunks_exact_mut(self.latent) {
+                        for (gradient, slope) in gradients.iter_mut().zip(slopes) {
+                            *gradient *= slope;
+                        }
+                    }
+                }
+            }
+            // The backward pass adds them with those of z.
+            PenaltyGradient::TotalCorrelation(_) => {
+                for i in 0..self.rows {
+                    self.doutputs[self.heads_layer].row_mut(i).fill(0.0);
+                }
+            }
+        }
+    }
+
+    /// The reconstruction term of each sample, and the gradient of the output in the output's place.
     #[inline(always)]
     pub(super) fn reconstruction_rows<S: Simd>(
         &mut self,
         simd: S,
         pass: &Pass<'_, '_>,
-        want: Want,
+        mode: Mode,
     ) -> Result<()> {
         match pass.config.likelihood() {
-            Likelihood::Bernoulli => match want {
-                Want::Gradients(scale) if self.features <= SHORT && self.samples == 1 => {
+            Likelihood::Bernoulli => match mode {
+                Mode::Gradients(scale) if self.features <= SHORT && self.samples == 1 => {
                     self.short_bernoulli_rows(simd, pass, scale)
                 }
-                _ => self.output_rows(simd, pass, Bernoulli, want),
+                _ => self.output_rows(simd, pass, Bernoulli, mode),
             },
             Likelihood::WeightedBernoulli { pos_weight } => {
-                self.output_rows(simd, pass, WeightedBernoulli { pos_weight }, want)
+                self.output_rows(simd, pass, WeightedBernoulli(pos_weight), mode)
             }
             Likelihood::BernoulliProbabilities => {
-                self.output_rows(simd, pass, SigmoidProbabilities, want)
+                self.output_rows(simd, pass, SigmoidProbabilities, mode)
             }
             Likelihood::ContinuousBernoulli => {
-                self.output_rows(simd, pass, ContinuousBernoulli, want)
+                self.output_rows(simd, pass, ContinuousBernoulli, mode)
             }
-            Likelihood::SquaredError => self.output_rows(simd, pass, SquaredError, want),
-            Likelihood::TanhSquaredError => self.output_rows(simd, pass, TanhSquaredError, want),
-            // What comes of the squares, the whole batch says.
+            Likelihood::SquaredError => self.output_rows(simd, pass, SquaredError, mode),
+            Likelihood::TanhSquaredError => self.output_rows(simd, pass, TanhSquaredError, mode),
+            // The squares of the whole batch give the variance and the term.
             Likelihood::Gaussian(Variance::Optimal) => {
-                self.output_rows(simd, pass, SquaredError, want)
+                self.output_rows(simd, pass, SquaredError, mode)
             }
             Likelihood::Gaussian(Variance::PerFeature) => {
-                apart(simd, FeatureRows { block: self, pass, want })
+                apart(simd, FeatureRows { block: self, pass, mode })
             }
             Likelihood::Gaussian(Variance::Fixed(variance)) => {
-                self.gaussian_rows(simd, pass, scalar::ln(f64::from(variance)), None, want)
+                self.gaussian_rows(simd, pass, scalar::ln(f64::from(variance)), None, mode)
             }
             Likelihood::Gaussian(Variance::Shared) => {
                 let index = pass.weights.layout().vector(VectorRole::Logvar).expect("it is shared");
                 let logvar = f64::from(pass.weights.vector_at(index)[0]);
-                self.gaussian_rows(simd, pass, logvar, Some(index), want)
+                self.gaussian_rows(simd, pass, logvar, Some(index), mode)
             }
         }
     }
@@ -182,20 +260,21 @@ impl Block {
         pass: &Pass<'_, '_>,
         logvar: f64,
         learned: Option<usize>,
-        want: Want,
+        mode: Mode,
     ) -> Result<()> {
-        let of_squares = match want {
-            Want::Values => Want::Values,
+        let squares_mode = match mode {
+            Mode::Values => Mode::Values,
             // (m−t)/σ² from 2(m−t)
-            Want::Gradients(scale) => {
-                Want::Gradients((0.5 * f64::from(scale) * scalar::exp(-logvar)) as f32)
+            Mode::Gradients(scale) => {
+                Mode::Gradients((0.5 * f64::from(scale) * scalar::exp(-logvar)) as f32)
             }
         };
-        self.output_rows(simd, pass, SquaredError, of_squares)?;
-        for r in 0..self.decoded() {
-            let (value, dlogvar) = row_from_squares(self.of_samples[r], self.features, logvar);
-            self.of_samples[r] = value;
-            if let (Want::Gradients(scale), Some(index)) = (want, learned) {
+        self.output_rows(simd, pass, SquaredError, squares_mode)?;
+        for r in 0..self.decoder_rows() {
+            let squares = self.sample_reconstruction[r];
+            let (value, dlogvar) = row_from_squares(squares, self.features, logvar);
+            self.sample_reconstruction[r] = value;
+            if let (Mode::Gradients(scale), Some(index)) = (mode, learned) {
                 self.dvectors[index].row_mut(r)[0] = (dlogvar * f64::from(scale)) as f32;
             }
         }
@@ -208,12 +287,12 @@ impl Block {
         simd: S,
         pass: &Pass<'_, '_>,
         term: impl Term<2, 1>,
-        want: Want,
+        mode: Mode,
     ) -> Result<()> {
-        apart(simd, OutputRows { block: self, pass, term, want })
+        apart(simd, OutputRows { block: self, pass, term, mode })
     }
 
-    /// As [`Self::output_rows`], some short rows at a time.
+    /// Bernoulli from logits, some short rows at a time.
     #[inline(always)]
     fn short_bernoulli_rows<S: Simd>(
         &mut self,
@@ -221,60 +300,44 @@ impl Block {
         pass: &Pass<'_, '_>,
         scale: f32,
     ) -> Result<()> {
-        let (features, last) = (self.features, self.doutputs.len() - 1);
+        let features = self.features;
         let mut all_accepted = true;
         let width = padded(features);
         for first in (0..self.rows).step_by(rows_together(features)) {
             let rows = rows_together(features).min(self.rows - first);
-            let (data, stride) = self.doutputs[last].rows_from_mut(first);
+            let (data, stride) = self.doutputs.output_mut().rows_from_mut(first);
             let logits = InputRows { data, stride };
-            for (row, to) in self.outputs.chunks_exact_mut(width).take(rows).enumerate() {
+            for (row, to) in self.output_copy.chunks_exact_mut(width).take(rows).enumerate() {
                 let from = logits.row(row, width / LANES);
                 for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from) {
                     F32x16::load(simd, from).store(to);
                 }
             }
-            let logits = InputRows { data: &self.outputs, stride: width };
+            let logits = InputRows { data: &self.output_copy, stride: width };
             let (x, x_stride) = self.inputs[0].rows_from(first);
             let inputs = [logits, InputRows { data: x, stride: x_stride }];
             let gradients = GradientRows { data, starts: [0], stride };
-            let sums = &mut self.of_samples[first..first + rows];
+            let sums = &mut self.sample_reconstruction[first..first + rows];
             all_accepted &= short_rows(simd, Bernoulli, gradients, inputs, features, scale, sums);
         }
         if all_accepted { Ok(()) } else { self.reject_rows(pass) }
     }
 
-    /// Looks for the first row whose data the likelihood does not accept.
+    /// Finds the first row whose data the likelihood does not accept.
     #[cold]
     fn reject_rows(&self, pass: &Pass<'_, '_>) -> Result<()> {
         (0..self.rows).try_for_each(|i| {
-            let row = pass.batch.selection.row(self.first + i);
+            let row = pass.batch.indices.row(self.first + i);
             reject::<Bernoulli, 2, 1>(&self.inputs[0].row(i)[..self.features], row)
         })
     }
-
-    /// The gradients that waited for the whole batch.
-    #[inline(always)]
-    pub(super) fn coupled_gradients<S: Simd>(
-        &mut self,
-        simd: S,
-        pass: &Pass<'_, '_>,
-        coupled: &Coupled<'_>,
-    ) {
-        apart(simd, CoupledGradients { block: self, pass, coupled });
-        if pass.config.has_optimal_variance() {
-            // The data were accepted in the first part.
-            let want = Want::Gradients(pass.scales.reconstruction);
-            let _ = self.output_rows(simd, pass, SquaredError, want);
-        }
-    }
 }
 
-/// A divergence over all rows.
+/// A divergence of all rows.
 struct DivergenceRows<'a, T> {
     block: &'a mut Block,
     term: T,
-    want: Want,
+    mode: Mode,
     column: Column,
 }
 
@@ -283,17 +346,17 @@ impl<T: Term<2, 2>> WithSimd for DivergenceRows<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, term, want, column } = self;
+        let Self { block, term, mode, column } = self;
         let latent = block.latent;
         let values = match column {
-            Column::Kl => &mut block.kl,
-            Column::Penalty => &mut block.penalty,
+            Column::Kl => &mut block.losses.kl,
+            Column::Penalty => &mut block.losses.penalty,
         };
         for (i, value) in values[..block.rows].iter_mut().enumerate() {
             let (mu, logvar) = block.heads.row(i).split_at(latent);
-            *value = match want {
-                Want::Values => row(simd, ValueOf(term), [], [mu, logvar], 1.0).sum,
-                Want::Gradients(scale) => {
+            *value = match mode {
+                Mode::Values => row(simd, ValueOf(term), [], [mu, logvar], 1.0).sum,
+                Mode::Gradients(scale) => {
                     let heads = block.doutputs[block.heads_layer].row_mut(i);
                     let (dmu, dlogvar) = heads.split_at_mut(latent);
                     row(simd, term, [dmu, dlogvar], [mu, logvar], scale).sum
@@ -303,58 +366,39 @@ impl<T: Term<2, 2>> WithSimd for DivergenceRows<'_, T> {
     }
 }
 
-/// Rules that look at the divergence of a whole row.
-struct PenaltyOfRows<'a> {
-    block: &'a mut Block,
-    rule: Rule,
-    gradients: bool,
-}
-
-impl WithSimd for PenaltyOfRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, rule, gradients } = self;
-        for i in 0..block.rows {
-            let kl = block.kl[i];
-            let (penalty, factor) = match rule {
-                Rule::SampleFreeBits { lambda } => {
-                    let lambda = f64::from(lambda);
-                    if kl > lambda { (kl, 1.0) } else { (kl.max(lambda), 0.0) }
+/// The penalty of each row, whose value and slope are functions of the row's divergence: multiplies
+/// the gradients of the divergence by the slope.
+#[inline(always)]
+fn penalty_rows<S: Simd>(
+    simd: S,
+    block: &mut Block,
+    value_and_slope: impl Fn(f64) -> (f64, f64),
+    mode: Mode,
+) {
+    struct Op<'a, F>(&'a mut Block, F, Mode);
+    impl<F: Fn(f64) -> (f64, f64)> WithSimd for Op<'_, F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Self(block, value_and_slope, mode) = self;
+            for i in 0..block.rows {
+                let (value, slope) = value_and_slope(block.losses.kl[i]);
+                block.losses.penalty[i] = value;
+                if matches!(mode, Mode::Gradients(_)) && slope != 1.0 {
+                    scale(simd, block.doutputs[block.heads_layer].row_mut(i), slope as f32);
                 }
-                Rule::SampleCapacity { capacity } => {
-                    let beyond = kl - f64::from(capacity);
-                    (beyond.abs(), sign(beyond))
-                }
-                _ => (kl, 1.0),
-            };
-            // NaN must not become a threshold.
-            block.penalty[i] = if kl.is_nan() { kl } else { penalty };
-            if gradients && factor != 1.0 {
-                scale(simd, block.doutputs[block.heads_layer].row_mut(i), factor);
             }
         }
     }
+    apart(simd, Op(block, value_and_slope, mode));
 }
 
-/// −1, 0 or 1: the derivative of |x|.
-pub(crate) fn sign(x: f64) -> f32 {
-    if x > 0.0 {
-        1.0
-    } else if x < 0.0 {
-        -1.0
-    } else {
-        0.0
-    }
-}
-
-/// A likelihood of the output alone over all samples.
+/// A likelihood of the output alone, of all samples.
 struct OutputRows<'a, 'b, 'c, T> {
     block: &'a mut Block,
     pass: &'a Pass<'b, 'c>,
     term: T,
-    want: Want,
+    mode: Mode,
 }
 
 impl<T: Term<2, 1>> WithSimd for OutputRows<'_, '_, '_, T> {
@@ -362,34 +406,33 @@ impl<T: Term<2, 1>> WithSimd for OutputRows<'_, '_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let Self { block, pass, term, want } = self;
+        let Self { block, pass, term, mode } = self;
         let (features, samples) = (block.features, block.samples);
-        let last = block.doutputs.len() - 1;
         for r in 0..block.rows * samples {
             let x = &block.inputs[0].row(r / samples)[..features];
-            let output = block.doutputs[last].row_mut(r);
-            let RowLoss { sum, accepted } = match want {
-                Want::Values => row(simd, ValueOf(term), [], [&*output, x], 1.0),
-                Want::Gradients(scale) => {
-                    let copy = &mut block.outputs[..features];
+            let output = block.doutputs.output_mut().row_mut(r);
+            let RowLoss { sum, accepted } = match mode {
+                Mode::Values => row(simd, ValueOf(term), [], [&*output, x], 1.0),
+                Mode::Gradients(scale) => {
+                    let copy = &mut block.output_copy[..features];
                     copy.copy_from_slice(output);
                     row(simd, term, [output], [&*copy, x], scale)
                 }
             };
-            block.of_samples[r] = sum;
+            block.sample_reconstruction[r] = sum;
             if !accepted {
-                reject::<T, 2, 1>(x, pass.batch.selection.row(block.first + r / samples))?;
+                reject::<T, 2, 1>(x, pass.batch.indices.row(block.first + r / samples))?;
             }
         }
         Ok(())
     }
 }
 
-/// A Gaussian with a learned variance for each feature, over all samples.
+/// A Gaussian with a learned variance for each feature, of all samples.
 struct FeatureRows<'a, 'b, 'c> {
     block: &'a mut Block,
     pass: &'a Pass<'b, 'c>,
-    want: Want,
+    mode: Mode,
 }
 
 impl WithSimd for FeatureRows<'_, '_, '_> {
@@ -397,71 +440,29 @@ impl WithSimd for FeatureRows<'_, '_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let Self { block, pass, want } = self;
+        let Self { block, pass, mode } = self;
         let (features, samples) = (block.features, block.samples);
-        let last = block.doutputs.len() - 1;
         let index = pass.weights.layout().vector(VectorRole::Logvar).expect("one a feature");
         let logvar = pass.weights.vector_at(index);
         for r in 0..block.rows * samples {
             let x = &block.inputs[0].row(r / samples)[..features];
-            let output = block.doutputs[last].row_mut(r);
-            let RowLoss { sum, accepted } = match want {
-                Want::Values => row(simd, ValueOf(FeatureGaussian), [], [&*output, logvar, x], 1.0),
-                Want::Gradients(scale) => {
-                    let copy = &mut block.outputs[..features];
+            let output = block.doutputs.output_mut().row_mut(r);
+            let RowLoss { sum, accepted } = match mode {
+                Mode::Values => row(simd, ValueOf(FeatureGaussian), [], [&*output, logvar, x], 1.0),
+                Mode::Gradients(scale) => {
+                    let copy = &mut block.output_copy[..features];
                     copy.copy_from_slice(output);
                     let dlogvar = block.dvectors[index].row_mut(r);
                     let inputs = [&*copy, logvar, x];
                     row(simd, FeatureGaussian, [output, dlogvar], inputs, scale)
                 }
             };
-            block.of_samples[r] = sum;
+            block.sample_reconstruction[r] = sum;
             if !accepted {
-                let row = pass.batch.selection.row(block.first + r / samples);
+                let row = pass.batch.indices.row(block.first + r / samples);
                 reject::<FeatureGaussian, 3, 2>(x, row)?;
             }
         }
         Ok(())
-    }
-}
-
-/// The gradients of μ and logvar that waited for the batch.
-struct CoupledGradients<'a, 'b, 'c> {
-    block: &'a mut Block,
-    pass: &'a Pass<'b, 'c>,
-    coupled: &'a Coupled<'a>,
-}
-
-impl WithSimd for CoupledGradients<'_, '_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, pass, coupled } = self;
-        let heads = block.heads_layer;
-        match *coupled {
-            // Of a rule that is not coupled itself, the likelihood is.
-            Coupled::Scale(_) if !pass.terms.rule.is_coupled() => {
-                block.latent_rows(simd, pass, true);
-            }
-            Coupled::Scale(scale) => block.kl_rows(simd, pass, Want::Gradients(scale)),
-            Coupled::Dimensions(factors) => {
-                block.kl_rows(simd, pass, Want::Gradients(pass.scales.penalty));
-                for i in 0..block.rows {
-                    let row = block.doutputs[heads].row_mut(i);
-                    for gradients in row.chunks_exact_mut(block.latent) {
-                        for (gradient, factor) in gradients.iter_mut().zip(factors) {
-                            *gradient *= factor;
-                        }
-                    }
-                }
-            }
-            // They come with that of z, on top of what the decoder gives.
-            Coupled::TotalCorrelation(_) => {
-                for i in 0..block.rows {
-                    block.doutputs[heads].row_mut(i).fill(0.0);
-                }
-            }
-        }
     }
 }

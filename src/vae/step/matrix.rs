@@ -44,6 +44,7 @@ impl Matrix {
         (&mut self.data[row * self.stride..], self.stride)
     }
 
+    #[inline(always)]
     pub(crate) fn rows(&self, rows: usize) -> Rows<'_> {
         Rows { data: &self.data, rows, stride: self.stride }
     }

@@ -1,66 +1,97 @@
-//! An objective at one step, and the loss of a batch under it.
+//! The objective at one step, and the loss of a batch under it.
 
 use crate::loss::importance::Estimator;
-use crate::loss::{Elbo, Reduction};
-use crate::vae::Config;
+use crate::loss::total_correlation::TcWeights;
+use crate::loss::{Capacity, CapacityPer, Elbo, FreeBits, FreeBitsPer, Reduction};
+use crate::vae::config::Config;
 
-/// An objective at one step.
+/// An objective at one step, its schedules evaluated.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    /// Of the penalty.
+pub(crate) struct StepObjective {
+    /// Weight of the penalty.
     pub(crate) weight: f32,
-    pub(crate) rule: Rule,
+    pub(crate) penalty: KlPenalty,
     /// Latent samples of each row.
     pub(crate) samples: usize,
     pub(in crate::vae) reduction: Reduction,
 }
 
-/// What is done with the latent code of a row.
+/// The term that keeps the latent code near its prior: the KL divergence, or what is made of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Rule {
+pub(crate) enum KlPenalty {
     Kl,
-    ElementFreeBits { lambda: f32 },
-    SampleFreeBits { lambda: f32 },
-    SampleCapacity { capacity: f32 },
-    Importance { estimator: Estimator },
-    // From here on the gradient of one row depends on all others.
-    DimensionFreeBits { lambda: f32 },
-    BatchCapacity { capacity: f32 },
-    TotalCorrelation { alpha: f32, beta: f32, gamma: f32 },
+    FreeBits(FreeBits),
+    /// Its γ is 1: the weight of the penalty is γ.
+    Capacity(Capacity),
+    TotalCorrelation(TcWeights),
+    Importance(Estimator),
 }
 
-impl Rule {
-    /// Whether the gradient of one row depends on the others.
-    pub(crate) fn is_coupled(self) -> bool {
-        matches!(
-            self,
-            Self::DimensionFreeBits { .. }
-                | Self::BatchCapacity { .. }
-                | Self::TotalCorrelation { .. }
-        )
+impl KlPenalty {
+    /// Returns `true` if the gradient of one row depends on the other rows.
+    pub(super) fn is_coupled(self) -> bool {
+        match self {
+            Self::Kl | Self::Importance(_) => false,
+            Self::FreeBits(free_bits) => free_bits.per == FreeBitsPer::Dimension,
+            Self::Capacity(capacity) => capacity.per == CapacityPer::Batch,
+            Self::TotalCorrelation(_) => true,
+        }
     }
 }
 
-/// What the gradients of the two terms are multiplied by.
+/// Factors of the two terms' gradients.
 #[derive(Clone, Copy)]
 pub(crate) struct Scales {
     pub(crate) reconstruction: f32,
-    /// Of the penalty, its weight included.
+    /// The weight of the penalty included.
     pub(crate) penalty: f32,
+}
+
+/// Terms of each row, in nats, unweighted and unreduced.
+pub(crate) struct RowLosses {
+    pub(crate) reconstruction: Vec<f64>,
+    pub(crate) kl: Vec<f64>,
+    /// The penalty in place of the KL divergence; unused where it is the KL divergence itself, and
+    /// where it depends on the whole batch.
+    pub(crate) penalty: Vec<f64>,
+}
+
+impl RowLosses {
+    pub(super) fn zeros(rows: usize) -> Self {
+        let zeros = vec![0.0; rows];
+        Self { reconstruction: zeros.clone(), kl: zeros.clone(), penalty: zeros }
+    }
+
+    /// Makes room for `rows` rows. Allocates only where there was less.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        for values in [&mut self.reconstruction, &mut self.kl, &mut self.penalty] {
+            if values.len() < rows {
+                values.resize(rows, 0.0);
+            }
+        }
+    }
+
+    /// Stores the first `rows` rows of `from` from row `first` on.
+    pub(super) fn store(&mut self, first: usize, from: &Self, rows: usize) {
+        let range = first..first + rows;
+        self.reconstruction[range.clone()].copy_from_slice(&from.reconstruction[..rows]);
+        self.kl[range.clone()].copy_from_slice(&from.kl[..rows]);
+        self.penalty[range].copy_from_slice(&from.penalty[..rows]);
+    }
 }
 
 /// Sums over the rows of a batch, in nats.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
+pub(crate) struct LossSums {
     pub(crate) reconstruction: f64,
     pub(crate) kl: f64,
-    /// What the weight is for: the KL divergence itself, or what the rule makes of it.
+    /// The KL divergence itself, or what the penalty makes of it; unweighted.
     pub(crate) penalty: f64,
-    /// Under a batch-optimal variance: the squared errors that it is made of.
+    /// Squared errors, from which the batch-optimal variance is computed.
     pub(crate) squares: f64,
 }
 
-impl std::ops::AddAssign for Sums {
+impl std::ops::AddAssign for LossSums {
     fn add_assign(&mut self, other: Self) {
         self.reconstruction += other.reconstruction;
         self.kl += other.kl;
@@ -69,14 +100,14 @@ impl std::ops::AddAssign for Sums {
     }
 }
 
-impl Terms {
-    /// By what the two sums over a batch are divided.
+impl StepObjective {
+    /// Divisors of the two terms' sums over a batch.
     fn divisors(&self, config: &Config, rows: usize) -> [f64; 2] {
         [config.features(), config.latent()]
             .map(|columns| self.reduction.divisor(rows, columns).unwrap_or(1.0))
     }
 
-    /// For a gradient over `rows` rows.
+    /// Factors of the gradients over `rows` rows.
     pub(crate) fn scales(&self, config: &Config, rows: usize) -> Scales {
         let [reconstruction, penalty] = self.divisors(config, rows);
         Scales {
@@ -86,14 +117,14 @@ impl Terms {
     }
 
     /// The loss of a batch from its sums.
-    pub(crate) fn reduce(&self, config: &Config, rows: usize, sums: Sums) -> Elbo {
+    pub(crate) fn reduce(&self, config: &Config, rows: usize, sums: LossSums) -> Elbo {
         let [by_features, by_latent] = self.divisors(config, rows);
         let reconstruction = sums.reconstruction / by_features;
         let penalty = f64::from(self.weight) * (sums.penalty / by_latent);
         Elbo { loss: reconstruction + penalty, reconstruction, kl: sums.kl / by_latent }
     }
 
-    /// The same terms in nats per example.
+    /// The same objective in nats per example.
     pub(crate) fn per_example(self) -> Self {
         Self { reduction: Reduction::BatchMean, ..self }
     }

@@ -171,16 +171,17 @@ impl ObjectiveOptions {
             Some(ReductionName::Sum) => Reduction::Sum,
             Some(ReductionName::Mean) => Reduction::Mean,
         };
-        Objective::builder()
-            .beta(self.beta)
-            .annealing(self.annealing()?)
-            .penalty(self.penalty()?.unwrap_or(penalty))
-            .reduction(reduction)
-            .build()
-            .map_err(|error| {
-                let gamma = if self.capacity.is_some() { "--capacity-gamma" } else { "--tc-gamma" };
-                option_for(&[("gamma", gamma), ("alpha", "--tc-alpha")], error)
-            })
+        let objective = Objective {
+            beta: self.beta,
+            annealing: self.annealing()?,
+            penalty: self.penalty()?.unwrap_or(penalty),
+            reduction,
+        };
+        objective.validate().map_err(|error| {
+            let gamma = if self.capacity.is_some() { "--capacity-gamma" } else { "--tc-gamma" };
+            option_for(&[("gamma", gamma), ("alpha", "--tc-alpha")], error)
+        })?;
+        Ok(objective)
     }
 
     /// An objective of [`Self::objective`] whose spans, where nobody gave them, are so many steps of

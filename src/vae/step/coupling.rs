@@ -1,0 +1,143 @@
+//! Penalties whose gradient depends on the whole batch.
+
+use super::batch::Pass;
+use super::block::{Block, not_finite};
+use super::terms::{KlPenalty, RowLosses};
+use crate::compute::Compute;
+use crate::error::Result;
+use crate::loss::kl;
+use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
+use crate::loss::{CapacityPer, FreeBits, FreeBitsPer};
+use crate::simd::sum::sum_rows;
+
+/// Memory for quantities of the whole batch.
+#[derive(Default)]
+pub(super) struct Coupling {
+    /// KL divergence of each latent dimension, summed over the batch.
+    kl: Vec<f64>,
+    /// Derivative of the penalty with respect to the KL divergence of each latent dimension.
+    slopes: Vec<f32>,
+    /// KL divergences of one row.
+    row: Vec<f32>,
+    total_correlation: TotalCorrelation,
+}
+
+/// The penalty of a batch, summed over its rows, and the part of its gradient that depends on all.
+pub(super) struct BatchPenalty<'a> {
+    pub(super) sum: f64,
+    pub(super) gradient: PenaltyGradient<'a>,
+}
+
+/// The part of the penalty's gradient that depends on the whole batch.
+pub(super) enum PenaltyGradient<'a> {
+    /// None: the gradient is a function of the row.
+    OfRows,
+    /// Derivative of the penalty with respect to the KL divergence.
+    Slope(f32),
+    /// The same for each latent dimension.
+    Slopes(&'a [f32]),
+    /// The gradients themselves, by the number of the row in the batch.
+    TotalCorrelation(&'a TotalCorrelation),
+}
+
+impl<'a> PenaltyGradient<'a> {
+    /// Gradients of z, μ and logvar that do not come from the decoder.
+    pub(super) fn total_correlation(&self) -> Option<&'a TotalCorrelation> {
+        if let Self::TotalCorrelation(gradients) = self { Some(gradients) } else { None }
+    }
+}
+
+impl Coupling {
+    /// The penalty of a batch from its blocks and the terms of its rows, whose KL divergences add up
+    /// to `kl`.
+    ///
+    /// # Errors
+    /// The first row whose loss is not finite.
+    pub(super) fn penalty(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        blocks: &[Block],
+        losses: &RowLosses,
+        kl: f64,
+    ) -> Result<BatchPenalty<'_>> {
+        let rows = pass.batch.len();
+        let n = rows as f64;
+        let of_rows = || (sum_rows(&losses.penalty[..rows]), PenaltyGradient::OfRows);
+        let (sum, gradient) = match pass.objective.penalty {
+            KlPenalty::Kl => (kl, PenaltyGradient::OfRows),
+            KlPenalty::FreeBits(free_bits) => match free_bits.per {
+                FreeBitsPer::Element | FreeBitsPer::Sample => of_rows(),
+                FreeBitsPer::Dimension => {
+                    self.sum_dimensions(compute, pass, blocks)?;
+                    (self.free_bits(free_bits, n), PenaltyGradient::Slopes(&self.slopes))
+                }
+            },
+            KlPenalty::Capacity(capacity) => match capacity.per {
+                CapacityPer::Sample => of_rows(),
+                CapacityPer::Batch => {
+                    let (distance, slope) = capacity.value_and_slope(kl / n);
+                    (n * distance, PenaltyGradient::Slope(slope as f32))
+                }
+            },
+            KlPenalty::Importance(_) => of_rows(),
+            KlPenalty::TotalCorrelation(weights) => {
+                let latent = pass.config.latent();
+                let pairs = &mut self.total_correlation;
+                pairs.reserve(rows, latent);
+                for block in blocks {
+                    block.store_codes(pairs, block.first);
+                }
+                let ln_weight = ln_weight(pass.batch.data.row_count(), rows)?;
+                let (prior, scale) = (pass.config.prior(), pass.scales.penalty);
+                let parts = if pass.is_training() {
+                    pairs.forward_backward(compute, weights, ln_weight, prior, scale)
+                } else {
+                    pairs.forward(compute, ln_weight, prior)
+                };
+                (n * parts.weighted(weights), PenaltyGradient::TotalCorrelation(pairs))
+            }
+        };
+        if !sum.is_finite() {
+            return Err(not_finite(blocks, losses, pass.batch));
+        }
+        Ok(BatchPenalty { sum, gradient })
+    }
+
+    /// Free bits per dimension of a batch of `n` rows, summed over the rows.
+    fn free_bits(&mut self, free_bits: FreeBits, n: f64) -> f64 {
+        self.slopes.clear();
+        let mut sum = 0.0;
+        for &kl in &self.kl {
+            let (value, slope) = free_bits.value_and_slope(kl / n);
+            self.slopes.push(slope as f32);
+            // Above the threshold n·(kl/n), without its rounding.
+            sum += if slope == 0.0 { n * value } else { kl };
+        }
+        sum
+    }
+
+    /// Sums the KL divergence of each latent dimension over the rows in their order.
+    fn sum_dimensions(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        blocks: &[Block],
+    ) -> Result<()> {
+        let latent = pass.config.latent();
+        self.kl.clear();
+        self.kl.resize(latent, 0.0);
+        self.row.resize(latent, 0.0);
+        for block in blocks {
+            for i in 0..block.rows {
+                let (mu, logvar) = block.heads.row(i).split_at(latent);
+                let prior = pass.config.prior();
+                kl::per_dimension_prior(compute.simd(), &mut self.row, mu, logvar, prior)?;
+                for (sum, &kl) in self.kl.iter_mut().zip(&self.row) {
+                    *sum += f64::from(kl);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Division of a step's work: rows into blocks, the weight gradient into pieces, and both among
+//! threads.
+//!
+//! No result depends on anything decided here: a row's loss and gradients are its own, and every
+//! chain of a weight gradient runs through all rows of the batch in their order.
+
+use super::block::{ParameterGradient, ParameterIndex};
+use super::sink::FlatSink;
+use crate::compute::{Compute, PARALLEL_FLOP};
+use crate::gemm::{Panel, panel_pieces};
+use crate::vae::parameters::{Layout, VectorRole};
+use std::ops::Range;
+
+/// Rows of a block at most: enough to read each weight from the second-level cache only once
+/// for eight tiles of rows, few enough for the activations to stay there beside them.
+const BLOCK_ROWS: usize = 64;
+
+/// Rows of a register tile: blocks are whole tiles.
+const TILE_ROWS: usize = 8;
+
+/// Division of a batch into blocks, and the threads that work on them.
+pub(super) struct Partition {
+    compute: Compute,
+    rows: usize,
+    /// Rows of every block but the last.
+    block_rows: usize,
+}
+
+impl Partition {
+    /// Divides `rows` rows of `samples` latent samples each. Work too small for a second thread stays
+    /// on the calling one.
+    pub(super) fn new(compute: &Compute, layout: &Layout, rows: usize, samples: usize) -> Self {
+        let is_small = layout.step_flop(rows * samples) < PARALLEL_FLOP;
+        let compute = if is_small { compute.serialized() } else { compute.clone() };
+        // The same for every thread, and few enough rows to stay in cache with all their samples.
+        let share = rows.div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
+        let share = share.clamp(TILE_ROWS, BLOCK_ROWS);
+        let block_rows =
+            if samples == 1 { share } else { share.min((BLOCK_ROWS / samples).max(1)) };
+        Self { compute, rows, block_rows }
+    }
+
+    /// Number of threads.
+    pub(super) fn threads(&self) -> usize {
+        self.compute.threads()
+    }
+
+    /// Rows of a block at most.
+    pub(super) fn block_rows(&self) -> usize {
+        self.block_rows
+    }
+
+    /// Number of blocks.
+    pub(super) fn blocks(&self) -> usize {
+        self.rows.div_ceil(self.block_rows)
+    }
+
+    /// Rows of the batch that block `index` takes.
+    pub(super) fn rows_of(&self, index: usize) -> Range<usize> {
+        let first = index * self.block_rows;
+        first..self.rows.min(first + self.block_rows)
+    }
+
+    /// Calls `work(index, block, thread)` for every block, `thread` the number of the thread that runs
+    /// it.
+    pub(super) fn for_each_block<B: Send>(
+        &self,
+        blocks: &mut [B],
+        work: impl Fn(usize, &mut B, usize) + Sync,
+    ) {
+        let compute = &self.compute;
+        compute.for_each_mut(blocks, |index, block| work(index, block, compute.thread_index()));
+    }
+
+    /// Gives every piece of the weight gradient, with its part of the sink, to some thread.
+    ///
+    /// The pieces are halved, and the flat buffers of the sink with them.
+    pub(super) fn for_each_piece<K: FlatSink>(
+        &self,
+        pieces: &[Piece],
+        sink: K,
+        work: &(impl Fn(K, &Piece) + Sync),
+    ) {
+        fn halve<K: FlatSink>(
+            compute: &Compute,
+            pieces: &[Piece],
+            sink: K,
+            work: &(impl Fn(K, &Piece) + Sync),
+        ) {
+            match pieces {
+                [] => {}
+                [piece] => work(sink, piece),
+                _ => {
+                    let (left, right) = pieces.split_at(pieces.len() / 2);
+                    let (sink_left, sink_right) = sink.split_at(right[0].start - left[0].start);
+                    compute.join(
+                        || halve(compute, left, sink_left, work),
+                        || halve(compute, right, sink_right, work),
+                    );
+                }
+            }
+        }
+        self.compute.install(|| halve(&self.compute, pieces, sink, work));
+    }
+}
+
+/// A part of one panel's rows: a contiguous piece of the flat buffers.
+pub(super) struct Piece {
+    pub(super) of: ParameterGradient,
+    pub(super) panel: Panel,
+    /// Rows of the panel; row 0 is the bias.
+    pub(super) rows: Range<usize>,
+    /// Offset of its first element in the flat buffers.
+    start: usize,
+}
+
+/// The pieces of a model's weight gradient, in the order of the flat buffers.
+pub(super) fn pieces(layout: &Layout) -> Vec<Piece> {
+    let layers = layout.layers.iter().enumerate().map(|(l, layer)| {
+        let per_sample = l > layout.heads;
+        (ParameterGradient { of: ParameterIndex::Layer(l), per_sample }, layer)
+    });
+    let vectors = layout.vectors.iter().enumerate().map(|(v, vector)| {
+        let per_sample = match vector.role {
+            VectorRole::Gain(layer) | VectorRole::Shift(layer) => layer > layout.heads,
+            VectorRole::Logvar => true,
+        };
+        (ParameterGradient { of: ParameterIndex::Vector(v), per_sample }, &vector.layer)
+    });
+    let mut pieces = Vec::new();
+    for (of, layer) in layers.chain(vectors) {
+        for panel in layer.panels.panels() {
+            pieces.extend(panel_pieces(layer.panels.inputs).map(|rows| {
+                let start = layer.offset + panel.offset + rows.start * panel.width;
+                Piece { of, panel, rows, start }
+            }));
+        }
+    }
+    pieces
+}

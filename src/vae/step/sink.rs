@@ -1,0 +1,90 @@
+//! Destinations of a weight gradient that is in registers: memory, or Adam's update.
+
+use crate::gemm::Sink;
+use crate::optim::adam;
+use crate::simd::prefetch::prefetch_slice;
+use pulp::Simd;
+
+/// A [`Sink`] over whole flat buffers, which can be cut where a piece ends.
+pub(crate) trait FlatSink: Sink + Send + Sized {
+    fn split_at(self, at: usize) -> (Self, Self);
+}
+
+/// Stores the gradient in a flat buffer.
+pub(crate) struct StoreGradient<'a> {
+    pub(crate) gradient: &'a mut [f32],
+    pub(crate) start: Start,
+}
+
+/// First value of a stored gradient's sums over rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    Zero,
+    /// The stored gradient: the rows before belong to the same batch.
+    Stored,
+}
+
+impl Sink for StoreGradient<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, _: S, at: usize) -> Option<S::f32s> {
+        let stored = || S::as_simd_f32s(&self.gradient[at..at + S::F32_LANES]).0[0];
+        (self.start == Start::Stored).then(stored)
+    }
+
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, _: S, at: usize, gradient: S::f32s) {
+        register_mut::<S>(self.gradient, at)[0] = gradient;
+    }
+}
+
+impl FlatSink for StoreGradient<'_> {
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (left, right) = self.gradient.split_at_mut(at);
+        let start = self.start;
+        (Self { gradient: left, start }, Self { gradient: right, start })
+    }
+}
+
+/// Updates weights and moments by Adam; the gradient itself is not kept.
+pub(crate) struct UpdateWithAdam<'a> {
+    pub(crate) adam: adam::Constants,
+    pub(crate) weights: &'a mut [f32],
+    pub(crate) first: &'a mut [f32],
+    pub(crate) second: &'a mut [f32],
+}
+
+impl Sink for UpdateWithAdam<'_> {
+    #[inline(always)]
+    fn expect(&self, at: usize, len: usize) {
+        prefetch_slice(&self.weights[at..at + len]);
+        prefetch_slice(&self.first[at..at + len]);
+        prefetch_slice(&self.second[at..at + len]);
+    }
+
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s) {
+        let w = &mut register_mut::<S>(self.weights, at)[0];
+        let m = &mut register_mut::<S>(self.first, at)[0];
+        let v = &mut register_mut::<S>(self.second, at)[0];
+        [*w, *m, *v] = self.adam.update(simd, [*w, *m, *v], gradient);
+    }
+}
+
+impl FlatSink for UpdateWithAdam<'_> {
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (w_left, w_right) = self.weights.split_at_mut(at);
+        let (m_left, m_right) = self.first.split_at_mut(at);
+        let (v_left, v_right) = self.second.split_at_mut(at);
+        let adam = self.adam;
+        (
+            Self { adam, weights: w_left, first: m_left, second: v_left },
+            Self { adam, weights: w_right, first: m_right, second: v_right },
+        )
+    }
+}
+
+/// The register's worth of elements that starts at `at`.
+#[inline(always)]
+fn register_mut<S: Simd>(slice: &mut [f32], at: usize) -> &mut [S::f32s] {
+    S::as_mut_simd_f32s(&mut slice[at..at + S::F32_LANES]).0
+}
