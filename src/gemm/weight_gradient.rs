@@ -231,8 +231,9 @@ struct Strip<'a, 'b, K, I> {
     chains: &'a mut [f32],
     stretch: Stretch,
     /// Rows of the batch in this stretch.
+    /// The first `count` of them make up the stretch, `steps` rows together.
     sources: I,
-    /// Rows of all sources.
+    count: usize,
     steps: usize,
     panel: Panel,
     /// First column of the strip, counted from the panel's.
@@ -308,13 +309,19 @@ where
     #[inline(always)]
     fn tile<const ROWS: usize, const VECTORS: usize>(&mut self, simd: S, row: usize) {
         let section = self.0.section(row, ROWS);
-        let mut tile = self.0.take_up::<S, ROWS, VECTORS>(simd, section);
-        let Strip { deferred, sources, steps, panel, in_panel, stretch, .. } = &mut self.0;
+        let mut tile = self.0.load_chains::<S, ROWS, VECTORS>(simd, section);
+        let Strip { deferred, sources, count, steps, panel, in_panel, stretch, .. } = &mut self.0;
+        // The rows of this tile reach the sink during the next one; the prefetch can start now.
         if stretch.last {
             deferred.upcoming = section;
         }
-        deferred.pace = deferred.leaving.rows.div_ceil((*steps / aside_steps::<S>()).max(1));
-        for source in sources.clone() {
+        // The rows of the tile before, spread evenly over the pauses of this one.
+        let pauses = (*steps / pause_steps::<S>()).max(1);
+        deferred.rows_per_pause = deferred.pending.rows.div_ceil(pauses);
+        // Not by `take`, whose `next` is a call of its own around which the tile is saved.
+        let mut sources = sources.clone();
+        for _ in 0..*count {
+            let Some(source) = sources.next() else { break };
             let steps = source.x.rows;
             if steps == 0 {
                 continue;
@@ -354,8 +361,8 @@ where
         debug_assert_eq!(ROWS, 1);
         let section = self.0.section(row, ROWS);
         let mut tile = self.0.load_chains::<S, ROWS, VECTORS>(simd, section);
-        let Strip { sources, panel, in_panel, .. } = &mut self.0;
-        for source in sources.clone() {
+        let Strip { sources, count, panel, in_panel, .. } = &mut self.0;
+        for source in sources.clone().take(*count) {
             let steps = source.dy.rows;
             if steps == 0 {
                 continue;
@@ -417,7 +424,8 @@ pub(crate) fn weight_gradient_rows<'s, S: Simd, K: Sink>(
                 deferred: &mut deferred,
                 chains: chains.as_mut().map_or(&mut [], |chains| &mut chains.0),
                 stretch,
-                sources: stretch_sources.clone().take(count),
+                sources: stretch_sources.clone(),
+                count,
                 steps: length,
                 panel,
                 in_panel,

@@ -368,7 +368,7 @@ impl Trainer {
     }
 
     /// The optimizer's update at the next step.
-    fn rule(&self) -> Rule {
+    fn rule(&self) -> UpdateRule {
         self.options.optimizer.at_step(self.progress.step + 1, self.rate())
     }
 

@@ -1,8 +1,7 @@
 //! A batch: its rows, its random numbers, and the pass that is computed over it.
 
 use super::terms::{Scales, StepObjective};
-use crate::augmentation::Augmentation;
-use crate::dataset::Dataset;
+use crate::dataset::{Augmentation, Dataset};
 use crate::random::Stream;
 use crate::vae::config::Config;
 use crate::vae::parameters::Parameters;

@@ -26,7 +26,7 @@ use super::matrix::Matrix;
 use super::terms::RowLosses;
 use crate::error::Error;
 use crate::gemm::{GradientSource, Rows};
-use crate::loss::short_rows::SHORT_TILE;
+use crate::loss::kernel::short_rows::SHORT_TILE;
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::aligned::AlignedBuffer;
 use crate::vae::config::Config;
@@ -252,8 +252,7 @@ impl Block {
 
 /// The rows that a gradient is summed over, block by block.
 ///
-/// Each register tile asks for them anew. As a closure in `map` this was a call of its own, with the
-/// tile saved around it: 1 % of a training step.
+/// Each register tile asks for them anew: inlined, since a call here costs 1 % of a training step.
 #[derive(Clone)]
 pub(super) struct GradientSources<'a> {
     pub(super) blocks: std::slice::Iter<'a, Block>,

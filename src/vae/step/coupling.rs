@@ -132,7 +132,7 @@ impl Coupling {
             for i in 0..block.rows {
                 let (mu, logvar) = block.heads.row(i).split_at(latent);
                 let prior = pass.config.prior();
-                kl::per_dimension_prior(compute.simd(), &mut self.row, mu, logvar, prior)?;
+                kl::per_dimension(compute.simd(), &mut self.row, mu, logvar, prior)?;
                 for (sum, &kl) in self.kl.iter_mut().zip(&self.row) {
                     *sum += f64::from(kl);
                 }

@@ -6,7 +6,7 @@ use super::loss::Mode;
 use super::terms::KlPenalty;
 use crate::error::{Error, Result};
 use crate::loss::importance::{self, Estimator, LogRatio, LogSum};
-use crate::loss::term::row;
+use crate::loss::kernel::row;
 use crate::math::scalar;
 use crate::simd::lanes::scale;
 use crate::simd::{InstructionSet, apart};
@@ -163,19 +163,18 @@ pub(super) fn importance_backward<S: Simd>(
                 gradients.fill(0.0);
                 let (dmu, dlogvar) = gradients.split_at_mut(latent);
                 for r in i * samples..(i + 1) * samples {
-                    importance::backward_row(
-                        simd,
-                        estimator,
-                        dmu,
-                        dlogvar,
-                        &block.dz.row(r)[..latent],
-                        &block.inputs[heads + 1].row(r)[..latent],
+                    let gradients =
+                        importance::Gradients { dmu: &mut *dmu, dlogvar: &mut *dlogvar };
+                    let sample = importance::Sample {
+                        dz: &block.dz.row(r)[..latent],
+                        z: &block.inputs[heads + 1].row(r)[..latent],
                         logvar,
-                        block.sigma_epsilon.row(r),
-                        block.sample_weights[r] as f32,
-                        pass.scales.penalty,
-                        pass.config.prior(),
-                    );
+                        sigma_epsilon: block.sigma_epsilon.row(r),
+                        weight: block.sample_weights[r] as f32,
+                        scale: pass.scales.penalty,
+                        prior: pass.config.prior(),
+                    };
+                    importance::backward_row(simd, estimator, gradients, sample);
                 }
             }
         }

@@ -8,13 +8,14 @@ use super::terms::KlPenalty;
 use crate::error::Result;
 use crate::gemm::padded;
 use crate::loss::gaussian::{FeatureGaussian, row_from_squares};
-use crate::loss::kl::{NormalKl, StandardNormalKl};
-use crate::loss::probabilities::sigmoid::SigmoidProbabilities;
-use crate::loss::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
-use crate::loss::squared_error::SquaredError;
-use crate::loss::squared_error::tanh::TanhSquaredError;
-use crate::loss::term::{RowLoss, Term, ValueOf, row};
-use crate::loss::{CapacityPer, FreeBitsPer};
+use crate::loss::kernel::batch::reject;
+use crate::loss::kernel::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
+use crate::loss::kernel::{RowLoss, Term, ValueOf, row};
+use crate::loss::kl::NormalKl;
+use crate::loss::{
+    Bernoulli, CapacityPer, ContinuousBernoulli, FreeBitsPer, SigmoidProbabilities, SquaredError,
+    TanhSquaredError, WeightedBernoulli,
+};
 use crate::math::scalar;
 use crate::simd::lanes::{F32x16, scale};
 use crate::simd::{InstructionSet, LANES, apart};
@@ -102,18 +103,15 @@ impl Block {
     fn latent_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, mode: Mode) {
         match pass.objective.penalty {
             KlPenalty::Kl => match mode {
-                Mode::Gradients(scale)
-                    if pass.config.prior().is_standard() && self.latent <= SHORT =>
-                {
-                    self.short_kl_rows(simd, scale);
+                Mode::Gradients(scale) if self.latent <= SHORT => {
+                    self.short_kl_rows(simd, pass, scale);
                 }
                 _ => self.kl_rows(simd, pass, mode),
             },
             KlPenalty::FreeBits(free_bits) => match free_bits.per {
                 FreeBitsPer::Element => {
                     self.kl_rows(simd, pass, Mode::Values);
-                    let kl = NormalKl::new(pass.config.prior());
-                    let term = ElementFreeBits { kl, lambda: free_bits.lambda };
+                    let term = free_bits.elements(pass.config.prior());
                     self.divergence_rows(simd, term, mode, Column::Penalty);
                 }
                 FreeBitsPer::Sample => {
@@ -138,12 +136,7 @@ impl Block {
 
     #[inline(always)]
     fn kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, mode: Mode) {
-        let prior = pass.config.prior();
-        if prior.is_standard() {
-            self.divergence_rows(simd, StandardNormalKl, mode, Column::Kl);
-        } else {
-            self.divergence_rows(simd, NormalKl::new(prior), mode, Column::Kl);
-        }
+        self.divergence_rows(simd, NormalKl::new(pass.config.prior()), mode, Column::Kl);
     }
 
     #[inline(always)]
@@ -157,11 +150,10 @@ impl Block {
         apart(simd, DivergenceRows { block: self, term, mode, column });
     }
 
-    /// The divergence from the standard normal, some short rows at a time.
+    /// [`Self::kl_rows`] with gradients, some short rows at a time.
     #[inline(always)]
-    fn short_kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
-        let (latent, scale) = (self.latent, pass.scales.penalty);
-        let kl = NormalKl::new(pass.config.prior());
+    fn short_kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, scale: f32) {
+        let (latent, kl) = (self.latent, NormalKl::new(pass.config.prior()));
         for first in (0..self.rows).step_by(rows_together(latent)) {
             let rows = rows_together(latent).min(self.rows - first);
             let (data, stride) = self.heads.rows_from(first);
@@ -170,7 +162,7 @@ impl Block {
             let (data, stride) = self.doutputs[self.heads_layer].rows_from_mut(first);
             let gradients = GradientRows { data, starts: [0, latent], stride };
             let (terms, sums) = ([mu, logvar], &mut self.losses.kl[first..first + rows]);
-            short_rows(simd, StandardNormalKl, gradients, terms, latent, scale, sums);
+            short_rows(simd, kl, gradients, terms, latent, scale, sums);
         }
     }
 
@@ -224,7 +216,7 @@ impl Block {
                 _ => self.output_rows(simd, pass, Bernoulli, mode),
             },
             Likelihood::WeightedBernoulli { pos_weight } => {
-                self.output_rows(simd, pass, WeightedBernoulli(pos_weight), mode)
+                self.output_rows(simd, pass, WeightedBernoulli { pos_weight }, mode)
             }
             Likelihood::BernoulliProbabilities => {
                 self.output_rows(simd, pass, SigmoidProbabilities, mode)
