@@ -196,8 +196,6 @@ pub(super) fn cover_strip<S: Simd, J: TileJob<S>>(
         }
     } else if const { is_portable::<S>() && S::F32_LANES == 16 } {
         cover::<S, J, 1, 1>(simd, rows, job);
-    } else if const { is_portable::<S>() && S::F32_LANES == 8 } {
-        cover::<S, J, 1, 2>(simd, rows, job);
     } else if const { is_portable::<S>() } {
         cover::<S, J, 1, 4>(simd, rows, job);
     } else if const { S::F32_LANES == 8 } {

@@ -39,14 +39,17 @@ pub(crate) fn apart<S: pulp::Simd, W: WithSimd>(simd: S, work: W) -> W::Output {
     simd.vectorize(work)
 }
 
-/// True for the portable sets, whose registers are arrays and whose multiply-add is a call for each
-/// lane.
+/// True for portable sets, whose registers are arrays and whose multiply-add is a call for each lane.
 ///
 /// Unrolling and inlining, which real registers need for speed, would be slow to compile there and
 /// save nothing.
+///
+/// pulp's register types are the same structs in all sets, so the number of registers has to tell them
+/// apart: 16 of 4 lanes and 8 of 16 lanes are portable only. 16 of 8 lanes are those of AVX2 and of
+/// the portable set of that width, which counts as real.
 #[inline(always)]
 pub(crate) const fn is_portable<S: pulp::Simd>() -> bool {
-    align_of::<S::f32s>() < size_of::<S::f32s>()
+    S::REGISTER_COUNT < 32 && S::F32_LANES != 8
 }
 
 /// Calls a lane function: inlined for real registers, as a shared function for portable sets.

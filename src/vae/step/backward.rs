@@ -90,7 +90,9 @@ impl Block {
         total_correlation: Option<&TotalCorrelation>,
     ) {
         for layer in (1..self.doutputs.len()).rev() {
+            // Through the product of this layer …
             self.input_gradient(simd, pass, layer, transposed);
+            // … and through what lies between it and the layer before.
             if layer == self.heads_layer + 1 {
                 self.codes_backward(simd, pass, total_correlation);
             } else if self.hidden[layer - 1].is_some() {
@@ -116,6 +118,7 @@ impl Block {
         if let KlPenalty::Importance(estimator) = pass.objective.penalty {
             importance_backward(simd, self, pass, estimator);
         } else {
+            // z = μ + σε: dμ += dz, dlogvar += ½·dz·σε.
             for i in 0..self.rows {
                 let (dmu, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
                 let dz = &mut self.dz.row_mut(i)[..latent];
@@ -149,6 +152,7 @@ impl Block {
         let dy = &from[0];
         let takes_z = layer == self.heads_layer + 1;
         let dx = if takes_z { &mut self.dz } else { &mut before[layer - 1] };
+        // dx = dy·W. A small W is transposed, and the product is that of the forward pass …
         if let Some(wt) = &mut transposed.weights[layer] {
             transpose_panels(simd, wt, panels, layout);
             let layout = transposed_layout(layout);
@@ -156,6 +160,7 @@ impl Block {
             product_rows(simd, &mut dx, dy.rows(rows), &wt[..layout.len()], layout, Identity);
             return;
         }
+        // … a large one stays as it is, and dy and dx are transposed around the product.
         let lanes = padded(rows);
         let dyt = &mut transposed.dy[..layout.outputs * lanes];
         let dxt = &mut transposed.dx[..layout.inputs * lanes];
@@ -182,6 +187,7 @@ fn norm_activation_dropout_backward<S: Simd>(
             let Self(block, pass, layer) = self;
             let state = block.hidden[layer].as_ref().expect("a layer with more than a ReLU");
             let rows = block.rows_of(layer);
+            // Through dropout and activation.
             for r in 0..rows {
                 multiply(simd, block.doutputs[layer].row_mut(r), state.slope.row(r));
             }

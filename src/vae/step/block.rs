@@ -144,6 +144,7 @@ impl Block {
                 gain,
                 shift: layout.vector(VectorRole::Shift(layer)).expect("beside the gain"),
             });
+            // The heads are not a hidden layer.
             let number = layer - usize::from(layer > heads);
             HiddenState { slope: matrix(layer, width), norm, number }
         };
@@ -207,6 +208,7 @@ impl Block {
         (self.first, self.rows) = (rows.start, rows.len());
         for i in 0..self.rows {
             let row = batch.indices.row(self.first + i);
+            // x and c lie beside each other in the first layer's input, z and c in the decoder's.
             let (encoder, decoder) = self.inputs.split_at_mut(self.heads_layer + 1);
             let (x, condition) = encoder[0].row_mut(i).split_at_mut(self.features);
             batch.data.read_row(row, x);

@@ -133,6 +133,7 @@ impl Block {
         let (epsilon, stride) = self.epsilon.rows_from_mut(0);
         match batch.noise {
             Noise::Drawn => {
+                // Each sample has a row of random numbers: that of number row·K + s.
                 let row = |r: usize| {
                     let row = batch.indices.row(first_row + r / samples) as u64;
                     row * all + first + (r % samples) as u64
@@ -187,6 +188,7 @@ fn norm_activation_dropout<S: Simd>(simd: S, block: &mut Block, pass: &Pass<'_, 
         fn with_simd<S: Simd>(self, simd: S) {
             let Self(block, pass, layer) = self;
             let rows = block.rows_of(layer);
+            // 1 in the encoder, k in the decoder.
             let per_row = rows / block.rows.max(1);
             let state = block.hidden[layer].as_mut().expect("a layer with more than a ReLU");
             let y = &mut block.inputs[layer + 1];
@@ -202,6 +204,7 @@ fn norm_activation_dropout<S: Simd>(simd: S, block: &mut Block, pass: &Pass<'_, 
                     let normalized = norm.normalized.row_mut(r);
                     norm.inverse_std[r] = layer_norm::forward_row(simd, y, normalized, gain, shift);
                 }
+                // The derivative is for the backward pass alone.
                 if !pass.is_training() {
                     activation.apply_row(simd, y);
                     continue;

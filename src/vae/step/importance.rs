@@ -89,6 +89,7 @@ impl Block {
             let reconstruction: f64 = self.sample_reconstruction[range.clone()].iter().sum();
             self.losses.reconstruction[i] = reconstruction / samples as f64;
             self.log_weights_of(simd, pass, i);
+            // ln mean_k w_k, and ln w_k → w̃_k in place.
             let log_mean = importance::normalize(&mut self.log_weights);
             // The loss of the row, −ln mean_k w_k, is the sum of its two terms.
             self.losses.penalty[i] = -log_mean - self.losses.reconstruction[i];
@@ -96,6 +97,7 @@ impl Block {
             if !pass.is_training() {
                 continue;
             }
+            // ∂(−ln mean w) = Σ w̃_k·∂rec_k: each sample's gradients by its weight.
             for r in range {
                 let weight = self.sample_weights[r] as f32;
                 scale(simd, self.doutputs.doutput_mut().row_mut(r), weight);

@@ -51,6 +51,7 @@ impl Block {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
                 let Self(block, pass) = self;
+                // Gradients of μ and logvar wait for the batch where its rows are coupled.
                 let mode = |gradients: bool, scale| match gradients {
                     true => Mode::Gradients(scale),
                     false => Mode::Values,
@@ -181,6 +182,7 @@ impl Block {
                 self.kl_rows(simd, pass, Mode::Gradients(slope * scale));
             }
             PenaltyGradient::Slopes(slopes) => {
+                // The gradient of KL_ij times the slope of dimension j: once for μ, once for logvar.
                 self.kl_rows(simd, pass, Mode::Gradients(scale));
                 for i in 0..self.rows {
                     let row = self.doutputs[self.heads_layer].row_mut(i);
@@ -406,6 +408,7 @@ impl<T: Term<2, 1>> WithSimd for OutputRows<'_, '_, '_, T> {
             let RowLoss { sum, accepted } = match mode {
                 Mode::Values => row(simd, ValueOf(term), [], [&*output, x], 1.0),
                 Mode::Gradients(scale) => {
+                    // The gradient takes the output's place.
                     let copy = &mut block.output_copy[..features];
                     copy.copy_from_slice(output);
                     row(simd, term, [output], [&*copy, x], scale)

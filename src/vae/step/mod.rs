@@ -199,10 +199,12 @@ impl Workspace {
     fn partition(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Partition {
         let (rows, samples) = (pass.batch.len(), pass.objective.samples);
         let partition = Partition::new(compute, &self.layout, rows, samples);
+        // The decoder's matrices have a row for each sample.
         if self.blocks.first().is_some_and(|block| block.samples() != samples) {
             self.blocks.clear();
             self.transposed.clear();
         }
+        // All blocks are of one size: a larger batch replaces them, a smaller one uses some.
         let had = self.blocks.first().map_or(0, Block::capacity);
         let capacity = partition.block_rows().max(had);
         self.used = partition.blocks();
@@ -247,6 +249,7 @@ impl Workspace {
         for block in &self.blocks[..self.used] {
             self.losses.store(block.first, &block.losses, block.rows);
         }
+        // The tree of these sums depends on the number of rows alone, not on the blocks.
         let kl = sum_rows(&self.losses.kl[..rows]);
         let mut reconstruction = sum_rows(&self.losses.reconstruction[..rows]);
         let squares = reconstruction;

@@ -92,6 +92,7 @@ impl Partition {
                 [piece] => work(sink, piece),
                 _ => {
                     let (left, right) = pieces.split_at(pieces.len() / 2);
+                    // Pieces lie in the order of the flat buffers.
                     let (sink_left, sink_right) = sink.split_at(right[0].start - left[0].start);
                     compute.join(
                         || halve(compute, left, sink_left, work),
