@@ -185,10 +185,9 @@ fn total_correlations() -> Result<()> {
     let parts = total_correlation::forward_backward(
         &Compute::serial(),
         total_correlation::Gradients { dz, dmu, dlogvar },
-        total_correlation::Inputs { z, mu, logvar },
+        total_correlation::Inputs { z, mu, logvar, prior: document.prior() },
         weights,
         document.number(case, "dataset") as usize,
-        document.prior(),
     )?;
     let [dz, dmu, dlogvar] = gradients.each_ref().map(wide);
     let gradients = [("z", dz), ("mu", dmu), ("logvar", dlogvar)];

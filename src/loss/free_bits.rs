@@ -105,6 +105,7 @@ impl Term<2, 2> for ElementFreeBits {
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, inputs: [S::f32s; 2]) -> (S::f32s, [S::f32s; 2]) {
+        // The divergence and its gradients first, whether they count or not.
         let (kl, [dmu, dlogvar]) = self.kl.lane(simd, inputs);
         let lambda = simd.splat_f32s(self.lambda);
         let zero = simd.splat_f32s(0.0);

@@ -146,6 +146,7 @@ pub fn normalize(log_weights: &mut [f64]) -> f64 {
     }
     // −∞ − (−∞) is NaN: the weights are NaN, and the bound is −∞.
     let nothing = log_weights.iter().all(|&weight| weight == f64::NEG_INFINITY);
+    // In the order of the samples, in f64.
     let mut sum = 0.0;
     for weight in &mut *log_weights {
         *weight = scalar::exp(*weight - largest);
@@ -205,6 +206,7 @@ impl Weight {
     /// `dz + scale·w̃·(z−m)/s²`.
     #[inline(always)]
     fn with_prior<S: Simd>(self, simd: S, dz: S::f32s, z: S::f32s) -> S::f32s {
+        // One factor for the row, so that each element takes one fused multiply-add.
         let pull = simd.splat_f32s(self.scaled * self.prior.inverse_variance);
         simd.mul_add_f32s(simd.sub_f32s(z, simd.splat_f32s(self.prior.mean)), pull, dz)
     }
@@ -268,6 +270,7 @@ pub(crate) fn backward_row<S: Simd>(
     Gradients { dmu, dlogvar }: Gradients<'_>,
     Sample { dz, z, logvar, sigma_epsilon, weight, scale, prior }: Sample<'_>,
 ) {
+    // The estimator is chosen once a row, not in the loop.
     let sample = Weight { prior: NormalKl::new(prior), weight, scaled: scale * weight };
     match estimator {
         Estimator::Iwae => zip(simd, [dmu, dlogvar], [dz, z, sigma_epsilon], Iwae(sample)),

@@ -61,6 +61,7 @@ impl Term<2, 1> for SquaredError {
 
     #[inline(always)]
     fn lane<S: Simd>(self, simd: S, [x, t]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 1]) {
+        // The factor 2 of the gradient is an addition, and exact.
         let difference = simd.sub_f32s(x, t);
         (simd.mul_f32s(difference, difference), [simd.add_f32s(difference, difference)])
     }

@@ -263,6 +263,7 @@ fn evaluate<T: LossTerm>(
 ) -> Result<f64> {
     term.validate(inputs)?;
     let divisor = divisor(inputs, reduction)?;
+    // A pass of its own for the few terms that need it; nothing for the others.
     let coupling = term.couple(compute, inputs)?;
     // Without gradients the pass of the coupling was enough.
     if let (None, Some(value)) = (&gradients, coupling.value) {
@@ -283,6 +284,7 @@ pub(super) fn batch_value<T: LossTerm>(
     inputs: T::Inputs<'_>,
 ) -> f64 {
     let [rows, columns] = inputs.shape();
+    // A coupled value is not the sum over the rows.
     coupling.value.unwrap_or_else(|| term.value(sum, rows as f64 * columns as f64))
 }
 

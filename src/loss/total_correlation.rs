@@ -179,6 +179,7 @@ impl TotalCorrelation {
         prior: Prior,
         scale: f32,
     ) -> Decomposition {
+        // B numbers for each of the B rows: the matrix a.
         let coefficients = Coefficients::new(weights, scale);
         for group in &mut self.groups[..self.rows.div_ceil(LANES)] {
             group.reserve_weights(self.rows);
@@ -211,6 +212,7 @@ impl TotalCorrelation {
     }
 
     fn threads(&self, compute: &Compute) -> Compute {
+        // Waking a thread costs some microseconds, as many as this many pairs.
         let pairs = self.rows * self.rows * self.latent;
         if pairs < PARALLEL_PAIRS { compute.serialized() } else { compute.clone() }
     }
@@ -241,6 +243,7 @@ impl TotalCorrelation {
         for row in 0..rows {
             let logs = &groups[row / LANES].logs;
             let [posterior, aggregate, product, prior] = logs.map(|lanes| lanes[row % LANES]);
+            // ln q(z|x) − ln q(z), ln q(z) − ln Π q(z_d), ln Π q(z_d) − ln p(z).
             sums[0] += posterior - aggregate;
             sums[1] += aggregate - product;
             sums[2] += product - prior;
@@ -258,8 +261,8 @@ fn grow(buffer: &mut AlignedBuffer, len: usize) {
     }
 }
 
-/// A batch: samples z of the posteriors with means μ and log-variances v, each `[B, Z]`.
-#[derive(Clone, Copy)]
+/// A batch: samples z of the posteriors with means μ and log-variances v, each `[B, Z]`, and the prior.
+#[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// One sample z of each posterior.
     pub z: ArrayView2<'a, f32>,
@@ -267,6 +270,8 @@ pub struct Inputs<'a> {
     pub mu: ArrayView2<'a, f32>,
     /// The log-variances v = ln σ².
     pub logvar: ArrayView2<'a, f32>,
+    /// The prior of every latent dimension.
+    pub prior: Prior,
 }
 
 /// Places of the gradients, each `[B, Z]`; their content is overwritten.
@@ -279,8 +284,8 @@ pub struct Gradients<'a> {
     pub dlogvar: ArrayViewMut2<'a, f32>,
 }
 
-fn filled(inputs: Inputs<'_>, prior: Prior) -> Result<TotalCorrelation> {
-    let Inputs { z, mu, logvar } = inputs;
+fn filled(inputs: Inputs<'_>) -> Result<TotalCorrelation> {
+    let Inputs { z, mu, logvar, prior } = inputs;
     let (rows, latent) = z.dim();
     prior.validate()?;
     check_all(&[("z", z), ("mu", mu), ("logvar", logvar)])?;
@@ -293,6 +298,7 @@ fn filled(inputs: Inputs<'_>, prior: Prior) -> Result<TotalCorrelation> {
     }
     let mut scratch = TotalCorrelation::default();
     scratch.reserve(rows, latent);
+    // Copied: the passes take one dimension of all rows at a time.
     for row in 0..rows {
         let [z, mu, logvar] = [z, mu, logvar].map(|view| view.index_axis_move(Axis(0), row));
         let [z, mu, logvar] = [&z, &mu, &logvar].map(|row| row.to_slice().expect(CONTIGUOUS));
@@ -325,9 +331,9 @@ pub(crate) fn ln_weight(dataset_size: usize, rows: usize) -> Result<f64> {
 /// // z₁ = z₂: the dimensions are anything but independent.
 /// let z = array![[-3.0, -3.0], [0.0, 0.0], [3.0, 3.0]];
 /// let logvar = Array2::from_elem((3, 2), -4.0);
-/// let inputs = Inputs { z: z.view(), mu: z.view(), logvar: logvar.view() };
-/// let parts =
-///     total_correlation::over_data_set(&Compute::serial(), inputs, Prior::default())?;
+/// let prior = Prior::default();
+/// let inputs = Inputs { z: z.view(), mu: z.view(), logvar: logvar.view(), prior };
+/// let parts = total_correlation::over_data_set(&Compute::serial(), inputs)?;
 /// // Either dimension tells which of three examples it was: ln 3 nats once, and once too often.
 /// assert!((parts.mutual_information - 3_f64.ln()).abs() < 1e-5);
 /// assert!((parts.total_correlation - 3_f64.ln()).abs() < 1e-5);
@@ -337,10 +343,9 @@ pub fn forward(
     compute: &Compute,
     inputs: Inputs<'_>,
     dataset_size: usize,
-    prior: Prior,
 ) -> Result<Decomposition> {
     let ln_weight = ln_weight(dataset_size, inputs.z.nrows().max(1))?;
-    Ok(filled(inputs, prior)?.forward(compute, ln_weight, prior))
+    Ok(filled(inputs)?.forward(compute, ln_weight, inputs.prior))
 }
 
 /// Returns the three parts for a whole data set: q(z) is the mixture of its rows, with ln B in place of
@@ -348,8 +353,8 @@ pub fn forward(
 ///
 /// # Errors
 /// As [`forward`].
-pub fn over_data_set(compute: &Compute, inputs: Inputs<'_>, prior: Prior) -> Result<Decomposition> {
-    forward(compute, inputs, 1, prior)
+pub fn over_data_set(compute: &Compute, inputs: Inputs<'_>) -> Result<Decomposition> {
+    forward(compute, inputs, 1)
 }
 
 /// Overwrites the gradients with those of [`Decomposition::weighted`] of [`forward`], whose value it
@@ -364,7 +369,6 @@ pub fn forward_backward(
     inputs: Inputs<'_>,
     weights: TcWeights,
     dataset_size: usize,
-    prior: Prior,
 ) -> Result<Decomposition> {
     weights.validate()?;
     let Gradients { mut dz, mut dmu, mut dlogvar } = gradients;
@@ -374,9 +378,9 @@ pub fn forward_backward(
         check(argument, (rows, latent), view.view())?;
     }
     // The inputs are checked with the shape of z, before a gradient is touched.
-    let mut scratch = filled(inputs, prior)?;
+    let mut scratch = filled(inputs)?;
     let scale = (1.0 / rows as f64) as f32;
-    let parts = scratch.forward_backward(compute, weights, ln_weight, prior, scale);
+    let parts = scratch.forward_backward(compute, weights, ln_weight, inputs.prior, scale);
     for row in 0..rows {
         let [dz, dmu, dlogvar] =
             [&mut dz, &mut dmu, &mut dlogvar].map(|view| view.row_mut(row).into_slice());

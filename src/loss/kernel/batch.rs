@@ -154,6 +154,7 @@ impl<K: RowKernel<I, G>, const I: usize, const G: usize> Rows<2> for KernelRows<
         });
         let inputs =
             self.inputs.each_ref().map(|view| view.row(index).to_slice().expect(CONTIGUOUS));
+        // One call a row: the loop over elements is a function of its own behind it.
         let (value, loss) = self.kernel.row(simd, buffer, gradients, inputs, self.scale);
         // The flag may be a false alarm (−0), so the row is searched.
         if let (false, Some(range)) = (loss.accepted, K::ACCEPTS) {

@@ -261,6 +261,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     inputs: [&[f32]; I],
     scale: f32,
 ) -> RowLoss {
+    // Shapes were checked on entry; here they are assumed.
     let columns = inputs[0].len();
     debug_assert!(inputs.iter().all(|slice| slice.len() == columns));
     debug_assert!(gradients.iter().all(|slice| slice.len() == columns));
@@ -269,6 +270,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     let heads = inputs.map(|(head, _)| head);
     let gradients = gradients.map(groups_mut);
     let scale = simd.splat_f32s(scale);
+    // Largest data bits so far, and the sum, both lane by lane.
     let mut sum = LaneSum::new(simd);
     let mut largest = simd.splat_u32s(0);
 
@@ -302,6 +304,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         for i in 0..I {
             group[i] = F32x16::load_tail(simd, inputs[i].1);
         }
+        // Without stages: one group has nothing to overlap with.
         let (terms, dgroup) = lanes(simd, term, group, None, scale, &mut largest);
         // The loss of the padding is not zero in general (softplus(0) = ln 2).
         sum.add(simd, terms.first(simd, rest));
@@ -378,6 +381,7 @@ pub(super) fn lanes<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     let mut terms = F32x16::splat(simd, 0.0);
     let mut dgroup = [F32x16::splat(simd, 0.0); G];
     for v in 0..F32x16::<S>::VECTORS {
+        // Register v of each input.
         let mut inputs = [simd.splat_f32s(0.0); I];
         for i in 0..I {
             inputs[i] = group[i].0[v];

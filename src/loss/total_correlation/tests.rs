@@ -25,9 +25,9 @@ fn run(
     let mut gradients = [z, z, z].map(|z| Array2::from_elem(z.dim(), f32::NAN));
     let [dz, dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
     let views = Gradients { dz, dmu, dlogvar };
-    let inputs = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view() };
-    let parts = forward_backward(compute, views, inputs, weights, 1000, prior).unwrap();
-    let alone = forward(compute, inputs, 1000, prior).unwrap();
+    let inputs = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view(), prior };
+    let parts = forward_backward(compute, views, inputs, weights, 1000).unwrap();
+    let alone = forward(compute, inputs, 1000).unwrap();
     assert_eq!(parts, alone, "forward and backward differ");
     (parts, gradients)
 }
@@ -158,8 +158,9 @@ fn shows_inputs_that_are_not_finite() {
             let mut inputs = batch(20, 3, 0.5);
             inputs[which][[7, 1]] = bad;
             let [z, mu, logvar] = &inputs;
-            let views = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view() };
-            let parts = forward(&compute, views, 100, Prior::default()).unwrap();
+            let prior = Prior::default();
+            let views = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view(), prior };
+            let parts = forward(&compute, views, 100).unwrap();
             let sum = parts.weighted(TcWeights::default());
             assert!(!sum.is_finite(), "{which} {bad}: {parts:?}");
         }
@@ -200,16 +201,16 @@ fn rejects_arguments_that_do_not_fit() {
     let compute = Compute::serial();
     let [z, mu, logvar] = batch(4, 3, 0.5);
     let [_, other, _] = batch(4, 2, 0.5);
-    let inputs = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view() };
     let prior = Prior::default();
+    let inputs = Inputs { z: z.view(), mu: mu.view(), logvar: logvar.view(), prior };
     let wrong = Inputs { mu: other.view(), ..inputs };
-    let message = forward(&compute, wrong, 10, prior).unwrap_err().to_string();
+    let message = forward(&compute, wrong, 10).unwrap_err().to_string();
     assert_eq!(message, "`mu`: expected shape [4, 3], found [4, 2]");
-    let message = forward(&compute, inputs, 0, prior).unwrap_err().to_string();
+    let message = forward(&compute, inputs, 0).unwrap_err().to_string();
     assert!(message.starts_with("`dataset_size`: expected at least 1"));
     let empty = Array2::zeros((0, 3));
-    let nothing = Inputs { z: empty.view(), mu: empty.view(), logvar: empty.view() };
-    assert!(forward(&compute, nothing, 10, prior).unwrap_err().to_string().starts_with("`z`"));
+    let nothing = Inputs { z: empty.view(), mu: empty.view(), logvar: empty.view(), prior };
+    assert!(forward(&compute, nothing, 10).unwrap_err().to_string().starts_with("`z`"));
     assert!(TcWeights { beta: -1.0, ..WEIGHTS }.validate().is_err());
 }
 
