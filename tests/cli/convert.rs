@@ -68,7 +68,7 @@ fn what_a_state_dict_does_not_say_is_said() {
     let message = scratch.fails(1, "convert signed/model.safetensors new.safetensors --to classic");
     assert!(message.contains("has an output that is a sigmoid"), "{message}");
     let stdout = scratch.succeeds("convert m/model.safetensors c.safetensors --to classic");
-    let note = "note: the model saw data that were scaled and clipped to [0, 1]; a state dict does not say so";
+    let note = "note: the model was trained on data scaled and clipped to [0, 1]; a state dict does not record this";
     assert_eq!(stdout.lines().next(), Some(note));
     // A model file keeps what it knows.
     assert_eq!(scratch.succeeds("convert m/model.safetensors n.safetensors").lines().count(), 1);

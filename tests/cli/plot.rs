@@ -114,7 +114,7 @@ fn scores_are_judged_and_the_numbers_printed() {
     fs::write(scratch.path("labels.idx"), [0, 0, 8, 1, 0, 0, 0, 4, 0, 0, 1, 1]).unwrap();
     let roc = "plot roc --scores scores.csv --positive malignant";
     let printed = drawn(&scratch, roc);
-    assert!(printed.contains("4 rows, 2 of the class malignant"), "{printed}");
+    assert!(printed.contains("4 rows, 2 of class malignant"), "{printed}");
     assert!(printed.contains("0.7500") && printed.contains("0.8333"), "{printed}");
     let figure = svg(&scratch);
     assert!(figure.contains("area 0.7500") && figure.contains("average precision 0.8333"));
@@ -141,15 +141,14 @@ fn scores_are_judged_and_the_numbers_printed() {
         (
             2,
             "--scores scores.csv",
-            "--positive: missing; which class are high scores to find? \
-          There are: benign, malignant",
+            "--positive is missing; name the class that high scores indicate, one of benign, malignant",
         ),
         (2, "--scores scores.csv --positive 1", "--positive 1: no row has this label"),
         (
             2,
             "--scores scores.csv --score-column x",
             "--score-column x: scores.csv has no such \
-          column; it has: row, negative_elbo, kl, label",
+          column; its columns are row, negative_elbo, kl, label",
         ),
         (2, "--scores scores.csv --label-column x", "--label-column x: scores.csv has no such"),
         (
@@ -165,7 +164,7 @@ fn scores_are_judged_and_the_numbers_printed() {
             "--scores blank.csv --positive a",
             "blank.csv: line 5, column negative_elbo: 'x'; expected",
         ),
-        (1, "--scores one.csv --positive a", "one.csv: all 2 rows are of the class 'a'"),
+        (1, "--scores one.csv --positive a", "one.csv: all 2 rows have the label 'a'"),
         (1, "--scores scores.csv --labels few.idx", "few.idx: 3 labels; expected 4"),
         (1, "--scores none.csv", "none.csv: cannot read: No such file"),
         (2, "--scores scores.csv --labels few.idx --label-column label", "cannot be used with"),

@@ -1,8 +1,7 @@
-//! `elbo convert`: between this crate's model files and the state dicts of other programs.
+//! `elbo convert`: conversion between elbo's model files and the state dicts of other programs.
 
 use crate::failure::{Failure, Result};
-use crate::model;
-use crate::model::ModelMetadata;
+use crate::model::{self, ModelMetadata};
 use crate::output::say;
 use clap::{Args, ValueEnum};
 use elbo::layers::activation::Activation;
@@ -10,30 +9,33 @@ use elbo::vae::{Likelihood, Naming, Vae, Variance};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Turn a model file into a PyTorch state dict, or a state dict into a model file
+/// Convert a model file to a PyTorch state dict, or a state dict to a model file
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Layouts: elbo (this crate's names, with the configuration), classic (the VAE of pytorch/examples: fc1, fc21, \
-fc22, fc3, fc4), pythae (the default networks of its VAE: encoder.layers.0.0 and so on), map (as --map says). \
-IN may have the names of any of the first three, and --to says those of OUT; with another --to than map, \
---map describes IN. Weights are [out, in], as PyTorch has them, in float32. The numbers are carried over to \
-the bit. A model that the other side has no words for is refused: other activations, layer normalization, \
-conditions, more hidden layers; of pythae other widths than 512.
+Layouts:
+  elbo     names of elbo, with the configuration
+  classic  the VAE of pytorch/examples: fc1, fc21, fc22, fc3, fc4
+  pythae   the default networks of pythae's VAE: encoder.layers.0.0 and so on
+  map      the names in --map
 
-A model read from classic or pythae has the Bernoulli likelihood, whose output is their sigmoid. That is the \
-loss of the classic example and of pythae's reconstruction_loss=\"bce\"; pythae's default, half the squared \
-error of the sigmoid, is no likelihood here: codes, reconstructions and samples of such a model are the same, \
-but its loss in `elbo eval` and `elbo train` is the Bernoulli one.
+IN may have any of the first three layouts. --to sets the layout of OUT. --map describes OUT with --to map, \
+otherwise IN. Weights are [out, in] as in PyTorch, in float32, and are copied bit by bit. A model is refused \
+if the layout of OUT cannot represent it: other activations, layer normalization, conditions, or more hidden \
+layers; with pythae, also hidden widths other than 512.
 
-A mapping is a TOML file of names here = names there, of layers (for their .weight and .bias) or of single \
-tensors, and of what names do not tell:
+A model read from classic or pythae gets the Bernoulli likelihood, whose mean is their sigmoid output. That is \
+the loss of the classic example and of pythae's reconstruction_loss=\"bce\". Pythae's default, half the squared \
+error of the sigmoid, is not available here: codes, reconstructions and samples of such a model are the same, \
+but `elbo eval` and `elbo train` use the Bernoulli loss.
 
-  activation = \"gelu\"              # as --activation of `elbo train`; relu if it is missing
-  likelihood = \"gaussian\"          # as --likelihood; bernoulli if it is missing
-  variance = \"per-feature\"         # of gaussian; 1 if it is missing
+A mapping is a TOML file of elbo's names = other names, for layers (their .weight and .bias) or single \
+tensors. It also sets what the names do not determine:
+
+  activation = \"gelu\"              # as --activation of `elbo train`; default relu
+  likelihood = \"gaussian\"          # as --likelihood; default bernoulli
+  variance = \"per-feature\"         # for gaussian; default 1
   [names]
   \"encoder.0\" = \"enc.0\"
   mu = \"to_mean\"
@@ -42,7 +44,7 @@ tensors, and of what names do not tell:
   \"decoder.1\" = \"dec.2\"
   \"likelihood.logvar\" = \"log_noise\"
 
-Layer normalizations are encoder_norm.0, decoder_norm.0 and so on. Without [names] they are as here.
+Layer normalizations are encoder_norm.0, decoder_norm.0 and so on. Without [names], the names are elbo's.
 
 Examples:
   elbo convert elbo-out/model.safetensors classic.safetensors --to classic
@@ -52,21 +54,20 @@ Examples:
   elbo convert mine.safetensors model.safetensors --map mine.toml
   elbo convert model.safetensors mine.safetensors --to map --map mine.toml")]
 pub struct ConvertOptions {
-    /// The model to read: a model.safetensors that `elbo train` wrote, or a PyTorch state dict in that
-    /// format
+    /// Read the model from IN, written by `elbo train`, or a PyTorch state dict as .safetensors
     #[arg(value_name = "IN")]
     pub input: PathBuf,
 
-    /// The file to write
+    /// Write the converted model to OUT
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
 
-    /// Layout of OUT: elbo, classic, pythae or map
+    /// Set the layout of OUT: elbo, classic, pythae or map
     #[arg(long, value_name = "LAYOUT", value_enum, default_value_t = LayoutName::Elbo,
           hide_possible_values = true)]
     pub to: LayoutName,
 
-    /// A mapping between the names of this crate and others, of OUT with --to map, otherwise of IN
+    /// Read a mapping of names from FILE, for OUT with --to map, otherwise for IN
     #[arg(long, value_name = "FILE", required_if_eq("to", "map"))]
     pub map: Option<PathBuf>,
 }
@@ -91,7 +92,7 @@ pub fn run(args: &ConvertOptions) -> Result<()> {
         Some(naming) => (Vae::load_as(&args.input, naming)?, ModelMetadata::default()),
         None => model::open(&args.input)?,
     };
-    // The library gives the file its name when it is whole.
+    // The library renames the file to OUT once it is complete.
     let written = match &to {
         Some(naming) => vae.save_as(&args.out, naming),
         None if notes == ModelMetadata::default() => vae.save(&args.out),
@@ -111,7 +112,7 @@ pub fn run(args: &ConvertOptions) -> Result<()> {
     let prepared = notes.data.preparation().join(" and ");
     if to.is_some() && !prepared.is_empty() {
         say(&format!(
-            "note: the model saw data that were {prepared}; a state dict does not say so"
+            "note: the model was trained on data {prepared}; a state dict does not record this"
         ))?;
     }
     let config = vae.config();
@@ -123,7 +124,7 @@ pub fn run(args: &ConvertOptions) -> Result<()> {
     ))
 }
 
-/// Another program's names for this crate's tensors, and what names do not tell.
+/// Another program's names for elbo's tensors, and the settings that names do not determine.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Mapping {
@@ -145,7 +146,7 @@ fn parse(text: &str) -> std::result::Result<Naming, String> {
     let map: Mapping = toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
         let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-        format!("{line}{}; expected a mapping (`elbo help convert` shows one)", error.message())
+        format!("{line}{}; see the example in `elbo help convert`", error.message())
     })?;
     let mut naming = Naming::new(map.names).map_err(|error| match error {
         elbo::Error::Config { expected, found, .. } => {
@@ -159,7 +160,7 @@ fn parse(text: &str) -> std::result::Result<Naming, String> {
     }
     let gaussian = map.likelihood.as_deref() == Some("gaussian");
     if map.variance.is_some() && !gaussian {
-        return Err("variance: it belongs to likelihood = \"gaussian\"".to_owned());
+        return Err("variance: applies only to likelihood = \"gaussian\"".to_owned());
     }
     let likelihood = match map.likelihood.as_deref() {
         None | Some("bernoulli") => Likelihood::Bernoulli,
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapping_says_names_and_what_they_do_not_tell() {
+    fn mapping_sets_names_activation_and_likelihood() {
         let text = "activation = \"leaky-relu:0.2\"\nlikelihood = \"gaussian\"\nvariance = 2\n\
                     [names]\nmu = \"a\"\n\"encoder.0\" = \"b.c\"\n";
         let expected = Naming::new([("encoder.0", "b.c"), ("mu", "a")])
@@ -216,12 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_be_wrong_has_its_message() {
+    fn rejects_invalid_mappings_with_a_message_each() {
         for (text, part) in [
             ("activation = \"swish\"", "expected relu, leaky-relu"),
             ("\nlikelihood = 3", "line 2: invalid type: integer"),
             ("likelihood = \"poisson\"", "likelihood: expected bernoulli, "),
-            ("variance = 1", "variance: it belongs to likelihood = \"gaussian\""),
+            ("variance = 1", "variance: applies only to likelihood = \"gaussian\""),
             ("likelihood = \"gaussian\"\nvariance = -1", "variance: expected a number above 0"),
             (
                 "likelihood = \"gaussian\"\nvariance = \"big\"",

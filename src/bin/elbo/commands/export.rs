@@ -1,4 +1,4 @@
-//! `elbo export`: a model for other programs to run.
+//! `elbo export`: a model as an ONNX file.
 
 use crate::failure::{Failure, Result};
 use crate::onnx::{self, ExportedPart};
@@ -8,16 +8,17 @@ use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Write a model for other programs to run
+/// Export a model to ONNX
 #[derive(Debug, Args)]
 #[command(after_help = "\
-encoder takes x [rows, features] to mu [rows, latent]; decoder takes z [rows, latent] to reconstruction \
-[rows, features], the mean of the likelihood; reconstruct takes x to reconstruction through mu. Any number of \
-rows, float32. A conditional model takes condition [rows, classes] besides, one-hot. x and reconstruction have \
-the units of the data: --scale and --signed of `elbo train` are a part of the file. Only bytes are not: they go \
-in divided by 255. Columns and classes are listed in its metadata. The file is of IR version \
-9 with operators of version 20 (ONNX 1.16, ONNX Runtime 1.17 or later). The same model gives the same bytes. \
-An encoder's log-variance is not exported.
+The encoder maps x [rows, features] to mu [rows, latent]. The decoder maps z [rows, latent] to reconstruction \
+[rows, features], the mean of the likelihood. reconstruct maps x to reconstruction, decoding mu. The number of \
+rows is free and the type float32. A conditional model has the second input condition [rows, classes], one-hot.
+
+x and reconstruction are in the units of the data: the file includes --scale and --signed of `elbo train`. \
+Pixels stored as bytes must be divided by 255 first. The metadata lists columns and classes. The encoder's \
+log-variance is not exported. The file has IR version 9 and operator set 20, for ONNX 1.16 and ONNX Runtime \
+1.17 or later. The same model gives the same bytes.
 
 Examples:
   elbo export --onnx reconstruct --model elbo-out/model.safetensors --out reconstruct.onnx
@@ -27,12 +28,13 @@ pub struct ExportOptions {
     #[command(flatten)]
     pub model: ModelFile,
 
-    /// What to write as ONNX: encoder, decoder, reconstruct, or all three
+    /// Export this part: encoder, decoder, reconstruct, or all three
     #[arg(long, value_name = "PART", value_enum, hide_possible_values = true)]
     pub onnx: PartName,
 
-    /// The file to write; of all, a folder for encoder.onnx, decoder.onnx and reconstruct.onnx, made if
-    /// it is not there
+    /// Write the model to FILE; with --onnx all, a directory
+    ///
+    /// The directory is created if needed and receives encoder.onnx, decoder.onnx and reconstruct.onnx.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -50,8 +52,9 @@ pub fn run(args: &ExportOptions) -> Result<()> {
     let (config, notes) = (vae.config(), &notes.data);
     if notes.scaling.features().is_some_and(|found| found != config.features()) {
         return Err(Failure::Run(format!(
-            "{}: the notes on its data are for another number of features; damaged",
-            args.model.model.display()
+            "{}: damaged: the scaling is not for the model's {} features",
+            args.model.model.display(),
+            config.features()
         )));
     }
     let one = |part| {

@@ -1,11 +1,10 @@
-//! `elbo inspect`: what is in a model file.
+//! `elbo inspect`: the contents of a model file.
 
 use crate::failure::Result;
 use crate::model;
 use crate::model::history;
 use crate::model::{ModelMetadata, TrainingMetadata};
-use crate::output::thousands;
-use crate::output::{say, say_json};
+use crate::output::{counted, say, say_json, thousands};
 use clap::Args;
 use elbo::loss::Prior;
 use elbo::vae::{COLLAPSED_KL, Config, Likelihood, Penalty, Vae, Variance};
@@ -13,26 +12,26 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// Cells of the longest bar.
+/// Width of the longest bar, in characters.
 const BAR: usize = 40;
 
-/// Show what is in a model file
+/// Show the contents of a model file
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Layers and parameters, likelihood and prior, how the data were read, how training went, and the KL \
-divergence of each latent dimension over the test data. A file from elsewhere has no more than the layers.
+Shows layers and parameters, likelihood and prior, data preparation, the course of training, and the KL \
+divergence of each latent dimension on the test data. Files not written by elbo show layers only.
 
 Examples:
   elbo inspect elbo-out/model.safetensors
   elbo inspect elbo-out/model.safetensors --json")]
 pub struct InspectOptions {
-    /// The model: a model.safetensors or checkpoint.safetensors that `elbo train` wrote, or a PyTorch
-    /// state dict in that format
+    /// Read the model from MODEL, a .safetensors file
+    ///
+    /// A model or checkpoint written by `elbo train`, or a PyTorch state dict in the safetensors format.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Print one line of JSON: config (of the model), parameters, layers, and data and training, the notes
-    /// of `elbo train`
+    /// Print one line of JSON: config, parameters, layers, data, training
     #[arg(long)]
     pub json: bool,
 }
@@ -46,11 +45,11 @@ pub fn run(args: &InspectOptions) -> Result<()> {
     }
 }
 
-/// A layer or a vector of parameters.
+/// A dense layer or a vector of parameters.
 #[derive(Serialize)]
 struct Layer {
     name: String,
-    /// Inputs and outputs of a dense layer; the length of a vector.
+    /// Numbers of inputs and outputs of a dense layer, or the length of a vector.
     shape: Vec<usize>,
 }
 
@@ -77,11 +76,11 @@ impl<'a> ModelReport<'a> {
 fn layers(vae: &Vae) -> Vec<Layer> {
     let parameters = vae.parameters();
     let dense = parameters.names().map(|name| {
-        let weight = parameters.weight(name).expect("a name of its own");
+        let weight = parameters.weight(name).expect("a layer of the model");
         Layer { name: name.to_owned(), shape: vec![weight.ncols(), weight.nrows()] }
     });
     let vectors = parameters.vectors().map(|name| {
-        let length = parameters.vector(name).expect("a name of its own").len();
+        let length = parameters.vector(name).expect("a vector of the model").len();
         Layer { name: name.to_owned(), shape: vec![length] }
     });
     dense.chain(vectors).collect()
@@ -95,20 +94,20 @@ fn text(vae: &Vae, notes: &ModelMetadata) -> String {
         let shape: Vec<_> = shape.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  {name:<24} {}", shape.join(" → "));
     }
-    let _ = writeln!(text, "  {}", sentence(config));
+    let _ = writeln!(text, "  {}", architecture(config));
     let _ = writeln!(text, "\nData: {}", notes.data.describe(config.features()));
     match &notes.training {
-        None => text.push_str("\nTraining: the file does not say\n"),
+        None => text.push_str("\nTraining: not recorded in this file\n"),
         Some(training) => {
-            text.push_str(&course(training));
+            text.push_str(&training_summary(training));
             text.push_str(&bars(training));
         }
     }
     text
 }
 
-/// What the layers do and what the output means.
-fn sentence(config: &Config) -> String {
+/// Activation, regularization, likelihood and prior in one line.
+fn architecture(config: &Config) -> String {
     let mut parts = vec![format!("activation {}", config.activation())];
     if config.layer_norm() {
         parts.push("layer normalization".to_owned());
@@ -117,40 +116,40 @@ fn sentence(config: &Config) -> String {
         parts.push(format!("dropout {}", config.dropout()));
     }
     if config.conditions() > 0 {
-        parts.push(format!("{} conditions", config.conditions()));
+        parts.push(counted(config.conditions(), "condition"));
     }
     if let Some([low, high]) = config.logvar_clamp() {
-        parts.push(format!("log-variance bent into [{low}, {high}]"));
+        parts.push(format!("log-variance soft-clamped to [{low}, {high}]"));
     }
     let likelihood = config.likelihood();
-    let of = match likelihood {
-        Likelihood::WeightedBernoulli { pos_weight } => format!(" (ones weigh {pos_weight})"),
-        Likelihood::Gaussian(Variance::Fixed(variance)) => format!(" of variance {variance}"),
-        Likelihood::Gaussian(Variance::Shared) => " of one learned variance".to_owned(),
-        Likelihood::Gaussian(Variance::PerFeature) => " of a learned variance a feature".to_owned(),
-        Likelihood::Gaussian(Variance::Optimal) => " of the batch's own variance".to_owned(),
+    let detail = match likelihood {
+        Likelihood::WeightedBernoulli { pos_weight } => format!(" (positive weight {pos_weight})"),
+        Likelihood::Gaussian(Variance::Fixed(variance)) => format!(" (variance {variance})"),
+        Likelihood::Gaussian(Variance::Shared) => " (one learned variance)".to_owned(),
+        Likelihood::Gaussian(Variance::PerFeature) => " (learned variance per feature)".to_owned(),
+        Likelihood::Gaussian(Variance::Optimal) => " (optimal variance of each batch)".to_owned(),
         _ => String::new(),
     };
-    parts.push(format!("likelihood {}{of}", likelihood.name()));
+    parts.push(format!("likelihood {}{detail}", likelihood.name()));
     let Prior { mean, std } = config.prior();
     parts.push(format!("prior N({mean}, {std}²)"));
     parts.join(", ")
 }
 
-fn course(training: &TrainingMetadata) -> String {
+fn training_summary(training: &TrainingMetadata) -> String {
     let TrainingMetadata { objective, seed, rows, epoch, history, scores, .. } = training;
     let penalty = match objective.penalty {
         Penalty::Kl => format!("β = {}", objective.beta),
         Penalty::FreeBits { lambda, .. } => format!("β = {}, {lambda} free bits", objective.beta),
         Penalty::Capacity { gamma, capacity, .. } => format!("capacity {capacity}, γ = {gamma}"),
         Penalty::TotalCorrelation { .. } => format!("β-TCVAE, β = {}", objective.beta),
-        Penalty::Importance { samples, .. } => format!("{samples} importance samples"),
+        Penalty::Importance { samples, .. } => counted(samples, "importance sample"),
         _ => String::new(),
     };
     let mut text = format!(
-        "\nTraining: {} rows, {} epochs, {penalty}, seed {seed}\n",
-        thousands(*rows as f64),
-        history.len(),
+        "\nTraining: {}, {}, {penalty}, seed {seed}\n",
+        counted(*rows, "row"),
+        counted(history.len(), "epoch"),
     );
     let best = history::best(history);
     let shown = [("first", history.first()), ("best", best), ("last", history.last())];
@@ -162,7 +161,7 @@ fn course(training: &TrainingMetadata) -> String {
             epoch.epoch, epoch.test_loss, epoch.test_reconstruction, epoch.test_kl
         );
     }
-    let _ = writeln!(text, "  the weights are those after epoch {epoch}");
+    let _ = writeln!(text, "  weights from the end of epoch {epoch}");
     if let Some(scores) = scores {
         let _ = writeln!(
             text,
@@ -175,13 +174,13 @@ fn course(training: &TrainingMetadata) -> String {
     text
 }
 
-/// The KL divergence of each latent dimension as a bar, the largest first.
+/// The KL divergence of each latent dimension as a text bar, largest first.
 fn bars(training: &TrainingMetadata) -> String {
     let kl = &training.kl_per_dimension;
     let mut order: Vec<usize> = (0..kl.len()).collect();
     order.sort_by(|&a, &b| kl[b].total_cmp(&kl[a]));
     let largest = order.first().map_or(0.0, |&first| kl[first]);
-    let mut text = String::from("\nKL per latent dimension, nats (variance of mu)\n");
+    let mut text = String::from("\nKL per latent dimension in nats (variance of mu)\n");
     for dimension in order {
         let collapsed = if kl[dimension] < COLLAPSED_KL { "  collapsed" } else { "" };
         let _ = writeln!(
@@ -195,7 +194,7 @@ fn bars(training: &TrainingMetadata) -> String {
     text
 }
 
-/// A part of [`BAR`] cells, to an eighth of a cell.
+/// A bar of a share of [`BAR`] characters, in steps of an eighth of a character.
 fn bar(part: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (part.clamp(0.0, 1.0) * (8 * BAR) as f64).round() as usize;
@@ -207,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_as_long_as_what_they_stand_for() {
+    fn bars_are_proportional_to_their_share() {
         assert_eq!(bar(1.0), "█".repeat(BAR));
         assert_eq!(bar(0.5).chars().count(), BAR / 2);
         assert_eq!(bar(1.0 / (8 * BAR) as f64), "▏");

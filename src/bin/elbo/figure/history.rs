@@ -1,24 +1,23 @@
-//! How the loss and its parts went from epoch to epoch.
+//! The learning curves of a run: the loss and its terms by epoch.
 
-use super::{Area, DrawError, Figure};
-
-use super::legend::{Entry, Mark};
+use super::legend::Entry;
 use super::panel::{Axis, Panel};
 use super::scale::{Scale, around};
-use super::style::{BLUE, ORANGE, PURPLE};
+use super::style::{BLUE, LINE, ORANGE, PURPLE};
+use super::{Area, DrawResult, Figure};
 use crate::model::history::EpochRecord;
 use elbo::vae::{Likelihood, Objective, Penalty};
 use plotters::prelude::*;
 
-/// Width of the figure and height of a row of its panels.
+/// Width of the figure and height of a row of panels.
 const WIDTH: u32 = 1500;
 const HEIGHT: u32 = 500;
-/// Marks show where the values are while there are few of them.
+/// Maximum number of epochs with a marker each.
 const FEW: usize = 30;
 const NATS: &str = "nats per example";
 
-/// What the loss is, over its chart.
-fn title_of(objective: &Objective) -> &'static str {
+/// The title of the loss panel.
+fn loss_title(objective: &Objective) -> &'static str {
     match objective.penalty {
         Penalty::Kl
             if *objective
@@ -35,19 +34,17 @@ fn title_of(objective: &Objective) -> &'static str {
     }
 }
 
-/// The three terms side by side, training and test in each; below them weight and learning rate, where
-/// they change.
-///
-/// Side by side, because they differ so much in size that on one axis each would look flat.
+/// Loss, reconstruction and KL in a panel each, which differ too much in size for one axis; below them the
+/// KL weight and the learning rate, if they change.
 pub struct HistoryFigure<'a> {
     epochs: &'a [EpochRecord],
-    /// What the loss is: the title of the first panel.
+    /// Title of the loss panel.
     loss: &'static str,
-    /// Of the loss and of the reconstruction.
+    /// Unit of the loss and of the reconstruction.
     unit: &'static str,
 }
 
-/// A quantity of each epoch.
+/// Reads a quantity from the record of an epoch.
 type Value = fn(&EpochRecord) -> f64;
 
 struct EpochCurve {
@@ -57,7 +54,7 @@ struct EpochCurve {
 }
 
 impl EpochCurve {
-    /// Training and test of a term.
+    /// The train and test curves of a term.
     const fn pair(train: Value, test: Value) -> [Self; 2] {
         [
             Self { name: "train", color: ORANGE, value: train },
@@ -78,10 +75,10 @@ const RATE: EpochCurve =
 
 impl<'a> HistoryFigure<'a> {
     pub fn new(epochs: &'a [EpochRecord], objective: Option<&Objective>) -> Self {
-        Self { epochs, loss: objective.map_or("Loss", title_of), unit: NATS }
+        Self { epochs, loss: objective.map_or("Loss", loss_title), unit: NATS }
     }
 
-    /// Of a model of this likelihood. A squared error is no logarithm of a probability.
+    /// Sets the unit for a likelihood: a squared error is not in nats.
     pub fn of(mut self, likelihood: Likelihood) -> Self {
         if matches!(likelihood, Likelihood::SquaredError | Likelihood::TanhSquaredError) {
             self.unit = "per example";
@@ -101,6 +98,7 @@ impl<'a> HistoryFigure<'a> {
         self.epochs.iter().any(|epoch| value(epoch) != value(&self.epochs[0]))
     }
 
+    /// Number of panels in the second row.
     fn below(&self) -> usize {
         usize::from(self.beta_changes()) + usize::from(self.rate_changes())
     }
@@ -111,20 +109,17 @@ impl<'a> HistoryFigure<'a> {
         title: &str,
         unit: &str,
         curves: &[EpochCurve],
-    ) -> std::result::Result<(), DrawError> {
+    ) -> DrawResult {
         let last = self.epochs.last().map_or(1, |epoch| epoch.epoch);
         let first = self.epochs.first().map_or(1, |epoch| epoch.epoch);
         let values = || curves.iter().flat_map(|curve| self.epochs.iter().map(curve.value));
         let legend: Vec<Entry> = match curves {
             [_] => Vec::new(),
-            _ => curves
-                .iter()
-                .map(|curve| Entry::new(Mark::Line(curve.color.stroke_width(5)), curve.name))
-                .collect(),
+            _ => curves.iter().map(|curve| Entry::line(curve.color, curve.name)).collect(),
         };
         let panel = Panel {
             title,
-            // Half an epoch of air on either side; a single epoch stands in the middle.
+            // Half an epoch on either side centers a single epoch.
             x: Axis::new("epoch", Scale::whole(first as f64 - 0.5..last as f64 + 0.5, 10)),
             y: Axis::new(unit, Scale::linear(around(values(), 0.06), 9)),
             legend: &legend,
@@ -137,7 +132,7 @@ impl<'a> HistoryFigure<'a> {
                 .iter()
                 .map(|epoch| (epoch.epoch as f64, (curve.value)(epoch)))
                 .filter(|(_, value)| value.is_finite());
-            let line = curve.color.stroke_width(5);
+            let line = curve.color.stroke_width(LINE);
             chart.draw_series(LineSeries::new(points.clone(), line))?;
             if self.epochs.len() <= FEW {
                 chart.draw_series(points.map(|at| Circle::new(at, 8, curve.color.filled())))?;
@@ -152,7 +147,7 @@ impl Figure for HistoryFigure<'_> {
         [WIDTH, HEIGHT * (1 + u32::from(self.below() > 0))]
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let rows = area.split_evenly((1 + usize::from(self.below() > 0), 1));
         let titles = [self.loss, "Reconstruction", "KL divergence"];
         let panels = rows[0].split_evenly((1, TERMS.len()));
@@ -202,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn both_curves_are_drawn_in_each_panel() {
+    fn draws_train_and_test_curves_in_each_panel() {
         for epochs in [1, 2, 10, 200] {
             let epochs = history(epochs);
             let image = png(&HistoryFigure {
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_and_learning_rate_are_drawn_where_they_change() {
+    fn draws_kl_weight_and_learning_rate_if_they_change() {
         let mut epochs = history(5);
         let titles = |epochs: &[EpochRecord]| {
             let text = svg(&HistoryFigure::new(epochs, None)).unwrap();
@@ -245,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_squared_error_is_not_in_nats() {
+    fn squared_error_is_not_in_nats() {
         let epochs = history(3);
         let nats = |likelihood| {
             let text = svg(&HistoryFigure::new(&epochs, None).of(likelihood)).unwrap();

@@ -1,6 +1,6 @@
-//! Pictures of examples: sheets of images, gray or in color.
+//! Sheets of images, gray or in color.
 
-use super::DrawError;
+use super::DrawResult;
 use crate::data::ImageShape;
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use ndarray::{Array2, ArrayView1, ArrayView2};
@@ -8,13 +8,12 @@ use std::io::Cursor;
 
 /// Pixels between neighboring images.
 const GAP: u32 = 2;
-/// Pixels between one pair of input and output rows and the next.
+/// Pixels between two bands, each a row of inputs above a row of outputs.
 const BAND_GAP: u32 = 10;
-/// Lighter than the black that most images begin with, darker than anything in them.
+/// Gray of the gaps: lighter than a black background, darker than the foreground.
 const GAP_GRAY: u8 = 56;
 
-/// `images` (one a row, values from 0 to 1) in a grid of so many columns, or one that is as square as
-/// it can be.
+/// Arranges images (one per row, values from 0 to 1) in a grid with the given columns, or in a square.
 pub fn grid(images: ArrayView2<f32>, shape: ImageShape, columns: Option<usize>) -> Sheet {
     let square = (images.nrows() as f64).sqrt().ceil() as usize;
     let columns = columns.map_or(square, |columns| columns.min(images.nrows()));
@@ -26,7 +25,7 @@ pub fn grid(images: ArrayView2<f32>, shape: ImageShape, columns: Option<usize>) 
     sheet
 }
 
-/// Each input above its output, in bands of at most ten.
+/// Arranges each input above its output, in bands of at most ten.
 pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: ImageShape) -> Sheet {
     let columns = inputs.nrows().min(10);
     let bands = inputs.nrows().div_ceil(columns.max(1));
@@ -40,23 +39,23 @@ pub fn pairs(inputs: ArrayView2<f32>, outputs: ArrayView2<f32>, shape: ImageShap
     sheet
 }
 
-/// Values from −1 to 1 as values from 0 to 1.
+/// Maps values from [−1, 1] to [0, 1].
 pub fn from_signed(images: &mut Array2<f32>) {
     images.mapv_inplace(|value| 0.5 * (value + 1.0));
 }
 
-/// A canvas with places for images.
+/// Images of one shape in rows and columns.
 pub struct Sheet {
     canvas: RgbImage,
     shape: ImageShape,
-    /// Edge of the square that one pixel becomes.
+    /// Magnification: the side of the square that shows one pixel.
     scale: u32,
-    /// Where each row of images begins.
+    /// The top of each row of images.
     tops: Vec<u32>,
 }
 
 impl Sheet {
-    /// One more row of images than there are `gaps` between them.
+    /// An empty sheet with `gaps.len() + 1` rows, `gaps[i]` pixels between rows i and i + 1.
     fn new(shape: ImageShape, columns: usize, gaps: &[u32]) -> Self {
         let scale = scale(shape);
         let mut sheet = Self { canvas: RgbImage::default(), shape, scale, tops: vec![GAP] };
@@ -71,17 +70,17 @@ impl Sheet {
         sheet
     }
 
-    /// Height and width of an image in pixels of the picture.
+    /// Height and width of an image, in pixels of the sheet.
     pub fn tile(&self) -> [u32; 2] {
         [self.shape.height, self.shape.width].map(|n| n as u32 * self.scale)
     }
 
-    /// Upper left corner of an image in the picture.
+    /// Upper left corner of an image, in pixels of the sheet.
     pub fn corner(&self, row: usize, column: usize) -> [u32; 2] {
         [GAP + column as u32 * (self.tile()[1] + GAP), self.tops[row]]
     }
 
-    /// Rows of images.
+    /// Number of rows of images.
     pub fn rows(&self) -> usize {
         self.tops.len()
     }
@@ -90,8 +89,8 @@ impl Sheet {
         &self.canvas
     }
 
-    /// As PNG, a gray one with one byte a pixel.
-    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
+    /// Encodes the sheet as PNG; gray images as grayscale.
+    pub fn png(&self) -> DrawResult<Vec<u8>> {
         let Self { canvas, shape, .. } = self;
         let mut bytes = Cursor::new(Vec::new());
         if shape.channels == 3 {
@@ -110,7 +109,7 @@ impl Sheet {
         for pixel in 0..image.len() / channels {
             let x = left + (pixel % width) as u32 * self.scale;
             let y = top + (pixel / width) as u32 * self.scale;
-            // The cast saturates, and makes NaN black. Of gray the one channel counts three times.
+            // The cast saturates and turns NaN into black. A gray value serves as all three channels.
             let channel =
                 |c: usize| (image[pixel * channels + c.min(channels - 1)] * 255.0).round();
             let color = Rgb([0, 1, 2].map(|c| channel(c) as u8));
@@ -123,7 +122,7 @@ impl Sheet {
     }
 }
 
-/// Twice the size; more for images too small to be seen, none for those that are large already.
+/// The magnification: 2, more for images below 28 pixels, none for those above 128.
 fn scale(shape: ImageShape) -> u32 {
     match shape.height.max(shape.width) {
         side @ 0..=28 => (56 / side.max(1)).min(8) as u32,
@@ -142,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_has_every_image_in_its_place() {
+    fn grid_places_images_row_by_row() {
         let images = Array2::from_shape_fn((5, 28 * 28), |(i, _)| i as f32 / 4.0);
         let picture = grid(images.view(), gray(28, 28), None).canvas;
-        // 3 columns and 2 rows of 56 pixels, 2 between them and around.
+        // 3 columns and 2 rows of 56 pixels, with gaps of 2 between and around them.
         assert_eq!(picture.dimensions(), (3 * 58 + 2, 2 * 58 + 2));
         let at = |column: u32, row: u32| picture.get_pixel(2 + 58 * column, 2 + 58 * row).0[0];
         assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(0, 1), at(1, 1)], [0, 64, 128, 191, 255]);
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_can_be_named_and_signed_values_become_gray() {
+    fn grid_has_the_requested_columns_and_signed_values_become_gray() {
         let mut images = arr2(&[[-1.0], [0.0], [1.0], [-1.0], [1.0]]);
         from_signed(&mut images);
         assert_eq!(images, arr2(&[[0.0], [0.5], [1.0], [0.0], [1.0]]));
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_are_above_outputs() {
+    fn pairs_place_inputs_above_outputs() {
         let inputs = Array2::from_elem((12, 4), 1.0);
         let outputs = Array2::from_elem((12, 4), 0.5);
         let picture = pairs(inputs.view(), outputs.view(), gray(2, 2)).canvas;
@@ -179,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn values_beyond_the_unit_interval_are_clamped() {
+    fn clamps_values_outside_the_unit_interval() {
         let picture = grid(arr2(&[[-1.0, 2.0, f32::NAN]]).view(), gray(1, 3), None).canvas;
         let gray: Vec<u8> = (0..3).map(|x| picture.get_pixel(2 + 8 * x, 2).0[0]).collect();
         assert_eq!(gray, [0, 255, 0]);
     }
 
     #[test]
-    fn colors_stay_beside_each_other_and_gray_is_written_as_gray() {
+    fn reads_interleaved_channels_and_writes_gray_as_grayscale() {
         let image = arr2(&[[1.0, 0.0, 0.0, 0.0, 0.5, 1.0]]);
         let shape = ImageShape { height: 1, width: 2, channels: 3 };
         let sheet = grid(image.view(), shape, None);

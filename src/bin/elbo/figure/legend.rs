@@ -1,16 +1,16 @@
-//! Legends: above the data in rows, or beside them in a column; never on top of them.
+//! Legends: in rows above the data or in a column beside them.
 
-use super::style::{self, LABEL};
-use super::{Area, DrawError};
+use super::style::{self, LABEL, LINE, text_width};
+use super::{Area, DrawResult};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 
-/// Room for the mark before a name, and after a name for the next entry.
+/// Width of a mark, its distance from the name, and the distance to the next entry.
 const MARK: i32 = 56;
 const GAP: i32 = 16;
 const BETWEEN: i32 = 44;
 /// Height of a row.
-pub const ROW: i32 = 46;
+const ROW: i32 = 46;
 
 #[derive(Clone)]
 pub enum Mark {
@@ -31,18 +31,22 @@ impl Entry {
         Self { mark, name: name.into() }
     }
 
-    /// Pixels from its mark to the end of its name.
-    pub fn width<B: DrawingBackend>(&self, area: &Area<B>) -> i32 {
-        // A name that cannot be measured is drawn nowhere.
-        let name = area.estimate_text_size(&self.name, &style::text(LABEL)).unwrap_or_default();
-        MARK + GAP + name.0 as i32
+    /// The entry of a curve.
+    pub fn line(color: RGBColor, name: impl Into<String>) -> Self {
+        Self::new(Mark::Line(color.stroke_width(LINE)), name)
+    }
+
+    /// Pixels from the start of the mark to the end of the name.
+    fn width<B: DrawingBackend>(&self, area: &Area<B>) -> i32 {
+        MARK + GAP + text_width(area, &self.name, LABEL)
     }
 }
 
-/// Where each entry goes in rows of some width.
+/// The upper left corner of each entry, relative to the first.
 pub struct LegendRows(Vec<(i32, i32)>);
 
 impl LegendRows {
+    /// Arranges the entries in rows of at most `width` pixels.
     pub fn arranged<B: DrawingBackend>(area: &Area<B>, entries: &[Entry], width: i32) -> Self {
         let (mut x, mut y) = (0, 0);
         let place = |entry: &Entry| {
@@ -61,13 +65,13 @@ impl LegendRows {
         self.0.last().map_or(0, |(_, y)| y + ROW)
     }
 
-    /// Draws the entries, the first one's upper left corner at `origin`.
+    /// Draws the entries, the first at `origin`.
     pub fn draw<B: DrawingBackend>(
         &self,
         area: &Area<B>,
         entries: &[Entry],
         origin: (i32, i32),
-    ) -> Result<(), DrawError> {
+    ) -> DrawResult {
         for (entry, (x, y)) in entries.iter().zip(&self.0) {
             draw_entry(area, entry, (origin.0 + x, origin.1 + y))?;
         }
@@ -75,23 +79,19 @@ impl LegendRows {
     }
 }
 
-/// Draws the entries one below the other.
+/// Draws the entries below each other.
 pub fn draw_column<B: DrawingBackend>(
     area: &Area<B>,
     entries: &[Entry],
     (x, y): (i32, i32),
-) -> Result<(), DrawError> {
+) -> DrawResult {
     for (i, entry) in entries.iter().enumerate() {
         draw_entry(area, entry, (x, y + i as i32 * ROW))?;
     }
     Ok(())
 }
 
-fn draw_entry<B: DrawingBackend>(
-    area: &Area<B>,
-    entry: &Entry,
-    (x, y): (i32, i32),
-) -> Result<(), DrawError> {
+fn draw_entry<B: DrawingBackend>(area: &Area<B>, entry: &Entry, (x, y): (i32, i32)) -> DrawResult {
     let middle = y + ROW / 2;
     match entry.mark {
         Mark::Line(line) => {
@@ -111,7 +111,7 @@ fn draw_entry<B: DrawingBackend>(
             ))?;
         }
     }
-    let left = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
+    let left = style::anchored(style::text(LABEL), HPos::Left);
     area.draw(&Text::new(entry.name.clone(), (x + MARK + GAP, middle), left))?;
     Ok(())
 }

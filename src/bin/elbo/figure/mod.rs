@@ -1,7 +1,6 @@
-//! Figures: each is drawn once, by a function of any of plotters' backends, and returned as the bytes of a
-//! PNG or an SVG.
+//! Figures: each is drawn once, on any of plotters' backends, and rendered as the bytes of a PNG or an SVG.
 
-pub mod contour;
+mod antialias;
 pub mod history;
 pub mod image_grid;
 pub mod legend;
@@ -9,38 +8,40 @@ pub mod panel;
 pub mod response_lines;
 pub mod scale;
 pub mod sheet;
-mod smooth;
 pub mod style;
 
+use antialias::AntiAliased;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use smooth::Smooth;
 use std::fmt::Display;
 use std::io::Cursor;
 
-/// Figures are drawn this much larger than they are. A PNG is reduced again, which smooths its lines; an
-/// SVG is told its true size, and has positions of half a pixel. Lengths of the drawing functions are
-/// those of the larger drawing.
+/// Factor by which a figure is drawn larger than its final size. A PNG is reduced afterwards, which smooths
+/// its lines; an SVG declares its true size and so has positions of half a pixel. Lengths in the drawing
+/// functions are pixels of the larger drawing.
 pub const OVERSAMPLING: u32 = 2;
 
 pub type Area<B> = DrawingArea<B, Shift>;
 
+pub type DrawResult<T = ()> = Result<T, DrawError>;
+
 pub trait Figure {
-    /// Width and height of the finished picture.
+    /// Width and height of the finished figure.
     fn size(&self) -> [u32; 2];
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError>;
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult;
 
-    /// An image in the finished picture, and where its upper left corner goes: its pixels stay as they
-    /// are.
+    /// An image to embed pixel by pixel in the finished figure, and its upper left corner.
     fn image(&self) -> Option<([u32; 2], &RgbImage)> {
         None
     }
 }
 
-/// Why a figure could not be drawn. Plotters' own error has a parameter for each backend.
+/// The message of an error while drawing. Plotters' own error has a type parameter for each backend.
 #[derive(Debug)]
 pub struct DrawError(String);
 
@@ -62,29 +63,26 @@ impl Display for DrawError {
     }
 }
 
-/// The format of a figure's bytes.
+/// The file format of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FigureFormat {
     Png,
     Svg,
 }
 
-/// A figure in a format.
-pub fn render(
-    figure: &impl Figure,
-    format: FigureFormat,
-) -> std::result::Result<Vec<u8>, DrawError> {
+/// Draws a figure and encodes it.
+pub fn render(figure: &impl Figure, format: FigureFormat) -> DrawResult<Vec<u8>> {
     match format {
         FigureFormat::Png => png_bytes(figure),
         FigureFormat::Svg => svg(figure).map(String::into_bytes),
     }
 }
 
-fn png_bytes(figure: &impl Figure) -> std::result::Result<Vec<u8>, DrawError> {
+fn png_bytes(figure: &impl Figure) -> DrawResult<Vec<u8>> {
     let picture = png(figure)?;
     let (width, height) = picture.dimensions();
     let mut bytes = Vec::new();
-    // Even areas and thin lines are shortest without a filter; a sheet of gray images as gray.
+    // Without a filter, flat areas and thin lines compress best. A sheet of gray images is stored as gray.
     let encoder =
         PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter);
     if picture.pixels().all(|Rgb([r, g, b])| r == g && g == b) {
@@ -96,10 +94,10 @@ fn png_bytes(figure: &impl Figure) -> std::result::Result<Vec<u8>, DrawError> {
     Ok(bytes)
 }
 
-pub fn png(figure: &impl Figure) -> std::result::Result<RgbImage, DrawError> {
+pub fn png(figure: &impl Figure) -> DrawResult<RgbImage> {
     let [width, height] = figure.size().map(|n| n * OVERSAMPLING);
     let mut large = RgbImage::new(width, height);
-    let canvas = Smooth(BitMapBackend::with_buffer(&mut large, (width, height)));
+    let canvas = AntiAliased(BitMapBackend::with_buffer(&mut large, (width, height)));
     let area = canvas.into_drawing_area();
     draw(figure, &area)?;
     drop(area);
@@ -110,65 +108,45 @@ pub fn png(figure: &impl Figure) -> std::result::Result<RgbImage, DrawError> {
     Ok(picture)
 }
 
-pub fn svg(figure: &impl Figure) -> std::result::Result<String, DrawError> {
+pub fn svg(figure: &impl Figure) -> DrawResult<String> {
     let size = figure.size();
     let [width, height] = size.map(|n| n * OVERSAMPLING);
     let mut text = String::new();
     let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
     draw(figure, &area)?;
     drop(area);
+    // Plotters writes the size of the drawing as the size of the figure.
     let large = format!("width=\"{width}\" height=\"{height}\"");
     let mut text =
         text.replacen(&large, &format!("width=\"{}\" height=\"{}\"", size[0], size[1]), 1);
     if let Some((at, image)) = figure.image() {
         let end = text.rfind("</svg>").unwrap_or(text.len());
-        text.insert_str(end, &embedded(at, image)?);
+        text.insert_str(end, &image_element(at, image)?);
     }
     Ok(text)
 }
 
-fn draw<B: DrawingBackend>(
-    figure: &impl Figure,
-    area: &Area<B>,
-) -> std::result::Result<(), DrawError> {
+fn draw<B: DrawingBackend>(figure: &impl Figure, area: &Area<B>) -> DrawResult {
     style::register_fonts().map_err(|error| DrawError(error.to_owned()))?;
     area.fill(&WHITE)?;
     figure.draw(area)?;
     Ok(area.present()?)
 }
 
-/// An `image` element that holds its own PNG.
-fn embedded([x, y]: [u32; 2], image: &RgbImage) -> std::result::Result<String, DrawError> {
+/// An `image` element with the PNG in a data URL.
+fn image_element([x, y]: [u32; 2], image: &RgbImage) -> DrawResult<String> {
     let mut png = Cursor::new(Vec::new());
     image.write_to(&mut png, ImageFormat::Png)?;
     let [x, y, width, height] = [x, y, image.width(), image.height()].map(|n| n * OVERSAMPLING);
     Ok(format!(
         "<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" \
          style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/>\n",
-        base64(png.get_ref())
+        BASE64.encode(png.get_ref())
     ))
 }
 
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            if digit > group.len() {
-                text.push('=');
-            } else {
-                text.push(char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63]));
-            }
-        }
-    }
-    text
-}
-
-/// Each pixel the mean of the square that stands for it. (`image`'s own resampling would take
-/// four floats a pixel on the way: more memory than training.)
+/// Averages each square of `OVERSAMPLING` pixels a side. (`image`'s own resampling allocates four floats
+/// per pixel on the way: more memory than training takes.)
 fn reduced(image: &RgbImage) -> RgbImage {
     let [width, height] = [image.width(), image.height()].map(|n| n / OVERSAMPLING);
     RgbImage::from_fn(width, height, |x, y| {
@@ -196,35 +174,19 @@ mod tests {
             [60, 40]
         }
 
-        fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+        fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
             area.draw(&Rectangle::new([(0, 0), (20, 20)], BLUE.filled()))?;
             Ok(())
         }
 
         fn image(&self) -> Option<([u32; 2], &RgbImage)> {
-            // One of the figure's own size covers it.
+            // An image of the figure's own size covers it.
             Some((if self.0.width() == 60 { [0, 0] } else { [30, 10] }, &self.0))
         }
     }
 
     #[test]
-    fn the_vectors_of_rfc_4648() {
-        let cases = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
-
-    #[test]
-    fn both_formats_have_the_size_and_an_image_keeps_its_pixels() {
+    fn png_and_svg_have_the_figure_size_and_keep_embedded_pixels() {
         let figure = Patch(RgbImage::from_pixel(3, 2, Rgb([1, 2, 3])));
         let picture = png(&figure).unwrap();
         assert_eq!(picture.dimensions(), (60, 40));
@@ -245,5 +207,9 @@ mod tests {
         );
         assert!(text.contains("<image x=\"60\" y=\"20\" width=\"6\" height=\"4\""), "{text}");
         assert!(text.trim_end().ends_with("</svg>"), "{text}");
+        // The data URL holds the image.
+        let (_, data) = text.split_once("base64,").unwrap();
+        let png = BASE64.decode(data.split('"').next().unwrap()).unwrap();
+        assert_eq!(image::load_from_memory(&png).unwrap().into_rgb8(), figure.0);
     }
 }

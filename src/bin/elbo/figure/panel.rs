@@ -2,19 +2,20 @@
 
 use super::legend::{Entry, LegendRows};
 use super::scale::Scale;
-use super::style::{self, AXIS, GRID, INK, LABEL, TITLE};
-use super::{Area, DrawError};
+use super::style::{self, AXIS, GRID, INK, LABEL, TITLE, text_width, width_in};
+use super::{Area, DrawResult};
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 
-pub type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Scale, Scale>>;
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Scale, Scale>>;
 
-/// Between the edge of a panel and what is in it.
+/// Distance between the border of a panel and its contents.
 pub const MARGIN: i32 = 30;
 pub const TITLE_HEIGHT: i32 = 66;
-/// Room for the labels and the name of the lower axis.
+/// Height of the labels and the name of the x axis.
 pub const BELOW: u32 = AXIS + LABEL + 34;
+/// Length of a tick mark.
 const TICK: i32 = 10;
 
 pub struct Panel<'a> {
@@ -22,14 +23,14 @@ pub struct Panel<'a> {
     pub x: Axis<'a>,
     pub y: Axis<'a>,
     pub legend: &'a [Entry],
-    /// Room for a legend at least, so that panels beside each other have their axes on one line.
+    /// Minimum height of the legend, which aligns the axes of adjacent panels.
     pub least_legend: i32,
 }
 
 pub struct Axis<'a> {
     pub name: &'a str,
     pub scale: Scale,
-    /// Whether lines go through the ticks.
+    /// Draws a grid line at each tick.
     pub grid: bool,
 }
 
@@ -44,11 +45,8 @@ impl<'a> Axis<'a> {
 }
 
 impl Panel<'_> {
-    /// Draws everything but the data.
-    pub fn draw<'b, B: DrawingBackend>(
-        &self,
-        area: &'b Area<B>,
-    ) -> Result<Chart<'b, B>, DrawError> {
+    /// Draws title, legend and axes, and returns the chart for the data.
+    pub fn draw<'b, B: DrawingBackend>(&self, area: &'b Area<B>) -> DrawResult<Chart<'b, B>> {
         let (width, _) = area.dim_in_pixel();
         let widest = self.y.scale.ticks().iter().map(|(_, label)| text_width(area, label, LABEL));
         let beside = widest.max().unwrap_or(0) + 2 * TICK + AXIS as i32 + 26;
@@ -60,7 +58,7 @@ impl Panel<'_> {
         legend.draw(area, self.legend, (left, MARGIN + TITLE_HEIGHT))?;
         let above = MARGIN + TITLE_HEIGHT + legend.height().max(self.least_legend) + 12;
 
-        // The last label of the axis reaches beyond it by its half.
+        // Half of the last label extends beyond the x axis.
         let last =
             self.x.scale.ticks().last().map_or(0, |(_, label)| text_width(area, label, LABEL));
         let mut chart = ChartBuilder::on(area)
@@ -70,17 +68,15 @@ impl Panel<'_> {
             .x_label_area_size(BELOW)
             .y_label_area_size(beside)
             .build_cartesian_2d(self.x.scale.clone(), self.y.scale.clone())?;
-        let grid =
-            |shown: bool| if shown { GRID.stroke_width(2) } else { TRANSPARENT.stroke_width(0) };
-        // The axes are drawn last, by the caller's data and `finish`.
         let mut mesh = chart.configure_mesh();
         mesh.axis_style(INK.stroke_width(2))
             .light_line_style(TRANSPARENT)
-            .bold_line_style(grid(true))
+            .bold_line_style(GRID.stroke_width(2))
             .label_style(style::text(LABEL))
             .axis_desc_style(style::text(AXIS))
             .x_desc(self.x.name)
             .y_desc(self.y.name)
+            // More than a scale has ticks.
             .x_labels(1000)
             .y_labels(1000)
             .set_all_tick_mark_size(TICK);
@@ -95,16 +91,14 @@ impl Panel<'_> {
     }
 }
 
-/// A title in bold, smaller where it would not fit, and cut where even that does not help.
+/// Draws a title in bold, in a smaller font if it does not fit, and shortened if it still does not.
 pub fn title<B: DrawingBackend>(
     area: &Area<B>,
     text: &str,
     at: (i32, i32),
     width: i32,
-) -> Result<(), DrawError> {
-    let wide = |text: &str, size| {
-        area.estimate_text_size(text, &style::bold(size)).map_or(0, |size| size.0 as i32)
-    };
+) -> DrawResult {
+    let wide = |text: &str, size| width_in(area, text, &style::bold(size));
     let size = [TITLE, TITLE - 4, TITLE - 8, TITLE - 12]
         .into_iter()
         .find(|&size| wide(text, size) <= width)
@@ -113,12 +107,7 @@ pub fn title<B: DrawingBackend>(
     while wide(&text, size) > width && text.chars().count() > 2 {
         text = style::shortened(&text, text.chars().count() - 1);
     }
-    let style = style::bold(size).pos(Pos::new(HPos::Left, VPos::Center));
-    area.draw(&Text::new(text, (at.0, at.1 + TITLE as i32 / 2), style))?;
+    let left = style::anchored(style::bold(size), HPos::Left);
+    area.draw(&Text::new(text, (at.0, at.1 + TITLE as i32 / 2), left))?;
     Ok(())
-}
-
-/// Pixels that a text takes.
-pub fn text_width<B: DrawingBackend>(area: &Area<B>, text: &str, size: u32) -> i32 {
-    area.estimate_text_size(text, &style::text(size)).map_or(0, |size| size.0 as i32)
 }

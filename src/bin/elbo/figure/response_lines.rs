@@ -1,18 +1,18 @@
-//! How the outputs of a table's model follow a code: lines for the features that move most.
+//! Outputs of a table model along a traversal: lines for the features that change most.
 
-use super::legend::{Entry, LegendRows, Mark};
+use super::legend::{Entry, LegendRows};
 use super::panel::{Axis, MARGIN, Panel, title};
 use super::scale::{Scale, around};
-use super::style::{PALETTE, TITLE, shortened};
-use super::{Area, DrawError, Figure};
+use super::style::{LINE, PALETTE, TITLE, shortened};
+use super::{Area, DrawResult, Figure};
 use ndarray::{ArrayView2, Axis as Along};
 use plotters::prelude::*;
 
-/// Features with a line in each panel.
+/// Lines in each panel.
 const LINES: usize = 5;
-/// Panels beside each other.
+/// Panels per row.
 const ACROSS: usize = 3;
-/// More panels would be too many to look at.
+/// Maximum number of panels.
 pub const MOST: usize = 60;
 /// Width and height of a panel.
 const PANEL: [u32; 2] = [500, 460];
@@ -22,24 +22,24 @@ const HEAD: u32 = 60;
 pub struct ResponseLines<'a> {
     pub title: &'a str,
     pub panels: Vec<ResponsePanel<'a>>,
-    /// Of the features.
+    /// Names of the features.
     pub names: &'a [String],
-    /// What the lower axis is.
+    /// Name of the x axis.
     pub along: &'a str,
-    /// What the outputs are.
+    /// Name of the y axis.
     pub outputs: &'static str,
-    /// On the lower axis.
+    /// Positions on the x axis.
     pub values: &'a [f64],
 }
 
 pub struct ResponsePanel<'a> {
     pub title: String,
-    /// A row for each value.
+    /// The outputs at each value: values × features.
     pub rows: ArrayView2<'a, f32>,
 }
 
 impl ResponsePanel<'_> {
-    /// The features that change most, the first one most.
+    /// The features with the largest range, in descending order.
     fn features(&self) -> Vec<usize> {
         let spread: Vec<f32> = self
             .rows
@@ -58,7 +58,7 @@ impl ResponsePanel<'_> {
 }
 
 impl ResponseLines<'_> {
-    /// The lines of each panel: features and their colors.
+    /// The features and colors of the lines in each panel.
     fn lines(&self) -> Vec<Vec<(usize, RGBColor)>> {
         let mut seen: Vec<usize> = Vec::new();
         self.panels
@@ -71,7 +71,7 @@ impl ResponseLines<'_> {
                             seen.push(feature);
                             seen.len() - 1
                         });
-                    // The same in all panels, where there are colors enough.
+                    // A feature keeps its color in all panels, unless another of this panel has taken it.
                     let mut all = (0..PALETTE.len()).map(|i| (place + i) % PALETTE.len());
                     let free = all.find(|&i| !taken[i]).unwrap_or(0);
                     taken[free] = true;
@@ -84,8 +84,7 @@ impl ResponseLines<'_> {
 
     fn legend(&self, lines: &[(usize, RGBColor)]) -> Vec<Entry> {
         let entry = |(feature, color): &(usize, RGBColor)| {
-            let line = Mark::Line(color.stroke_width(5));
-            Entry::new(line, shortened(&self.names[*feature], 20))
+            Entry::line(*color, shortened(&self.names[*feature], 20))
         };
         lines.iter().map(entry).collect()
     }
@@ -95,11 +94,11 @@ impl Figure for ResponseLines<'_> {
     fn size(&self) -> [u32; 2] {
         let across = self.panels.len().clamp(1, ACROSS);
         let down = self.panels.len().div_ceil(across);
-        // A single panel has its title below the figure's.
+        // A single panel is widened for the figure's title.
         [(PANEL[0] * across as u32).max(700), PANEL[1] * down as u32 + HEAD]
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Result<(), DrawError> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let (width, _) = area.dim_in_pixel();
         title(area, self.title, (MARGIN, MARGIN), width as i32 - 2 * MARGIN)?;
         let (_, below) = area.split_vertically(HEAD as i32 * 2 - TITLE as i32 / 4);
@@ -131,7 +130,7 @@ impl Figure for ResponseLines<'_> {
             for (feature, color) in lines.iter().rev() {
                 let outputs = response.rows.column(*feature);
                 let points = self.values.iter().copied().zip(outputs.iter().map(|&y| f64::from(y)));
-                chart.draw_series(LineSeries::new(points, color.stroke_width(5)))?;
+                chart.draw_series(LineSeries::new(points, color.stroke_width(LINE)))?;
             }
         }
         Ok(())
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_features_that_move_most_have_lines() {
+    fn draws_the_features_with_the_largest_range_in_one_color_each() {
         let rows = arr2(&[[0.0, 1.0, 5.0, 0.0], [0.1, -1.0, 5.0, 0.3]]);
         let response = ResponsePanel { title: "dimension 0".to_owned(), rows: rows.view() };
         assert_eq!(response.features(), [1, 3, 0, 2]);
@@ -170,7 +169,7 @@ mod tests {
             outputs: "output",
             values: &[-3.0, 3.0],
         };
-        // A feature has its color in all panels.
+        // A feature has the same color in all panels.
         let lines = figure.lines();
         assert_eq!(figure.color_in(0, 1), PALETTE[0]);
         assert!([0, 1, 2, 3].iter().all(|&f| figure.color_in(0, f) == figure.color_in(1, f)));

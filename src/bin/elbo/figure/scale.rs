@@ -1,9 +1,9 @@
-//! An axis' numbers: its range, where it has ticks, and what they say.
+//! The scale of an axis: range, ticks and labels.
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// A linear axis with ticks of its own.
+/// A linear axis with its ticks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scale {
     range: Range<f64>,
@@ -11,21 +11,19 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Ticks at round numbers, at most so many.
+    /// A scale with at most `most` intervals between ticks at round numbers.
     pub fn linear(range: Range<f64>, most: usize) -> Self {
-        let (first, step) = first_and_step(&range, most, 0.0);
-        let ticks = ticks(&range, first, step);
+        let ticks = ticks(&range, most, 0.0);
         Self { range, ticks }
     }
 
-    /// Ticks at whole numbers only.
+    /// A scale with ticks at integers only.
     pub fn whole(range: Range<f64>, most: usize) -> Self {
-        let (first, step) = first_and_step(&range, most, 1.0);
-        let ticks = ticks(&range, first, step);
+        let ticks = ticks(&range, most, 1.0);
         Self { range, ticks }
     }
 
-    /// Decimal logarithms, with ticks at powers of ten.
+    /// A scale of decimal logarithms, with ticks at powers of ten.
     pub fn logarithmic(range: Range<f64>, most: usize) -> Self {
         let mut scale = Self::whole(range, most);
         for (at, label) in &mut scale.ticks {
@@ -34,7 +32,7 @@ impl Scale {
         scale
     }
 
-    /// Ticks where they are told to be.
+    /// A scale with the given ticks: position and label.
     pub fn with_ticks(range: Range<f64>, ticks: Vec<(f64, String)>) -> Self {
         Self { range, ticks }
     }
@@ -48,8 +46,10 @@ impl Scale {
     }
 }
 
-/// The values' range with some air on both sides, never empty; 0 to 1 of no values.
-pub fn around(values: impl Iterator<Item = f64>, air: f64) -> Range<f64> {
+/// Returns the range of the finite values with a margin on both sides, never empty; 0 to 1 without values.
+///
+/// `margin` is a share of the range.
+pub fn around(values: impl Iterator<Item = f64>, margin: f64) -> Range<f64> {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values.filter(|value| value.is_finite()) {
         low = low.min(value);
@@ -58,21 +58,17 @@ pub fn around(values: impl Iterator<Item = f64>, air: f64) -> Range<f64> {
     if low > high {
         return 0.0..1.0;
     }
-    let air = (air * (high - low)).max(1e-3 * high.abs().max(low.abs())).max(1e-6);
-    low - air..high + air
+    let margin = (margin * (high - low)).max(1e-3 * high.abs().max(low.abs())).max(1e-6);
+    low - margin..high + margin
 }
 
-/// The first round number in the range and the distance of one to the next: 1, 2 or 5 times a power of
-/// ten.
-fn first_and_step(range: &Range<f64>, most: usize, least_step: f64) -> (f64, f64) {
+/// Ticks at multiples of 1, 2 or 5 times a power of ten, at least `least_step` apart.
+fn ticks(range: &Range<f64>, most: usize, least_step: f64) -> Vec<(f64, String)> {
     let rough = ((range.end - range.start) / most.max(1) as f64).max(least_step);
     let power = 10_f64.powf(rough.log10().floor());
     let factors = [1.0, 2.0, 5.0, 10.0];
     let step = power * factors.into_iter().find(|f| f * power >= rough * 0.9999).unwrap_or(10.0);
-    ((range.start / step - 1e-9).ceil(), step)
-}
-
-fn ticks(range: &Range<f64>, first: f64, step: f64) -> Vec<(f64, String)> {
+    let first = (range.start / step - 1e-9).ceil();
     let largest = range.start.abs().max(range.end.abs());
     let decimals = (-step.log10().floor()).max(0.0) as usize;
     let label = |value: f64| {
@@ -87,13 +83,13 @@ fn ticks(range: &Range<f64>, first: f64, step: f64) -> Vec<(f64, String)> {
     (0..1000)
         .map(|i| (first + f64::from(i)) * step)
         .take_while(|value| *value <= range.end + 1e-9 * step)
-        // -0 has a sign that nobody wants to read.
+        // Without this, 0 could be labeled -0.
         .map(|value| if value.abs() < 1e-9 * step { 0.0 } else { value })
         .map(|value| (value, label(value).replace('-', "−")))
         .collect()
 }
 
-/// `1.50e-5` as `1.5e-5`.
+/// Removes trailing zeros: `1.50e-5` becomes `1.5e-5`.
 fn shortest(scientific: &str) -> String {
     match scientific.split_once('e') {
         Some((digits, exponent)) => {
@@ -144,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_lie_in_the_range() {
+    fn ticks_are_round_numbers_within_the_range() {
         assert_eq!(
             labels(&Scale::linear(-0.04..1.04, 6)),
             ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
@@ -160,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_never_change_still_have_a_range() {
+    fn range_around_constant_or_missing_values_is_not_empty() {
         let range = around([0.0, 0.0].into_iter(), 0.06);
         assert!(range.start < 0.0 && range.end > 0.0);
         assert_eq!(around(std::iter::empty(), 0.1), 0.0..1.0);

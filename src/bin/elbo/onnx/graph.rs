@@ -1,4 +1,4 @@
-//! A graph under construction: nodes in the order in which they run, and the tensors they use.
+//! A graph under construction: nodes in execution order, and the tensors they use.
 
 use super::messages::{
     AttributeProto, DOUBLE, DimensionProto, FLOAT, GraphProto, NodeProto, TensorProto,
@@ -8,7 +8,7 @@ use super::messages::{
 #[derive(Default)]
 pub struct Graph {
     proto: GraphProto,
-    /// Where names of nodes and tensors start: what part of the model they belong to.
+    /// Prefix of the names of nodes and tensors: the current part of the model.
     scope: String,
 }
 
@@ -20,46 +20,48 @@ pub enum Attribute {
 }
 
 impl Graph {
-    /// What comes next belongs to this part of the model.
+    /// Starts a part of the model, to which all further nodes and tensors belong.
     pub fn enter(&mut self, scope: impl Into<String>) {
         self.scope = scope.into();
     }
 
-    /// An input of so many columns and any number of rows.
+    /// Adds a graph input of any number of rows and returns its name.
     pub fn input(&mut self, name: &str, columns: usize, what: &str) -> String {
         self.proto.input.push(matrix(name, columns, what));
         name.to_owned()
     }
 
-    /// A constant under its own name.
+    /// Adds a float32 constant under its full name, which it returns.
     pub fn tensor<'a>(
         &mut self,
         name: String,
         shape: &[usize],
         values: impl IntoIterator<Item = &'a f32>,
     ) -> String {
-        self.proto.initializer.push(TensorProto {
-            dims: shape.iter().map(|&n| n as i64).collect(),
-            data_type: FLOAT,
-            name: name.clone(),
-            raw_data: values.into_iter().flat_map(|value| value.to_le_bytes()).collect(),
-        });
-        name
+        let bytes = values.into_iter().flat_map(|value| value.to_le_bytes());
+        self.initializer(name, shape, FLOAT, bytes.collect())
     }
 
-    /// A constant of float64, one for each column, of the part of the model that was entered.
+    /// Adds a float64 constant, one value per column, to the current part of the model.
     pub fn wide_tensor(&mut self, name: &str, values: &[f64]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         let name = format!("{}/{name}", self.scope);
-        self.proto.initializer.push(TensorProto {
-            dims: vec![values.len() as i64],
-            data_type: DOUBLE,
-            name: name.clone(),
-            raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        });
+        self.initializer(name, &[values.len()], DOUBLE, bytes.collect())
+    }
+
+    fn initializer(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        data_type: i32,
+        raw_data: Vec<u8>,
+    ) -> String {
+        let dims = shape.iter().map(|&n| n as i64).collect();
+        self.proto.initializer.push(TensorProto { dims, data_type, name: name.clone(), raw_data });
         name
     }
 
-    /// A constant number; each number is there once.
+    /// Adds a scalar constant, unless the graph has it already.
     pub fn number(&mut self, value: f32) -> String {
         let name = format!("number {value}");
         if self.proto.initializer.iter().any(|tensor| tensor.name == name) {
@@ -68,12 +70,12 @@ impl Graph {
         self.tensor(name, &[], &[value])
     }
 
-    /// A node without attributes, and the name of what it gives.
+    /// Adds a node without attributes and returns the name of its output.
     pub fn node(&mut self, operator: &str, inputs: &[&str]) -> String {
         self.node_with(operator, inputs, &[])
     }
 
-    /// A node, and the name of what it gives.
+    /// Adds a node and returns the name of its output.
     pub fn node_with(
         &mut self,
         operator: &str,
@@ -83,7 +85,7 @@ impl Graph {
         let plain = format!("{}/{operator}", self.scope);
         let taken = |name: &str| self.proto.node.iter().any(|node| node.name == name);
         let name = (2..).map(|i| format!("{plain}_{i}")).find(|name| !taken(name));
-        let name = if taken(&plain) { name.expect("names without end") } else { plain };
+        let name = if taken(&plain) { name.expect("an unused number") } else { plain };
         self.proto.node.push(NodeProto {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
             output: vec![name.clone()],
@@ -94,7 +96,7 @@ impl Graph {
         name
     }
 
-    /// The finished graph, whose output is what the last node gives, under this name.
+    /// Names the output of the last node and returns the finished graph, whose output it is.
     pub fn finish(mut self, graph: &str, name: &str, columns: usize, what: &str) -> GraphProto {
         let last = self.proto.node.last_mut().expect("a model has layers");
         last.output = vec![name.to_owned()];
@@ -121,7 +123,7 @@ impl Attribute {
     }
 }
 
-/// Any number of rows, `rows`, of so many columns.
+/// The type of a float32 matrix with the symbolic number of rows `rows`.
 fn matrix(name: &str, columns: usize, what: &str) -> ValueInfoProto {
     let rows = DimensionProto { dim_param: Some("rows".to_owned()), dim_value: None };
     let columns = DimensionProto { dim_param: None, dim_value: Some(columns as i64) };

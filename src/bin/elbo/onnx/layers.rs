@@ -7,20 +7,20 @@ use elbo::layers::activation::Activation;
 use elbo::layers::layer_norm;
 use elbo::vae::Vae;
 
-/// From `x` to μ.
+/// Adds the encoder, from `x` to μ.
 pub fn encoder(graph: &mut Graph, vae: &Vae, x: String, condition: Option<&str>) -> String {
     graph.enter("encoder");
-    let h = beside(graph, x, condition);
+    let h = concatenated(graph, x, condition);
     let h = hidden(graph, vae, "encoder", vae.config().encoder().len(), h);
     graph.enter("mu");
     dense(graph, vae, "mu", &h)
 }
 
-/// From `z` to the mean of the likelihood.
+/// Adds the decoder, from `z` to the mean of the likelihood.
 pub fn decoder(graph: &mut Graph, vae: &Vae, z: String, condition: Option<&str>) -> Result<String> {
     graph.enter("decoder");
     let depth = vae.config().decoder().len();
-    let h = beside(graph, z, condition);
+    let h = concatenated(graph, z, condition);
     let h = hidden(graph, vae, "decoder", depth, h);
     let name = format!("decoder.{depth}");
     graph.enter(name.clone());
@@ -29,8 +29,8 @@ pub fn decoder(graph: &mut Graph, vae: &Vae, z: String, condition: Option<&str>)
     likelihood::mean(graph, vae.config().likelihood(), output)
 }
 
-/// The condition to the right of what it is given for.
-fn beside(graph: &mut Graph, x: String, condition: Option<&str>) -> String {
+/// `[x, condition]`, joined along the columns.
+fn concatenated(graph: &mut Graph, x: String, condition: Option<&str>) -> String {
     match condition {
         None => x,
         Some(condition) => {

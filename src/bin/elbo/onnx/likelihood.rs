@@ -1,10 +1,10 @@
-//! The mean of each likelihood as nodes.
+//! The mean of each likelihood, as nodes.
 
 use super::graph::Graph;
 use crate::failure::{Failure, Result};
 use elbo::vae::Likelihood;
 
-/// What the model shows for an output of its last layer.
+/// Adds the mean of the likelihood, given the output of the last layer.
 pub fn mean(graph: &mut Graph, likelihood: Likelihood, output: String) -> Result<String> {
     Ok(match likelihood {
         Likelihood::Bernoulli
@@ -15,18 +15,18 @@ pub fn mean(graph: &mut Graph, likelihood: Likelihood, output: String) -> Result
         Likelihood::SquaredError | Likelihood::Gaussian(_) => output,
         other => {
             return Err(Failure::Run(format!(
-                "the likelihood {}: its mean cannot be exported",
+                "the mean of the {} likelihood cannot be exported to ONNX",
                 other.name()
             )));
         }
     })
 }
 
-/// From here on the formula loses no digits; below it a series.
+/// Below this |l| the mean comes from the series, above it from the formula, which cancels near 0.
 const SERIES_BELOW: f32 = 2.0;
 
-/// `1/a − 1/(eᵃ − 1) = ½ − a·p(a²)` for |a| < 2: the coefficients B₂ₙ/(2n)! of the Bernoulli numbers. The
-/// series converges within 2π, the first term left out is 1e-8.
+/// Coefficients of p in `1/a − 1/(eᵃ − 1) = ½ − a·p(a²)`: B₂ₙ/(2n)!, with the Bernoulli numbers B₂ₙ. The
+/// series converges for |a| < 2π; for |a| < 2 the first omitted term is at most 1e-8.
 const SERIES: [f32; 7] = [
     1.0 / 12.0,
     -1.0 / 720.0,
@@ -37,7 +37,8 @@ const SERIES: [f32; 7] = [
     1.338_254e-11,
 ];
 
-/// `1/(1 − e^{−l}) − 1/l`, by a = |l|: r = 1/a − e^{−a}/(1 − e^{−a}) for l < 0, 1 − r for l > 0.
+/// Adds the mean `1/(1 − e^{−l}) − 1/l`. With a = |l| and r = 1/a − e^{−a}/(1 − e^{−a}) it is r for l < 0 and
+/// 1 − r for l > 0.
 fn continuous_bernoulli(graph: &mut Graph, l: &str) -> String {
     let [zero, half, one] = [0.0, 0.5, 1.0].map(|value| graph.number(value));
     let a = graph.node("Abs", &[l]);
@@ -61,7 +62,7 @@ fn continuous_bernoulli(graph: &mut Graph, l: &str) -> String {
 
     let limit = graph.number(SERIES_BELOW);
     let is_near = graph.node("Less", &[&a, &limit]);
-    // Where the formula is ∞ − ∞ the series is taken.
+    // `Where` also discards the formula's NaN at l = 0, where it is ∞ − ∞.
     let below = graph.node("Where", &[&is_near, &near, &far]);
     let above = graph.node("Sub", &[&one, &below]);
     let is_above = graph.node("Less", &[&zero, l]);

@@ -1,13 +1,14 @@
-//! The messages of an ONNX file, as far as they are needed: names, field numbers and types of
-//! `onnx/onnx.proto` (as of ONNX 1.23).
+//! The messages of an ONNX file that an export needs, with the names, field numbers and types of
+//! `onnx/onnx.proto` (ONNX 1.23).
 //!
-//! Written out rather than generated: a dozen fields of ten messages, which that format keeps for good.
+//! They are written by hand rather than generated: a few fields of ten messages, which the format keeps
+//! compatible.
 
 use prost::Message;
 
-/// The version of these messages: of ONNX 1.16.
+/// Version of the intermediate representation: that of ONNX 1.16.
 pub const IR_VERSION: i64 = 9;
-/// The version of the operators: the first with `Gelu`.
+/// Version of the operator set: the first with `Gelu`.
 pub const OPSET: i64 = 20;
 /// `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
@@ -87,7 +88,7 @@ pub struct AttributeProto {
     pub i: Option<i64>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
-    /// Which of the above: FLOAT = 1, INT = 2, STRING = 3.
+    /// The field in use: FLOAT = 1, INT = 2, STRING = 3.
     #[prost(int32, tag = "20")]
     pub r#type: i32,
 }
@@ -141,7 +142,7 @@ pub struct TensorShapeProto {
 pub struct DimensionProto {
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
-    /// A name for a length that is only known when the model runs.
+    /// Name of a dimension whose length is known only at run time.
     #[prost(string, optional, tag = "2")]
     pub dim_param: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! A model as an ONNX file.
+//! Export of a model to ONNX.
 
 mod graph;
 mod layers;
@@ -13,14 +13,14 @@ use graph::Graph;
 use messages::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
 use prost::Message;
 
-/// What of a model is written.
+/// A part of a model to export. A conditional model takes the condition as a second input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ExportedPart {
-    /// x, in the units of the data, (and the condition) to μ.
+    /// From x, in the units of the data, to μ.
     Encoder,
-    /// z (and the condition) to the mean of the likelihood, in the units of the data.
+    /// From z to the mean of the likelihood, in the units of the data.
     Decoder,
-    /// x (and the condition) to the mean of the likelihood at μ, both in the units of the data.
+    /// From x to the mean of the likelihood at z = μ, both in the units of the data.
     Reconstruct,
 }
 
@@ -34,16 +34,16 @@ impl ExportedPart {
     }
 }
 
-/// Protocol buffers are no longer than this.
+/// Maximum size of a protocol buffer.
 const MOST_BYTES: usize = i32::MAX as usize;
 
-/// The bytes of the file: the same for the same model.
+/// Encodes a part of a model as an ONNX file. The same model gives the same bytes.
 pub fn encode(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Vec<u8>> {
     let model = model(vae, notes, part)?;
     let length = model.encoded_len();
     if length > MOST_BYTES {
         return Err(Failure::Run(format!(
-            "--onnx {}: {length} bytes; an ONNX file has at most {MOST_BYTES}",
+            "--onnx {}: the model takes {length} bytes; an ONNX file holds at most {MOST_BYTES}",
             part.name()
         )));
     }
@@ -87,7 +87,7 @@ fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Model
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
-        // Names as JSON, empty where there are none.
+        // Column and class names are JSON arrays, empty if there are none.
         metadata_props: vec![
             property("model", config.to_string()),
             property("activation", config.activation().to_string()),

@@ -1,13 +1,13 @@
-//! Between the units of the data and those of the model: the scaling that was fitted to the training rows.
+//! Conversion between the units of the data and those of the model, by the scaling fitted in training.
 //!
-//! In float64, as everywhere in the tool: a year or an amount far from 0 keeps its digits.
+//! The arithmetic is in float64, as in the rest of the tool.
 
 use super::graph::{Attribute, Graph};
 use super::messages::{DOUBLE, FLOAT};
 use crate::data::DataDescription;
 use crate::data::scaling::{Scaling, range};
 
-/// What the model sees of `x`, which has the units of the data.
+/// Adds the conversion of `x` from the units of the data to those of the model.
 pub fn enter(graph: &mut Graph, notes: &DataDescription, x: String) -> String {
     graph.enter("scaling");
     let x = match &notes.scaling {
@@ -36,7 +36,7 @@ pub fn enter(graph: &mut Graph, notes: &DataDescription, x: String) -> String {
     graph.node("Sub", &[&twice, &one])
 }
 
-/// What the model gives, `y`, in the units of the data.
+/// Adds the conversion of the output `y` to the units of the data.
 pub fn leave(graph: &mut Graph, notes: &DataDescription, y: String) -> String {
     let mut y = y;
     if notes.signed {
@@ -72,7 +72,7 @@ fn unscaled(graph: &mut Graph, y: String, from: &[f64], by: &[f64]) -> String {
     cast(graph, &y, FLOAT)
 }
 
-/// What each feature's distances are divided by.
+/// The divisor of each feature.
 fn ranges(low: &[f64], high: &[f64]) -> Vec<f64> {
     low.iter().zip(high).map(|(&low, &high)| range(low, high)).collect()
 }

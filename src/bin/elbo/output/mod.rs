@@ -232,6 +232,11 @@ pub fn thousands(value: f64) -> String {
     grouped
 }
 
+/// A number of things: `1 row`, `1,234 rows`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count as f64), if count == 1 { "" } else { "s" })
+}
+
 fn cannot_write(path: &Path, error: &dyn Display) -> Failure {
     Failure::Run(format!("{}: cannot write: {error}", path.display()))
 }
@@ -360,5 +365,7 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(thousands(value), text);
         }
+        let rows = [0, 1, 1234].map(|count| counted(count, "row"));
+        assert_eq!(rows, ["0 rows", "1 row", "1,234 rows"]);
     }
 }

@@ -1,9 +1,9 @@
-//! How long a call takes.
+//! Timing of repeated calls.
 
 use crate::failure::Result;
 use std::time::{Duration, Instant};
 
-/// Seconds of a call, or of a round of a team.
+/// Seconds per call, or per round of several threads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timing {
     pub best: f64,
@@ -11,7 +11,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Of what each repetition took.
+    /// The best and the median of the repetitions' seconds.
     pub fn of(mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);
         let middle = seconds.len() / 2;
@@ -23,28 +23,28 @@ impl Timing {
         Self { best: seconds[0], median }
     }
 
-    /// For a part of what was timed.
+    /// The time of one of `parts` equal parts.
     pub fn divided(self, parts: f64) -> Self {
         Self { best: self.best / parts, median: self.median / parts }
     }
 }
 
-/// How long to look.
+/// Times a case by a number of repetitions.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     pub repetitions: usize,
 }
 
 impl Clock {
-    /// What a repetition lasts at least.
+    /// Minimum duration of a repetition.
     const REPETITION: Duration = Duration::from_millis(30);
-    /// A case of slow calls stops after this, with three repetitions at least.
+    /// Time after which a case of slow calls stops, but not before three repetitions.
     const CASE: Duration = Duration::from_secs(1);
 
-    /// Times `call`, repeated until a repetition is long enough to be measured.
+    /// Times `call`, as often per repetition as a repetition needs to be long enough.
     ///
-    /// The first call, which makes room, is not counted; those that find out how many calls fill a
-    /// repetition are not either.
+    /// The first call, which allocates, is not counted, nor are those that determine the number of calls per
+    /// repetition.
     pub fn time(self, mut call: impl FnMut() -> Result<()>) -> Result<Timing> {
         let mut run = |calls: u32| -> Result<Duration> {
             let start = Instant::now();
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle() {
+    fn median_is_the_middle_or_the_mean_of_the_middle_two() {
         assert_eq!(Timing::of(vec![3.0, 1.0, 2.0]), Timing { best: 1.0, median: 2.0 });
         assert_eq!(Timing::of(vec![4.0, 1.0, 2.0, 3.0]), Timing { best: 1.0, median: 2.5 });
     }

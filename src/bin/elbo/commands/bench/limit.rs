@@ -1,32 +1,31 @@
-//! What a case cannot exceed, measured beside it.
+//! The limits of the cases: rates that the machine cannot exceed.
 
 use super::{memory, peak};
 use elbo::simd::InstructionSet;
 
-/// Where the limit of a case comes from.
+/// The resource that limits a case.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
-    /// The rate of multiply-adds.
+    /// The rate of fused multiply-adds.
     Peak,
-    /// The triad on arrays of so many elements, which moves what an element of the case moves.
+    /// The triad on arrays of this length, which moves as many bytes per element as the case.
     Triad { elements: usize },
-    /// So many weights, read once for one row: two floating-point operations for each of them. Or
-    /// the peak, where that is lower.
+    /// Reading the weights once for one row, two floating-point operations each; or the peak, if lower.
     Weights { count: usize },
-    /// None that would tell anything.
+    /// No informative limit.
     None,
 }
 
-/// A rate, and whose it is.
+/// A rate and its unit.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// In 10⁹ of what the case counts, a second.
+    /// 10⁹ per second.
     pub giga: f64,
     pub unit: &'static str,
 }
 
 impl Limit {
-    /// As it is at this moment.
+    /// Measures the limit now.
     pub fn measure(self, simd: InstructionSet, threads: usize) -> Option<Rate> {
         let peak = || Rate { giga: giga(1.0, peak(simd, threads)), unit: "GFLOP/s (FMA peak)" };
         match self {
@@ -49,7 +48,7 @@ fn peak(simd: InstructionSet, threads: usize) -> f64 {
     peak::measure(simd, threads).best
 }
 
-/// 10⁹ of something a second.
+/// The rate of `work` in `seconds`, in 10⁹ per second.
 pub fn giga(work: f64, seconds: f64) -> f64 {
     work / seconds / 1e9
 }
@@ -58,7 +57,7 @@ fn lower(a: Rate, b: Rate) -> Rate {
     if b.giga < a.giga { b } else { a }
 }
 
-/// The best of two looks: clocks change.
+/// The higher of two measurements, as the processor's clock varies.
 pub fn higher(a: Option<Rate>, b: Option<Rate>) -> Option<Rate> {
     a.into_iter().chain(b).max_by(|a, b| a.giga.total_cmp(&b.giga))
 }

@@ -1,7 +1,7 @@
-//! What the memory gives at a footprint: the triad `a[i] = b[i] + s·c[i]`, and reading alone.
+//! The speed of memory at a given footprint: the triad `a[i] = b[i] + s·c[i]`, and reading alone.
 //!
-//! Threads take contiguous parts and pass over them without meeting each other, many times in a
-//! round where they are short.
+//! Threads take contiguous parts and pass over them independently, many times per round if the parts are
+//! short.
 
 use super::clock::Timing;
 use super::team;
@@ -10,14 +10,14 @@ use pulp::{Simd, WithSimd};
 use std::hint::black_box;
 
 const ROUNDS: usize = 8;
-/// What a round lasts at least, about.
+/// Approximate minimum duration of a round.
 const ROUND_SECONDS: f64 = 2.5e-3;
 
-/// Bytes that the triad reads and writes for an element. (A processor that fetches what is about to
-/// be overwritten moves a third more.)
+/// Bytes that the triad reads and writes per element. (A processor that fetches a cache line before it is
+/// overwritten moves a third more.)
 pub const TRIAD_BYTES: usize = 12;
 
-/// Seconds a pass of the triad over arrays of `elements`, divided among `threads`.
+/// Seconds per pass of the triad over arrays of `elements`, divided among `threads`.
 pub fn triad(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
     let [mut a, b, c] = [0.0, 1.0, 2.0].map(|value| AlignedBuffer::filled(elements, value));
     let part = part(elements, threads);
@@ -28,7 +28,7 @@ pub fn triad(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
     })
 }
 
-/// Seconds a pass that sums `elements` numbers, divided among `threads`.
+/// Seconds per pass that sums `elements` numbers, divided among `threads`.
 pub fn read(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
     let x = AlignedBuffer::filled(elements, 1.0);
     let mut shares: Vec<_> = x.chunks(part(elements, threads)).collect();
@@ -37,12 +37,12 @@ pub fn read(simd: InstructionSet, threads: usize, elements: usize) -> Timing {
     })
 }
 
-/// Whole cache lines for each thread.
+/// The length of a thread's part, in whole cache lines.
 fn part(elements: usize, threads: usize) -> usize {
     elements.div_ceil(threads).next_multiple_of(16).max(16)
 }
 
-/// Times a pass of all shares at once.
+/// Times a concurrent pass over all shares.
 fn passes<T: Send>(shares: &mut [T], pass: impl Fn(&mut T) + Sync) -> Timing {
     let mut time = |rounds: usize, count: usize| {
         let round = |share: &mut T| (0..count).for_each(|_| pass(share));
@@ -64,7 +64,7 @@ impl WithSimd for Triad<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let s = simd.splat_f32s(0.5);
-        // Not fused: where fused multiply-add is emulated, it would be the limit.
+        // Not fused, because an emulated fused multiply-add would be slower than memory.
         let (a, a_rest) = S::as_mut_simd_f32s(self.a);
         let (b, b_rest) = S::as_simd_f32s(self.b);
         let (c, c_rest) = S::as_simd_f32s(self.c);
@@ -77,7 +77,7 @@ impl WithSimd for Triad<'_> {
     }
 }
 
-/// The sum, over eight registers: an addition takes some cycles, and two begin in each.
+/// A sum in eight registers, enough to hide the latency of additions at two per cycle.
 struct Sum<'a>(&'a [f32]);
 
 impl WithSimd for Sum<'_> {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_element_is_visited() {
+    fn triad_and_sum_visit_every_element() {
         for simd in InstructionSet::available() {
             for n in [0, 1, 16, 200, 333] {
                 let x: Vec<f32> = (0..n).map(|i| i as f32).collect();

@@ -1,4 +1,4 @@
-//! `elbo bench`: how fast the kernels are on this machine, each beside its limit.
+//! `elbo bench`: the speed of the kernels on this machine, each beside its limit.
 
 mod cases;
 mod clock;
@@ -10,23 +10,23 @@ mod team;
 
 use crate::failure::{Failure, Result};
 use crate::options::values::count;
+use crate::output::{counted, say};
 use cases::{Case, Work};
 use clap::Args;
 use clock::Clock;
 use elbo::Compute;
-use report::{Form, Record};
+use report::{Record, RecordFormat};
 
-/// Measure the kernels on this machine, each beside what the machine can do at most
+/// Measure the kernels on this machine, each beside the machine's limit
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A case is measured on one thread and on --threads, and beside it its limit: the rate of fused \
-multiply-adds that the processor reaches on those threads (peak), or the memory's triad a = b + s*c \
-on arrays of the same length. `fraction` is value / limit. A share means something on a machine that \
-does nothing else.
+Each case runs on one thread and on --threads. Its limit is measured beside it: the processor's rate of fused \
+multiply-adds on those threads (peak), or the memory's rate in the triad a = b + s*c on arrays of the same \
+length. `fraction` is value / limit; it is meaningful only on an otherwise idle machine.
 
 Cases: peak, triad, train_step (gathering rows, noise, loss, backward, Adam), loss (BCE + KL with \
 gradients), product (of one layer: forward, input gradient, weight gradient), math, noise (normal \
-numbers), infer (encode to the mean, decode, sigmoid), marginal (the likelihood of four rows from 5,000 \
+numbers), infer (encode to the mean, decode, sigmoid), marginal (the log-likelihood of four rows from 5,000 \
 samples each).
 
 Examples:
@@ -35,37 +35,38 @@ Examples:
   elbo bench --filter 'product/784-400 input gradient'
   elbo bench --json --simd v3 > v3.jsonl")]
 pub struct BenchOptions {
-    /// Only the cases whose name, case/shape/batch, contains NAME
+    /// Run only the cases whose name, case/shape/batch, contains NAME
     #[arg(long, value_name = "NAME")]
     pub filter: Option<String>,
 
-    /// Repetitions of a case, of some 30 ms or one call each; the best and the median are shown
+    /// Repeat each case N times, for about 30 ms or one call each, and show the best and the median
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = count(1000), allow_negative_numbers = true)]
     pub repetitions: usize,
 
-    /// Print one line of JSON for each case: case, shape, batch, threads, simd, value (the best), unit,
-    /// limit, limit_unit, fraction, median, milliseconds (a call, in the best repetition), gigabytes_per_second (of the triad)
+    /// Print one line of JSON for each case
+    ///
+    /// Its fields are case, shape, batch, threads, simd, value (the best repetition), unit, limit, limit_unit,
+    /// fraction, median, milliseconds (per call, in the best repetition) and gigabytes_per_second (of the triad).
     #[arg(long)]
     pub json: bool,
 }
 
 pub fn run(args: &BenchOptions, compute: &Compute) -> Result<()> {
     let cases = chosen(cases::all(compute.threads()), args.filter.as_deref().unwrap_or(""))?;
-    let form = if args.json { Form::Json } else { Form::Table };
+    let format = if args.json { RecordFormat::Json } else { RecordFormat::Table };
     let clock = Clock { repetitions: args.repetitions };
-    if form == Form::Table {
-        let of_threads = if compute.threads() == 1 { "thread" } else { "threads" };
-        crate::output::say(&format!(
-            "Instruction set {}, {} {of_threads}. Best and median of {} repetitions; `share` is that \
-             of the limit, measured before and after each case.\n",
+    if format == RecordFormat::Table {
+        say(&format!(
+            "Instruction set {}, {}. Best and median of {}; `share` is the fraction of the limit, measured \
+             before and after each case.\n",
             compute.simd(),
-            compute.threads(),
-            args.repetitions
+            counted(compute.threads(), "thread"),
+            counted(args.repetitions, "repetition")
         ))?;
     }
-    form.header()?;
+    format.header()?;
     for case in cases {
-        form.record(&measure(case, compute, clock)?)?;
+        format.record(&measure(case, compute, clock)?)?;
     }
     Ok(())
 }
@@ -77,7 +78,7 @@ fn chosen(cases: Vec<Case>, filter: &str) -> Result<Vec<Case>> {
     if chosen.is_empty() {
         names.dedup();
         return Err(Failure::Usage(format!(
-            "--filter {filter}: no case has that in its name; the cases are {}",
+            "--filter {filter}: no case has a name that contains this; the cases are {}",
             names.join(", ")
         )));
     }
@@ -87,7 +88,7 @@ fn chosen(cases: Vec<Case>, filter: &str) -> Result<Vec<Case>> {
 fn measure(case: Case, compute: &Compute, clock: Clock) -> Result<Record> {
     let (simd, threads) = (compute.simd(), case.threads);
     let before = case.limit.measure(simd, threads);
-    // Threads of its own, gone when the limit is measured again: no thread idles beside it.
+    // The case has its own thread pool, which is gone when the limit is measured again.
     let timing = (case.run)(&Compute::new(simd, threads)?, clock)?;
     let limit = limit::higher(before, case.limit.measure(simd, threads));
 
@@ -105,7 +106,7 @@ fn measure(case: Case, compute: &Compute, clock: Clock) -> Result<Record> {
         limit_unit: limit.map(|limit| limit.unit),
         fraction: limit.map(|limit| value / limit.giga),
         median: limit::giga(amount, timing.median),
-        // A peak has no calls: its time is that of one operation.
+        // The peak case counts one operation per call, whose time is not worth showing.
         milliseconds: (amount > 1.0).then_some(1e3 * timing.best),
         gigabytes_per_second: bytes.map(|bytes| limit::giga(bytes as f64, timing.best)),
     })

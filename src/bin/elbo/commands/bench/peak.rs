@@ -1,10 +1,9 @@
-//! The rate of fused multiply-adds that a processor reaches: the limit of everything that is made
-//! of products.
+//! The processor's peak rate of fused multiply-adds: the limit of all matrix products.
 //!
-//! Each chain is `a = a·½ + 1`, one register of it. A core that starts two multiply-adds a cycle and
-//! ends each four cycles later needs eight chains at least; more of them hide the rest, as long as
-//! every chain, the factor and the term keep a register to themselves: of 32 with AVX-512 and NEON,
-//! of 16 with AVX2. The chains converge to 2, so nothing overflows or becomes subnormal.
+//! Each chain is `a = a·½ + 1` in one register. A core that starts two multiply-adds per cycle with a latency
+//! of four needs at least eight chains; more of them hide other delays, as long as each chain, the factor
+//! and the term have their own register: of 32 with AVX-512 and NEON, of 16 with AVX2. The chains converge
+//! to 2, so nothing overflows or becomes subnormal.
 
 use super::clock::Timing;
 use super::team;
@@ -13,10 +12,10 @@ use pulp::{Simd, WithSimd};
 use std::hint::black_box;
 
 const ROUNDS: usize = 8;
-/// What a round lasts, about: short, so that some rounds pass without an interruption.
+/// Approximate duration of a round, short enough that some rounds are not interrupted.
 const ROUND_SECONDS: f64 = 2.5e-3;
 
-/// Seconds a floating-point operation, of which a multiply-add is two, on `threads` threads at once.
+/// Seconds per floating-point operation on `threads` threads together; a multiply-add counts as two.
 pub fn measure(simd: InstructionSet, threads: usize) -> Timing {
     let mut links = 64;
     let links = loop {
@@ -31,17 +30,17 @@ pub fn measure(simd: InstructionSet, threads: usize) -> Timing {
     round.divided(flop as f64)
 }
 
-/// How many chains there are.
+/// The number of independent chains.
 fn chains(simd: InstructionSet) -> usize {
     match simd.name() {
         "avx512" | "neon" => 24,
         "avx2" => 12,
-        // Without registers of one's own choosing, and perhaps without fused multiply-add.
+        // Scalar code: the compiler allocates the registers, and fused multiply-add may be emulated.
         _ => 4,
     }
 }
 
-/// Adds `links` links to every chain.
+/// Runs `links` multiply-adds in each chain.
 fn run(simd: InstructionSet, links: u64) {
     match chains(simd) {
         24 => simd.dispatch(Chains::<24> { links }),
@@ -59,7 +58,7 @@ impl<const N: usize> WithSimd for Chains<N> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Behind black boxes, or the compiler would see equal chains, or their limit.
+        // The black boxes keep the compiler from merging equal chains or computing their limit.
         let factor = simd.splat_f32s(black_box(0.5));
         let term = simd.splat_f32s(black_box(1.0));
         let mut chains = [factor; N];

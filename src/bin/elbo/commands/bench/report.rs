@@ -1,4 +1,4 @@
-//! A measurement, as a line of JSON or of a table.
+//! Output of measurements, as lines of JSON or of a table.
 
 use crate::failure::Result;
 use crate::output::{say, say_json};
@@ -8,35 +8,35 @@ use serde::Serialize;
 pub struct Record {
     pub case: &'static str,
     pub shape: String,
-    /// Rows, where the case has some.
+    /// Rows, if the case has any.
     pub batch: Option<usize>,
     pub threads: usize,
     pub simd: &'static str,
-    /// Of the best repetition.
+    /// The rate in the best repetition, in `unit`.
     pub value: f64,
     pub unit: &'static str,
     pub limit: Option<f64>,
     pub limit_unit: Option<&'static str>,
     /// `value / limit`.
     pub fraction: Option<f64>,
-    /// Of all repetitions, in `unit`.
+    /// The median rate of all repetitions, in `unit`.
     pub median: f64,
-    /// A call in the best repetition.
+    /// Duration of a call in the best repetition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub milliseconds: Option<f64>,
-    /// What the case moves, where memory is what it measures.
+    /// Bandwidth of a case that measures memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gigabytes_per_second: Option<f64>,
 }
 
-/// How records are shown.
+/// The output format of records.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Form {
+pub enum RecordFormat {
     Json,
     Table,
 }
 
-impl Form {
+impl RecordFormat {
     pub fn header(self) -> Result<()> {
         match self {
             Self::Json => Ok(()),
@@ -90,7 +90,7 @@ impl Record {
     }
 }
 
-/// With the columns that hold numbers aligned at their right ends.
+/// A line of the table, with numbers aligned to the right.
 fn line(columns: [String; 11]) -> String {
     let [case, shape, batch, threads, best, median, unit, share, limit, limit_unit, call] = columns;
     let line = format!(
@@ -100,7 +100,7 @@ fn line(columns: [String; 11]) -> String {
     line.trim_end().to_owned()
 }
 
-/// Four digits, or all before the point.
+/// A number with four significant digits, or all digits before the point.
 fn digits(value: f64) -> String {
     let decimals = match value {
         v if v >= 1000.0 => 0,
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_digits() {
+    fn numbers_have_four_significant_digits() {
         assert_eq!(
             [1234.5, 123.45, 12.345, 0.01234].map(digits),
             ["1234", "123.5", "12.35", "0.012"]

@@ -1,19 +1,19 @@
-//! Threads that start each round together: for limits that all cores reach at once.
+//! Threads that start each round together, to measure limits that all cores reach at once.
 
 use super::clock::Timing;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// Runs `work` on every share at once, each on a thread of its own, `rounds` times, and returns the
-/// seconds of a round: from the first start to the last end.
+/// Runs `work` on every share concurrently, one thread each, `rounds` times, and returns the seconds of a
+/// round, from the first start to the last end.
 ///
-/// One more round at first is not counted.
+/// An additional first round is not counted.
 pub fn time<T: Send>(shares: &mut [T], rounds: usize, work: impl Fn(&mut T) + Sync) -> Timing {
-    let line = StartingLine { arrived: AtomicUsize::new(0), threads: shares.len() };
+    let barrier = SpinBarrier { arrived: AtomicUsize::new(0), threads: shares.len() };
     let run = |share: &mut T| -> Vec<[Instant; 2]> {
         let round = |index| {
-            line.wait(index);
+            barrier.wait(index);
             let start = Instant::now();
             work(share);
             [start, Instant::now()]
@@ -36,21 +36,20 @@ pub fn time<T: Send>(shares: &mut [T], rounds: usize, work: impl Fn(&mut T) + Sy
     Timing::of(seconds.collect())
 }
 
-/// Where the threads wait for the last of them. They spin: to be woken takes tens of microseconds,
-/// and each another number of them.
-struct StartingLine {
+/// A barrier without sleep, because waking a thread takes tens of microseconds, and not the same for each.
+struct SpinBarrier {
     arrived: AtomicUsize,
     threads: usize,
 }
 
-impl StartingLine {
+impl SpinBarrier {
     fn wait(&self, round: usize) {
         self.arrived.fetch_add(1, Ordering::AcqRel);
         let mut spins = 0_u32;
         while self.arrived.load(Ordering::Acquire) < (round + 1) * self.threads {
             spins += 1;
             if spins.is_multiple_of(1024) {
-                // There may be more threads than cores.
+                // Lets other threads run if there are more of them than cores.
                 thread::yield_now();
             }
             std::hint::spin_loop();
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_share_is_worked_on_in_every_round() {
+    fn every_share_runs_in_every_round() {
         for threads in [1, 2, 5] {
             let mut shares = vec![0; threads];
             let timing = time(&mut shares, 3, |share| *share += 1);

@@ -1,35 +1,38 @@
-//! The KL divergence of one latent dimension: curves over μ and over σ, a map, a table.
+//! `elbo plot kl`: the KL divergence of one latent dimension from N(0, 1).
+//!
+//! Curves over μ and over σ, a map with level lines, and a table. The values come from the kernel of the
+//! loss; the level lines from the formula `KL = ½(μ² + σ² − 1) − ln σ`, solved for μ.
 
 use crate::failure::Result;
-use crate::figure::contour::{Contour, contours};
-use crate::figure::legend::{Entry, Mark};
+use crate::figure::legend::Entry;
 use crate::figure::panel::{Axis, BELOW, MARGIN, Panel, TITLE_HEIGHT, title};
 use crate::figure::scale::Scale;
 use crate::figure::style::{
-    self, AXIS, BLUE, GREEN, INK, LABEL, ORANGE, VERMILION, sequential, shortened,
+    self, AXIS, BLUE, GREEN, INK, LABEL, LINE, ORANGE, VERMILION, anchored, sequential, shortened,
+    text_width,
 };
-use crate::figure::{Area, DrawError, Figure};
+use crate::figure::{Area, DrawResult, Figure};
 use crate::output::path::FigurePath;
-use crate::output::write_figure;
-use crate::output::{say, say_json};
+use crate::output::{say, say_json, write_figure};
 use clap::Args;
 use elbo::Compute;
 use elbo::loss::{Prior, kl};
 use elbo::simd::InstructionSet;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 use serde::Serialize;
+use std::f64::consts::PI;
 
-/// Means and standard deviations of the table.
+/// μ and σ of the table's rows.
 const TABLE: [[f64; 2]; 4] = [[0.0, 1.0], [1.5, 1.0], [0.0, 2.0], [0.0, 0.1]];
-/// The map's levels, in nats.
+/// Levels of the map, in nats.
 const LEVELS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0];
-/// Largest mean, and the range of standard deviations, of map and curves.
+/// Largest mean, and range of standard deviations, in the map and the curves.
 const MU: f64 = 3.0;
 const SIGMA: [f64; 2] = [0.005, 3.0];
-/// Where the axis of the curves ends, in nats.
+/// Upper end of the curves' y axis, in nats.
 const HIGHEST: f64 = 5.0;
-/// Points of a curve.
+/// Intervals of a curve.
 const POINTS: usize = 160;
 
 #[derive(Serialize)]
@@ -41,15 +44,15 @@ struct KlRow {
 
 #[derive(Debug, Args)]
 pub struct KlOptions {
-    /// One more row of the table: mean and standard deviation, such as 0.5,0.3
+    /// Add a row to the table: mean and standard deviation, such as 0.5,0.3
     #[arg(long, value_name = "MU,SIGMA", value_parser = gaussian, allow_hyphen_values = true)]
     pub at: Vec<[f64; 2]>,
 
-    /// Print the table as one line of JSON: mu, sigma, kl (nats) of each row
+    /// Print the table as one line of JSON: mu, sigma, kl (in nats) of each row
     #[arg(long)]
     pub json: bool,
 
-    /// The picture to write, X.png or X.svg
+    /// Write the figure to FILE, a .png or .svg
     #[arg(long, value_name = "FILE")]
     pub out: FigurePath,
 }
@@ -59,12 +62,12 @@ pub fn run(args: &KlOptions, compute: &Compute) -> Result<()> {
     let values = divergences(compute.simd(), &points)?;
     let row = |(&[mu, sigma], kl): (&[f64; 2], f64)| KlRow { mu, sigma, kl };
     let table: Vec<KlRow> = points.iter().zip(values).map(row).collect();
-    let figure = Divergence::new(compute.simd(), &table)?;
+    let figure = KlFigure::new(compute.simd(), &table)?;
     write_figure(&figure, &args.out)?;
     if args.json { say_json(&table) } else { say(&text(&table)) }
 }
 
-/// KL(N(μ, σ²) ‖ N(0, 1)) of each point, by the kernel that the loss has.
+/// Computes KL(N(μ, σ²) ‖ N(0, 1)) at each point with the kernel of the loss.
 fn divergences(simd: InstructionSet, points: &[[f64; 2]]) -> Result<Vec<f64>> {
     let mu: Vec<f32> = points.iter().map(|point| point[0] as f32).collect();
     let logvar: Vec<f32> = points.iter().map(|point| (2.0 * point[1].ln()) as f32).collect();
@@ -83,11 +86,11 @@ fn text(table: &[KlRow]) -> String {
     text
 }
 
-struct Divergence<'a> {
+struct KlFigure<'a> {
     table: &'a [KlRow],
     over_mu: Vec<KlCurve>,
     over_sigma: Vec<KlCurve>,
-    contours: Vec<Contour>,
+    regions: Vec<KlRegion>,
 }
 
 struct KlCurve {
@@ -112,7 +115,56 @@ impl KlCurve {
     }
 }
 
-impl<'a> Divergence<'a> {
+/// The region of the map where the KL divergence is at most a level.
+struct KlRegion {
+    level: f64,
+    /// The right edge (μ, σ) by rising σ, beyond the map where μ > [`MU`]. The left edge mirrors it.
+    edge: Vec<(f64, f64)>,
+}
+
+impl KlRegion {
+    fn new(level: f64) -> Self {
+        // At μ = 0 the edge has σ² = 2c + 1 + 2 ln σ, once below σ = 1 and once above. Solved for either σ,
+        // the equation is a fixed-point iteration that contracts by σ² at the lower and 1/σ² at the upper.
+        let (mut low, mut high) = (0.0_f64, 2.0_f64);
+        for _ in 0..60 {
+            low = (0.5 * low * low - level - 0.5).exp();
+            high = (2.0 * level + 1.0 + 2.0 * high.ln()).sqrt();
+        }
+        let (bottom, top) = (low.max(SIGMA[0]), high.min(SIGMA[1]));
+        let point = |i: usize| {
+            // Denser towards the ends, where the edge is flat.
+            let part = 0.5 - 0.5 * (PI * i as f64 / POINTS as f64).cos();
+            let sigma = bottom + (top - bottom) * part;
+            (level_mu(level, sigma), sigma)
+        };
+        Self { level, edge: (0..=POINTS).map(point).collect() }
+    }
+
+    /// The boundary of the region, cut at the sides of the map.
+    fn outline(&self) -> Vec<(f64, f64)> {
+        let right = self.edge.iter().map(|&(mu, sigma)| (mu.min(MU), sigma));
+        let left = right.clone().rev().map(|(mu, sigma)| (-mu, sigma));
+        right.chain(left).collect()
+    }
+
+    /// The parts of both edges that lie in the map.
+    fn lines(&self) -> Vec<Vec<(f64, f64)>> {
+        let inside = || self.edge.split(|&(mu, _)| mu > MU).filter(|part| part.len() > 1);
+        let side = |sign: f64| {
+            inside().map(move |part| part.iter().map(|&(mu, sigma)| (sign * mu, sigma)).collect())
+        };
+        side(1.0).chain(side(-1.0)).collect()
+    }
+}
+
+/// The mean at which KL(N(μ, σ²) ‖ N(0, 1)) reaches a level c: `μ = √(2c + 1 + 2 ln σ − σ²)`.
+fn level_mu(level: f64, sigma: f64) -> f64 {
+    // At the ends of a region the sum is 0, give or take its rounding.
+    (2.0 * level + 1.0 + 2.0 * sigma.ln() - sigma * sigma).max(0.0).sqrt()
+}
+
+impl<'a> KlFigure<'a> {
     fn new(simd: InstructionSet, table: &'a [KlRow]) -> Result<Self> {
         let over_mu = [(1.0, BLUE), (0.5, ORANGE), (0.1, GREEN), (2.0, VERMILION)]
             .into_iter()
@@ -127,15 +179,13 @@ impl<'a> Divergence<'a> {
             .into_iter()
             .map(|(mu, color)| {
                 KlCurve::new(simd, format!("μ = {mu}"), color, |part| {
-                    // Closer together where the curve is steep.
+                    // Denser where the curve is steep.
                     let sigma = 0.001 + (SIGMA[1] - 0.001) * part * part;
                     (sigma, [mu, sigma])
                 })
             })
             .collect::<Result<_>>()?;
-        let values = |points: &[[f64; 2]]| divergences(simd, points);
-        let contours = contours(&LEVELS, [[-MU, MU], SIGMA], [0.0, 1.0], values)?;
-        Ok(Self { table, over_mu, over_sigma, contours })
+        Ok(Self { table, over_mu, over_sigma, regions: LEVELS.map(KlRegion::new).into() })
     }
 
     fn curves<B: DrawingBackend>(
@@ -143,21 +193,19 @@ impl<'a> Divergence<'a> {
         title: &str,
         x: Axis,
         curves: &[KlCurve],
-    ) -> std::result::Result<(), DrawError> {
-        let entry = |curve: &KlCurve| {
-            Entry::new(Mark::Line(curve.color.stroke_width(5)), curve.name.clone())
-        };
+    ) -> DrawResult {
+        let entry = |curve: &KlCurve| Entry::line(curve.color, curve.name.clone());
         let legend: Vec<Entry> = curves.iter().map(entry).collect();
         let y = Axis::new("KL (nats)", Scale::linear(0.0..HIGHEST, 5));
         let mut chart = Panel { title, x, y, legend: &legend, least_legend: 0 }.draw(area)?;
         for curve in curves.iter().rev() {
-            let line = curve.color.stroke_width(5);
+            let line = curve.color.stroke_width(LINE);
             chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
         }
         Ok(())
     }
 
-    fn map<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn map<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let panel = Panel {
             title: "KL over μ and σ (nats)",
             x: Axis::new("μ", Scale::linear(-MU..MU, 6)).without_grid(),
@@ -168,28 +216,29 @@ impl<'a> Divergence<'a> {
         let mut chart = panel.draw(area)?;
         let whole = Rectangle::new([(-MU, SIGMA[0]), (MU, SIGMA[1])], color(LEVELS.len()).filled());
         chart.draw_series([whole])?;
-        for (band, contour) in self.contours.iter().enumerate().rev() {
-            let inside = Polygon::new(contour.outline(), color(band).filled());
+        for (band, region) in self.regions.iter().enumerate().rev() {
+            let inside = Polygon::new(region.outline(), color(band).filled());
             chart.draw_series([inside])?;
-            for line in contour.lines() {
+            for line in region.lines() {
                 chart.draw_series(LineSeries::new(line, WHITE.stroke_width(3)))?;
             }
         }
-        let style = style::text(LABEL - 4).pos(Pos::new(HPos::Center, VPos::Center));
-        for (i, contour) in self.contours.iter().enumerate() {
-            // To the right and to the left in turn, so that neighbors do not meet.
-            let Some(at) = contour.crossing(if i % 2 == 0 { 0.0 } else { std::f64::consts::PI })
-            else {
+        let style = anchored(style::text(LABEL - 4), HPos::Center);
+        for (i, region) in self.regions.iter().enumerate() {
+            let mu = level_mu(region.level, 1.0);
+            if mu > MU {
                 continue;
-            };
-            let name = LEVELS[i].to_string();
-            let half = crate::figure::panel::text_width(area, &name, LABEL - 4) / 2 + 5;
+            }
+            // Right and left in turn, so that neighboring labels do not overlap.
+            let at = (if i % 2 == 0 { mu } else { -mu }, 1.0);
+            let name = region.level.to_string();
+            let half = text_width(area, &name, LABEL - 4) / 2 + 5;
             let label = EmptyElement::at(at)
                 + Rectangle::new([(-half, -17), (half, 17)], WHITE.mix(0.8).filled())
                 + Text::new(name, (0, 0), style.clone());
             chart.draw_series([label])?;
         }
-        let letter = style::bold(LABEL - 4).pos(Pos::new(HPos::Center, VPos::Center));
+        let letter = anchored(style::bold(LABEL - 4), HPos::Center);
         for (i, row) in self.table.iter().enumerate() {
             let shown = row.mu.abs() <= MU && (SIGMA[0]..=SIGMA[1]).contains(&row.sigma);
             if shown {
@@ -203,13 +252,13 @@ impl<'a> Divergence<'a> {
         Ok(())
     }
 
-    /// The bands' colors from the bottom up, with the levels between them.
-    fn color_bar<B: DrawingBackend>(area: &Area<B>) -> std::result::Result<(), DrawError> {
+    /// Draws the colors of the bands from the bottom up, and the levels between them.
+    fn color_bar<B: DrawingBackend>(area: &Area<B>) -> DrawResult {
         let (_, height) = area.dim_in_pixel();
         let (top, bottom) = (MARGIN + TITLE_HEIGHT + 12, height as i32 - MARGIN - BELOW as i32);
         let bands = LEVELS.len() as i32 + 1;
         let edge = |band: i32| bottom - (bottom - top) * band / bands;
-        let label = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
+        let label = anchored(style::text(LABEL), HPos::Left);
         for band in 0..bands {
             let corners = [(0, edge(band + 1)), (44, edge(band))];
             area.draw(&Rectangle::new(corners, color(band as usize).filled()))?;
@@ -220,18 +269,17 @@ impl<'a> Divergence<'a> {
             area.draw(&PathElement::new([(44, at.1), (50, at.1)], INK.stroke_width(2)))?;
             area.draw(&Text::new(level.to_string(), (at.0 + 4, at.1), label.clone()))?;
         }
-        let unit = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw(&Text::new("nats", (0, top - 26), unit))?;
+        area.draw(&Text::new("nats", (0, top - 26), label))?;
         Ok(())
     }
 
-    fn table<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn table<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let (width, _) = area.dim_in_pixel();
         title(area, "KL(N(μ, σ²) ‖ N(0, 1))", (MARGIN, MARGIN), width as i32 - 2 * MARGIN)?;
-        let right = |size| style::text(size).pos(Pos::new(HPos::Right, VPos::Center));
+        let right = anchored(style::text(AXIS), HPos::Right);
         let columns = [0.12, 0.36, 0.58, 0.92].map(|part| (part * f64::from(width)) as i32);
         let mut y = MARGIN + 110;
-        let head = style::bold(AXIS).pos(Pos::new(HPos::Right, VPos::Center));
+        let head = anchored(style::bold(AXIS), HPos::Right);
         for (x, name) in columns.into_iter().zip(["", "μ", "σ", "KL (nats)"]) {
             area.draw(&Text::new(name, (x, y), head.clone()))?;
         }
@@ -247,36 +295,36 @@ impl<'a> Divergence<'a> {
                 format!("{:.5}", row.kl),
             ];
             for (x, cell) in columns.into_iter().zip(cells) {
-                area.draw(&Text::new(cell, (x, y), right(AXIS)))?;
+                area.draw(&Text::new(cell, (x, y), right.clone()))?;
             }
         }
         area.draw(&rule(y + 34))?;
-        let left = style::text(AXIS).pos(Pos::new(HPos::Left, VPos::Center));
+        let left = anchored(style::text(AXIS), HPos::Left);
         area.draw(&Text::new("KL = ½(μ² + σ² − 1) − ln σ", (MARGIN, y + 84), left))?;
         Ok(())
     }
 }
 
-/// Light where the divergence is small.
+/// The color of a band: light where the divergence is small.
 fn color(band: usize) -> RGBColor {
     sequential(1.0 - band as f64 / LEVELS.len() as f64)
 }
 
-/// a, b, c … of the rows of the table.
+/// The letter of a row of the table, a to z; its number beyond.
 fn letter_of(row: usize) -> String {
     char::from_u32('a' as u32 + row as u32)
         .filter(char::is_ascii_lowercase)
         .map_or_else(|| (row + 1).to_string(), String::from)
 }
 
-impl Figure for Divergence<'_> {
+impl Figure for KlFigure<'_> {
     fn size(&self) -> [u32; 2] {
-        // Room for the table's rows beyond those that are always there.
+        // Taller if --at adds rows that do not fit.
         let rows = self.table.len().saturating_sub(7) as u32;
         [1100, 920 + 32 * rows]
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let (width, _) = area.dim_in_pixel();
         let (above, below) = area.split_vertically(940);
         let panels = above.split_evenly((1, 2));
@@ -312,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_the_values_of_the_formula() {
+    fn table_has_the_values_of_the_formula() {
         for (row, known) in rows(&TABLE).iter().zip([0.0, 1.125, 0.80685, 1.80759]) {
             assert!((row.kl - known).abs() < 5e-6, "{} {}: {}", row.mu, row.sigma, row.kl);
         }
@@ -323,28 +371,47 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_where_the_formula_has_them() {
-        let table = rows(&TABLE);
-        let figure = Divergence::new(InstructionSet::detect(), &table).unwrap();
-        for (contour, level) in figure.contours.iter().zip(LEVELS) {
-            for (mu, sigma) in contour.lines().into_iter().flatten() {
-                let kl = 0.5 * (mu * mu + sigma * sigma - 1.0) - sigma.ln();
-                assert!((kl - level).abs() < 1e-4, "{level}: {kl} at {mu}, {sigma}");
+    fn level_lines_have_the_divergence_of_their_level() {
+        for region in LEVELS.map(KlRegion::new) {
+            let points: Vec<[f64; 2]> =
+                region.lines().into_iter().flatten().map(|(mu, sigma)| [mu, sigma]).collect();
+            for KlRow { mu, sigma, kl } in rows(&points) {
+                // The kernel is given ln σ² in f32.
+                let level = region.level;
+                assert!((kl - level).abs() < 1e-6 * level.max(1.0), "{level}: {kl}, {mu}, {sigma}");
             }
         }
     }
 
     #[test]
-    fn it_is_drawn_with_points_beyond_the_map_too() {
+    fn regions_close_at_their_tips_and_are_cut_at_the_sides_of_the_map() {
+        // ½(σ² − 1) − ln σ = 2 at 0.0824 and 2.6338.
+        let closed = KlRegion::new(2.0);
+        let [bottom, top] = [closed.edge[0], closed.edge[POINTS]];
+        assert!(bottom.0 < 1e-6 && (bottom.1 - 0.0824).abs() < 1e-4, "{bottom:?}");
+        assert!(top.0 < 1e-6 && (top.1 - 2.6338).abs() < 1e-4, "{top:?}");
+        assert_eq!(closed.lines().len(), 2);
+        assert_eq!(level_mu(2.0, 1.0), 2.0);
+        // At μ = ±3 the level 6 is left and reached again; at the bottom and the top it ends in the map.
+        let cut = KlRegion::new(6.0);
+        assert_eq!(cut.lines().len(), 4);
+        assert_eq!([cut.edge[0].1, cut.edge[POINTS].1], SIGMA);
+        let outline = cut.outline();
+        assert!(outline.iter().all(|(mu, _)| mu.abs() <= MU));
+        assert!(outline.contains(&(-MU, cut.edge[POINTS / 2].1)));
+    }
+
+    #[test]
+    fn draws_rows_outside_the_map_in_the_table_only() {
         let table = rows(&[[0.0, 1.0], [7.0, 0.5], [-1.0, 0.001], [1.0, 2.0]]);
-        let figure = Divergence::new(InstructionSet::detect(), &table).unwrap();
+        let figure = KlFigure::new(InstructionSet::detect(), &table).unwrap();
         assert_eq!(png(&figure).unwrap().dimensions(), (1100, 920));
         let text = svg(&figure).unwrap();
         assert!(text.contains("KL over the mean μ") && text.contains("24.818"));
     }
 
     #[test]
-    fn points_are_a_mean_and_a_standard_deviation() {
+    fn parses_a_mean_and_a_positive_standard_deviation() {
         assert_eq!(gaussian("-1,2"), Ok([-1.0, 2.0]));
         assert!(["0,0", "0,-1", "0", "NaN,1", "0,inf"].into_iter().all(|t| gaussian(t).is_err()));
     }

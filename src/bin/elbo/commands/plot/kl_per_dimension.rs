@@ -1,11 +1,11 @@
-//! The KL divergence of each latent dimension as bars.
+//! `elbo plot kl-per-dimension`: the KL divergence of each latent dimension as bars.
 
 use crate::failure::Result;
 use crate::figure::legend::{Entry, Mark};
 use crate::figure::panel::{Axis, Panel};
 use crate::figure::scale::Scale;
 use crate::figure::style::{BLUE, FAINT, VERMILION};
-use crate::figure::{Area, DrawError, Figure};
+use crate::figure::{Area, DrawResult, Figure};
 use crate::options::data::ModelAndData;
 use crate::output::path::FigurePath;
 use crate::output::write_figure;
@@ -14,9 +14,9 @@ use elbo::Compute;
 use elbo::vae::{COLLAPSED_KL, EvaluationOptions};
 use plotters::prelude::*;
 
-/// More bars have no room for the number of each.
+/// Maximum number of bars with a label each.
 const NUMBERED: usize = 40;
-/// Where a logarithmic axis ends below, in nats.
+/// Lower end of the logarithmic axis, in nats.
 const LEAST: f64 = 1e-4;
 
 #[derive(Debug, Args)]
@@ -24,15 +24,15 @@ pub struct KlPerDimensionOptions {
     #[command(flatten)]
     pub input: ModelAndData,
 
-    /// In the order of the dimensions [default: largest first]
+    /// Keep the order of the dimensions [default: largest KL first]
     #[arg(long, help_heading = "Figure")]
     pub by_index: bool,
 
-    /// A logarithmic axis, which tells small values apart
+    /// Use a logarithmic axis, which shows differences between small values
     #[arg(long, help_heading = "Figure")]
     pub log: bool,
 
-    /// The picture to write, X.png or X.svg
+    /// Write the figure to FILE, a .png or .svg
     #[arg(long, value_name = "FILE", help_heading = "Figure")]
     pub out: FigurePath,
 }
@@ -66,7 +66,7 @@ struct KlBars {
 }
 
 impl KlBars {
-    /// A number of nats on the axis.
+    /// The position of a value on the y axis.
     fn on_axis(&self, nats: f64) -> f64 {
         if self.logarithmic { nats.max(LEAST).log10() } else { nats }
     }
@@ -101,18 +101,18 @@ impl Figure for KlBars {
         [if self.bars.len() <= 24 { 900 } else { 1300 }, 540]
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let all = self.bars.len();
         let active = all - self.collapsed;
         let threshold = VERMILION.stroke_width(3);
         let legend = [
-            Entry::new(Mark::Bar(BLUE), format!("{active} in use")),
+            Entry::new(Mark::Bar(BLUE), format!("{active} active")),
             Entry::new(Mark::Bar(FAINT), format!("{} collapsed", self.collapsed)),
             Entry::new(Mark::Dashed(threshold), format!("{COLLAPSED_KL} nats")),
         ];
         let (scale, name) = self.x();
         let panel = Panel {
-            title: &format!("KL of each latent dimension: {:.2} nats in all", self.total),
+            title: &format!("KL of each latent dimension: {:.2} nats in total", self.total),
             x: Axis::new(name, scale).without_grid(),
             y: Axis::new("KL (nats per example)", self.y()),
             legend: &legend,
@@ -138,7 +138,7 @@ mod tests {
     use crate::figure::{png, svg};
 
     #[test]
-    fn any_number_of_dimensions_can_be_drawn() {
+    fn draws_any_number_of_dimensions() {
         for (dimensions, logarithmic) in [(1, false), (1, true), (20, false), (300, true)] {
             let bars: Vec<(usize, f64)> =
                 (0..dimensions).map(|i| (i, 3.0 / (1.0 + i as f64 * i as f64))).collect();
@@ -146,7 +146,7 @@ mod tests {
             let figure = KlBars { bars, sorted: true, logarithmic, collapsed: 0, total };
             png(&figure).unwrap();
         }
-        // All of them collapsed onto the prior exactly.
+        // All dimensions collapsed, with a KL of exactly 0.
         let bars = vec![(0, 0.0), (1, 0.0)];
         let figure = KlBars { bars, sorted: false, logarithmic: true, collapsed: 2, total: 0.0 };
         assert!(svg(&figure).unwrap().contains("2 collapsed"));

@@ -1,28 +1,28 @@
-//! A map of the latent means.
+//! `elbo plot latent`: a map of the latent means.
 
 use crate::data::Data;
 use crate::failure::{Failure, Result};
 use crate::figure::legend::{Entry, Mark, draw_column};
-use crate::figure::panel::{Axis, MARGIN, Panel};
+use crate::figure::panel::{Axis, MARGIN, Panel, TITLE_HEIGHT};
 use crate::figure::scale::{Scale, around};
-use crate::figure::style::{self, BLUE, INK, LABEL, PALETTE, sequential, shortened};
-use crate::figure::{Area, DrawError, Figure};
+use crate::figure::style::{self, BLUE, INK, LABEL, PALETTE, anchored, sequential, shortened};
+use crate::figure::{Area, DrawResult, Figure};
 use crate::model::decode::codes;
 use crate::options::data::ModelAndData;
 use crate::output::path::FigurePath;
-use crate::output::write_figure;
+use crate::output::{counted, write_figure};
 use clap::Args;
 use elbo::Compute;
 use elbo::vae::Vae;
 use ndarray::{ArrayView2, Axis as Along};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Classes that have a color each.
+/// Maximum number of classes with a color each.
 const COLORS: usize = PALETTE.len();
-/// Room for a scale of colors, in pixels of the larger drawing, and most room for names.
+/// Width of a color bar, and maximum width of class names, in pixels of the larger drawing.
 const BAR: u32 = 220;
 const NAMES: u32 = 340;
 
@@ -31,12 +31,12 @@ pub struct LatentOptions {
     #[command(flatten)]
     pub input: ModelAndData,
 
-    /// The dimensions to draw, such as 0,3 [default: the two whose mean varies most]
+    /// Draw these two dimensions, such as 0,3 [default: the two whose mean varies most]
     #[arg(long, value_name = "I,J", value_parser = pair, allow_hyphen_values = true,
           help_heading = "Figure")]
     pub dimensions: Option<[usize; 2]>,
 
-    /// The picture to write, X.png or X.svg
+    /// Write the figure to FILE, a .png or .svg
     #[arg(long, value_name = "FILE", help_heading = "Figure")]
     pub out: FigurePath,
 }
@@ -54,7 +54,7 @@ pub fn run(args: &LatentOptions, compute: &Compute) -> Result<()> {
         format!("μ of dimension {dimension} (variance {})", significant(variances[dimension]))
     };
     let points = |column: usize, of: ArrayView2<f32>| of.column(column).mapv(f64::from).to_vec();
-    // A single dimension is drawn against how sure the encoder is of it.
+    // With a single dimension, the y axis shows its σ.
     let (y, y_name) = if i == j {
         (
             logvar.column(i).mapv(|v| f64::from(0.5 * v).exp()).to_vec(),
@@ -76,8 +76,8 @@ fn check(chosen: [usize; 2], vae: &Vae) -> Result<[usize; 2]> {
     match chosen.into_iter().find(|&dimension| dimension >= latent) {
         None => Ok(chosen),
         Some(wrong) => Err(Failure::Usage(format!(
-            "--dimensions: {wrong}: the model has {latent} latent dimension{}, numbered from 0",
-            if latent == 1 { "" } else { "s" }
+            "--dimensions: {wrong}: the model has {}, numbered from 0",
+            counted(latent, "latent dimension")
         ))),
     }
 }
@@ -86,7 +86,7 @@ fn variance(column: ndarray::ArrayView1<f32>) -> f64 {
     column.mapv(f64::from).var(0.0)
 }
 
-/// Three significant digits.
+/// Formats a variance with three significant digits.
 fn significant(value: f64) -> String {
     let magnitude = value.abs().log10().floor();
     match value {
@@ -98,22 +98,22 @@ fn significant(value: f64) -> String {
     }
 }
 
-/// The two dimensions of largest variance; of a single one, that one twice.
+/// The two dimensions of largest variance; the only dimension twice if there is one.
 fn most_active(variances: &[f64]) -> [usize; 2] {
     let mut order: Vec<usize> = (0..variances.len()).collect();
     order.sort_by(|&a, &b| variances[b].total_cmp(&variances[a]));
     [order[0], *order.get(1).unwrap_or(&order[0])]
 }
 
-/// What the color of a point says.
+/// The colors of the points.
 enum Coloring {
     None,
-    /// Classes with a color each, and the class of each row. The last one may be all others.
+    /// One color per class; the last class may stand for all others.
     Classes {
         names: Vec<String>,
         of_rows: Vec<usize>,
     },
-    /// Too many classes to tell apart: their numbers on a scale, up to the largest.
+    /// More numbered classes than colors: a color scale from 0 to the largest number.
     Numbers {
         of_rows: Vec<u32>,
         most: u32,
@@ -167,13 +167,13 @@ impl Coloring {
 
 struct LatentFigure {
     points: Vec<(f64, f64)>,
-    /// Of the axes.
+    /// Names of the axes.
     names: [String; 2],
     coloring: Coloring,
 }
 
 impl LatentFigure {
-    /// Radius and opacity of a point: many small ones let each other through.
+    /// Radius and opacity of a point, smaller and more transparent the more points there are.
     fn mark(&self) -> (i32, f64) {
         match self.points.len() {
             0..=300 => (9, 0.9),
@@ -183,7 +183,7 @@ impl LatentFigure {
         }
     }
 
-    /// Room for the legend.
+    /// Width of the legend.
     fn beside(&self) -> u32 {
         match &self.coloring {
             Coloring::None => 0,
@@ -195,8 +195,9 @@ impl LatentFigure {
         }
     }
 
-    fn legend<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
-        let top = MARGIN + 66;
+    fn legend<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
+        let top = MARGIN + TITLE_HEIGHT;
+        let left = anchored(style::text(LABEL), HPos::Left);
         match &self.coloring {
             Coloring::None => Ok(()),
             Coloring::Classes { names, .. } => {
@@ -204,7 +205,6 @@ impl LatentFigure {
                     Entry::new(Mark::Dot(PALETTE[i]), shortened(name, 13))
                 };
                 let entries: Vec<Entry> = names.iter().enumerate().map(entry).collect();
-                let left = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
                 area.draw(&Text::new("label", (14, top + 8), left))?;
                 draw_column(area, &entries, (0, top + 34))
             }
@@ -216,7 +216,6 @@ impl LatentFigure {
                     let strip = [(20, y), (64, y + 1)];
                     area.draw(&Rectangle::new(strip, sequential(place).filled()))?;
                 }
-                let left = style::text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
                 let scale = Scale::whole(0.0..f64::from(*most), 6);
                 for (value, name) in scale.ticks() {
                     let part = value / f64::from((*most).max(1));
@@ -236,19 +235,13 @@ impl Figure for LatentFigure {
         [860 + self.beside() / 2, 800]
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let (width, _) = area.dim_in_pixel();
         let beside = self.beside();
         let (map, legend) = area.split_horizontally(width - beside);
         let scale = |values: &mut dyn Iterator<Item = f64>| Scale::linear(around(values, 0.04), 7);
-        let rows = self.points.len();
         let panel = Panel {
-            title: &match rows {
-                1 => "Latent mean of 1 row".to_owned(),
-                rows => {
-                    format!("Latent means of {} rows", crate::output::thousands(rows as f64))
-                }
-            },
+            title: &format!("Latent means of {}", counted(self.points.len(), "row")),
             x: Axis::new(&self.names[0], scale(&mut self.points.iter().map(|p| p.0))),
             y: Axis::new(&self.names[1], scale(&mut self.points.iter().map(|p| p.1))),
             legend: &[],
@@ -256,7 +249,7 @@ impl Figure for LatentFigure {
         };
         let mut chart = panel.draw(&map)?;
         let (radius, opacity) = self.mark();
-        // In the order of the rows: no class lies on top of all others.
+        // Points are drawn in the order of the rows, so that no class covers the others.
         chart.draw_series(self.points.iter().enumerate().map(|(row, point)| {
             Circle::new(*point, radius, self.coloring.color(row).mix(opacity).filled())
         }))?;
@@ -278,14 +271,14 @@ mod tests {
     use crate::figure::{png, svg};
 
     #[test]
-    fn the_most_active_come_first() {
+    fn most_active_dimensions_come_first() {
         assert_eq!(most_active(&[0.1, 0.9, 0.5]), [1, 2]);
         assert_eq!(most_active(&[0.3]), [0, 0]);
         assert_eq!(most_active(&[0.2, 0.2, 0.2]), [0, 1]);
     }
 
     #[test]
-    fn small_variances_keep_their_digits() {
+    fn variances_have_three_significant_digits() {
         let cases = [
             (0.0, "0"),
             (1.0, "1.00"),
@@ -301,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn more_classes_than_colors_are_grouped_or_a_scale() {
+    fn groups_more_classes_than_colors_or_uses_a_scale() {
         let labels: Vec<u32> = (0..30).map(|i| if i < 15 { i } else { 14 }).collect();
         let numbers: Vec<String> = labels.iter().map(ToString::to_string).collect();
         assert!(matches!(
@@ -310,9 +303,9 @@ mod tests {
         ));
         let names: Vec<String> = labels.iter().map(|label| format!("class {label}")).collect();
         let Coloring::Classes { names, of_rows } = Coloring::of_labels(&labels, &names) else {
-            panic!("names are no numbers");
+            panic!("expected classes, as the names are not numbers");
         };
-        // The most frequent one is among the nine, with the first of those that have one row.
+        // The most frequent class and the first eight of the others have a color.
         assert_eq!(names.len(), COLORS);
         assert_eq!(
             (&names[0][..], &names[8][..], &names[9][..]),
@@ -328,19 +321,19 @@ mod tests {
     }
 
     #[test]
-    fn one_point_one_class_and_many_classes_can_be_drawn() {
+    fn draws_one_point_one_class_and_many_classes() {
         png(&map(1, Coloring::None)).unwrap();
-        let names = vec!["the only class that there is".to_owned()];
+        let names = vec!["the only class there is".to_owned()];
         let text = svg(&map(3, Coloring::Classes { names, of_rows: vec![0; 3] })).unwrap();
         assert!(text.contains("the only cla…"), "long names are cut");
         let of_rows: Vec<u32> = (0..100).collect();
         let text = svg(&map(100, Coloring::Numbers { of_rows, most: 99 })).unwrap();
-        assert!(text.contains("label") && text.contains(">\n80\n"), "the scale has its numbers");
+        assert!(text.contains("label") && text.contains(">\n80\n"), "the scale has labels");
         png(&map(2, Coloring::Numbers { of_rows: vec![0, 0], most: 0 })).unwrap();
     }
 
     #[test]
-    fn pairs_are_of_two_numbers() {
+    fn parses_pairs_of_different_dimensions() {
         assert_eq!(pair("0, 3"), Ok([0, 3]));
         assert!(["", "1", "1,1", "-1,2", "1,2,3", "a,b"].into_iter().all(|t| pair(t).is_err()));
     }

@@ -1,4 +1,4 @@
-//! `elbo plot`: figures of a run, of a model's codes and of scores.
+//! `elbo plot`: figures of a run, of latent codes and of scores.
 
 mod history;
 mod kl;
@@ -17,13 +17,13 @@ use kl_per_dimension::KlPerDimensionOptions;
 use latent::LatentOptions;
 use roc::RocOptions;
 
-/// Draw figures: of a run, of a model's codes, of scores, of the KL divergence
+/// Draw figures of a run, of latent codes, of scores and of the KL divergence
 #[derive(Debug, Args)]
-// Without a figure: a message of one line that names them, not the help.
+// Without a figure, one line names the figures instead of the whole help.
 #[command(
     arg_required_else_help = false,
     after_help = "\
-Each figure is a PNG or an SVG, as the name after --out says; `elbo plot FIGURE --help` says more.
+The name after --out chooses PNG or SVG. `elbo plot FIGURE --help` explains a figure and its options.
 
 Examples:
   elbo plot history --run elbo-out --out history.png
@@ -39,19 +39,19 @@ pub struct PlotOptions {
 
 #[derive(Debug, Subcommand)]
 pub enum PlotCommand {
-    /// How the loss, its two terms, their weight and the learning rate went from epoch to epoch
+    /// Draw the learning curves: loss, reconstruction and KL by epoch
     #[command(after_help = "\
-The weight of the KL divergence and the learning rate have panels of their own where they change.
+The weight of the KL divergence and the learning rate have their own panels if they change.
 
 Examples:
   elbo plot history --run elbo-out --out history.svg
   elbo plot history --history elbo-out/history.csv --out history.png")]
     History(HistoryOptions),
 
-    /// A map of the latent means in two dimensions, colored by label
+    /// Draw a map of the latent means in two dimensions, colored by label
     #[command(after_help = "\
-The map takes two of the model's own dimensions as they are, not principal components: those whose mean \
-varies most over the data, or those of --dimensions.
+The axes are two latent dimensions, not principal components: those whose mean varies most over the data, \
+or those of --dimensions.
 
 Examples:
   elbo plot latent --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz \
@@ -59,9 +59,9 @@ Examples:
   elbo plot latent --model m.safetensors --data table.npy --dimensions 0,3 --out latent.svg")]
     Latent(LatentOptions),
 
-    /// The KL divergence of each latent dimension as bars
+    /// Draw the KL divergence of each latent dimension as a bar
     #[command(after_help = "\
-Dimensions below the line at 0.01 nats have collapsed onto the prior: the code says nothing there.
+Dimensions below the line at 0.01 nats have collapsed onto the prior: their codes carry no information.
 
 Examples:
   elbo plot kl-per-dimension --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz \
@@ -69,11 +69,11 @@ Examples:
   elbo plot kl-per-dimension --model m.safetensors --data table.npy --by-index --log --out kl.svg")]
     KlPerDimension(KlPerDimensionOptions),
 
-    /// How well scores tell one class from the others: ROC and precision-recall
+    /// Draw how well scores separate one class from the others: ROC and precision-recall curves
     #[command(after_help = "\
-Higher scores are to mean the positive class. Ties count half in the area under the ROC curve; average \
+Higher scores should indicate the positive class. Ties count half in the area under the ROC curve; average \
 precision is the sum over thresholds of the precision times the gain in recall, without interpolation. \
-Both are printed too.
+Both are also printed.
 
 Examples:
   elbo plot roc --scores scores.csv --positive malignant --out roc.png
@@ -81,9 +81,9 @@ Examples:
 --score-column reconstruction --json --out roc.svg")]
     Roc(RocOptions),
 
-    /// The KL divergence of one latent dimension from the prior N(0, 1), as curves, a map and a table
+    /// Draw the KL divergence of one latent dimension from N(0, 1): curves, a map and a table
     #[command(after_help = "\
-Computed by the same kernel as the loss. The table is printed too.
+The values are computed by the same kernel as the loss. The table is also printed.
 
 Examples:
   elbo plot kl --out kl.png

@@ -1,20 +1,19 @@
-//! How well a score ranks positives above negatives.
+//! ROC and precision-recall curves of a score.
 
-/// The curves of a score over all its thresholds, and the areas below them.
+/// The curves of a score over all thresholds, and the areas under them.
 #[derive(Debug)]
 pub struct Ranking {
-    /// False positive rate and true positive rate, from (0, 0) to (1, 1): one point for each distinct
-    /// score.
+    /// False positive rate and true positive rate, from (0, 0) to (1, 1), at each distinct score.
     pub roc: Vec<(f64, f64)>,
-    /// Recall and precision, one point for each distinct score, recall rising.
+    /// Recall and precision at each distinct score, by rising recall.
     pub precision_recall: Vec<(f64, f64)>,
-    /// The probability that a positive scores above a negative, ties counted half (Mann and Whitney).
+    /// The probability that a positive scores above a negative, ties counted half (Mann–Whitney U).
     pub roc_auc: f64,
     /// Σ (Rₙ − Rₙ₋₁)·Pₙ over the thresholds, as scikit-learn defines it.
     pub average_precision: f64,
 }
 
-/// `None` if either class is empty. Scores are finite or infinite, not NaN.
+/// Ranks rows by their scores, which must not be NaN. Returns `None` if either class is empty.
 pub fn rank(scores: &[f64], positive: &[bool]) -> Option<Ranking> {
     let positives = positive.iter().filter(|&&is| is).count();
     let negatives = positive.len() - positives;
@@ -31,7 +30,7 @@ pub fn rank(scores: &[f64], positive: &[bool]) -> Option<Ranking> {
         average_precision: 0.0,
     };
     let (mut true_positives, mut false_positives) = (0, 0);
-    // Twice the pairs in which the positive is above, in whole numbers.
+    // Twice the number of pairs with the positive above, an integer because a tie counts half.
     let mut above = 0_u128;
     for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
         let found = tied.iter().filter(|&&row| positive[row]).count();
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn by_hand() {
+    fn agrees_with_a_result_by_hand() {
         // Thresholds 0.8, 0.4, 0.35, 0.1: precision 1, 1/2, 2/3, 1/2; recall 1/2, 1/2, 1, 1.
         let ranking = of(&[0.1, 0.4, 0.35, 0.8], &[0, 0, 1, 1]);
         assert_eq!(ranking.roc_auc, 0.75);
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends() {
+    fn best_and_worst_rankings_have_the_extreme_areas() {
         let best = of(&[3.0, 2.0, 1.0], &[1, 1, 0]);
         assert_eq!((best.roc_auc, best.average_precision), (1.0, 1.0));
         let worst = of(&[1.0, 2.0, f64::INFINITY], &[1, 0, 0]);
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn by_all_pairs_and_all_thresholds() {
+    fn agrees_with_all_pairs_and_all_thresholds() {
         for case in 0..50_u64 {
             let mut state = case;
             let mut draw = || {

@@ -1,4 +1,4 @@
-//! ROC and precision-recall, side by side.
+//! `elbo plot roc`: ROC and precision-recall curves side by side.
 
 use super::ranking::{Ranking, rank};
 use super::scores::Scores;
@@ -6,49 +6,50 @@ use crate::failure::{Failure, Result};
 use crate::figure::legend::{Entry, LegendRows, Mark};
 use crate::figure::panel::{Axis, Panel};
 use crate::figure::scale::Scale;
-use crate::figure::style::{FAINT, PALETTE, shortened};
-use crate::figure::{Area, DrawError, Figure};
+use crate::figure::style::{FAINT, LINE, PALETTE, shortened};
+use crate::figure::{Area, DrawResult, Figure};
 use crate::output::path::FigurePath;
-use crate::output::thousands;
-use crate::output::write_figure;
-use crate::output::{say, say_json};
+use crate::output::{say, say_json, thousands, write_figure};
 use clap::Args;
 use plotters::prelude::*;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Points of a curve that are nearer than this in both directions are one.
+/// Points of a curve that are closer than this in both directions are drawn as one.
 const NEAR: f64 = 5e-4;
 
 #[derive(Debug, Args)]
 pub struct RocOptions {
-    /// The scores: CSV with a header, such as `elbo score` writes
+    /// Read the scores from FILE, a CSV with a header such as `elbo score` writes
     #[arg(long, value_name = "FILE")]
     pub scores: PathBuf,
 
-    /// The column of the scores; name several to compare them [default: negative_elbo]
+    /// Draw this column of scores; repeat to compare several [default: negative_elbo]
     #[arg(long, value_name = "NAME")]
     pub score_column: Vec<String>,
 
-    /// The column of the labels
+    /// Read the labels from this column
     #[arg(long, value_name = "NAME", default_value = "label")]
     pub label_column: String,
 
-    /// Labels in a file of their own instead, as --labels of `elbo train`, one for each row of --scores
+    /// Read the labels from FILE instead, one for each row of --scores
+    ///
+    /// The formats are those of --labels of `elbo train`.
     #[arg(long, value_name = "FILE", conflicts_with = "label_column")]
     pub labels: Option<PathBuf>,
 
-    /// The label of the positive class, the one that high scores are to find [default: 1, where labels
-    /// are 0 and 1]
+    /// Set the positive class, which high scores indicate [default: 1 if the labels are 0 and 1]
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub positive: Option<String>,
 
-    /// Print one line of JSON: rows, positive, positives, scores (for each column: column, roc_auc,
-    /// average_precision)
+    /// Print one line of JSON
+    ///
+    /// Its fields are rows, positive (the class), positives (its rows) and scores; for each column of scores
+    /// column, roc_auc and average_precision.
     #[arg(long)]
     pub json: bool,
 
-    /// The picture to write, X.png or X.svg
+    /// Write the figure to FILE, a .png or .svg
     #[arg(long, value_name = "FILE")]
     pub out: FigurePath,
 }
@@ -92,11 +93,11 @@ struct RocReport<'a> {
     rows: usize,
     positive: &'a str,
     positives: usize,
-    scores: Vec<Line<'a>>,
+    scores: Vec<RankingReport<'a>>,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct RankingReport<'a> {
     column: &'a str,
     roc_auc: f64,
     average_precision: f64,
@@ -111,7 +112,7 @@ impl RocFigure<'_> {
             scores: self
                 .rankings
                 .iter()
-                .map(|(column, ranking)| Line {
+                .map(|(column, ranking)| RankingReport {
                     column,
                     roc_auc: ranking.roc_auc,
                     average_precision: ranking.average_precision,
@@ -123,7 +124,7 @@ impl RocFigure<'_> {
     fn text(&self) -> String {
         let widest = self.rankings.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let mut text = format!(
-            "{} rows, {} of the class {}\n{:widest$}  ROC AUC  average precision",
+            "{} rows, {} of class {}\n{:widest$}  ROC AUC  average precision",
             thousands(self.rows as f64),
             thousands(self.positives as f64),
             self.class,
@@ -142,8 +143,8 @@ impl RocFigure<'_> {
         let several = self.rankings.len() > 1;
         let entry = |(i, (name, ranking)): (usize, &(String, Ranking))| {
             let name = if several { format!("{}: ", shortened(name, 24)) } else { String::new() };
-            let line = Mark::Line(PALETTE[i % PALETTE.len()].stroke_width(5));
-            Entry::new(line, format!("{name}{area_name} {:.4}", value(ranking)))
+            let name = format!("{name}{area_name} {:.4}", value(ranking));
+            Entry::line(PALETTE[i % PALETTE.len()], name)
         };
         let mut entries: Vec<Entry> = self.rankings.iter().enumerate().map(entry).collect();
         entries.push(Entry::new(Mark::Dashed(FAINT.stroke_width(4)), "by chance"));
@@ -156,13 +157,13 @@ impl RocFigure<'_> {
         panel: &Panel,
         chance: [(f64, f64); 2],
         curve: fn(&Ranking) -> Vec<(f64, f64)>,
-    ) -> std::result::Result<(), DrawError> {
+    ) -> DrawResult {
         let mut chart = panel.draw(area)?;
         let dashes = DashedLineSeries::new(chance, 16, 14, FAINT.stroke_width(4));
         chart.draw_series(dashes)?;
-        // The first one is on top.
+        // The first curve is drawn last, on top of the others.
         for (i, (_, ranking)) in self.rankings.iter().enumerate().rev() {
-            let line = PALETTE[i % PALETTE.len()].stroke_width(5);
+            let line = PALETTE[i % PALETTE.len()].stroke_width(LINE);
             chart.draw_series(LineSeries::new(thinned(curve(ranking)), line))?;
         }
         Ok(())
@@ -174,19 +175,19 @@ impl Figure for RocFigure<'_> {
         [1300, 600 + 23 * (self.rankings.len() as u32 - 1)]
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> std::result::Result<(), DrawError> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let unit = || Scale::linear(-0.02..1.02, 6);
         let panels = area.split_evenly((1, 2));
         let positives = format!("{} of {} rows positive", self.positives, self.rows);
         let areas = self.legend("area", |ranking| ranking.roc_auc);
         let averages = self.legend("average precision", |ranking| ranking.average_precision);
-        // Both panels have the same axes, and so the same room.
+        // Both panels leave the same height for the legend, which aligns their axes.
         let (width, _) = panels[0].dim_in_pixel();
         let heights = [&areas, &averages]
             .map(|legend| LegendRows::arranged(&panels[0], legend, width as i32 - 190).height());
         let least_legend = heights[0].max(heights[1]);
         let roc = Panel {
-            title: &format!("ROC: {} found", shortened(self.class, 30)),
+            title: &format!("ROC of class {}", shortened(self.class, 30)),
             x: Axis::new("false positive rate", unit()),
             y: Axis::new("true positive rate", unit()),
             legend: &areas,
@@ -206,7 +207,9 @@ impl Figure for RocFigure<'_> {
     }
 }
 
-/// A precision holds from the recall before it to its own: the area below is the average precision.
+/// Returns the precision as a step function of recall; the area under it is the average precision.
+///
+/// Each precision holds from the preceding recall to its own.
 fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut recall_before = 0.0;
     let mut line = Vec::with_capacity(2 * points.len());
@@ -217,7 +220,7 @@ fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     line
 }
 
-/// Without the points that would be drawn on the one before them.
+/// Drops the points that would be drawn on the preceding one.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let last = points.len().saturating_sub(1);
     let mut kept: Vec<(f64, f64)> = Vec::new();
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_area_below_the_steps_is_the_average_precision() {
+    fn area_under_the_steps_is_the_average_precision() {
         let ranking = rank(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]).unwrap();
         let line = steps(&ranking.precision_recall);
         let area: f64 = line.windows(2).map(|pair| (pair[1].0 - pair[0].0) * pair[1].1).sum();
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_points_are_a_few_thousand() {
+    fn thins_a_million_points_to_a_few_thousand() {
         let line: Vec<_> =
             (0..=1_000_000).map(|i| (f64::from(i) / 1e6, f64::from(i) / 1e6)).collect();
         let thin = thinned(line);

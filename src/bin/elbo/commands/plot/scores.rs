@@ -1,26 +1,26 @@
-//! Scores and labels of rows, from a CSV file.
+//! Scores and labels from a CSV file.
 
 use crate::data::formats::delimited::Delimited;
 use crate::data::labels;
 use crate::failure::{Failure, Result};
 use std::path::Path;
 
-/// What `elbo score` calls its score.
+/// The score column of `elbo score`.
 const SCORE: &str = "negative_elbo";
-/// Classes that a message names.
+/// Maximum number of classes in a message.
 const NAMED: usize = 10;
 
 pub struct Scores {
-    /// The name of each column of scores, and its scores.
+    /// The name and the scores of each column.
     pub columns: Vec<(String, Vec<f64>)>,
-    /// Which rows are of the positive class.
+    /// True for the rows of the positive class.
     pub positive: Vec<bool>,
-    /// The name of that class.
+    /// The name of the positive class.
     pub class: String,
 }
 
 impl Scores {
-    /// Reads the columns `scores` (or `negative_elbo`) of a file, and its labels or those of another file.
+    /// Reads the score columns (default: `negative_elbo`) of a file, and the labels of that or another file.
     pub fn read(
         path: &Path,
         scores: &[String],
@@ -48,7 +48,7 @@ impl Scores {
         let positive: Vec<bool> = classes.iter().map(|name| *name == class).collect();
         if positive.iter().all(|&is| is) {
             return Err(Failure::Run(format!(
-                "{}: all {} rows are of the class '{class}'; expected rows of another class too",
+                "{}: all {} rows have the label '{class}'; expected rows of at least two classes",
                 table.name,
                 positive.len()
             )));
@@ -57,7 +57,7 @@ impl Scores {
     }
 }
 
-/// The class that was asked for, if there is one such, or 1 of 0 and 1.
+/// The requested class if any row has it; without a request, class 1 of 0 and 1.
 fn positive_class(classes: &[String], asked: Option<&str>) -> Result<String> {
     let mut known: Vec<&str> = classes.iter().map(String::as_str).collect();
     known.sort_unstable();
@@ -69,18 +69,18 @@ fn positive_class(classes: &[String], asked: Option<&str>) -> Result<String> {
     match asked {
         Some(name) if known.contains(&name) => Ok(name.to_owned()),
         Some(name) => Err(Failure::Usage(format!(
-            "--positive {name}: no row has this label; there are: {}",
+            "--positive {name}: no row has this label; the labels are {}",
             list()
         ))),
         None if known == ["0", "1"] => Ok("1".to_owned()),
         None => Err(Failure::Usage(format!(
-            "--positive: missing; which class are high scores to find? There are: {}",
+            "--positive is missing; name the class that high scores indicate, one of {}",
             list()
         ))),
     }
 }
 
-/// A table of text with a header.
+/// A CSV file with a header, as text.
 struct CsvTable {
     name: String,
     text: Delimited,
@@ -95,7 +95,7 @@ impl CsvTable {
             .map_err(|error| Failure::Run(format!("{name}: cannot read: {error}")))?;
         let wrong = |error: csv::Error| match error.into_kind() {
             csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Failure::Run(format!(
-                "{name}: line {}: {len} cells; expected {expected_len}, as the header has",
+                "{name}: line {}: {len} cells; expected {expected_len} as in the header",
                 text.line(pos.as_ref())
             )),
             csv::ErrorKind::Utf8 { pos, .. } => Failure::Run(format!(
@@ -110,7 +110,7 @@ impl CsvTable {
         let rows = reader.records().collect::<std::result::Result<Vec<_>, _>>().map_err(wrong)?;
         if rows.is_empty() {
             return Err(Failure::Run(format!(
-                "{name}: no rows; expected CSV with a header and a row for each score"
+                "{name}: no rows below the header; expected a row for each score"
             )));
         }
         Ok(Self { name, text, header, rows })
@@ -119,7 +119,7 @@ impl CsvTable {
     fn column(&self, option: &str, name: &str) -> Result<usize> {
         self.header.iter().position(|known| known == name).ok_or_else(|| {
             Failure::Usage(format!(
-                "{option} {name}: {} has no such column; it has: {}",
+                "{option} {name}: {} has no such column; its columns are {}",
                 self.name,
                 self.header.join(", ")
             ))

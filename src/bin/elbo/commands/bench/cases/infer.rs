@@ -1,6 +1,6 @@
 //! Reconstruction: encode to the mean, decode, sigmoid.
 //!
-//! One row uses each weight once, so it is as fast as the weights are read; 64 rows are products.
+//! One row uses each weight once, so reading the weights limits it; 64 rows are limited by arithmetic.
 
 use super::{Case, Work, check, uniform};
 use crate::commands::bench::clock::{Clock, Timing};
@@ -13,7 +13,7 @@ use std::hint::black_box;
 const FEATURES: usize = 784;
 const HIDDEN: usize = 400;
 const LATENT: usize = 20;
-/// Of the products that the result depends on: logvar is not among them.
+/// Weights that the result depends on, without those of logvar.
 const WEIGHTS: usize = 2 * (FEATURES * HIDDEN + HIDDEN * LATENT);
 
 pub fn cases(threads: &[usize]) -> Vec<Case> {

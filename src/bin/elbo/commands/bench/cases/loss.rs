@@ -1,7 +1,7 @@
-//! The fused objective, binary cross-entropy from logits plus KL, with all gradients.
+//! The fused loss, binary cross-entropy from logits plus KL, with all gradients.
 //!
-//! An element of the reconstruction reads a logit and a target and writes a gradient: what an
-//! element of the triad moves.
+//! Each element of the reconstruction reads a logit and a target and writes a gradient: the same bytes as an
+//! element of the triad.
 
 use super::{Case, Work, check, fill_uniform, machine, signed};
 use crate::commands::bench::clock::{Clock, Timing};

@@ -1,10 +1,10 @@
-//! The machine itself: the limits that the other cases are measured against.
+//! The machine's limits, to which the other cases are compared.
 
 use super::{Case, Work};
 use crate::commands::bench::limit::Limit;
 use crate::commands::bench::{memory, peak};
 
-/// Rows of 784 in the arrays of the triad, those of the loss.
+/// Rows of 784 in the arrays of the triad and in the loss.
 pub const ROWS: [usize; 3] = [128, 1024, 16_384];
 
 pub fn cases(threads: &[usize]) -> Vec<Case> {

@@ -1,4 +1,4 @@
-//! The marginal likelihood of a few rows from 5,000 samples each: noise, decoder, loss, weights.
+//! The marginal likelihood of a few rows from 5,000 samples each: noise, decoder, loss, importance weights.
 
 use super::{Case, Work, check, uniform};
 use crate::commands::bench::clock::{Clock, Timing};
@@ -14,7 +14,7 @@ const HIDDEN: usize = 200;
 const LATENT: usize = 50;
 const SAMPLES: usize = 5000;
 const ROWS: usize = 4;
-/// Of the decoder, which sees every sample.
+/// Weights of the decoder, which runs for every sample.
 const WEIGHTS: usize = LATENT * HIDDEN + HIDDEN * HIDDEN + HIDDEN * FEATURES;
 
 pub fn cases(threads: &[usize]) -> Vec<Case> {

@@ -1,4 +1,4 @@
-//! Elementary functions over numbers in cache, on one thread.
+//! Elementary functions of numbers in the cache, on one thread.
 
 use super::{Case, Work, check, signed};
 use crate::commands::bench::clock::{Clock, Timing};
@@ -12,24 +12,24 @@ use std::hint::black_box;
 const ELEMENTS: usize = 4096;
 
 #[derive(Clone, Copy)]
-struct Function {
+struct MathFunction {
     name: &'static str,
-    /// Whether it is defined for what is below 0.
+    /// True if the function is defined for negative numbers.
     signed: bool,
     over: fn(InstructionSet, &mut [f32], &[f32]) -> elbo::Result<()>,
     max_ulp: f64,
     exact: fn(f64) -> f64,
 }
 
-fn functions() -> [Function; 7] {
+fn functions() -> [MathFunction; 7] {
     use math::*;
     let function =
-        |name, over, max_ulp, exact| Function { name, signed: true, over, max_ulp, exact };
+        |name, over, max_ulp, exact| MathFunction { name, signed: true, over, max_ulp, exact };
     [
         function("exp", exp, EXP_MAX_ULP, f64::exp),
         function("expm1", expm1, EXPM1_MAX_ULP, f64::exp_m1),
-        Function { signed: false, ..function("log", log, LOG_MAX_ULP, f64::ln) },
-        Function { signed: false, ..function("log1p", log1p, LOG1P_MAX_ULP, f64::ln_1p) },
+        MathFunction { signed: false, ..function("log", log, LOG_MAX_ULP, f64::ln) },
+        MathFunction { signed: false, ..function("log1p", log1p, LOG1P_MAX_ULP, f64::ln_1p) },
         function("sigmoid", sigmoid, SIGMOID_MAX_ULP, |x| 1.0 / (1.0 + (-x).exp())),
         function("softplus", softplus, SOFTPLUS_MAX_ULP, |x| x.exp().ln_1p()),
         function("tanh", tanh, TANH_MAX_ULP, f64::tanh),
@@ -50,7 +50,7 @@ pub fn cases() -> Vec<Case> {
         .into()
 }
 
-impl Function {
+impl MathFunction {
     fn time(self, compute: &Compute, clock: Clock) -> Result<Timing> {
         let Self { signed: below_zero, over, max_ulp, exact, .. } = self;
         let number = |x: &f32| if below_zero { 8.0 * x } else { 8.0 * x.abs() + 1e-3 };
@@ -59,7 +59,7 @@ impl Function {
         over(compute.simd(), &mut out, &x)?;
         let right = out.iter().zip(&x).all(|(&found, &x)| {
             let exact = exact(f64::from(x));
-            // An ULP is at most this much, at the lower end of a binade.
+            // The ULP at the lower end of a binade, where it is largest relative to the number.
             let ulp = f64::from(f32::EPSILON) * exact.abs();
             (f64::from(found) - exact).abs() <= max_ulp * ulp
         });

@@ -1,4 +1,4 @@
-//! What is measured, by groups.
+//! The cases of the benchmark, by group.
 
 mod infer;
 mod loss;
@@ -17,27 +17,28 @@ use elbo::random::{Generator, Stream};
 use elbo::simd::InstructionSet;
 use ndarray::{Array2, ArrayViewMut2};
 
-/// Something to measure on a number of threads.
+/// A case of the benchmark.
 pub struct Case {
     pub group: &'static str,
     pub shape: String,
-    /// Rows, where there are some.
+    /// Rows, if the case has any.
     pub batch: Option<usize>,
     pub threads: usize,
-    /// Of one call.
+    /// Work of one call.
     pub work: Work,
     pub limit: Limit,
     /// Prepares the data, checks a result, and times calls.
-    #[allow(clippy::type_complexity, reason = "a function, once")]
+    #[allow(clippy::type_complexity, reason = "the only use of this type")]
     pub run: Box<dyn FnOnce(&Compute, Clock) -> Result<Timing>>,
 }
 
-/// How much a call does, and how a billion of that a second is called.
+/// The amount of work in a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     pub amount: f64,
+    /// Unit of 10⁹ per second.
     pub unit: &'static str,
-    /// Moved to and from memory, where that is what is measured.
+    /// Bytes read and written, in a case that measures memory.
     pub bytes: Option<usize>,
 }
 
@@ -53,7 +54,7 @@ impl Work {
 }
 
 impl Case {
-    /// What --filter looks in.
+    /// The name that --filter searches: group/shape/batch.
     pub fn name(&self) -> String {
         let mut name = format!("{}/{}", self.group, self.shape);
         if let Some(batch) = self.batch {
@@ -63,8 +64,7 @@ impl Case {
     }
 }
 
-/// All cases in the order in which they are measured; those that can be divided on one thread and
-/// on `threads`.
+/// All cases in order; those that use several threads, both on one thread and on `threads`.
 pub fn all(threads: usize) -> Vec<Case> {
     let both = if threads == 1 { vec![1] } else { vec![1, threads] };
     let mut cases = machine::cases(&both);
@@ -78,7 +78,7 @@ pub fn all(threads: usize) -> Vec<Case> {
     cases
 }
 
-/// Numbers from 0 to 1 that use all their digits, a function of place and salt.
+/// Reproducible random numbers from 0 to 1, a function of position and salt.
 fn uniform(rows: usize, columns: usize, salt: u64) -> Result<Array2<f32>> {
     let mut numbers = Array2::zeros((rows, columns));
     fill_uniform(numbers.view_mut(), salt)?;
@@ -90,17 +90,17 @@ fn fill_uniform(numbers: ArrayViewMut2<'_, f32>, salt: u64) -> Result<()> {
     Ok(Generator::new(salt).uniform(simd, numbers, Stream::Noise, 0, 0)?)
 }
 
-/// Numbers from −1 to 1.
+/// Reproducible random numbers from −1 to 1.
 fn signed(rows: usize, columns: usize, salt: u64) -> Result<Array2<f32>> {
     Ok(uniform(rows, columns, salt)?.mapv_into(|u| 2.0 * u - 1.0))
 }
 
-/// That a result is right: what is wrong should not be timed.
+/// Returns an error if a result is wrong, before it is timed.
 fn check(right: bool, case: &str) -> Result<()> {
     if right {
         return Ok(());
     }
     Err(Failure::Run(format!(
-        "{case}: the result is wrong; please report this with the machine's name"
+        "{case}: wrong result on this machine; please report it with the processor's name"
     )))
 }

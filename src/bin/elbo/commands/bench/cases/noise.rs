@@ -1,4 +1,4 @@
-//! Normal random numbers, on one thread: those of a batch of 20 latents, and of whole registers.
+//! Normal random numbers on one thread: for a batch of 20 latent dimensions, and for 784.
 
 use super::{Case, Work, check};
 use crate::commands::bench::clock::{Clock, Timing};
@@ -32,7 +32,7 @@ fn time(columns: usize, compute: &Compute, clock: Clock) -> Result<Timing> {
     draw(&mut noise, 0)?;
     let n = noise.len() as f64;
     let moment = |power| noise.iter().map(|&e| f64::from(e).powi(power)).sum::<f64>() / n;
-    // Six standard deviations of these means of n numbers.
+    // Mean and second moment, within six standard deviations.
     let right =
         moment(1).abs() < 6.0 / n.sqrt() && (moment(2) - 1.0).abs() < 6.0 * (2.0 / n).sqrt();
     check(right, "noise")?;

@@ -48,7 +48,7 @@ pub fn cases(threads: &[usize]) -> Vec<Case> {
     cases
 }
 
-/// Checks an element's chain over a whole row or column, which must agree to the bit.
+/// Checks a row or column of the result against chains of scalar multiply-adds, bit for bit, then times.
 fn time(which: Product, [k, n]: [usize; 2], compute: &Compute, clock: Clock) -> Result<Timing> {
     let (x, weight, dy) = (signed(BATCH, k, 1)?, signed(n, k, 2)?, signed(BATCH, n, 3)?);
     let bias = signed(1, n, 4)?.into_raw_vec_and_offset().0;

@@ -1,9 +1,7 @@
-//! A training step with all that belongs to it: the rows of a shuffled epoch gathered, noise drawn,
-//! forward, loss, backward, Adam.
+//! A complete training step: gathering rows of a shuffled epoch, noise, forward, loss, backward, Adam.
 //!
-//! The data are dense, no element is zero; `digits` are the images of the tool's embedded sample of
-//! MNIST, of which four fifths are zero. Rows 784 wide are bytes, as image files have them, the
-//! others f32.
+//! No element of the data is zero, except in `digits`, the embedded sample of MNIST, where four fifths are.
+//! Rows of 784 are bytes, as in image files; the others are f32.
 
 use super::{Case, Work, check, uniform};
 use crate::commands::bench::clock::{Clock, Timing};
@@ -15,8 +13,7 @@ use elbo::vae::{Config, Vae};
 use elbo::{Compute, Dataset};
 use ndarray::{Axis, Slice};
 
-/// Of made-up data: whole batches of every size, and of each so many that they do not stay in the
-/// innermost cache.
+/// Rows of generated data: whole batches of every size, and more than the first-level cache holds.
 const ROWS: usize = 8192;
 
 #[derive(Clone, Copy)]
@@ -56,7 +53,7 @@ impl Model {
         format!("{}-{}-{}{digits}", self.features, self.hidden, self.latent)
     }
 
-    /// Of the products alone: three for each layer but the first, whose input needs no gradient.
+    /// Operations of the products: three per layer but two in the first, whose input needs no gradient.
     fn flop(self) -> usize {
         let Self { features: d, hidden: h, latent: z, batch, .. } = self;
         let weights = d * h + h * 2 * z + z * h + h * d;
@@ -89,7 +86,7 @@ impl Model {
         check(first.is_some_and(|step| step.loss.is_finite()), "train_step")?;
         compute.install(|| {
             clock.time(|| {
-                // `None` at the end of an epoch: the next call begins another.
+                // `None` marks the end of an epoch; the next call begins another.
                 while trainer.step(&*data)?.is_none() {}
                 Ok(())
             })

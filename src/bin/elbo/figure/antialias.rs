@@ -1,9 +1,10 @@
-//! Plotters' bitmap with lines and discs of even thickness, and text in the middle of its place.
+//! Anti-aliased lines and discs for plotters' bitmap backend, and centered text.
 //!
-//! Plotters fills slanted lines as polygons between whole pixels, which makes them thinner the flatter
-//! they are, and puts the baseline of centered text too high. Here a pixel is covered as much as it is
-//! near: by ½ at the edge of a line, by nothing one pixel further.
+//! Plotters' own bitmap lines are polygons between whole pixels, thinner the flatter they are, and its
+//! centered text sits too high. Here the coverage of a pixel follows from its distance to the line: ½ at the
+//! edge, 0 half a pixel beyond it.
 
+use super::style::with_known_glyphs;
 use plotters::prelude::*;
 use plotters_backend::text_anchor::VPos;
 use plotters_backend::{
@@ -12,10 +13,10 @@ use plotters_backend::{
 
 type Result<B> = std::result::Result<(), DrawingErrorKind<<B as DrawingBackend>::ErrorType>>;
 
-pub struct Smooth<B>(pub B);
+pub struct AntiAliased<B>(pub B);
 
-impl<B: DrawingBackend> Smooth<B> {
-    /// All pixels nearer than `reach` to the line between two points.
+impl<B: DrawingBackend> AntiAliased<B> {
+    /// Colors the pixels within `reach` of the segment between two points.
     fn stroke(
         &mut self,
         from: BackendCoord,
@@ -36,7 +37,7 @@ impl<B: DrawingBackend> Smooth<B> {
         };
         for y in whole(a.1.min(b.1) - edge, a.1.max(b.1) + edge, height) {
             let row = f64::from(y);
-            // Where the line is while it is near this row.
+            // The stretch of the segment that is near this row.
             let (mut low, mut high) = (a.0.min(b.0), a.0.max(b.0));
             if along.1 != 0.0 {
                 let x = |row: f64| a.0 + along.0 * ((row - a.1) / along.1).clamp(0.0, 1.0);
@@ -62,7 +63,7 @@ impl<B: DrawingBackend> Smooth<B> {
     }
 }
 
-impl<B: DrawingBackend> DrawingBackend for Smooth<B> {
+impl<B: DrawingBackend> DrawingBackend for AntiAliased<B> {
     type ErrorType = B::ErrorType;
 
     fn get_size(&self) -> (u32, u32) {
@@ -87,7 +88,7 @@ impl<B: DrawingBackend> DrawingBackend for Smooth<B> {
         to: BackendCoord,
         style: &S,
     ) -> Result<B> {
-        // Upright and level lines are sharp as they are.
+        // Vertical and horizontal lines need no anti-aliasing.
         if from.0 == to.0 || from.1 == to.1 {
             return self.0.draw_line(from, to, style);
         }
@@ -143,6 +144,7 @@ impl<B: DrawingBackend> DrawingBackend for Smooth<B> {
         style: &S,
         (x, y): BackendCoord,
     ) -> Result<B> {
+        // Lowers centered text to the middle of its capital letters.
         let down = match style.anchor().v_pos {
             VPos::Center => (0.2 * style.size()).round() as i32,
             VPos::Top | VPos::Bottom => 0,
@@ -153,7 +155,7 @@ impl<B: DrawingBackend> DrawingBackend for Smooth<B> {
             FontTransform::Rotate180 => (x, y - down),
             FontTransform::Rotate270 => (x + down, y),
         };
-        self.0.draw_text(text, style, place)
+        self.0.draw_text(&with_known_glyphs(text), style, place)
     }
 }
 
@@ -161,28 +163,28 @@ impl<B: DrawingBackend> DrawingBackend for Smooth<B> {
 mod tests {
     use super::*;
 
-    /// How dark the pixels of a white picture become, in whole black pixels.
-    fn ink(draw: impl FnOnce(&mut Smooth<BitMapBackend>)) -> f64 {
+    /// The darkness added to a white image, in black pixels.
+    fn ink(draw: impl FnOnce(&mut AntiAliased<BitMapBackend>)) -> f64 {
         let mut pixels = vec![255; 3 * 100 * 80];
-        draw(&mut Smooth(BitMapBackend::with_buffer(&mut pixels, (100, 80))));
+        draw(&mut AntiAliased(BitMapBackend::with_buffer(&mut pixels, (100, 80))));
         pixels.iter().map(|&value| f64::from(255 - value)).sum::<f64>() / (3.0 * 255.0)
     }
 
     #[test]
-    fn a_line_is_as_thick_in_all_directions() {
+    fn lines_have_the_same_width_in_all_directions() {
         for to in [(80, 11), (80, 30), (60, 60), (12, 70)] {
             let ink = ink(|area| {
                 area.draw_path([(10, 10), to], &Color::stroke_width(&BLACK, 5)).unwrap()
             });
             let length = f64::from((to.0 - 10_i32).pow(2) + (to.1 - 10_i32).pow(2)).sqrt();
-            // Its round ends are a disc.
+            // Its two round ends make a disc.
             let area = 5.0 * length + std::f64::consts::PI * 2.5 * 2.5;
             assert!((ink / area - 1.0).abs() < 0.03, "{to:?}: {ink} of {area}");
         }
     }
 
     #[test]
-    fn a_disc_has_its_area_and_may_reach_beyond_the_picture() {
+    fn discs_have_their_area_and_are_clipped_at_the_border() {
         let disc = |at| ink(|area| area.draw_circle(at, 8, &BLACK.filled(), true).unwrap());
         let area = std::f64::consts::PI * 64.0;
         assert!((disc((50, 40)) / area - 1.0).abs() < 0.03, "{}", disc((50, 40)));
