@@ -220,7 +220,7 @@ fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
     assert_eq!(message, "t.csv: --columns: no column 'tall'; the file has width, depth");
     scratch
         .succeeds(&format!("train --data t.csv --drop-columns depth {SHORT} {GAUSSIAN} --out m"));
-    assert!(scratch.succeeds("inspect m/model.safetensors").contains("1 columns: width"));
+    assert!(scratch.succeeds("inspect m/model.safetensors").contains("1 column: width"));
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! `elbo inspect`: the contents of a model file.
 
+use crate::data::{DataDescription, ImageShape};
 use crate::failure::Result;
-use crate::model;
-use crate::model::history;
-use crate::model::{ModelMetadata, TrainingMetadata};
+use crate::model::{self, ModelMetadata, TrainingMetadata, history};
 use crate::output::{counted, say, say_json, thousands};
 use clap::Args;
 use elbo::loss::Prior;
@@ -14,6 +13,9 @@ use std::path::PathBuf;
 
 /// Width of the longest bar, in characters.
 const BAR: usize = 40;
+
+/// Maximum number of columns or classes in a line.
+const LISTED: usize = 20;
 
 /// Show the contents of a model file
 #[derive(Debug, Args)]
@@ -95,7 +97,7 @@ fn text(vae: &Vae, notes: &ModelMetadata) -> String {
         let _ = writeln!(text, "  {name:<24} {}", shape.join(" → "));
     }
     let _ = writeln!(text, "  {}", architecture(config));
-    let _ = writeln!(text, "\nData: {}", notes.data.describe(config.features()));
+    let _ = writeln!(text, "\nData: {}", data_summary(&notes.data, config.features()));
     match &notes.training {
         None => text.push_str("\nTraining: not recorded in this file\n"),
         Some(training) => {
@@ -134,6 +136,34 @@ fn architecture(config: &Config) -> String {
     let Prior { mean, std } = config.prior();
     parts.push(format!("prior N({mean}, {std}²)"));
     parts.join(", ")
+}
+
+/// The kind of data, its preparation and its classes in one line.
+fn data_summary(data: &DataDescription, features: usize) -> String {
+    let mut parts = vec![match (&data.image, data.columns.is_empty()) {
+        (Some(ImageShape { height, width, channels }), _) => {
+            let color = if *channels == 1 { "gray" } else { "color" };
+            format!("{color} images of {height} × {width}")
+        }
+        (None, true) => counted(features, "feature"),
+        (None, false) => format!("{}: {}", counted(features, "column"), listed(&data.columns)),
+    }];
+    parts.extend(data.preparation().into_iter().map(str::to_owned));
+    if !data.classes.is_empty() {
+        parts.push(format!("classes {}", listed(&data.classes)));
+    }
+    parts.join("; ")
+}
+
+/// Names separated by commas, at most [`LISTED`] of them.
+fn listed(names: &[String]) -> String {
+    match names.len() {
+        0..=LISTED => names.join(", "),
+        all => {
+            let more = thousands((all - LISTED) as f64);
+            format!("{} and {more} more", names[..LISTED].join(", "))
+        }
+    }
 }
 
 fn training_summary(training: &TrainingMetadata) -> String {
@@ -204,6 +234,14 @@ fn bar(part: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_a_limited_number_of_names() {
+        let names: Vec<String> = (0..3000).map(|i| format!("c{i}")).collect();
+        assert_eq!(listed(&names[..3]), "c0, c1, c2");
+        let text = listed(&names);
+        assert!(text.starts_with("c0, c1") && text.ends_with(", c19 and 2,980 more"), "{text}");
+    }
 
     #[test]
     fn bars_are_proportional_to_their_share() {

@@ -32,25 +32,6 @@ impl DataDescription {
         !self.columns.is_empty() && self.image.is_none()
     }
 
-    /// In a line.
-    pub fn describe(&self, features: usize) -> String {
-        let mut parts = vec![match (&self.image, self.columns.is_empty()) {
-            (Some(ImageShape { height, width, channels: 1 }), _) => {
-                format!("gray images of {height} × {width}")
-            }
-            (Some(ImageShape { height, width, .. }), _) => {
-                format!("color images of {height} × {width}")
-            }
-            (None, true) => format!("{features} features"),
-            (None, false) => format!("{features} columns: {}", self.columns.join(", ")),
-        }];
-        parts.extend(self.preparation().into_iter().map(str::to_owned));
-        if !self.classes.is_empty() {
-            parts.push(format!("classes {}", self.classes.join(", ")));
-        }
-        parts.join("; ")
-    }
-
     /// What was done to the data before the model saw them.
     pub fn preparation(&self) -> Vec<&'static str> {
         let scaled = match &self.scaling {

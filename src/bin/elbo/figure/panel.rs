@@ -76,7 +76,7 @@ impl Panel<'_> {
             .axis_desc_style(style::text(AXIS))
             .x_desc(self.x.name)
             .y_desc(self.y.name)
-            // More than a scale has ticks.
+            // More than the ticks of any scale.
             .x_labels(1000)
             .y_labels(1000)
             .set_all_tick_mark_size(TICK);

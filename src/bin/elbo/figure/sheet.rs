@@ -10,7 +10,7 @@ use plotters::style::text_anchor::HPos;
 
 /// Approximate width of a letter of a label, in pixels of the finished figure.
 const LETTER: u32 = 9;
-/// Height of the title, the column axis' name and the column names.
+/// Height of the title, the name of the column axis and the column names.
 const HEAD: u32 = 96;
 const EDGE: u32 = MARGIN as u32 / OVERSAMPLING;
 

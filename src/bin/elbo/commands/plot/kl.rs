@@ -118,14 +118,14 @@ impl KlCurve {
 /// The region of the map where the KL divergence is at most a level.
 struct KlRegion {
     level: f64,
-    /// The right edge (μ, σ) by rising σ, beyond the map where μ > [`MU`]. The left edge mirrors it.
+    /// The right edge as points (μ, σ) by rising σ, outside the map if μ > [`MU`]. The left edge mirrors it.
     edge: Vec<(f64, f64)>,
 }
 
 impl KlRegion {
     fn new(level: f64) -> Self {
-        // At μ = 0 the edge has σ² = 2c + 1 + 2 ln σ, once below σ = 1 and once above. Solved for either σ,
-        // the equation is a fixed-point iteration that contracts by σ² at the lower and 1/σ² at the upper.
+        // At μ = 0, σ² = 2c + 1 + 2 ln σ has a root on either side of σ = 1. Solved for either σ, it is a
+        // fixed-point iteration that contracts by σ² at the lower root and by 1/σ² at the upper.
         let (mut low, mut high) = (0.0_f64, 2.0_f64);
         for _ in 0..60 {
             low = (0.5 * low * low - level - 0.5).exp();
@@ -160,7 +160,7 @@ impl KlRegion {
 
 /// The mean at which KL(N(μ, σ²) ‖ N(0, 1)) reaches a level c: `μ = √(2c + 1 + 2 ln σ − σ²)`.
 fn level_mu(level: f64, sigma: f64) -> f64 {
-    // At the ends of a region the sum is 0, give or take its rounding.
+    // At the ends of a region the sum is 0 up to rounding.
     (2.0 * level + 1.0 + 2.0 * sigma.ln() - sigma * sigma).max(0.0).sqrt()
 }
 
@@ -392,7 +392,7 @@ mod tests {
         assert!(top.0 < 1e-6 && (top.1 - 2.6338).abs() < 1e-4, "{top:?}");
         assert_eq!(closed.lines().len(), 2);
         assert_eq!(level_mu(2.0, 1.0), 2.0);
-        // At μ = ±3 the level 6 is left and reached again; at the bottom and the top it ends in the map.
+        // Level 6 crosses each side of the map twice, and its bottom and top.
         let cut = KlRegion::new(6.0);
         assert_eq!(cut.lines().len(), 4);
         assert_eq!([cut.edge[0].1, cut.edge[POINTS].1], SIGMA);

@@ -30,7 +30,7 @@ pub fn rank(scores: &[f64], positive: &[bool]) -> Option<Ranking> {
         average_precision: 0.0,
     };
     let (mut true_positives, mut false_positives) = (0, 0);
-    // Twice the number of pairs with the positive above, an integer because a tie counts half.
+    // The number of pairs with the positive above, doubled because a tie counts half.
     let mut above = 0_u128;
     for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
         let found = tied.iter().filter(|&&row| positive[row]).count();
