@@ -313,6 +313,21 @@ mod tests {
     }
 
     #[test]
+    fn only_scalar_sets_are_portable() {
+        struct Portable;
+        impl WithSimd for Portable {
+            type Output = bool;
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(self, _: S) -> bool {
+                is_portable::<S>()
+            }
+        }
+        for set in InstructionSet::available() {
+            assert_eq!(set.dispatch(Portable), ["scalar", "scalar16"].contains(&set.name()), "{set}");
+        }
+    }
+
+    #[test]
     fn registers_divide_the_sixteen_lanes() {
         for set in InstructionSet::available() {
             assert_eq!(LANES % set.lanes(), 0, "{set}");

@@ -33,7 +33,7 @@ Examples:
   elbo bench
   elbo bench --filter train_step/784-400-20/128 --threads 2
   elbo bench --filter 'product/784-400 input gradient'
-  elbo bench --json --simd avx2 > avx2.jsonl")]
+  elbo bench --json --simd v3 > v3.jsonl")]
 pub struct BenchOptions {
     /// Run only the cases whose name, case/shape/batch, contains NAME
     #[arg(long, value_name = "NAME")]
