@@ -323,7 +323,11 @@ mod tests {
             }
         }
         for set in InstructionSet::available() {
-            assert_eq!(set.dispatch(Portable), ["scalar", "scalar16"].contains(&set.name()), "{set}");
+            assert_eq!(
+                set.dispatch(Portable),
+                ["scalar", "scalar16"].contains(&set.name()),
+                "{set}"
+            );
         }
     }
 

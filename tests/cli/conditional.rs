@@ -5,27 +5,29 @@ use ndarray::{Array1, Axis};
 use ndarray_npy::write_npy;
 
 #[test]
-fn conditional_models_want_labels_and_draw_the_class_asked_for() {
+fn conditional_model_requires_labels_and_draws_the_given_class() {
     let scratch = Scratch::with_labels("conditional");
     let train = "train --data train.idx --hidden 32 --latent 2 --epochs 30 --batch 16 --lr 0.01 --quiet \
                  --json --conditional --labels train.labels";
-    scratch.succeeds(&format!("{train} --test test.idx --test-labels test.labels --out m"));
+    scratch.succeeds(&format!(
+        "{train} --validation test.idx --validation-labels test.labels --out m"
+    ));
     let model = "--model m/model.safetensors";
     let on = format!("{model} --data test.idx --labels test.labels");
 
-    // The bar of class k is row k and column k of the 6×5 images.
+    // In the 6×5 images of class k, row k and column k are bright.
     scratch.succeeds(&format!("sample {model} --label 3 --count 20 --out s.npy"));
     let samples = read_array(&scratch.path("s.npy"));
     let mean = samples.mean_axis(Axis(0)).unwrap();
     let row = |y: usize| (0..5).map(|x| mean[5 * y + x]).sum::<f32>();
     assert!((0..6).all(|y| y == 3 || row(3) > row(y) + 1.0), "{mean}");
-    // Without a label all classes come in turn, and the codes are the same.
+    // Without a label, the classes take turns, with the same codes.
     scratch.succeeds(&format!("sample {model} --count 20 --out all.npy"));
     let all = read_array(&scratch.path("all.npy"));
     assert_eq!(all.row(3), samples.row(3));
     assert_eq!(all.row(15), samples.row(15));
     assert_ne!(all.row(4), samples.row(4));
-    scratch.succeeds(&format!("sample {model} --count 20 --shape 6x5 --out all.png"));
+    scratch.succeeds(&format!("sample {model} --count 20 --size 5x6 --out all.png"));
     let picture = image::open(scratch.path("all.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (6 * 42 + 2, 4 * 50 + 2));
     let picture = image::open(scratch.path("m/samples.png")).unwrap();
@@ -36,7 +38,7 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
     scratch.succeeds(&format!("reconstruct {on} --out r.png"));
     scratch.succeeds(&format!("encode {on} --out e.npy"));
     assert_eq!(read_array(&scratch.path("r.npy")).dim(), (40, 30));
-    // The class is part of what is decoded: other labels, other pictures.
+    // The class is an input of the decoder: other labels give other images.
     let wrong: Vec<i64> = (0..40).map(|i| (i * 7 + 3) % 6).collect();
     write_npy(scratch.path("wrong.npy"), &Array1::from(wrong)).unwrap();
     scratch
@@ -92,7 +94,7 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
     let model = "--model plain/model.safetensors";
     let message = scratch.fails(2, &format!("sample {model} --label 3 --out x.npy"));
     assert!(message.contains("--label: the model has no conditions"), "{message}");
-    // Without --conditional the labels are for pictures alone: the model is the same.
+    // Without --conditional, labels only name rows in figures: the model is the same.
     scratch
         .succeeds(&format!("train --data train.idx --labels train.labels {SHORT} --out labeled"));
     let read = |out: &str| std::fs::read(scratch.path(out).join("model.safetensors")).unwrap();
@@ -103,10 +105,10 @@ fn conditional_models_want_labels_and_draw_the_class_asked_for() {
 }
 
 #[test]
-fn the_embedded_sample_has_labels() {
+fn embedded_sample_has_labels() {
     let scratch = Scratch::new("digits");
     let options = "train --conditional --epochs 1 --hidden 8 --latent 2";
-    let stdout = scratch.succeeds(&format!("{options} --out m"));
+    let stdout = scratch.says(&format!("{options} --out m"));
     assert!(stdout.starts_with("784-8-2-8-784 (") && stdout.contains(", 10 classes)"), "{stdout}");
     let picture = image::open(scratch.path("m/samples.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (10 * 58 + 2, 6 * 58 + 2));

@@ -4,14 +4,14 @@ use crate::scratch::{SHORT, Scratch, images, write_idx};
 use std::fs;
 use std::path::Path;
 
-/// A fixture of tests/golden.
+/// Returns the path of a file in tests/golden.
 fn golden(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     path.to_str().expect("a path of letters").to_owned()
 }
 
 #[test]
-fn layouts_and_back_are_the_same_bytes() {
+fn converting_to_a_layout_and_back_keeps_the_bytes() {
     let scratch = Scratch::new("convert");
     write_idx(&scratch.path("train.idx"), &images(150, 1));
     for (layout, hidden) in [("classic", 8), ("pythae", 512)] {
@@ -19,31 +19,31 @@ fn layouts_and_back_are_the_same_bytes() {
         scratch.succeeds(&format!("train --data train.idx {short} --out {layout}"));
         let model = format!("{layout}/model.safetensors");
         let line = format!("convert {model} other.safetensors --to {layout}");
-        let stdout = scratch.succeeds(&line);
+        let stdout = scratch.says(&line);
         let expected = format!("30-{hidden}-2-{hidden}-30, relu layers, bernoulli likelihood");
         assert!(stdout.starts_with(&expected), "{stdout}");
-        // The state dict serves wherever a model does.
-        let back = scratch.succeeds("convert other.safetensors back.safetensors");
+        // Commands accept a state dict in place of a model.
+        let back = scratch.says("convert other.safetensors back.safetensors");
         assert!(back.starts_with(&expected), "{back}");
         scratch.succeeds("sample --model other.safetensors --count 3 --out s.npy");
         scratch.succeeds(&format!("sample --model {model} --count 3 --out t.npy"));
         let read = |name: &str| fs::read(scratch.path(name)).unwrap();
         assert!(read("s.npy") == read("t.npy"), "{layout}");
         assert_ne!(read("other.safetensors"), read("back.safetensors"));
-        scratch.succeeds(&format!("convert back.safetensors again.safetensors --to {layout}"));
+        scratch.says(&format!("convert back.safetensors again.safetensors --to {layout}"));
         assert!(read("again.safetensors") == read("other.safetensors"), "{layout}");
     }
 }
 
 #[test]
-fn a_mapping_reads_and_writes_a_layout_of_ones_own() {
+fn mapping_reads_and_writes_a_custom_layout() {
     let scratch = Scratch::new("map");
     let (theirs, map) = (golden("mapped_state_dict.safetensors"), golden("mapped_state_dict.toml"));
-    let stdout = scratch.succeeds(&format!("convert {theirs} ours.safetensors --map {map}"));
+    let stdout = scratch.says(&format!("convert {theirs} ours.safetensors --map {map}"));
     let expected = "9-7-5-3-8-9, gelu layers, gaussian likelihood: ours.safetensors";
     assert_eq!(stdout.trim_end(), expected);
-    scratch.succeeds(&format!("convert ours.safetensors back.safetensors --to map --map {map}"));
-    scratch.succeeds(&format!("convert back.safetensors again.safetensors --map {map}"));
+    scratch.says(&format!("convert ours.safetensors back.safetensors --to map --map {map}"));
+    scratch.says(&format!("convert back.safetensors again.safetensors --map {map}"));
     let read = |name: &str| fs::read(scratch.path(name)).unwrap();
     assert!(read("ours.safetensors") == read("again.safetensors"));
     for name in ["enc.3.weight", "to_logvar.bias", "dec.1.weight"] {
@@ -54,7 +54,7 @@ fn a_mapping_reads_and_writes_a_layout_of_ones_own() {
 }
 
 #[test]
-fn what_a_state_dict_does_not_say_is_said() {
+fn notes_what_a_state_dict_leaves_out() {
     let scratch = Scratch::new("unsaid");
     let rows: String = (0..40).map(|i| format!("{},{},{}\n", i, 500 - i * i, i % 7)).collect();
     fs::write(scratch.path("table.csv"), rows).unwrap();
@@ -67,21 +67,21 @@ fn what_a_state_dict_does_not_say_is_said() {
     ));
     let message = scratch.fails(1, "convert signed/model.safetensors new.safetensors --to classic");
     assert!(message.contains("has an output that is a sigmoid"), "{message}");
-    let stdout = scratch.succeeds("convert m/model.safetensors c.safetensors --to classic");
+    let stdout = scratch.says("convert m/model.safetensors c.safetensors --to classic");
     let note = "note: the model was trained on data scaled and clipped to [0, 1]; a state dict does not record this";
     assert_eq!(stdout.lines().next(), Some(note));
-    // A model file keeps what it knows.
-    assert_eq!(scratch.succeeds("convert m/model.safetensors n.safetensors").lines().count(), 1);
+    // A model file keeps its metadata.
+    assert_eq!(scratch.says("convert m/model.safetensors n.safetensors").lines().count(), 1);
     let read = |name: &str| fs::read(scratch.path(name)).unwrap();
     assert!(read("m/model.safetensors") == read("n.safetensors"));
 }
 
 #[test]
-fn what_cannot_be_converted_is_refused_and_nothing_is_written() {
+fn rejects_invalid_conversions_and_writes_nothing() {
     let scratch = Scratch::with_model("refused");
     let ours = "ours.safetensors";
     let (theirs, map) = (golden("mapped_state_dict.safetensors"), golden("mapped_state_dict.toml"));
-    scratch.succeeds(&format!("convert {theirs} {ours} --map {map}"));
+    scratch.says(&format!("convert {theirs} {ours} --map {map}"));
     fs::write(scratch.path("short.toml"), "[names]\nmu = \"to_mean\"\n").unwrap();
     fs::write(scratch.path("wrong.toml"), "[names]\nmu = 3\n").unwrap();
     let model = "model/model.safetensors";

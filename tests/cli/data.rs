@@ -1,4 +1,4 @@
-//! Data as people have them: tables, archives, folders of pictures, files too large for memory.
+//! Data of all kinds: tables, archives, image directories, files too large for memory.
 
 use crate::scratch::{SHORT, Scratch, images, last_line, read_array, write_idx};
 use image::{GrayImage, Luma, Rgb, RgbImage};
@@ -8,14 +8,14 @@ use std::fs;
 
 const GAUSSIAN: &str = "--scale standardize --likelihood gaussian";
 
-/// Rows around three centers, of very different sizes, and one column that never changes.
+/// Rows around three centers of very different scale, and one constant column.
 fn numbers(row: usize) -> [f64; 4] {
     let kind = (row % 3) as f64;
     let [a, b, c] = [7, 11, 5].map(|n| ((row * n) % 13) as f64 / 13.0);
     [1000.0 + 50.0 * kind + 9.0 * a, -0.01 * kind + 0.002 * b, 3.0 * kind + c - 2.0, 6.5]
 }
 
-/// A table with a column of words, the columns in this order.
+/// A table with a column of words, with the columns in the given order.
 fn table(rows: std::ops::Range<usize>, columns: &[&str], separator: &str) -> String {
     let names = ["width", "depth", "age", "constant"];
     let mut text = columns.join(separator) + "\n";
@@ -39,21 +39,24 @@ fn cells(text: &str) -> (Vec<&str>, Vec<Vec<&str>>) {
 }
 
 #[test]
-fn a_table_with_words_is_trained_on_and_comes_out_in_its_own_units() {
+fn table_with_labels_trains_and_is_written_in_its_units() {
     let scratch = Scratch::new("table");
     fs::write(scratch.path("all.csv"), table(0..300, &COLUMNS, ",")).unwrap();
     let train = "train --data all.csv --label-column kind --hidden 16 --latent 2 --epochs 60 --batch 16 \
                  --lr 0.01";
-    let stdout = scratch.succeeds(&format!("{train} {GAUSSIAN} --out m"));
-    assert!(stdout.starts_with("4-16-2-16-4 (") && stdout.contains("270 rows"), "{stdout}");
-    assert!(stdout.contains("1 feature is the same in every training row"), "{stdout}");
+    let stdout = scratch.says(&format!("{train} {GAUSSIAN} --out m"));
+    assert!(
+        stdout.starts_with("4-16-2-16-4 (") && stdout.contains("270 train, 30 validation rows"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("1 feature is constant in the training rows"), "{stdout}");
 
     let model = "--model m/model.safetensors";
     scratch.succeeds(&format!("reconstruct {model} --data all.csv --out r.csv"));
     let text = fs::read_to_string(scratch.path("r.csv")).unwrap();
     let (header, rows) = cells(&text);
     assert_eq!((header, rows.len()), (vec!["width", "depth", "age", "constant"], 300));
-    // In the order of the file, and nearer to each row than to the next, of another kind.
+    // In the order of the file, and nearer to each row than to the next, which is of another kind.
     for (i, row) in rows.iter().enumerate() {
         let width: f64 = row[0].parse().unwrap();
         assert!((width - numbers(i)[0]).abs() < 20.0, "row {i}: {width}");
@@ -74,7 +77,7 @@ fn a_table_with_words_is_trained_on_and_comes_out_in_its_own_units() {
     let text = fs::read_to_string(scratch.path("e.csv")).unwrap();
     assert!(text.starts_with("mu_0,mu_1,logvar_0,logvar_1\n") && text.lines().count() == 301);
 
-    // Other files need not be in the same order; what else they hold is passed over.
+    // Other files may have another order of columns, and more columns.
     let mut columns = COLUMNS;
     columns.reverse();
     fs::write(scratch.path("turned.tsv"), table(0..300, &columns, "\t")).unwrap();
@@ -95,7 +98,7 @@ fn a_table_with_words_is_trained_on_and_comes_out_in_its_own_units() {
 }
 
 #[test]
-fn classes_that_are_words_make_a_conditional_model() {
+fn words_are_classes_of_a_conditional_model() {
     let scratch = Scratch::new("classes");
     fs::write(scratch.path("all.csv"), table(0..150, &COLUMNS, ";")).unwrap();
     let train =
@@ -111,7 +114,7 @@ fn classes_that_are_words_make_a_conditional_model() {
     let message = scratch.fails(2, &format!("sample {model} --label tiny --out x.csv"));
     assert_eq!(message, "--label tiny: the model has the classes large, middle, so, small");
 
-    // The model knows where its labels come from.
+    // The model records its label column.
     let eval = scratch.succeeds(&format!("eval {model} --data all.csv --json"));
     let words: String =
         (0..150).map(|i| format!("{}\n", ["small", "\"middle, so\"", "large"][i % 3])).collect();
@@ -135,7 +138,7 @@ fn classes_that_are_words_make_a_conditional_model() {
 }
 
 #[test]
-fn a_table_without_a_header_is_scored_as_it_was_trained() {
+fn table_without_header_is_scored_by_position() {
     let scratch = Scratch::new("headerless");
     let whole = table(0..60, &["width", "depth", "age", "kind"], "|");
     let (_, rows) = whole.split_once('\n').unwrap();
@@ -146,7 +149,7 @@ fn a_table_without_a_header_is_scored_as_it_was_trained() {
     let text = fs::read_to_string(scratch.path("s.csv")).unwrap();
     let labels: Vec<&str> = text.lines().map(|line| line.splitn(5, ',').nth(4).unwrap()).collect();
     assert_eq!(labels[..4], ["label", "small", "\"middle, so\"", "large"]);
-    // The features alone will do.
+    // A file of the features alone is enough.
     let rows: String =
         rows.lines().map(|line| format!("{}\n", line.rsplit_once('|').unwrap().0)).collect();
     fs::write(scratch.path("few.csv"), rows).unwrap();
@@ -158,7 +161,7 @@ fn a_table_without_a_header_is_scored_as_it_was_trained() {
 }
 
 #[test]
-fn no_result_replaces_the_data_it_is_of() {
+fn rejects_an_output_that_would_overwrite_the_data() {
     let scratch = Scratch::new("own");
     let whole = table(0..30, &["width", "depth"], ",");
     fs::write(scratch.path("own.csv"), &whole).unwrap();
@@ -178,7 +181,7 @@ fn no_result_replaces_the_data_it_is_of() {
 }
 
 #[test]
-fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
+fn table_errors_name_line_and_column() {
     let scratch = Scratch::new("wrong-table");
     let whole = table(0..30, &["width", "depth"], ",");
     let lines: Vec<&str> = whole.lines().collect();
@@ -207,7 +210,7 @@ fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
     fs::write(scratch.path("t.csv"), wide).unwrap();
     let message = scratch.fails(1, "train --data t.csv --out x");
     assert_eq!(message, "t.csv: UTF-16 text; save it as UTF-8");
-    // The likelihood of the default is for numbers from 0 to 1.
+    // The default likelihood requires numbers from 0 to 1.
     with(1, lines[0]);
     let message = scratch.fails(1, "train --data t.csv --out x");
     assert!(
@@ -224,11 +227,11 @@ fn what_is_wrong_in_a_table_is_told_with_line_and_column() {
 }
 
 #[test]
-fn min_max_wants_its_range_or_clips() {
+fn min_max_rejects_or_clips_values_out_of_range() {
     let scratch = Scratch::new("min-max");
     fs::write(scratch.path("train.csv"), table(0..90, &["width", "depth"], ",")).unwrap();
     fs::write(scratch.path("test.csv"), "width,depth\n1020,-0.01\n2000,-0.01\n").unwrap();
-    let train = format!("train --data train.csv --test test.csv --scale min-max {SHORT}");
+    let train = format!("train --data train.csv --validation test.csv --scale min-max {SHORT}");
     let message = scratch.fails(1, &format!("{train} --out m"));
     assert!(
         message.starts_with(
@@ -242,8 +245,9 @@ fn min_max_wants_its_range_or_clips() {
     let rows = read_array(&scratch.path("r.npy"));
     assert!(rows.column(0).iter().all(|x| (1000.0..=1110.0).contains(x)), "{rows}");
 
-    let inside =
-        format!("train --data train.csv --test train.csv --scale min-max {SHORT} --out strict");
+    let inside = format!(
+        "train --data train.csv --validation train.csv --scale min-max {SHORT} --out strict"
+    );
     scratch.succeeds(&inside);
     let eval = "eval --model strict/model.safetensors --data test.csv";
     assert!(scratch.fails(1, eval).contains("outside of the training rows"));
@@ -253,7 +257,7 @@ fn min_max_wants_its_range_or_clips() {
 }
 
 #[test]
-fn an_array_of_an_archive_is_that_array() {
+fn reads_one_array_of_an_archive() {
     use std::io::Write;
     let scratch = Scratch::new("npz");
     write_npy(scratch.path("x.npy"), &images(60, 1)).unwrap();
@@ -274,7 +278,7 @@ fn an_array_of_an_archive_is_that_array() {
 }
 
 #[test]
-fn a_folder_of_pictures_with_a_folder_for_each_class() {
+fn reads_images_in_one_directory_per_class() {
     let scratch = Scratch::new("pictures");
     for (class, bright) in [("night", 20), ("noon", 220)] {
         fs::create_dir_all(scratch.path(&format!("sky/{class}"))).unwrap();
@@ -306,7 +310,7 @@ fn a_folder_of_pictures_with_a_folder_for_each_class() {
         text.starts_with("x0,x1,") && text.lines().nth(1).unwrap().ends_with(",noon"),
         "{text}"
     );
-    // Height 4 and width 6 are the model's, nine times as large; so are size and classes.
+    // The images of the model, 6×4, are drawn nine times as large; size and classes are its own, too.
     scratch.succeeds(&format!("sample {model} --label noon --count 1 --out noon.png"));
     let picture = image::open(scratch.path("noon.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (6 * 8 + 4, 4 * 8 + 4));
@@ -322,14 +326,14 @@ fn a_folder_of_pictures_with_a_folder_for_each_class() {
     scratch.succeeds("reconstruct --model rgb/model.safetensors --data sky --out rgb.npy");
     let rows = read_array(&scratch.path("rgb.npy"));
     assert_eq!(rows.dim(), (24, 72));
-    // One picture is a folder of one.
+    // A single image works like a directory with one image.
     scratch
         .succeeds("reconstruct --model rgb/model.safetensors --data sky/noon/03.png --out one.npy");
     assert_eq!(read_array(&scratch.path("one.npy")).row(0), rows.index_axis(Axis(0), 15));
 }
 
 #[test]
-fn rows_on_the_disk_give_the_same_bits_as_rows_in_memory() {
+fn streamed_rows_give_the_same_bits_as_rows_in_memory() {
     let scratch = Scratch::new("streamed");
     write_idx(&scratch.path("bytes.idx"), &images(150, 1));
     let numbers = Array2::from_shape_fn((150, 4), |(i, j)| numbers(i)[j]);
@@ -338,7 +342,7 @@ fn rows_on_the_disk_give_the_same_bits_as_rows_in_memory() {
         .unwrap();
     for data in [
         "--data bytes.idx",
-        "--data bytes.idx --labels labels.npy --conditional --test-fraction 0.3 --seed 5",
+        "--data bytes.idx --labels labels.npy --conditional --validation-fraction 0.3 --seed 5",
         "--data numbers.npy --scale standardize --likelihood gaussian",
         "--data numbers.npy --scale min-max --clip-to-range --augment dequantize --likelihood \
          continuous-bernoulli",
@@ -348,7 +352,7 @@ fn rows_on_the_disk_give_the_same_bits_as_rows_in_memory() {
                 scratch.succeeds(&format!("train {data} {SHORT} --stream {stream} --out m"));
             let model = fs::read(scratch.path("m/model.safetensors")).unwrap();
             let picture = fs::read(scratch.path("m/reconstructions.png")).unwrap();
-            (last_line(&report)["test_loss"].clone(), model, picture)
+            (last_line(&report)["validation_loss"].clone(), model, picture)
         };
         assert!(run("always") == run("never"), "{data}");
     }
@@ -369,14 +373,14 @@ fn rows_on_the_disk_give_the_same_bits_as_rows_in_memory() {
 }
 
 #[test]
-fn the_test_part_is_as_large_as_asked_for() {
+fn validation_fraction_sets_the_held_out_rows() {
     let scratch = Scratch::new("fraction");
     write_idx(&scratch.path("train.idx"), &images(150, 1));
-    let stdout = scratch.succeeds(
-        "train --data train.idx --test-fraction 0.3 --hidden 8 --latent 2 --epochs 1 --out m",
+    let stdout = scratch.says(
+        "train --data train.idx --validation-fraction 0.3 --hidden 8 --latent 2 --epochs 1 --out m",
     );
-    assert!(stdout.contains("105 rows to train on, 45 to test"), "{stdout}");
-    // The file of options repeats it.
+    assert!(stdout.contains("105 train, 45 validation rows"), "{stdout}");
+    // run.toml repeats the run.
     scratch.succeeds("train --config m/run.toml --quiet --out again");
     let read = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
     assert!(read("m") == read("again"));

@@ -1,13 +1,13 @@
-//! What a run says about itself, epoch by epoch and at its end.
+//! History and warnings of a run.
 
 use crate::scratch::{Scratch, last_line};
 use serde_json::Value;
 use std::fs;
 
 #[test]
-fn history_has_the_weight_and_the_rate_of_each_epoch() {
+fn history_has_beta_and_learning_rate_of_each_epoch() {
     let scratch = Scratch::with_labels("history");
-    let train = "train --data train.idx --test test.idx --hidden 8 --latent 2 --epochs 4 --batch 50 \
+    let train = "train --data train.idx --validation test.idx --hidden 8 --latent 2 --epochs 4 --batch 50 \
                  --quiet --out m --beta 2 --anneal linear --anneal-over 2 --schedule step --decay-every 2 \
                  --decay-factor 0.5 --lr 0.004";
     scratch.succeeds(train);
@@ -19,9 +19,10 @@ fn history_has_the_weight_and_the_rate_of_each_epoch() {
     };
     assert_eq!(column("beta"), [0.0, 1.0, 2.0, 2.0]);
     assert_eq!(column("learning_rate"), [0.004, 0.004, 0.002, 0.002]);
-    assert!(column("test_active_units").iter().all(|n| (0.0..=2.0).contains(n)));
-    // In training with the weight of the time, in the test with that at the end.
-    let [loss, reconstruction, kl] = ["test_loss", "test_reconstruction", "test_kl"].map(column);
+    assert!(column("validation_active_units").iter().all(|n| (0.0..=2.0).contains(n)));
+    // Training uses the weight of each step, validation that at the end.
+    let names = ["validation_loss", "validation_reconstruction", "validation_kl"];
+    let [loss, reconstruction, kl] = names.map(column);
     for i in 0..4 {
         assert!((loss[i] - reconstruction[i] - 2.0 * kl[i]).abs() < 1e-9 * loss[i]);
     }
@@ -29,7 +30,7 @@ fn history_has_the_weight_and_the_rate_of_each_epoch() {
 }
 
 #[test]
-fn a_run_says_when_the_posterior_collapses_and_when_the_kl_is_drowned() {
+fn warns_of_posterior_collapse_and_of_a_weak_kl() {
     let scratch = Scratch::new("diagnosis");
     let train = "train --hidden 64 --latent 16 --batch 64 --json --quiet";
     let report = |options: &str| last_line(&scratch.succeeds(&format!("{train} {options}")));
@@ -44,11 +45,11 @@ fn a_run_says_when_the_posterior_collapses_and_when_the_kl_is_drowned() {
         (collapsed["collapsed_units"].as_u64(), collapsed["active_units"].as_u64()),
         (Some(16), Some(0))
     );
-    let drowned = report("--epochs 4 --beta 0");
-    assert!(warning(&drowned).starts_with("reconstruction drowns the KL: "), "{drowned}");
+    let weak = report("--epochs 4 --beta 0");
+    assert!(warning(&weak).starts_with("reconstruction outweighs the KL: "), "{weak}");
     let sound = report("--epochs 4");
     assert_eq!(warning(&sound), "", "{sound}");
     assert_eq!(sound["collapsed_units"], 0);
-    let text = scratch.succeeds(&format!("{train} --epochs 1 --beta 1000").replace("--json", ""));
+    let text = scratch.says(&format!("{train} --epochs 1 --beta 1000").replace("--json", ""));
     assert!(text.lines().last().unwrap().starts_with("warning: posterior collapse"), "{text}");
 }

@@ -1,10 +1,10 @@
-//! What `elbo eval` takes and says.
+//! `elbo eval`.
 
 use crate::scratch::{SHORT, Scratch, last_line};
 use serde_json::Value;
 
 #[test]
-fn evaluation_takes_the_objective_and_estimates_the_marginal_likelihood() {
+fn eval_takes_an_objective_and_estimates_the_marginal_likelihood() {
     let scratch = Scratch::with_model("marginal");
     let eval = "eval --model model/model.safetensors --data test.idx --json";
     let plain = last_line(&scratch.succeeds(eval));
@@ -29,21 +29,21 @@ fn evaluation_takes_the_objective_and_estimates_the_marginal_likelihood() {
     assert_eq!(report["importance_samples"], 200);
     let (marginal, error) =
         (number(&report, "marginal_log_likelihood"), number(&report, "standard_error"));
-    // A tighter bound than the ELBO, of the same examples.
+    // The bound is tighter than the ELBO of the same examples.
     assert!(marginal > -number(&plain, "loss") - 0.1, "{marginal} {plain}");
     assert!(marginal < 0.0 && error > 0.0 && error < 5.0, "{marginal} {error}");
     assert_eq!(report["loss"], plain["loss"]);
     let text = scratch.succeeds(&format!("{eval} --importance-samples 200").replace(" --json", ""));
     assert!(text.contains("ln p(x)") && text.contains("mutual information"), "{text}");
 
-    // The loss is what the objective says.
+    // The loss follows the objective.
     let (reconstruction, kl) = (number(&plain, "reconstruction"), number(&plain, "kl"));
     let loss =
         |options: &str| number(&last_line(&scratch.succeeds(&format!("{eval} {options}"))), "loss");
     let near = |found: f64, expected: f64| {
         assert!((found - expected).abs() < 1e-6 * expected.abs(), "{found} {expected}");
     };
-    near(loss("--beta 2 --anneal linear --anneal-over 3"), reconstruction + 2.0 * kl);
+    near(loss("--beta 2"), reconstruction + 2.0 * kl);
     near(loss("--capacity 100 --capacity-gamma 2"), reconstruction + 2.0 * (100.0 - kl));
     near(loss("--free-bits 100"), reconstruction + 300.0);
     assert!((loss("--total-correlation") - (reconstruction + kl)).abs() < 0.5 + kl);
@@ -52,7 +52,9 @@ fn evaluation_takes_the_objective_and_estimates_the_marginal_likelihood() {
     for (line, part) in [
         ("--importance-samples 0", "expected a whole number from 1"),
         ("--estimator dreg", "unexpected argument '--estimator'"),
-        ("--tc-alpha 1", "--tc-alpha belongs to --total-correlation"),
+        ("--anneal linear", "unexpected argument '--anneal'"),
+        ("--capacity-over 3", "unexpected argument '--capacity-over'"),
+        ("--tc-alpha 1", "--tc-alpha requires --total-correlation"),
         ("--augment dequantize", "--likelihood: expected a density on [0, 1]"),
         ("--signed", "--signed makes data -1 to 1, and the likelihood bernoulli"),
     ] {
@@ -65,4 +67,19 @@ fn evaluation_takes_the_objective_and_estimates_the_marginal_likelihood() {
     let message = scratch
         .fails(2, "eval --model optimal/model.safetensors --data test.idx --importance-samples 5");
     assert!(message.contains("--variance: expected a fixed or learned one"), "{message}");
+}
+
+#[test]
+fn eval_uses_the_objective_of_the_model() {
+    let scratch = Scratch::with_labels("own");
+    for objective in ["--beta 4 --anneal linear", "--capacity 3", "--free-bits 0.5"] {
+        let line =
+            format!("train --data train.idx --validation test.idx {SHORT} {objective} --out m");
+        let trained = last_line(&scratch.succeeds(&line));
+        let eval = "eval --model m/model.safetensors --data test.idx --json";
+        let own = last_line(&scratch.succeeds(eval));
+        assert_eq!(own["loss"], trained["validation_loss"], "{objective}");
+        let plain = last_line(&scratch.succeeds(&format!("{eval} --beta 1")));
+        assert_ne!(plain["loss"], own["loss"], "{objective}");
+    }
 }

@@ -1,13 +1,13 @@
-//! Every family of options, in runs of a moment.
+//! Every family of options, in very short runs.
 
 use crate::scratch::{SHORT, Scratch, last_line};
 use std::fs;
 
 #[test]
-fn every_family_of_options_trains() {
+fn trains_with_every_family_of_options() {
     let scratch = Scratch::with_labels("families");
     let model = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
-    let train = "train --data train.idx --test test.idx";
+    let train = "train --data train.idx --validation test.idx";
     scratch.succeeds(&format!("{train} {SHORT} --out plain"));
     for options in [
         "--encoder 9,7 --decoder 5",
@@ -50,16 +50,16 @@ fn every_family_of_options_trains() {
         "--schedule cosine --decay-over 6steps --decay-floor 0.1",
         "--accumulate 3",
         "--augment binarize",
-        "--conditional --labels train.labels --test-labels test.labels",
+        "--conditional --labels train.labels --validation-labels test.labels",
     ] {
         let report =
             last_line(&scratch.succeeds(&format!("{train} {SHORT} {options} --out other")));
-        assert!(report["test_loss"].as_f64().unwrap().is_finite(), "{options}: {report}");
+        assert!(report["validation_loss"].as_f64().unwrap().is_finite(), "{options}: {report}");
         assert!(model("other") != model("plain"), "{options} changes nothing");
         let png = image::open(scratch.path("other/samples.png")).unwrap();
         assert!(png.width() > 0);
     }
-    // A plateau that is never reached leaves all as it is, and so does what names the defaults.
+    // A plateau that is never reached and explicit defaults change nothing.
     for options in [
         "--schedule plateau --decay-patience 3 --decay-factor 0.5",
         "--likelihood bernoulli --activation relu --optimizer adam --lr 0.001 --schedule constant",
@@ -69,14 +69,14 @@ fn every_family_of_options_trains() {
         scratch.succeeds(&format!("{train} {SHORT} {options} --out other"));
         assert!(model("other") == model("plain"), "{options}");
     }
-    // Several batches together are one.
+    // Accumulated batches equal one large batch.
     scratch.succeeds(&format!("{train} {SHORT} --accumulate 2 --out other"));
     scratch.succeeds(&format!("{train} {SHORT} --batch 64 --out large").replace("--batch 32", ""));
     assert!(model("other") == model("large"));
 }
 
 #[test]
-fn all_families_have_the_same_bits_on_any_machine() {
+fn all_families_have_the_same_bits_on_any_instruction_set() {
     let scratch = Scratch::with_labels("families-bits");
     let mut ways = vec!["--threads 1".to_owned(), "--threads 3".to_owned()];
     ways.extend(elbo::simd::InstructionSet::available().iter().map(|s| format!("--simd {s}")));

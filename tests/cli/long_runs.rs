@@ -1,4 +1,4 @@
-//! Runs that are killed, interrupted, resumed, and stopped when nothing more is to be gained.
+//! Runs that are killed, interrupted, resumed and stopped early.
 
 use crate::scratch::{Scratch, images, last_line, write_idx};
 use serde_json::Value;
@@ -14,13 +14,12 @@ fn with_images(name: &str) -> Scratch {
     scratch
 }
 
-/// Everything that time may leave its mark on, more than a draw: augmentation, dropout, a plateau, a
-/// weight that grows.
-const RUN: &str = "train --data train.idx --test test.idx --hidden 48 --latent 3 --epochs 40 --batch 10 \
+/// A run whose state is more than its weights: augmentation, dropout, a plateau schedule, annealing.
+const RUN: &str = "train --data train.idx --validation test.idx --hidden 48 --latent 3 --epochs 40 --batch 10 \
                    --augment binarize --dropout 0.1 --anneal linear --schedule plateau --decay-patience 2 \
                    --keep best --quiet";
 
-/// The history without its last column, images per second.
+/// Returns the history without its last column, images per second.
 fn history(scratch: &Scratch, folder: &str) -> Vec<String> {
     let text = fs::read_to_string(scratch.path(folder).join("history.csv")).unwrap();
     text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect()
@@ -34,7 +33,7 @@ fn start(scratch: &Scratch, line: &str) -> Child {
     scratch.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// SplitMix64, for moments that nobody chose.
+/// SplitMix64, for random moments.
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -44,13 +43,13 @@ fn random(state: &mut u64) -> u64 {
 }
 
 #[test]
-fn a_run_killed_twenty_times_comes_to_the_bits_of_one_that_was_not() {
+fn run_killed_twenty_times_gives_the_same_bits() {
     let scratch = with_images("killed");
     scratch.succeeds(&format!("{RUN} --out whole"));
     let mut state = u64::from(std::process::id());
     let (mut kills, mut runs) = (0, 0);
     while kills < 20 {
-        // One run after the other until twenty kills have met one that was at work.
+        // Runs until twenty kills have hit a run at work.
         runs += 1;
         assert!(runs < 200, "{kills} kills in {runs} runs");
         let _ = fs::remove_dir_all(scratch.path("out"));
@@ -66,7 +65,7 @@ fn a_run_killed_twenty_times_comes_to_the_bits_of_one_that_was_not() {
             child.wait().unwrap();
             if !scratch.path("out/checkpoint.safetensors").exists() {
                 if scratch.path("out/model.safetensors").exists() {
-                    // Killed at the very end, all files written.
+                    // Killed at the very end, after all files were written.
                     break;
                 }
                 // Killed before the first checkpoint.
@@ -90,12 +89,12 @@ fn a_run_killed_twenty_times_comes_to_the_bits_of_one_that_was_not() {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_finishes_the_step_and_says_how_to_go_on() {
+fn interrupt_writes_a_checkpoint_and_prints_how_to_resume() {
     let scratch = with_images("interrupt");
     let long = format!("{RUN} --seed 3 --epochs 100000");
     let mut child = scratch.command(&format!("{long} --out out"));
     let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // At work as soon as there is a first epoch.
+    // The run is at work once the first epoch is logged.
     while !scratch.path("out/history.jsonl.part").exists() {
         sleep(Duration::from_millis(5));
     }
@@ -105,7 +104,7 @@ fn an_interrupt_finishes_the_step_and_says_how_to_go_on() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.starts_with("interrupted after step "), "{message}");
-    assert!(message.ends_with("go on with: elbo train --resume out\n"), "{message}");
+    assert!(message.ends_with("resume with: elbo train --resume out\n"), "{message}");
     assert_eq!(message.lines().count(), 1);
     let names = scratch.names_in("out");
     assert!(names.contains(&"checkpoint.safetensors".into()), "{names:?}");
@@ -116,29 +115,34 @@ fn an_interrupt_finishes_the_step_and_says_how_to_go_on() {
     assert!(last_line(&scratch.succeeds(eval))["loss"].as_f64().unwrap() > 0.0);
     let text = scratch.succeeds("inspect out/checkpoint.safetensors");
     assert!(text.contains("Training: 400 rows, ") && text.contains("KL per latent"), "{text}");
-    // A new run does not cover it.
+    // A new run does not overwrite it.
     let message = scratch.fails(1, &format!("{RUN} --out out"));
-    assert!(message.contains("go on with `elbo train --resume out`"), "{message}");
+    assert!(message.contains("resume it with `elbo train --resume out`"), "{message}");
     // A resumed run keeps its options.
     let message = scratch.fails(2, "train --resume out --lr 0.1");
     assert!(
-        message.starts_with("--lr: a resumed run keeps the options it began with"),
+        message.starts_with("--lr cannot be used with --resume: a resumed run keeps its options"),
         "{message}"
     );
-    // And its data, row by row.
+    // The data must be the same, row by row.
     write_idx(&scratch.path("train.idx"), &images(400, 5));
     let message = scratch.fails(1, "train --resume out");
-    assert!(message.contains("train.idx: not the numbers that the run began with"), "{message}");
+    assert!(
+        message.contains("train.idx: the data have changed since the run started"),
+        "{message}"
+    );
     write_idx(&scratch.path("train.idx"), &images(300, 1));
     let message = scratch.fails(1, "train --resume out");
-    assert!(message.contains("300 rows to train on and 40 to test; the run began with 400 and 40"));
+    assert!(
+        message.contains("300 training and 40 validation rows; the run started with 400 and 40")
+    );
 }
 
 #[test]
-fn a_run_killed_before_its_checkpoint_is_removed_comes_to_its_end_again() {
+fn run_killed_at_its_end_can_be_resumed() {
     let scratch = with_images("end");
     let kept = scratch.path("kept.safetensors");
-    // Whatever checkpoint is there when it is looked for; a run that is over too soon is run again.
+    // Copies any checkpoint of the run; a run that ends too early is repeated.
     while !kept.exists() {
         let mut child = start(&scratch, &format!("{RUN} --checkpoint-every 1epochs --out out"));
         while fs::copy(scratch.path("out/checkpoint.safetensors"), &kept).is_err()
@@ -150,7 +154,7 @@ fn a_run_killed_before_its_checkpoint_is_removed_comes_to_its_end_again() {
     }
     let model = bits(&scratch, "out");
     fs::copy(&kept, scratch.path("out/checkpoint.safetensors")).unwrap();
-    // And what a killed process leaves of a file.
+    // A partial file of a killed process.
     fs::write(scratch.path("out/.model.safetensors.12345.part"), "half").unwrap();
     scratch.succeeds("train --resume out --quiet");
     assert_eq!(bits(&scratch, "out"), model);
@@ -158,11 +162,11 @@ fn a_run_killed_before_its_checkpoint_is_removed_comes_to_its_end_again() {
 }
 
 #[test]
-fn a_folder_without_a_checkpoint_cannot_be_resumed() {
+fn rejects_resuming_without_a_checkpoint() {
     let scratch = with_images("unresumable");
     let message = scratch.fails(1, "train --resume nowhere");
     assert!(
-        message.ends_with("no checkpoint; expected a folder in which `elbo train` was interrupted"),
+        message.ends_with("no checkpoint; expected the directory of an interrupted `elbo train`"),
         "{message}"
     );
     fs::create_dir(scratch.path("out")).unwrap();
@@ -172,10 +176,10 @@ fn a_folder_without_a_checkpoint_cannot_be_resumed() {
 }
 
 #[test]
-fn patience_stops_a_run_and_keeps_its_best_model() {
+fn patience_stops_a_run_and_keeps_the_best_model() {
     let scratch = with_images("patience");
-    // So large a rate that the loss soon rises again.
-    let run = "train --data train.idx --test test.idx --hidden 48 --latent 3 --batch 10 --lr 0.03 --quiet \
+    // With such a large rate, the loss soon rises again.
+    let run = "train --data train.idx --validation test.idx --hidden 48 --latent 3 --batch 10 --lr 0.03 --quiet \
                --json";
     let report = last_line(&scratch.succeeds(&format!("{run} --epochs 500 --patience 4 --out p")));
     let (epochs, kept) =
@@ -185,30 +189,30 @@ fn patience_stops_a_run_and_keeps_its_best_model() {
     let evaluated = |model: &str| -> Value {
         last_line(&scratch.succeeds(&format!("{eval} {model}/model.safetensors")))["loss"].clone()
     };
-    assert_eq!(evaluated("p"), report["test_loss"]);
+    assert_eq!(evaluated("p"), report["validation_loss"]);
     let losses: Vec<f64> = history(&scratch, "p")[1..]
         .iter()
         .map(|line| line.split(',').nth(4).unwrap().parse().unwrap())
         .collect();
     assert_eq!(losses.len() as u64, epochs);
     let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
-    assert_eq!(report["test_loss"].as_f64(), Some(least));
+    assert_eq!(report["validation_loss"].as_f64(), Some(least));
 
-    // The last model, on request, is that of a run of as many epochs, down to the file's last byte.
+    // With --keep last, the model file equals that of a run of as many epochs.
     scratch.succeeds(&format!("{run} --epochs 500 --patience 4 --keep last --out last"));
     scratch.succeeds(&format!("{run} --epochs {epochs} --out plain"));
     assert_eq!(bits(&scratch, "last"), bits(&scratch, "plain"));
-    // The best one is that of a run that ended there: its file knows of more epochs, but evaluates to
-    // the last digit alike.
+    // The best model equals that of a run that ended there; its file records more epochs, but evaluates to
+    // the same digits.
     scratch.succeeds(&format!("{run} --epochs {kept} --out shorter"));
     assert_eq!(evaluated("p"), evaluated("shorter"));
 }
 
 #[test]
-fn a_log_has_a_line_for_each_epoch_that_agrees_with_the_table() {
+fn history_log_agrees_with_the_table() {
     let scratch = with_images("log");
     scratch.succeeds(
-        "train --data train.idx --test test.idx --hidden 8 --latent 2 --epochs 3 --quiet --out o",
+        "train --data train.idx --validation test.idx --hidden 8 --latent 2 --epochs 3 --quiet --out o",
     );
     let lines = fs::read_to_string(scratch.path("o/history.jsonl")).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -218,7 +222,7 @@ fn a_log_has_a_line_for_each_epoch_that_agrees_with_the_table() {
         let cells: Vec<&str> = row.split(',').collect();
         assert_eq!(line["epoch"].to_string(), cells[0]);
         let (logged, loss) =
-            (line["test_loss"].as_f64().unwrap(), cells[4].parse::<f64>().unwrap());
+            (line["validation_loss"].as_f64().unwrap(), cells[4].parse::<f64>().unwrap());
         assert!((logged - loss).abs() <= 1e-14 * loss);
     }
 }

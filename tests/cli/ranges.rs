@@ -5,7 +5,7 @@ use ndarray_npy::write_npy;
 use std::fs;
 
 #[test]
-fn data_go_with_the_likelihood_that_accepts_them() {
+fn likelihood_rejects_data_out_of_its_range() {
     let scratch = Scratch::with_labels("ranges");
     let mut wild = signed_table(150);
     wild[[3, 4]] = 7.5;
@@ -51,9 +51,9 @@ fn data_go_with_the_likelihood_that_accepts_them() {
         scratch.fails(1, "eval --model m/model.safetensors --data signed.npy --augment binarize");
     assert!(message.ends_with("expected numbers in [0, 1] for --augment binarize"), "{message}");
 
-    // What a model of tanh outputs gives is in [−1, 1], and shown mapped back to gray.
+    // Outputs of a tanh model are in [−1, 1] and are shown mapped to gray.
     scratch.succeeds("sample --model m/model.safetensors --out s.npy");
-    scratch.succeeds("sample --model m/model.safetensors --out s.png --shape 3x4");
+    scratch.succeeds("sample --model m/model.safetensors --out s.png --size 4x3");
     let samples = read_array(&scratch.path("s.npy"));
     assert!(samples.iter().all(|x| (-1.0..=1.0).contains(x)) && samples.iter().any(|&x| x < 0.0));
     let picture = image::open(scratch.path("s.png")).unwrap().into_luma8();
@@ -62,7 +62,7 @@ fn data_go_with_the_likelihood_that_accepts_them() {
 }
 
 #[test]
-fn bytes_read_as_signed_are_the_same_as_signed_numbers() {
+fn signed_bytes_equal_signed_numbers() {
     let scratch = Scratch::with_labels("signed");
     let bytes = images(150, 1);
     write_npy(scratch.path("mapped.npy"), &bytes.mapv(|b| 2.0 * (f32::from(b) / 255.0) - 1.0))
@@ -74,7 +74,7 @@ fn bytes_read_as_signed_are_the_same_as_signed_numbers() {
     for file in ["reconstructions.png", "samples.png"] {
         assert!(read("a", file) == read("b", file), "{file}");
     }
-    // The weights: beside them the one file says how its data were read.
+    // The weights are equal; only one of the files records how its data were read.
     let weights = |out: &str| {
         let file = read(out, "model.safetensors");
         let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
@@ -84,10 +84,10 @@ fn bytes_read_as_signed_are_the_same_as_signed_numbers() {
     let eval = |model: &str, data: &str| {
         scratch.succeeds(&format!("eval --json --model {model}/model.safetensors --data {data}"))
     };
-    // The model's file says that its data were mapped; to say so again is no other thing.
+    // The model file records the mapping; the option changes nothing.
     assert_eq!(eval("a", "train.idx"), eval("b", "mapped.npy"));
     assert_eq!(eval("a", "train.idx --signed"), eval("b", "mapped.npy"));
-    // What comes out is as what went in: from 0 to 1, and from -1 to 1.
+    // Outputs have the range of the inputs: from 0 to 1, and from -1 to 1.
     for out in ["a", "b"] {
         let data = if out == "a" { "train.idx" } else { "mapped.npy" };
         let model = format!("--model {out}/model.safetensors");

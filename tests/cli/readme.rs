@@ -26,7 +26,11 @@ fn anomaly_example_of_the_readme_flags_rows() {
     assert_eq!(commands.len(), 3, "{commands:?}");
     let said: Vec<String> = commands
         .iter()
-        .map(|command| scratch.succeeds(command.strip_prefix("elbo ").expect("a command of elbo")))
+        .map(|command| {
+            let output = scratch.run(command.strip_prefix("elbo ").expect("a command of elbo"));
+            assert!(output.status.success(), "{command}");
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+        })
         .collect();
     assert!(said[1].contains(" of 342 rows flagged, above "), "{}", said[1]);
     assert!(said[2].starts_with("342 rows, 199 of class malignant"), "{}", said[2]);

@@ -1,40 +1,46 @@
-//! Options that make no sense together.
+//! Options that do not go together.
 
 use crate::scratch::Scratch;
 
 #[test]
-fn options_of_what_was_not_chosen_are_refused() {
+fn rejects_options_that_do_not_apply() {
     let scratch = Scratch::with_labels("refused");
     let cases = [
         (
             "--likelihood gaussian --pos-weight 2",
-            "--pos-weight belongs to --likelihood bernoulli; here it is gaussian",
+            "--pos-weight applies only with --likelihood bernoulli (here: gaussian)",
         ),
-        ("--output tanh", "--output belongs to --likelihood squared-error; here it is bernoulli"),
+        (
+            "--output tanh",
+            "--output applies only with --likelihood squared-error (here: bernoulli)",
+        ),
         (
             "--likelihood continuous-bernoulli --variance 1",
-            "--variance belongs to --likelihood gaussian; here it is continuous-bernoulli",
+            "--variance applies only with --likelihood gaussian (here: continuous-bernoulli)",
         ),
-        ("--anneal-over 5", "--anneal-over belongs to --anneal, which is not there"),
-        ("--anneal-from 0.1", "--anneal-from belongs to --anneal"),
-        ("--cycles 3", "--cycles belongs to --anneal cyclical, which is not there"),
-        ("--anneal linear --cycles 3", "--cycles belongs to --anneal cyclical; here it is linear"),
-        ("--anneal cosine --cycle-ratio 1", "--cycle-ratio belongs to --anneal cyclical"),
+        ("--anneal-over 5", "--anneal-over requires --anneal"),
+        ("--anneal-from 0.1", "--anneal-from requires --anneal linear or cosine"),
+        ("--cycles 3", "--cycles requires --anneal cyclical"),
+        (
+            "--anneal linear --cycles 3",
+            "--cycles applies only with --anneal cyclical (here: linear)",
+        ),
+        ("--anneal cosine --cycle-ratio 1", "--cycle-ratio applies only with --anneal cyclical"),
         (
             "--anneal cyclical --anneal-from 0.1",
-            "--anneal-from belongs to --anneal linear and cosine; here it is cyclical",
+            "--anneal-from applies only with --anneal linear or cosine (here: cyclical)",
         ),
         ("--cycle-ratio 2", "'--cycle-ratio <R>': expected a number above 0 and at most 1"),
-        ("--free-bits-per sample", "--free-bits-per belongs to --free-bits, which is not there"),
-        ("--capacity-gamma 1", "--capacity-gamma belongs to --capacity"),
-        ("--capacity-over 1", "--capacity-over belongs to --capacity"),
-        ("--capacity-per batch", "--capacity-per belongs to --capacity"),
-        ("--tc-alpha 1", "--tc-alpha belongs to --total-correlation"),
-        ("--tc-gamma 1", "--tc-gamma belongs to --total-correlation"),
-        ("--estimator dreg", "--estimator belongs to --importance-samples"),
+        ("--free-bits-per sample", "--free-bits-per requires --free-bits"),
+        ("--capacity-gamma 1", "--capacity-gamma requires --capacity"),
+        ("--capacity-over 1", "--capacity-over requires --capacity"),
+        ("--capacity-per batch", "--capacity-per requires --capacity"),
+        ("--tc-alpha 1", "--tc-alpha requires --total-correlation"),
+        ("--tc-gamma 1", "--tc-gamma requires --total-correlation"),
+        ("--estimator dreg", "--estimator requires --importance-samples"),
         (
             "--free-bits 1 --capacity 3",
-            "--free-bits and --capacity: each stands in the place of beta × KL; choose one",
+            "--free-bits and --capacity cannot be used together; choose one",
         ),
         ("--capacity 3 --beta 4", "--beta: expected 1 with a capacity, whose weight is gamma"),
         ("--importance-samples 5 --beta 4", "--beta: expected 1 with importance weighting"),
@@ -44,18 +50,21 @@ fn options_of_what_was_not_chosen_are_refused() {
             "--likelihood gaussian --variance optimal --importance-samples 5",
             "--variance: expected a fixed or learned variance with importance weighting",
         ),
-        ("--momentum 0.9", "--momentum belongs to --optimizer sgd; here it is adam"),
+        ("--momentum 0.9", "--momentum applies only with --optimizer sgd (here: adam)"),
         (
             "--optimizer adamax --nesterov",
-            "--nesterov belongs to --optimizer sgd; here it is adamax",
+            "--nesterov applies only with --optimizer sgd (here: adamax)",
         ),
         ("--optimizer sgd --nesterov", "--nesterov: expected a momentum above 0 with it"),
-        ("--clip-norm 1 --clip-value 1", "--clip-norm and --clip-value: a gradient is clipped in"),
-        ("--decay-every 2", "--decay-every belongs to --schedule step; here it is constant"),
-        ("--decay-factor 0.5", "--decay-factor belongs to --schedule step or plateau"),
-        ("--schedule step --decay-over 3", "--decay-over belongs to --schedule cosine"),
-        ("--decay-floor 0.5", "--decay-floor belongs to --schedule cosine"),
-        ("--schedule cosine --decay-patience 3", "--decay-patience belongs to --schedule plateau"),
+        ("--clip-norm 1 --clip-value 1", "--clip-norm and --clip-value cannot be used together"),
+        ("--decay-every 2", "--decay-every applies only with --schedule step (here: constant)"),
+        ("--decay-factor 0.5", "--decay-factor applies only with --schedule step or plateau"),
+        ("--schedule step --decay-over 3", "--decay-over applies only with --schedule cosine"),
+        ("--decay-floor 0.5", "--decay-floor applies only with --schedule cosine"),
+        (
+            "--schedule cosine --decay-patience 3",
+            "--decay-patience applies only with --schedule plateau",
+        ),
         (
             "--likelihood gaussian --augment binarize",
             "--likelihood: expected a Bernoulli likelihood beside binarized data",
@@ -63,7 +72,7 @@ fn options_of_what_was_not_chosen_are_refused() {
         ("--augment dequantize", "--likelihood: expected a density on [0, 1] beside dequantized"),
         (
             "--signed --augment dequantize --likelihood gaussian",
-            "--augment works on data from 0 to 1, and --signed makes them -1 to 1",
+            "--augment and --signed cannot be used together: augmentation needs data from 0 to 1",
         ),
         (
             "--signed",
@@ -74,28 +83,39 @@ fn options_of_what_was_not_chosen_are_refused() {
             "--conditional",
             "--conditional: train.idx has no labels; name them with --labels, or a column",
         ),
-        ("--test test.idx --labels train.labels", "--labels: the labels of --test are missing"),
-        ("--test test.idx --test-labels test.labels", "--test-labels: the labels of --data are"),
-        ("--test-labels test.labels", "not provided: --test <FILE>"),
+        ("--validation test.idx --labels train.labels", "--labels requires --validation-labels"),
         (
-            "--test test.idx --labels train.labels --test-labels test.labels --test-fraction 0.2",
-            "cannot be used with '--test-fraction <F>'",
+            "--validation test.idx --validation-labels test.labels",
+            "--validation-labels requires --labels",
         ),
-        ("--test-fraction 1", "'--test-fraction <F>': expected a number above 0 and below 1"),
-        ("--clip-to-range", "--clip-to-range belongs to --scale min-max"),
+        ("--validation-labels test.labels", "--validation-labels requires --validation"),
+        ("--test-labels test.labels", "--test-labels requires --test"),
+        ("--labels train.labels --test test.idx --conditional", "--labels requires --test-labels"),
+        (
+            "--validation test.idx --labels train.labels --validation-labels test.labels --validation-fraction 0.2",
+            "--validation and --validation-fraction cannot be used together",
+        ),
+        (
+            "--validation-fraction 1",
+            "'--validation-fraction <F>': expected a number above 0 and below 1",
+        ),
+        ("--clip-to-range", "--clip-to-range applies only with --scale min-max (here: none)"),
         (
             "--scale standardize",
             "--scale standardize makes numbers of any size; expected numbers in [0, 1] (or uint8, which is \
              divided by 255) for the likelihood bernoulli; choose --scale min-max, or --likelihood gaussian",
         ),
-        ("--columns 1-3", "--columns belongs to a table, and train.idx is none"),
-        ("--header no", "--header belongs to a table"),
-        ("--array x", "--array belongs to a .npz file"),
-        ("--size 8x8", "--size belongs to a folder of pictures"),
-        ("--rgb", "--rgb belongs to a folder of pictures"),
+        ("--columns 1-3", "--columns applies only to tables; train.idx is not one"),
+        ("--header no", "--header applies only to tables"),
+        ("--array x", "--array applies only to .npz files"),
+        ("--size 8x8", "--size 8x8: expected width × height to be 30, the elements of a row"),
+        ("--rgb", "--rgb applies only to image directories"),
         ("--size 8", "expected width and height in pixels, up to 16384, such as 64x48"),
-        ("--labels train.labels --label-column x", "cannot be used with '--label-column <COLUMN>'"),
-        // Numbers outside of their domains.
+        (
+            "--labels train.labels --label-column x",
+            "--labels and --label-column cannot be used together",
+        ),
+        // Numbers outside their domains.
         ("--dropout 1", "'--dropout <P>': expected a number from 0 to below 1"),
         ("--prior-std 0", "'--prior-std <S>': expected a number above 0"),
         ("--prior-mean inf", "'--prior-mean <M>': expected a finite number"),
@@ -126,5 +146,5 @@ fn options_of_what_was_not_chosen_are_refused() {
         assert!(message.contains(part), "elbo {line}: {message}");
     }
     let message = scratch.fails(2, "train --labels train.labels");
-    assert!(message.contains("not provided: --data <FILE>"), "{message}");
+    assert!(message.contains("--labels requires --data"), "{message}");
 }

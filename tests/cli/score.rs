@@ -14,7 +14,7 @@ fn table(text: &str) -> (Vec<String>, Vec<Vec<f64>>) {
 }
 
 #[test]
-fn every_row_has_its_score_and_those_above_the_quantile_a_flag() {
+fn scores_each_row_and_flags_those_above_the_quantile() {
     let scratch = Scratch::with_model("score");
     let (names, rows) = table(&scratch.succeeds(SCORE));
     assert_eq!(names, ["row", "reconstruction", "kl", "negative_elbo"]);
@@ -23,12 +23,12 @@ fn every_row_has_its_score_and_those_above_the_quantile_a_flag() {
         assert_eq!(row[0], i as f64);
         assert!(row[1] > 0.0 && row[2] > 0.0 && (row[1] + row[2] - row[3]).abs() < 1e-9);
     }
-    // The same again on other threads and registers.
+    // The same with other threads and another instruction set.
     let again = scratch.succeeds(&format!("{SCORE} --threads 1 --simd scalar"));
     assert_eq!(table(&again).1, rows);
 
     let line = format!("{SCORE} --flag-above 0.9 --importance-samples 20");
-    let said = scratch.succeeds(&format!("{line} --out scores.csv"));
+    let said = scratch.says(&format!("{line} --out scores.csv"));
     let (names, scored) = table(&fs::read_to_string(scratch.path("scores.csv")).unwrap());
     assert_eq!(
         names,
@@ -38,7 +38,7 @@ fn every_row_has_its_score_and_those_above_the_quantile_a_flag() {
     let least = flagged.iter().map(|row| row[3]).fold(f64::INFINITY, f64::min);
     assert!(scored.iter().all(|row| (row[5] == 1.0) == (row[3] >= least)), "{scored:?}");
     assert!(said.starts_with(&format!("{} of 40 rows flagged, above ", flagged.len())), "{said}");
-    // The threshold is that of the training rows: a tenth of them is above it.
+    // A tenth of the training rows is above the threshold.
     let (_, own) = table(
         &scratch
             .succeeds("score --model model/model.safetensors --data train.idx --flag-above 0.9"),
@@ -54,7 +54,7 @@ fn every_row_has_its_score_and_those_above_the_quantile_a_flag() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_refused() {
+fn rejects_models_without_scores() {
     let scratch = Scratch::with_labels("unscored");
     let train = "train --data signed.npy --hidden 8 --latent 2 --epochs 1 --quiet --out o --likelihood \
                  gaussian --variance optimal";
@@ -70,7 +70,7 @@ fn what_cannot_be_scored_is_refused() {
 }
 
 #[test]
-fn a_model_file_says_what_is_in_it() {
+fn inspect_shows_the_contents_of_a_model_file() {
     let scratch = Scratch::with_model("inspect");
     let text = scratch.succeeds("inspect model/model.safetensors");
     for part in [

@@ -1,9 +1,9 @@
-//! Sheets of samples and of reconstructions, with their names, and of what there are none.
+//! Sheets of samples and reconstructions with titles and names.
 
 use crate::scratch::Scratch;
 use std::fs;
 
-/// The markup of what a command draws.
+/// Returns the SVG that a command draws.
 fn drawn(scratch: &Scratch, line: &str) -> String {
     scratch.succeeds(&format!("{line} --out x.svg"));
     let svg = fs::read_to_string(scratch.path("x.svg")).unwrap();
@@ -11,13 +11,13 @@ fn drawn(scratch: &Scratch, line: &str) -> String {
     svg
 }
 
-/// Whether each of the words is a text of its own.
+/// Returns whether each word is a text of its own.
 fn has(svg: &str, words: &[&str]) -> bool {
     words.iter().all(|word| svg.contains(&format!(">\n{word}\n")))
 }
 
 #[test]
-fn samples_and_reconstructions_have_titles_as_svg() {
+fn svg_of_samples_and_reconstructions_has_titles() {
     let scratch = Scratch::with_model("sheets");
     let model = "--model model/model.safetensors";
     let svg = drawn(&scratch, &format!("sample {model} --count 5 --seed 7"));
@@ -29,16 +29,16 @@ fn samples_and_reconstructions_have_titles_as_svg() {
 }
 
 #[test]
-fn samples_of_a_conditional_model_have_their_classes() {
+fn svg_of_conditional_samples_names_the_classes() {
     let scratch = Scratch::with_labels("sheets-classes");
     scratch.succeeds(
-        "train --data train.idx --labels train.labels --test test.idx --test-labels test.labels \
+        "train --data train.idx --labels train.labels --validation test.idx --validation-labels test.labels \
          --conditional --hidden 8 --latent 2 --epochs 1 --quiet --out m",
     );
     let model = "--model m/model.safetensors";
     let svg = drawn(&scratch, &format!("sample {model} --count 12"));
     assert!(has(&svg, &["12 samples", "class (seed 1)", "0", "5"]) && !has(&svg, &["6"]), "{svg}");
-    // No more names than columns.
+    // There are no more names than columns.
     let svg = drawn(&scratch, &format!("sample {model} --count 2"));
     assert!(has(&svg, &["0", "1"]) && !has(&svg, &["2"]));
     let svg = drawn(&scratch, &format!("sample {model} --label 3 --count 4"));
@@ -49,7 +49,7 @@ fn samples_of_a_conditional_model_have_their_classes() {
 }
 
 #[test]
-fn samples_of_a_table_are_no_pictures_unless_someone_says_so() {
+fn rejects_images_of_a_table_without_size() {
     let scratch = Scratch::new("sheets-table");
     let rows: Vec<String> =
         (0..40).map(|i| format!("{},{}", f64::from(i % 7), f64::from(i % 5))).collect();
@@ -64,12 +64,12 @@ fn samples_of_a_table_are_no_pictures_unless_someone_says_so() {
             let message = scratch.fails(2, &format!("{line} --out {name}"));
             assert!(
                 message.contains(&format!("--out {name}: the model is of a table"))
-                    && message.contains("--shape HxW"),
+                    && message.contains("--size WxH"),
                 "{message}"
             );
             assert!(!scratch.path(name).exists());
         }
-        scratch.succeeds(&format!("{line} --shape 1x2 --out x.png"));
+        scratch.succeeds(&format!("{line} --size 2x1 --out x.png"));
         fs::remove_file(scratch.path("x.png")).unwrap();
     }
 }

@@ -1,11 +1,11 @@
-//! `elbo traverse` and `elbo interpolate`: what they decode, in each format, and what they refuse.
+//! `elbo traverse` and `elbo interpolate`: outputs in each format, and errors.
 
 use crate::scratch::{Scratch, read_array};
 use ndarray::{Array2, Axis};
 use ndarray_npy::write_npy;
 use std::fs;
 
-/// Runs a command to every format. The array, the lines of the table, the markup.
+/// Runs a command with every format. Returns the array, the lines of the table and the SVG.
 fn written(scratch: &Scratch, line: &str) -> (Array2<f32>, Vec<String>, String) {
     for format in ["png", "svg", "npy", "csv"] {
         assert_eq!(scratch.succeeds(&format!("{line} --out x.{format}")), "");
@@ -23,14 +23,14 @@ fn cells(line: &str) -> Vec<f32> {
 }
 
 #[test]
-fn a_traversal_moves_one_dimension_a_row() {
+fn traversal_varies_one_dimension_per_row() {
     let scratch = Scratch::with_model("traverse");
     let model = "--model model/model.safetensors";
     let (array, table, svg) = written(&scratch, &format!("traverse {model} --steps 5"));
     assert_eq!((array.dim(), table.len()), ((3 * 5, 30), 16));
     assert!(table[0].starts_with("dimension,value,x0,x1,"), "{}", table[0]);
     assert!(table[1].starts_with("0,-3,") && table[15].starts_with("2,3,"), "{}", table[15]);
-    // The table says the same as the array, and the middle of each strip is the prior's mean.
+    // The table equals the array, and the middle of each strip is the prior mean.
     for (row, line) in array.rows().into_iter().zip(&table[1..]) {
         assert_eq!(cells(line)[2..], row.to_vec());
     }
@@ -40,8 +40,8 @@ fn a_traversal_moves_one_dimension_a_row() {
     assert!(svg.contains("dimension 2") && svg.contains(">\n+3\n"), "rows and columns are named");
     assert!(svg.contains("<image x=") && svg.contains("data:image/png;base64,iVBOR"));
 
-    // Around a row: its own code is in the middle, whose decoding is its reconstruction.
-    let around = format!("traverse {model} --from-data test.idx --row 3 --steps 3 --range 0.5");
+    // Around a row, the middle is its own code, which decodes to its reconstruction.
+    let around = format!("traverse {model} --data test.idx --row 3 --steps 3 --range 0.5");
     let (array, _, svg) = written(&scratch, &format!("{around} --dimensions 2,0"));
     assert_eq!(array.dim(), (6, 30));
     scratch.succeeds(&format!("reconstruct {model} --data test.idx --out r.npy"));
@@ -58,13 +58,13 @@ fn a_traversal_moves_one_dimension_a_row() {
             "--dimensions: 3: the model has 3 latent dimensions, numbered from 0",
         ),
         (2, "--dimensions most", "expected all, active, or numbers"),
-        (2, "--from-data test.idx --row 40", "row 40: test.idx has 40 rows, 0 to 39"),
-        (2, "--row 1", "--from-data"),
+        (2, "--data test.idx --row 40", "row 40: test.idx has 40 rows, 0 to 39"),
+        (2, "--row 1", "--data"),
         (2, "--range 0", "expected a number above 0"),
         (2, "--label 1", "--label: the model has no conditions"),
         (2, "--steps 0", "expected a whole number from 1 to 1000"),
-        (2, "--shape 5x5", "--shape 5x5: expected height"),
-        (1, "--from-data none.idx", "none.idx: cannot read"),
+        (2, "--size 5x5", "--size 5x5: expected width"),
+        (1, "--data none.idx", "none.idx: cannot read"),
     ] {
         let message = scratch.fails(code, &format!("traverse {model} {line} --out new.png"));
         assert!(message.contains(part), "{line}: {message}");
@@ -74,9 +74,9 @@ fn a_traversal_moves_one_dimension_a_row() {
 }
 
 #[test]
-fn active_dimensions_are_known_from_the_model_file() {
+fn reads_active_dimensions_from_the_model_file() {
     let scratch = Scratch::with_labels("traverse-active");
-    let train = "train --data train.idx --test test.idx --hidden 16 --latent 4 --batch 16 --lr 0.01 --quiet";
+    let train = "train --data train.idx --validation test.idx --hidden 16 --latent 4 --batch 16 --lr 0.01 --quiet";
     scratch.succeeds(&format!("{train} --epochs 20 --out m"));
     let line = "traverse --model m/model.safetensors --dimensions active --steps 2 --out t.csv";
     scratch.succeeds(line);
@@ -86,14 +86,14 @@ fn active_dimensions_are_known_from_the_model_file() {
     let active = report["active_units"].as_u64().unwrap() as usize;
     assert!(active > 0);
     assert_eq!(table.lines().count(), 1 + 2 * active);
-    // A weight that leaves no dimension anything to say.
+    // With this weight, every dimension collapses.
     scratch.succeeds(&format!("{train} --epochs 3 --beta 1000 --out c"));
     let message = scratch.fails(1, &line.replace("m/model", "c/model"));
     assert!(message.contains("the posterior has collapsed"), "{message}");
 }
 
 #[test]
-fn a_table_is_drawn_as_lines_and_written_in_its_own_units() {
+fn table_is_drawn_as_lines_and_written_in_its_units() {
     let scratch = Scratch::new("traverse-table");
     let rows: Vec<String> = (0..120)
         .map(|i| {
@@ -114,16 +114,16 @@ fn a_table_is_drawn_as_lines_and_written_in_its_own_units() {
         assert!(svg.contains(&format!(">\n{name}\n")), "{name}");
     }
     assert!(!svg.contains("<image"));
-    // As images, if someone says that they are.
-    scratch.succeeds(&format!("traverse {model} --shape 1x3 --out i.svg"));
+    // As images, with --size.
+    scratch.succeeds(&format!("traverse {model} --size 3x1 --out i.svg"));
     assert!(fs::read_to_string(scratch.path("i.svg")).unwrap().contains("<image"));
 
-    // Of numbers beyond the training rows' range.
+    // Values beyond the range of the training rows.
     scratch.succeeds(
         "train --data t.csv --scale min-max --hidden 8 --latent 2 --epochs 1 --quiet --out r",
     );
     fs::write(scratch.path("far.csv"), "weight,size,noise\n2000,3,0\n").unwrap();
-    let around = "traverse --model r/model.safetensors --from-data far.csv --out far.npy";
+    let around = "traverse --model r/model.safetensors --data far.csv --out far.npy";
     let message = scratch.fails(1, around);
     assert!(
         message.contains("column 'weight': 2000") && message.contains("--clip-to-range"),
@@ -141,7 +141,7 @@ fn a_table_is_drawn_as_lines_and_written_in_its_own_units() {
 }
 
 #[test]
-fn an_interpolation_goes_from_row_to_row() {
+fn interpolates_from_row_to_row() {
     let scratch = Scratch::with_model("interpolate");
     let on = "--model model/model.safetensors --data test.idx";
     let (array, table, svg) =
@@ -160,7 +160,7 @@ fn an_interpolation_goes_from_row_to_row() {
     let (arc, _, svg) =
         written(&scratch, &format!("interpolate {on} --rows 5,7,1 --steps 4 --spherical"));
     assert!(svg.contains("Along arcs"));
-    // Another way between the same ends.
+    // Another path between the same ends.
     assert_ne!(arc.row(1), array.row(1));
     for row in [0, 3, 4, 7] {
         let off = (&arc.row(row) - &array.row(row)).mapv(f32::abs).sum();
@@ -179,28 +179,28 @@ fn an_interpolation_goes_from_row_to_row() {
 }
 
 #[test]
-fn a_conditional_model_decodes_the_class_of_the_row_or_the_one_asked_for() {
+fn conditional_model_decodes_the_class_of_the_row_or_the_given_one() {
     let scratch = Scratch::with_labels("traverse-conditional");
-    let labeled = "--labels train.labels --test-labels test.labels --conditional";
+    let labeled = "--labels train.labels --validation-labels test.labels --conditional";
     scratch.succeeds(&format!(
-        "train --data train.idx --test test.idx {labeled} --hidden 32 --latent 2 --epochs 30 \
+        "train --data train.idx --validation test.idx {labeled} --hidden 32 --latent 2 --epochs 30 \
          --batch 16 --lr 0.01 --quiet --out m"
     ));
     let model = "--model m/model.safetensors";
     let message = scratch.fails(2, &format!("traverse {model} --out new.png"));
     assert!(
-        message.contains("--label: missing; the model is conditional, with 6 classes"),
+        message.contains("--label: missing; the model is conditional on 6 classes"),
         "{message}"
     );
     let (array, _, svg) = written(&scratch, &format!("traverse {model} --label 3"));
     assert!(svg.contains("class 3"));
-    // The bar of class k is row k and column k of the 6×5 images.
+    // In the 6×5 images of class k, row k and column k are bright.
     let mean = array.mean_axis(Axis(0)).unwrap();
     let row = |y: usize| (0..5).map(|x| mean[5 * y + x]).sum::<f32>();
     assert!((0..6).all(|y| y == 3 || row(3) > row(y) + 1.0), "{mean}");
 
     let on = format!("{model} --labels test.labels");
-    let middle = format!("traverse {on} --from-data test.idx --row 2 --steps 1 --out t.npy");
+    let middle = format!("traverse {on} --data test.idx --row 2 --steps 1 --out t.npy");
     scratch.succeeds(&middle);
     scratch.succeeds(&format!("reconstruct {on} --data test.idx --out r.npy"));
     let rebuilt = read_array(&scratch.path("r.npy"));
@@ -208,14 +208,14 @@ fn a_conditional_model_decodes_the_class_of_the_row_or_the_one_asked_for() {
     scratch.succeeds(&format!("interpolate {on} --data test.idx --rows 2,3 --out i.npy"));
     let way = read_array(&scratch.path("i.npy"));
     assert_eq!((way.row(0), way.row(9)), (rebuilt.row(2), rebuilt.row(3)));
-    let message = scratch.fails(2, &format!("traverse {model} --from-data test.idx --out new.png"));
+    let message = scratch.fails(2, &format!("traverse {model} --data test.idx --out new.png"));
     assert!(message.contains("--labels: missing"), "{message}");
     let message = scratch.fails(2, &format!("traverse {model} --label 6 --out new.png"));
     assert!(message.contains("--label 6: the model has 6 classes, 0 to 5"), "{message}");
 }
 
 #[test]
-fn colors_stay_colors() {
+fn color_images_keep_their_channels() {
     let scratch = Scratch::new("traverse-color");
     // Red above, blue below, more or less bright.
     let rows = ndarray::Array4::from_shape_fn((80, 4, 3, 3), |(i, y, _, c)| {

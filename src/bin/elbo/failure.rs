@@ -1,40 +1,57 @@
-//! Why the tool stopped: one line, and the exit code that goes with it.
+//! Reasons for the tool to stop, each one line with its exit code.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// What `error: …` says.
+/// A message, by exit code.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command line asks for something that makes no sense: exit code 2.
+    /// Help that is printed because the command is missing: exit code 2.
+    Help(String),
+    /// The command line is wrong: exit code 2.
     Usage(String),
-    /// Something went wrong on the way: exit code 1.
+    /// Something failed during the work: exit code 1.
     Run(String),
-    /// The user stopped a run: exit code 130, as a shell has it for Ctrl-C.
-    Interrupted(String),
+    /// A signal ended a run: exit code 128 and the number of the signal.
+    Interrupted { signal: i32, message: String },
 }
 
 /// The tool's result.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    /// The exit code of an interrupted process: 128 and the signal's number.
-    pub const INTERRUPTED: i32 = 130;
+    /// Returns the exit code of a process that a signal ended, as shells have it: 130 for Ctrl-C, 143 for
+    /// SIGTERM.
+    pub fn signal_code(signal: i32) -> i32 {
+        128 + signal
+    }
 
-    /// The process's exit code.
+    /// Returns what stands before the message.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Usage(_) | Self::Run(_) => "error: ",
+            Self::Help(_) | Self::Interrupted { .. } => "",
+        }
+    }
+
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
+            Self::Help(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Run(_) => ExitCode::from(1),
-            Self::Interrupted(_) => ExitCode::from(Self::INTERRUPTED as u8),
+            Self::Interrupted { signal, .. } => ExitCode::from(Self::signal_code(*signal) as u8),
         }
     }
 }
 
-/// One line, whatever the message holds: file names may contain line breaks.
+/// One line, even if a file name in the message contains line breaks; help as it is.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Usage(message) | Self::Run(message) | Self::Interrupted(message)) = self;
+        let message = match self {
+            Self::Help(text) => return f.write_str(text.trim_end()),
+            Self::Usage(message) | Self::Run(message) | Self::Interrupted { message, .. } => {
+                message
+            }
+        };
         for (i, line) in message.lines().enumerate() {
             write!(f, "{}{}", if i == 0 { "" } else { " " }, line.trim())?;
         }
@@ -48,7 +65,7 @@ impl From<elbo::Error> for Failure {
     }
 }
 
-/// The library's settings that are not called as the option they come from.
+/// Settings of the library whose option has another name.
 const OPTIONS: [(&str, &str); 12] = [
     ("annealing", "--anneal"),
     ("augmentation", "--augment"),
@@ -64,11 +81,10 @@ const OPTIONS: [(&str, &str); 12] = [
     ("samples", "--importance-samples"),
 ];
 
-/// The library's error under the name of the option that brought it about: `special` for settings
-/// whose option depends on where they come from.
+/// Converts an error of the library, naming the option in place of the setting; `special` names the options of
+/// settings that several options set.
 pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
     match error {
-        // Settings come from the command line and nowhere else.
         elbo::Error::Config { setting, expected, found } => {
             let known = special.iter().chain(&OPTIONS).find(|(name, _)| *name == setting);
             let option = known.map_or_else(
@@ -90,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_have_the_names_of_their_options() {
+    fn names_the_option_of_a_setting() {
         let message = |special: &[_], setting| {
             let error = elbo::Error::Config { setting, expected: "1", found: "2".to_owned() };
             option_for(special, error).to_string()

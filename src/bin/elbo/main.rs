@@ -11,7 +11,6 @@ mod onnx;
 mod options;
 mod output;
 
-use failure::Failure;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -19,9 +18,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let label = if matches!(failure, Failure::Interrupted(_)) { "" } else { "error: " };
-            // Nobody is left to tell if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{label}{failure}");
+            // If standard error is closed, there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{}{failure}", failure.label());
             failure.exit_code()
         }
     }

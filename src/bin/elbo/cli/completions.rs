@@ -1,21 +1,21 @@
-//! `elbo completions`: what a shell needs to complete the command line.
+//! `elbo completions`: scripts that complete the command line in a shell.
 
 use crate::failure::Result;
 use crate::output::say;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-/// Print a script that completes commands and options in a shell
+/// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   elbo completions bash > ~/.local/share/bash-completion/completions/elbo
-  elbo completions zsh > ~/.zfunc/_elbo        # a folder of $fpath
+  elbo completions zsh > ~/.zfunc/_elbo        # a directory of $fpath
   elbo completions fish > ~/.config/fish/completions/elbo.fish
   elbo completions powershell >> $PROFILE
   elbo completions elvish >> ~/.config/elvish/rc.elv")]
 pub struct CompletionsOptions {
-    /// The shell: bash, zsh, fish, powershell or elvish
+    /// Shell: bash, zsh, fish, powershell or elvish
     #[arg(value_name = "SHELL", value_enum, hide_possible_values = true)]
     pub shell: Shell,
 }

@@ -1,221 +1,260 @@
-//! Options of `elbo train` that come from elsewhere than the command line: a preset, a file, the
-//! checkpoint of an interrupted run.
+//! Options of `elbo train` in layers: a preset, a configuration file, the checkpoint of an interrupted run, and
+//! the command line.
 //!
-//! They are put in front of what was typed, as if they had been typed too: there is one parser, one
-//! set of domains and one set of messages, and what is typed wins because it comes last.
+//! The layers are merged as data, before anything is validated: a later layer replaces the options of an
+//! earlier one and drops those that depended on what it replaced. The merged options are then parsed as one
+//! command line, so there is one parser, one set of domains and one set of messages.
 
-use crate::commands::train::Preset;
-use crate::commands::train::saved_settings;
+use crate::commands::train::{Preset, saved_settings};
 use crate::failure::{Failure, Result};
-use clap::{Arg, ArgAction, Command, ValueEnum};
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use crate::options::dependent::{DEPENDENT, USUAL_WITH, replaced_by};
+use clap::builder::ValueParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Options that belong to one call and are neither read from a file nor written to one.
+/// Options of one call, which are neither read from a file nor written to one.
 pub const OF_A_CALL: [&str; 10] =
     ["config", "preset", "resume", "out", "json", "quiet", "threads", "simd", "help", "version"];
 
-/// What may be said beside `--resume`: nothing that would make it another run.
-const BESIDE_RESUME: [&str; 7] =
-    ["resume", "threads", "simd", "json", "quiet", "checkpoint-every", "help"];
+/// Options that are allowed beside `--resume`: none that changes the run.
+const BESIDE_RESUME: [&str; 6] = ["resume", "threads", "simd", "json", "quiet", "checkpoint-every"];
 
-/// A command line with what was added to it.
-pub struct Expanded {
-    pub arguments: Vec<OsString>,
-    /// Options that were added, and where each comes from.
-    added: Vec<(String, String)>,
+/// Makes `elbo train` accept any value of any option, and `=false` for switches: values are parsed when the
+/// layers are merged.
+pub fn lenient(command: Command) -> Command {
+    command.mut_subcommand("train", |train| {
+        train.mut_args(|option| match option.get_action() {
+            ArgAction::SetTrue => option
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .value_parser(["true", "false"]),
+            ArgAction::Set => option.value_parser(ValueParser::os_string()),
+            _ => option,
+        })
+    })
 }
 
-impl Expanded {
-    /// Where the option comes from that a message is about; `None` if it was typed.
-    pub fn origin(&self, message: &str) -> Option<&str> {
-        let named = |name: &str| {
-            ["'", " ", "=", "["].iter().any(|end| message.contains(&format!("'--{name}{end}")))
+/// The options of a call of `elbo train`, merged from all layers.
+pub struct Merged {
+    options: BTreeMap<String, Setting>,
+}
+
+struct Setting {
+    value: OsString,
+    /// Name of the file or the preset that it comes from; `None` for the command line.
+    origin: Option<String>,
+}
+
+impl Merged {
+    /// Merges the layers of a call; `matches` are those of [`lenient`] options, `train` the strict ones.
+    pub fn read(train: &Command, matches: &ArgMatches) -> Result<Self> {
+        let typed = typed(train, matches);
+        let mut merged = Self { options: BTreeMap::new() };
+        let mut add = |origin: &str, text: &str| -> Result<()> {
+            merged.cover(train, Some(origin), parse(train, origin, text)?);
+            Ok(())
         };
-        let (_, origin) = self.added.iter().find(|(name, _)| named(name))?;
-        Some(origin)
-    }
-}
-
-/// Puts the options of `--preset`, `--config` and `--resume` in front of those typed after `train`.
-pub fn expand(arguments: Vec<OsString>, command: &Command) -> Result<Expanded> {
-    let as_typed = |arguments| Ok(Expanded { arguments, added: Vec::new() });
-    let Some(at) = place_of_train(&arguments) else { return as_typed(arguments) };
-    let train = command.find_subcommand("train").expect("a command of this tool");
-    let typed = &arguments[at + 1..];
-
-    let mut layers = Layers { train, options: BTreeMap::new() };
-    if let Some(name) = value_of(typed, "preset") {
-        // A name that there is not is left to the parser.
-        if let Some(preset) = name.to_str().and_then(|name| Preset::from_str(name, false).ok()) {
-            layers.add(&format!("--preset {}", name.display()), preset.text())?;
+        if let Some(name) = typed.get("preset") {
+            // An unknown name is left to the parser.
+            let preset = name.to_str().and_then(|name| Preset::from_str(name, false).ok());
+            if let Some(preset) = preset {
+                add(&format!("--preset {}", name.display()), preset.text())?;
+            }
         }
-    }
-    if let Some(path) = value_of(typed, "config") {
-        let path = Path::new(path);
-        let text = fs::read_to_string(path).map_err(|error| {
-            let expected =
-                "expected a TOML file of options, such as the run.toml of an earlier run";
-            Failure::Run(format!("{}: cannot read: {error}; {expected}", path.display()))
-        })?;
-        layers.add(&path.display().to_string(), &text)?;
-    }
-    if let Some(folder) = value_of(typed, "resume") {
-        refuse_beside_resume(typed)?;
-        let folder = Path::new(folder);
-        layers.add("the checkpoint", &saved_settings(folder)?)?;
-        layers.insert("out", folder.as_os_str().to_owned(), "--resume");
+        if let Some(path) = typed.get("config") {
+            let path = Path::new(path);
+            let text = fs::read_to_string(path).map_err(|error| {
+                let expected =
+                    "expected a TOML file of options, such as the run.toml of an earlier run";
+                Failure::Run(format!("{}: cannot read: {error}; {expected}", path.display()))
+            })?;
+            add(&path.display().to_string(), &text)?;
+        }
+        if let Some(folder) = typed.get("resume") {
+            refuse_beside_resume(&typed)?;
+            add("the checkpoint", &saved_settings(Path::new(folder))?)?;
+            let out = BTreeMap::from([("out".to_owned(), folder.clone())]);
+            merged.cover(train, Some("--resume"), out);
+        }
+        merged.cover(train, None, typed);
+        Ok(merged)
     }
 
-    let mut rest = Vec::new();
-    for token in typed {
-        match switched(token, train) {
-            // `--layer-norm=false` takes back what a file says.
-            Some((name, on)) => {
-                layers.options.remove(name);
-                if on {
-                    rest.push(OsString::from(format!("--{name}")));
+    /// Adds a layer above the others.
+    fn cover(&mut self, train: &Command, origin: Option<&str>, layer: BTreeMap<String, OsString>) {
+        let held = self.rules(train);
+        let mut above = BTreeSet::new();
+        for (name, value) in &layer {
+            self.options.remove(name);
+            let option = option(train, name).expect("a known option");
+            if is_taken_back(option, value) {
+                continue;
+            }
+            if !is_default(option, value) {
+                for other in
+                    replaced_by(name).into_iter().filter(|other| !layer.contains_key(*other))
+                {
+                    self.options.remove(other);
                 }
             }
-            None => rest.push(token.clone()),
+            above.insert(name.clone());
+            let setting = Setting { value: value.clone(), origin: origin.map(str::to_owned) };
+            self.options.insert(name.clone(), setting);
+        }
+        // Options below that depended on what was replaced; and those that depended on these.
+        loop {
+            let holds = self.rules(train);
+            let lost = held.iter().find(|name| {
+                self.options.contains_key(**name)
+                    && !above.contains(**name)
+                    && !holds.contains(name)
+            });
+            let Some(lost) = lost else { break };
+            self.options.remove(*lost);
         }
     }
-    let mut expanded = arguments[..=at].to_vec();
-    let mut added = Vec::new();
-    for (name, (value, origin)) in layers.options {
-        // What is there anyway is not said: an option may be at odds with others only if it is.
-        if option(train, &name).is_some_and(|option| is_default(option, &value)) {
-            continue;
-        }
-        if value_of(&rest, &name).is_none() {
-            added.push((name.clone(), origin));
-        }
-        let mut option = OsString::from(format!("--{name}"));
-        if !is_switch(train, &name) {
-            option.push("=");
-            option.push(value);
-        } else if value == "false" {
-            continue;
-        }
-        expanded.push(option);
+
+    /// Returns the dependent options whose condition holds.
+    fn rules(&self, train: &Command) -> Vec<&'static str> {
+        let value = |name: &str| match self.options.get(name) {
+            Some(setting) => setting.value.to_str().map(str::to_owned),
+            None => option(train, name)?.get_default_values().first()?.to_str().map(str::to_owned),
+        };
+        let usual = USUAL_WITH.iter().filter(|(start, rule)| {
+            value(rule.option).is_some_and(|value| value.starts_with(start))
+        });
+        DEPENDENT
+            .iter()
+            .chain(usual.map(|(_, rule)| rule))
+            .filter(|rule| rule.holds(value(rule.on).as_deref()))
+            .map(|rule| rule.option)
+            .collect()
     }
-    expanded.extend(rest);
-    Ok(Expanded { arguments: expanded, added })
+
+    /// The merged options as a command line.
+    pub fn arguments(&self, train: &Command) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["elbo".into(), "train".into()];
+        for (name, Setting { value, .. }) in &self.options {
+            let mut argument = OsString::from(format!("--{name}"));
+            if !option(train, name).is_some_and(is_switch) {
+                argument.push("=");
+                argument.push(value);
+            }
+            arguments.push(argument);
+        }
+        arguments
+    }
+
+    /// Returns the file or the preset that an option comes from; `None` for the command line.
+    pub fn origin(&self, name: &str) -> Option<&str> {
+        self.options.get(name)?.origin.as_deref()
+    }
 }
 
-/// Where `train` stands, if that is the command: options of the whole tool may come before it.
-fn place_of_train(arguments: &[OsString]) -> Option<usize> {
-    let mut at = 1;
-    while let Some(option) = arguments.get(at)?.to_str().filter(|text| text.starts_with("--")) {
-        at += if option.contains('=') { 1 } else { 2 };
-    }
-    (arguments.get(at)? == "train").then_some(at)
-}
-
-/// The last value given to an option, after it or behind an equals sign.
-fn value_of<'a>(tokens: &'a [OsString], name: &str) -> Option<&'a OsStr> {
-    let mut found = None;
-    for (i, token) in tokens.iter().enumerate() {
-        let Some(text) = token.to_str().and_then(|text| text.strip_prefix("--")) else { continue };
-        if text == name {
-            found = tokens.get(i + 1).map(OsString::as_os_str);
-        } else if let Some((before, after)) = text.split_once('=')
-            && before == name
+/// The options that were typed, with their last values.
+fn typed(train: &Command, matches: &ArgMatches) -> BTreeMap<String, OsString> {
+    let mut typed = BTreeMap::new();
+    for option in train.get_arguments() {
+        let (id, Some(name)) = (option.get_id().as_str(), option.get_long()) else { continue };
+        if matches.try_contains_id(id).is_ok_and(|known| known)
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+            && let Some(value) = matches.get_raw(id).and_then(Iterator::last)
         {
-            found = Some(OsStr::new(after));
+            typed.insert(name.to_owned(), value.to_owned());
         }
     }
-    found
+    typed
 }
 
-/// `--layer-norm=true` and `--layer-norm=false`.
-fn switched<'a>(token: &'a OsString, train: &Command) -> Option<(&'a str, bool)> {
-    let (name, value) = token.to_str()?.strip_prefix("--")?.split_once('=')?;
-    let on = value.parse().ok()?;
-    is_switch(train, name).then_some((name, on))
+/// Returns whether a value takes the option back, as if it had not been given.
+fn is_taken_back(option: &Arg, value: &OsString) -> bool {
+    let name = option.get_long().unwrap_or_default();
+    if is_switch(option) {
+        return value == "false";
+    }
+    // Of hidden layers, `none` is a value.
+    let takes_none = !["encoder", "decoder"].contains(&name);
+    (value == "none" && takes_none && option.get_default_values().is_empty())
+        || (name == "patience" && value == "0")
 }
 
 fn option<'a>(train: &'a Command, name: &str) -> Option<&'a Arg> {
-    train.get_arguments().find(|option| option.get_long() == Some(name))
+    let is = |option: &&Arg| {
+        option.get_long() == Some(name)
+            || option.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+    };
+    train.get_arguments().find(is)
 }
 
-fn is_default(option: &Arg, value: &OsStr) -> bool {
+fn is_default(option: &Arg, value: &OsString) -> bool {
     matches!(option.get_default_values(), [default] if default.as_os_str() == value)
 }
 
-fn is_switch(train: &Command, name: &str) -> bool {
-    option(train, name).is_some_and(|option| matches!(option.get_action(), ArgAction::SetTrue))
+fn is_switch(option: &Arg) -> bool {
+    matches!(option.get_action(), ArgAction::SetTrue)
 }
 
-fn refuse_beside_resume(typed: &[OsString]) -> Result<()> {
-    let name = |token: &OsString| {
-        let text = token.to_str()?.strip_prefix("--")?;
-        Some(text.split('=').next().unwrap_or(text).to_owned())
-    };
-    let foreign = |name: &String| !BESIDE_RESUME.contains(&name.as_str());
-    let Some(name) = typed.iter().filter_map(name).find(foreign) else { return Ok(()) };
-    Err(Failure::Usage(format!(
-        "--{name}: a resumed run keeps the options it began with; begin another one with --config \
-         DIR/run.toml --{name} … and a new --out"
-    )))
-}
-
-/// Options by name, each with where it comes from; a later layer covers an earlier one.
-struct Layers<'a> {
-    train: &'a Command,
-    options: BTreeMap<String, (OsString, String)>,
-}
-
-impl Layers<'_> {
-    fn insert(&mut self, name: &str, value: OsString, origin: &str) {
-        self.options.insert(name.to_owned(), (value, origin.to_owned()));
+fn refuse_beside_resume(typed: &BTreeMap<String, OsString>) -> Result<()> {
+    match typed.keys().find(|name| !BESIDE_RESUME.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Failure::Usage(format!(
+            "--{name} cannot be used with --resume: a resumed run keeps its options; start another run with \
+             --config DIR/run.toml --{name} … and a new --out"
+        ))),
     }
+}
 
-    fn add(&mut self, origin: &str, text: &str) -> Result<()> {
-        let table: Table = toml::from_str(text).map_err(|error| {
-            let before = error.span().map_or("", |span| &text[..span.start]);
-            let line = 1 + before.matches('\n').count();
-            Failure::Usage(format!("{origin}: line {line}: {}", error.message()))
-        })?;
-        for (key, value) in table {
-            let name = key.replace('_', "-");
-            if option(self.train, &name).is_none() || OF_A_CALL.contains(&name.as_str()) {
-                return Err(Failure::Usage(format!("{origin}: {key}: {}", self.unknown(&name))));
+/// The options in a TOML file.
+fn parse(train: &Command, origin: &str, text: &str) -> Result<BTreeMap<String, OsString>> {
+    let table: Table = toml::from_str(text).map_err(|error| {
+        let before = error.span().map_or("", |span| &text[..span.start]);
+        let line = 1 + before.matches('\n').count();
+        Failure::Usage(format!("{origin}: line {line}: {}", error.message()))
+    })?;
+    let mut options = BTreeMap::new();
+    for (key, value) in table {
+        let name = key.replace('_', "-");
+        let wrong = |reason: String| Failure::Usage(format!("{origin}: {key}{reason}"));
+        let Some(known) = option(train, &name) else {
+            return Err(wrong(format!(": {}", unknown(train, &name))));
+        };
+        let name = known.get_long().unwrap_or_default().to_owned();
+        if OF_A_CALL.contains(&name.as_str()) {
+            return Err(wrong(": this option can only be given on the command line".to_owned()));
+        }
+        let expected = |what: &str| wrong(format!(" = {value}; expected {what}"));
+        let text = match &value {
+            Value::Boolean(on) if is_switch(known) => on.to_string(),
+            _ if is_switch(known) => return Err(expected("true or false")),
+            Value::Boolean(_) => {
+                return Err(expected("a value (see `elbo train --help`)"));
             }
-            let wrong = |expected: &str| {
-                Failure::Usage(format!("{origin}: {key} = {value}; expected {expected}"))
-            };
-            let value = match &value {
-                Value::Boolean(_) if !is_switch(self.train, &name) => {
-                    return Err(wrong("a value, as `elbo help train` describes it"));
-                }
-                Value::Boolean(on) => on.to_string(),
-                _ if is_switch(self.train, &name) => return Err(wrong("true or false")),
-                value => {
-                    written(value).ok_or_else(|| wrong("a string, a number, or a list of these"))?
-                }
-            };
-            self.insert(&name, value.into(), origin);
-        }
-        Ok(())
+            value => {
+                written(value).ok_or_else(|| expected("a string, a number, or a list of these"))?
+            }
+        };
+        options.insert(name, text.into());
     }
-
-    fn unknown(&self, name: &str) -> String {
-        if OF_A_CALL.contains(&name) {
-            return "this option belongs to the command line".to_owned();
-        }
-        let names = self.train.get_arguments().filter_map(Arg::get_long);
-        let near = names.min_by_key(|known| distance(known, name));
-        let near = near.filter(|near| distance(near, name) <= 2);
-        let near = near.map_or(String::new(), |near| format!("; is it {near}?"));
-        format!("no option of `elbo train`{near}")
-    }
+    Ok(options)
 }
 
-/// A value as one would type it.
+fn unknown(train: &Command, name: &str) -> String {
+    let options = train.get_arguments().filter(|option| !option.is_hide_set());
+    let names = options.filter_map(Arg::get_long);
+    let near = names.map(|known| (strsim::levenshtein(known, name), known)).min();
+    let near = near.filter(|(distance, _)| *distance <= 2);
+    let near = near.map_or(String::new(), |(_, near)| format!("; did you mean {near}?"));
+    format!("not an option of `elbo train`{near}")
+}
+
+/// A TOML value as it would be typed.
 pub fn written(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -229,93 +268,132 @@ pub fn written(value: &Value) -> Option<String> {
     }
 }
 
-/// Letters to insert, remove or replace (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.chars().enumerate() {
-            let least = (row[j] + 1).min(row[j + 1] + 1).min(diagonal + usize::from(from != to));
-            diagonal = std::mem::replace(&mut row[j + 1], least);
-        }
-    }
-    row[b.chars().count()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Cli;
     use clap::CommandFactory;
 
-    fn expanded(line: &str) -> Result<Vec<String>> {
-        let arguments = line.split(' ').map(OsString::from).collect();
-        let expanded = expand(arguments, &Cli::command())?;
-        Ok(expanded.arguments.into_iter().map(|a| a.into_string().unwrap()).collect())
+    fn train() -> Command {
+        let mut command = Cli::command();
+        command.build();
+        command.find_subcommand("train").unwrap().clone()
     }
 
-    fn layers(text: &str) -> Result<BTreeMap<String, (OsString, String)>> {
-        let command = Cli::command();
-        let train = command.find_subcommand("train").unwrap();
-        let mut layers = Layers { train, options: BTreeMap::new() };
-        layers.add("run.toml", text)?;
-        Ok(layers.options)
+    /// The options that a command line comes to, without the files it names.
+    fn merged(line: &str) -> String {
+        let matches = lenient(Cli::command()).try_get_matches_from(line.split(' ')).unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        let train = train();
+        let arguments = Merged::read(&train, matches).unwrap().arguments(&train);
+        let words: Vec<_> = arguments[2..].iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    }
+
+    /// Merges layers of TOML, the last one on top.
+    fn layers(texts: &[&str]) -> Merged {
+        let train = train();
+        let mut merged = Merged { options: BTreeMap::new() };
+        for (i, text) in texts.iter().enumerate() {
+            let origin = format!("{i}.toml");
+            merged.cover(&train, Some(&origin), parse(&train, &origin, text).unwrap());
+        }
+        merged
+    }
+
+    fn names(merged: &Merged) -> String {
+        merged.options.keys().cloned().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn a_command_line_without_files_is_left_alone() {
-        for line in [
-            "elbo",
-            "elbo train",
-            "elbo --threads 2 train --latent 3",
-            "elbo sample --out train --config x",
-            "elbo --threads",
+    fn keeps_a_command_line_without_files() {
+        assert_eq!(merged("elbo train"), "");
+        assert_eq!(
+            merged("elbo --threads 2 train --latent 3 -q"),
+            "--latent=3 --quiet --threads=2"
+        );
+        assert_eq!(
+            merged("elbo train --latent 3 --latent 4 --layer-norm"),
+            "--latent=4 --layer-norm"
+        );
+        assert_eq!(merged("elbo train --layer-norm=false --free-bits none"), "");
+        assert_eq!(merged("elbo train --encoder none --learning-rate 1"), "--encoder=none --lr=1");
+    }
+
+    #[test]
+    fn command_line_replaces_options_of_a_preset() {
+        let line = merged("elbo train --preset beta-vae --beta 2");
+        assert!(line.contains("--beta=2") && line.contains("--anneal=linear"), "{line}");
+        for (line, kept, dropped) in [
+            ("tabular --likelihood squared-error", "--scale", "--variance"),
+            ("tabular --likelihood bernoulli", "--hidden", "--scale"),
+            ("beta-vae --anneal none", "--beta", "--anneal"),
+            ("beta-vae --capacity 25", "--latent", "--beta"),
+            ("iwae --free-bits 0.1", "--augment", "--estimator"),
+            ("tabular --patience 0", "--epochs", "--patience"),
         ] {
-            assert_eq!(expanded(line).unwrap().join(" "), line);
+            let line = merged(&format!("elbo train --preset {line}"));
+            assert!(line.contains(kept) && !line.contains(dropped), "{line}");
         }
     }
 
     #[test]
-    fn a_preset_comes_before_what_is_typed() {
-        let line = expanded("elbo --threads=1 train --preset beta-vae --beta 2").unwrap().join(" ");
-        let beta = line.find("--beta=4").expect("the preset's own");
-        assert!(line.starts_with("elbo --threads=1 train --") && line.ends_with("--beta 2"));
-        assert!(beta < line.find("--preset").unwrap(), "{line}");
-    }
-
-    #[test]
-    fn values_of_every_type_are_written_as_they_would_be_typed() {
-        let options = layers(
-            "hidden = [512, 256]\nlr = 1e-3\nlayer_norm = true\nbeta = 4\nanneal = 'linear'",
+    fn later_layer_drops_what_depended_on_a_replaced_choice() {
+        let kept = |lower, upper| names(&layers(&[lower, upper]));
+        assert_eq!(kept("optimizer = 'sgd'\nmomentum = 0.9", "optimizer = 'adam'"), "optimizer");
+        assert_eq!(
+            kept("data = 'a'\nlabels = 'b'\ntest = 'c'", "test-fraction = 0.2"),
+            "data labels test-fraction"
         );
-        let options = options.unwrap();
-        let value = |name: &str| options[name].0.to_str().unwrap();
-        assert_eq!(value("hidden"), "512,256");
-        assert_eq!(value("lr"), "0.001");
-        assert_eq!([value("layer-norm"), value("beta"), value("anneal")], ["true", "4", "linear"]);
+        assert_eq!(kept("data = 'a'\nlabels = 'b'", "data = 'c'"), "data");
+        assert_eq!(kept("free-bits = 1\nfree-bits-per = 'sample'", "capacity = 25"), "capacity");
+        assert_eq!(kept("capacity = 25\ncapacity-gamma = 3", "beta = 4"), "beta");
+        // A default value replaces nothing else.
+        assert_eq!(kept("capacity = 25", "reduction = 'batch-mean'"), "capacity reduction");
+        // Wrong within one layer stays wrong.
+        assert_eq!(kept("cycles = 3", "latent = 2"), "cycles latent");
+        assert_eq!(
+            kept("clip-norm = 1\nclip-value = 2", "latent = 2"),
+            "clip-norm clip-value latent"
+        );
     }
 
     #[test]
-    fn a_file_that_is_wrong_is_told_where() {
-        let message = |text: &str| layers(text).unwrap_err().to_string();
+    fn writes_values_of_every_type_as_they_are_typed() {
+        let merged = layers(&[
+            "hidden = [512, 256]\nlr = 1e-3\nlayer_norm = true\nbeta = 4\noptimiser = 'adamw'",
+        ]);
+        let value = |name: &str| merged.options[name].value.to_str().unwrap();
+        assert_eq!([value("hidden"), value("lr"), value("beta")], ["512,256", "0.001", "4"]);
+        assert_eq!([value("layer-norm"), value("optimizer")], ["true", "adamw"]);
+        assert_eq!(merged.origin("beta"), Some("0.toml"));
+    }
+
+    #[test]
+    fn message_says_where_a_file_is_wrong() {
+        let message = |text: &str| parse(&train(), "run.toml", text).unwrap_err().to_string();
         assert_eq!(
             message("latnet = 3"),
-            "run.toml: latnet: no option of `elbo train`; is it latent?"
+            "run.toml: latnet: not an option of `elbo train`; did you mean latent?"
         );
-        assert_eq!(message("out = 'x'"), "run.toml: out: this option belongs to the command line");
+        assert_eq!(
+            message("out = 'x'"),
+            "run.toml: out: this option can only be given on the command line"
+        );
         assert_eq!(message("layer-norm = 1"), "run.toml: layer-norm = 1; expected true or false");
-        assert!(message("latent = true").starts_with("run.toml: latent = true; expected a value"));
-        assert!(message("[model]\nlatent = 3").contains("model: no option"));
-        assert!(message("latent = 3\nbeta = ").starts_with("run.toml: line 2: "));
+        assert!(message("latent = true").contains("run.toml: latent = true; expected a value"));
+        assert!(message("[model]\nlatent = 3").contains("model: not an option"));
+        assert!(message("latent = 3\nbeta = ").contains("run.toml: line 2: "));
     }
 
     #[test]
     fn every_preset_can_be_parsed() {
         for preset in Preset::value_variants() {
             let name = preset.to_possible_value().unwrap().get_name().to_owned();
-            let line = expanded(&format!("elbo train --preset {name}")).unwrap();
-            assert!(line.len() > 4, "{name} says nothing");
-            Cli::command().try_get_matches_from(line).unwrap();
+            let line = merged(&format!("elbo train --preset {name}"));
+            assert!(line.split(' ').count() > 4, "{name}: {line}");
+            let line = format!("elbo train {line}");
+            Cli::command().try_get_matches_from(line.split(' ')).unwrap();
         }
     }
 }

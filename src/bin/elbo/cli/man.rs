@@ -1,7 +1,7 @@
 //! `elbo man`: manual pages from the definition of the command line.
 
 use crate::failure::Result;
-use crate::output::{Folder, Staged, say};
+use crate::output::{Console, Folder, Staged, say};
 use clap::{Args, Command};
 use clap_mangen::roff::{Roff, roman};
 use std::io;
@@ -9,22 +9,23 @@ use std::path::PathBuf;
 
 /// Print the manual page, or write one for each command
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   elbo man | man -l -
   elbo man --out ~/.local/share/man/man1       # elbo.1, elbo-train.1 and so on")]
 pub struct ManOptions {
-    /// Folder for the page of the tool and one for each command; made if it is not there [default:
-    /// the page of the tool, on standard output]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    /// Directory for the pages of the tool and of each command
+    ///
+    /// Created if it does not exist [default: print the page of the tool].
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
-pub fn run(args: &ManOptions, command: Command) -> Result<()> {
+pub fn run(args: &ManOptions, command: Command, console: Console) -> Result<()> {
     let mut tool = command
         .disable_help_subcommand(true)
         .mut_subcommands(|command| command.disable_help_subcommand(true));
-    // So that pages of commands know the whole name and the options of all commands.
+    // Gives the pages of commands their whole name and the options of all commands.
     tool.build();
     let Some(path) = &args.out else {
         let page = page(&tool, "elbo").expect("memory takes any page");
@@ -39,10 +40,11 @@ pub fn run(args: &ManOptions, command: Command) -> Result<()> {
         staged.add(&folder.join(file), |file| io::Write::write_all(file, &page(command, name)?))?;
     }
     staged.commit()?;
-    say(&format!("in {}: {}", path.display(), names.join(", ")))
+    console.note(&format!("in {}: {}", path.display(), names.join(", ")));
+    Ok(())
 }
 
-/// A command and those below it, under the names of their pages.
+/// Collects a command and those below it, with the names of their pages.
 fn collect<'a>(command: &'a Command, name: String, pages: &mut Vec<(&'a Command, String)>) {
     for below in command.get_subcommands() {
         collect(below, format!("{name}-{}", below.get_name()), pages);
@@ -50,18 +52,18 @@ fn collect<'a>(command: &'a Command, name: String, pages: &mut Vec<(&'a Command,
     pages.push((command, name));
 }
 
-/// A page, in roff.
+/// Renders a page in roff.
 fn page(command: &Command, name: &str) -> io::Result<Vec<u8>> {
-    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let text = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone().after_help(None))
+    clap_mangen::Man::new(command.clone().after_long_help(None))
         .title(name)
         .source(concat!("elbo ", env!("CARGO_PKG_VERSION")))
         .render(&mut page)?;
     let mut roff = Roff::new();
     let mut code = false;
     for (i, line) in text.lines().enumerate() {
-        // Indented lines are code: they stand as they are.
+        // Indented lines are code and are not filled.
         if line.starts_with(' ') != code {
             code = !code;
             roff.control(if code { "nf" } else { "fi" }, []);

@@ -19,23 +19,41 @@ use crate::commands::score::{self, ScoreOptions};
 use crate::commands::train::{self, TrainOptions};
 use crate::commands::traverse::{self, TraverseOptions};
 use crate::failure::{Failure, Result};
+use crate::options::dependent::conflict;
 use crate::options::values::count;
-use crate::output::say;
+use crate::output::{Console, say};
 use clap::builder::{StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use completions::CompletionsOptions;
-use config_file::expand;
+use config_file::{Merged, lenient};
 use elbo::Compute;
 use elbo::simd::InstructionSet;
 use man::ManOptions;
 use run_toml::effective;
 use std::ffi::OsString;
 
-/// Train and use MLP variational autoencoders: the same bits on any thread count and any
-/// instruction set.
+/// Train and use MLP variational autoencoders
+///
+/// The results have the same bits on any number of threads and with any instruction set.
 #[derive(Debug, Parser)]
-#[command(name = "elbo", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "elbo",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    args_override_self = true,
+    after_long_help = "\
+Results go to standard output or to the file of --out; progress, notes and warnings go to standard error.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+
+Examples:
+  elbo train
+  elbo train --help
+  elbo sample --model elbo-out/model.safetensors --out samples.png"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -44,22 +62,29 @@ pub struct Cli {
     machine: Machine,
 }
 
-/// How the work is done. Neither option changes a bit of any result.
+/// Options of every command. None of them changes a bit of a result.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Machine")]
+#[command(next_help_heading = "General")]
 struct Machine {
-    /// Threads to compute on [default: as many as the process may use]
-    #[arg(long, global = true, value_name = "N", value_parser = count(4096), allow_negative_numbers = true)]
+    /// Threads [default: all that the process may use]
+    #[arg(long, global = true, value_name = "N", value_parser = count(4096),
+          allow_negative_numbers = true)]
     threads: Option<usize>,
 
-    /// Instruction set: auto (the widest there is), scalar, v3 (AVX2 and FMA), v4 (AVX-512),
-    /// neon
+    /// Instruction set: auto, avx2, avx512, neon or scalar
+    ///
+    /// auto is the widest that the processor has. v3 (AVX2 and FMA) and v4 (AVX-512) are accepted too.
     #[arg(long, global = true, value_name = "SET", default_value = "auto", value_parser = simd())]
     simd: InstructionSet,
+
+    /// Print no progress, notes or summaries
+    ///
+    /// Results, warnings and errors are printed.
+    #[arg(long, short, global = true)]
+    quiet: bool,
 }
 
 impl Machine {
-    /// The instruction set and the threads that were asked for.
     fn compute(&self) -> Result<Compute> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Compute::new(self.simd, self.threads.unwrap_or_else(available))?)
@@ -86,13 +111,13 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
     pub fn run(&self) -> Result<()> {
         let compute = self.machine.compute()?;
+        let console = Console { quiet: self.machine.quiet };
         match &self.command {
-            Command::Train(args) => train::run(args, &compute),
-            Command::Eval(args) => eval::run(args, &compute),
-            Command::Score(args) => score::run(args, &compute),
+            Command::Train(args) => train::run(args, &compute, console),
+            Command::Eval(args) => eval::run(args, &compute, console),
+            Command::Score(args) => score::run(args, &compute, console),
             Command::Inspect(args) => inspect::run(args),
             Command::Sample(args) => sample::run(args, &compute),
             Command::Reconstruct(args) => reconstruct::run(args, &compute),
@@ -101,10 +126,10 @@ impl Cli {
             Command::Interpolate(args) => interpolate::run(args, &compute),
             Command::Plot(args) => plot::run(args, &compute),
             Command::Bench(args) => bench::run(args, &compute),
-            Command::Convert(args) => convert::run(args),
-            Command::Export(args) => export::run(args),
+            Command::Convert(args) => convert::run(args, console),
+            Command::Export(args) => export::run(args, console),
             Command::Completions(args) => completions::run(args, Self::command()),
-            Command::Man(args) => man::run(args, Self::command()),
+            Command::Man(args) => man::run(args, Self::command(), console),
         }
     }
 }
@@ -113,50 +138,117 @@ fn simd() -> impl TypedValueParser<Value = InstructionSet> {
     StringValueParser::new().try_map(|name| name.parse::<InstructionSet>())
 }
 
-/// Reads the command line. `None` if it asked for help or the version, which are then printed.
+/// Reads the command line. Returns `None` after help or the version was printed.
 pub fn parse() -> Result<Option<Cli>> {
-    let command = Cli::command();
-    let expanded = expand(std::env::args_os().collect(), &command)?;
-    let error = match matched(command, &expanded.arguments) {
-        Ok(cli) => return Ok(Some(cli)),
-        Err(error) => error,
-    };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            say(error.render().to_string().trim_end())?;
-            Ok(None)
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let command = Cli::command();
-            let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
-            Err(Failure::Usage(format!(
-                "expected a command: {}; `elbo --help` says more",
-                names.join(", ")
-            )))
-        }
-        _ => {
-            let message = one_line(&error.render().to_string());
-            let origin = expanded.origin(&message).map(|origin| format!("{origin}: "));
-            Err(Failure::Usage(format!("{}{message}", origin.unwrap_or_default())))
-        }
+    let mut command = Cli::command();
+    command.build();
+    match matched(&command, std::env::args_os().collect()) {
+        Ok(cli) => Ok(Some(cli)),
+        Err(Unmatched::Failure(failure)) => Err(failure),
+        Err(Unmatched::Clap(error)) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                say(error.render().to_string().trim_end())?;
+                Ok(None)
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(Failure::Help(error.render().to_string()))
+            }
+            _ => Err(Failure::Usage(one_line(&error.render().to_string()))),
+        },
+    }
+}
+
+/// Clap's reasons are help texts, too; ours are failures.
+enum Unmatched {
+    Clap(clap::Error),
+    Failure(Failure),
+}
+
+impl From<clap::Error> for Unmatched {
+    fn from(error: clap::Error) -> Self {
+        Self::Clap(error)
+    }
+}
+
+impl From<Failure> for Unmatched {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
     }
 }
 
 fn matched(
-    command: clap::Command,
-    arguments: &[OsString],
-) -> std::result::Result<Cli, clap::Error> {
-    let matches = command.clone().try_get_matches_from(arguments)?;
+    command: &clap::Command,
+    arguments: Vec<OsString>,
+) -> std::result::Result<Cli, Unmatched> {
+    let Ok(matches) = lenient(Cli::command()).try_get_matches_from(&arguments) else {
+        // The strict parser has the same objection, and the help text.
+        let matches = command.clone().try_get_matches_from(&arguments)?;
+        return Ok(Cli::from_arg_matches(&matches)?);
+    };
+    let Some(("train", matches)) = matches.subcommand() else {
+        let matches = command.clone().try_get_matches_from(&arguments)?;
+        if let Some((name, matches)) = matches.subcommand() {
+            let below = command.find_subcommand(name).expect("a command that was parsed");
+            check(below, matches).map_err(|(_, failure)| failure)?;
+        }
+        return Ok(Cli::from_arg_matches(&matches)?);
+    };
+    let train = command.find_subcommand("train").expect("a command of this tool");
+    let merged = Merged::read(train, matches)?;
+    let from = |option: Option<&str>, failure: String| {
+        let origin = option.and_then(|option| merged.origin(option));
+        Failure::Usage(format!("{}{failure}", origin.map(|o| format!("{o}: ")).unwrap_or_default()))
+    };
+    let matches = match command.clone().try_get_matches_from(merged.arguments(train)) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Clap names the option as its help does.
+            let wrong = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(wrong)) => Some(wrong),
+                _ => None,
+            };
+            let mut options = train.get_arguments();
+            let option = options.find(|option| Some(&option.to_string()) == wrong);
+            let name = option.and_then(clap::Arg::get_long);
+            return Err(from(name, one_line(&error.render().to_string())).into());
+        }
+    };
     let mut cli = Cli::from_arg_matches(&matches)?;
-    if let (Command::Train(train), Some((name, matches))) = (&mut cli.command, matches.subcommand())
+    if let (Command::Train(options), Some((_, matches))) = (&mut cli.command, matches.subcommand())
     {
-        let command = command.find_subcommand(name).expect("it was matched");
-        train.settings = effective(command, matches);
+        check(train, matches)
+            .map_err(|(option, failure)| from(Some(option), failure.to_string()))?;
+        options.settings = effective(train, matches);
     }
     Ok(cli)
 }
 
-/// Clap's message without the usage that it repeats, in one line.
+/// Returns an error for options that do not go together.
+fn check(
+    command: &clap::Command,
+    matches: &clap::ArgMatches,
+) -> std::result::Result<(), (&'static str, Failure)> {
+    let id = |name: &str| {
+        let is = |option: &&clap::Arg| option.get_long() == Some(name);
+        command.get_arguments().find(is).map(|option| option.get_id().as_str())
+    };
+    conflict(
+        |name| {
+            let source = id(name).and_then(|id| matches.value_source(id));
+            source == Some(ValueSource::CommandLine)
+        },
+        |name| {
+            let id = id(name)?;
+            let given = matches.value_source(id)? == ValueSource::CommandLine;
+            let option = command.get_arguments().find(|option| option.get_id() == id)?;
+            let switch = matches!(option.get_action(), clap::ArgAction::SetTrue);
+            let value = matches.get_raw(id)?.last()?.to_str()?.to_owned();
+            (given || !switch).then_some(value)
+        },
+    )
+}
+
+/// Puts clap's message in one line, without the usage.
 fn one_line(message: &str) -> String {
     let mut line = String::new();
     for part in message.lines().map(str::trim).take_while(|part| !part.starts_with("Usage:")) {
@@ -179,18 +271,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_option_is_documented() {
+    fn every_option_has_help() {
         fn check(name: &str, command: &clap::Command) {
-            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains(name), "{name}: no example");
-            for option in command.get_arguments() {
-                assert!(option.get_help().is_some(), "{name}: {option}");
+            for option in command.get_arguments().filter(|option| !option.is_hide_set()) {
+                let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(!help.is_empty() && !help.starts_with("Of "), "{name}: {option}");
             }
+            // -h has one line per option: none is wrapped at 100 columns.
+            let short = command.clone().term_width(100).render_help().to_string();
+            let wrapped = short.lines().find(|line| line.starts_with("          "));
+            assert_eq!(wrapped, None, "{name}:\n{short}");
             for below in command.get_subcommands() {
                 check(&format!("{name} {}", below.get_name()), below);
             }
@@ -201,16 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_line_that_names_the_option() {
+    fn message_is_one_line_that_names_the_option() {
         let cases = [
             (
                 "train --latent 0",
                 "invalid value '0' for '--latent <Z>': expected a whole number from 1 to 16777216",
             ),
-            (
-                "train --lr NaN",
-                "invalid value 'NaN' for '--lr <RATE>': expected a number above 0, such as 0.001",
-            ),
+            ("train --lr NaN", "invalid value 'NaN' for '--lr <RATE>': expected a number above 0"),
             (
                 "train --hidden 400,0",
                 "invalid value '400,0' for '--hidden <WIDTHS>': expected widths from 1 to \
@@ -219,7 +313,8 @@ mod tests {
             (
                 "sample --model m --out x.jpg",
                 "invalid value 'x.jpg' for '--out <FILE>': \
-                 expected a name that ends in .png, .svg, .npy or .csv",
+                 expected a name that ends in .png, .svg, .npy or .csv, or - for CSV on standard \
+                 output",
             ),
             ("eval --model m", "the following required arguments were not provided: --data <FILE>"),
             (

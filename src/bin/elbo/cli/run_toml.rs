@@ -1,4 +1,4 @@
-//! `run.toml`: the options that a run had, whether typed, from a file or by default.
+//! `run.toml`: the options of a run, whether typed, read from a file or left at their default.
 
 use super::config_file::OF_A_CALL;
 use clap::builder::ValueParser;
@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::path;
 use toml::Value;
 
-/// Every option of `elbo train` that has a value, under the headings of its help. Paths are written
-/// in full: the file means the same from any folder.
+/// Writes every option of `elbo train` that has a value, under the headings of its help. Paths are absolute, so
+/// the file means the same in any directory.
 pub fn effective(train: &Command, matches: &ArgMatches) -> String {
     let mut text = String::from(
         "# The options of this run: `elbo train --config` with this file repeats it.\n",
@@ -35,11 +35,11 @@ fn value(option: &Arg, matches: &ArgMatches) -> Option<Value> {
     if matches!(option.get_action(), ArgAction::SetTrue) {
         return Some(Value::Boolean(text == "true"));
     }
-    if option.get_value_parser().type_id() == ValueParser::path_buf().type_id() {
+    if option.get_value_parser().type_id() == ValueParser::path_buf().type_id() && text != "-" {
         let full = path::absolute(&text).ok().and_then(|path| path.to_str().map(str::to_owned));
         return Some(Value::String(full.unwrap_or(text)));
     }
-    // Back through the same spelling, or as a string.
+    // As a number only if it is read back in the same spelling.
     if let Ok(number) = text.parse::<i64>()
         && number.to_string() == text
     {
@@ -59,7 +59,7 @@ mod tests {
     use crate::cli::Cli;
     use clap::CommandFactory;
 
-    /// What a line of options is written as.
+    /// Writes the options of a command line.
     fn written(line: &str) -> String {
         let command = Cli::command();
         let matches = command.clone().try_get_matches_from(line.split(' ')).unwrap();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_the_same() {
+    fn reads_back_what_it_writes() {
         let text = written(
             "elbo train --hidden 512,256 --beta 0.30 --anneal linear --layer-norm --quiet --seed \
              18446744073709551615 --data a.npy --out x",

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::output::say;
+use crate::output::Console;
 use clap::{Args, ValueEnum};
 use elbo::layers::activation::Activation;
 use elbo::vae::{Likelihood, Naming, Vae, Variance};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Convert a model file to a PyTorch state dict, or a state dict to a model file
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Layouts:
   elbo     names of elbo, with the configuration
   classic  the VAE of pytorch/examples: fc1, fc21, fc22, fc3, fc4
@@ -54,7 +54,9 @@ Examples:
   elbo convert mine.safetensors model.safetensors --map mine.toml
   elbo convert model.safetensors mine.safetensors --to map --map mine.toml")]
 pub struct ConvertOptions {
-    /// Read the model from IN, written by `elbo train`, or a PyTorch state dict as .safetensors
+    /// Read the model from IN, a model file or a PyTorch state dict
+    ///
+    /// In the safetensors format.
     #[arg(value_name = "IN")]
     pub input: PathBuf,
 
@@ -67,7 +69,9 @@ pub struct ConvertOptions {
           hide_possible_values = true)]
     pub to: LayoutName,
 
-    /// Read a mapping of names from FILE, for OUT with --to map, otherwise for IN
+    /// Read a mapping of names from FILE
+    ///
+    /// For OUT with --to map, otherwise for IN.
     #[arg(long, value_name = "FILE", required_if_eq("to", "map"))]
     pub map: Option<PathBuf>,
 }
@@ -80,7 +84,14 @@ pub enum LayoutName {
     Map,
 }
 
-pub fn run(args: &ConvertOptions) -> Result<()> {
+pub fn run(args: &ConvertOptions, console: Console) -> Result<()> {
+    let file = |path: &Path| path.canonicalize().ok();
+    if file(&args.out).is_some_and(|out| Some(out) == file(&args.input)) {
+        return Err(Failure::Usage(format!(
+            "{}: IN would be overwritten; choose another name for OUT",
+            args.out.display()
+        )));
+    }
     let map = args.map.as_deref().map(read_mapping).transpose()?;
     let (from, to) = match args.to {
         LayoutName::Map => (None, map),
@@ -111,17 +122,18 @@ pub fn run(args: &ConvertOptions) -> Result<()> {
     })?;
     let prepared = notes.data.preparation().join(" and ");
     if to.is_some() && !prepared.is_empty() {
-        say(&format!(
+        console.note(&format!(
             "note: the model was trained on data {prepared}; a state dict does not record this"
-        ))?;
+        ));
     }
     let config = vae.config();
-    say(&format!(
+    console.note(&format!(
         "{config}, {} layers, {} likelihood: {}",
         config.activation(),
         config.likelihood().name(),
         args.out.display()
-    ))
+    ));
+    Ok(())
 }
 
 /// Another program's names for elbo's tensors, and the settings that names do not determine.

@@ -1,12 +1,12 @@
-//! `elbo eval`.
+//! `elbo eval`: the loss of a model on a data set.
 
 use crate::data::Data;
 use crate::failure::{Result, option_for};
 use crate::options::data::{AugmentOption, ModelAndData};
-use crate::options::objective::ObjectiveOptions;
+use crate::options::objective::KlOptions;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::thousands;
-use crate::output::{say, say_json};
+use crate::output::{Console, say, say_json};
 use clap::Args;
 use elbo::loss::Decomposition;
 use elbo::train::Options;
@@ -17,12 +17,12 @@ use serde::Serialize;
 
 /// Measure a model's loss on a data set
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Deterministic: the noise is a function of the seed and of the row. The model file holds the likelihood \
-and the prior, but neither objective nor augmentation: what is not said here is the ELBO of the data as \
-they are. An annealed weight and a capacity count with their last value. Mutual information, total \
-correlation and dimension-wise KL, whose sum is the KL divergence, are estimated from the first 10,000 \
-rows; the mutual information so found is at most the logarithm of their number.
+#[command(after_long_help = "\
+The loss is that of the objective the model was trained with, at the end of its annealing; --beta, --free-bits, \
+--capacity and --total-correlation replace it. The data are not augmented unless --augment is given. The noise \
+is a function of the seed and of the row, so the result is deterministic. The parts of the KL divergence \
+(mutual information, total correlation and dimension-wise KL, which add up to it) are estimated from the first \
+10,000 rows; this estimate of the mutual information is at most the logarithm of the number of rows.
 
 Examples:
   elbo eval --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --json
@@ -31,39 +31,43 @@ Examples:
   elbo eval --model m.safetensors --data digits.gz --labels labels.gz --total-correlation --beta 6")]
 pub struct EvalOptions {
     #[command(flatten)]
-    pub input: ModelAndData,
+    input: ModelAndData,
+
+    /// Estimate ln p(x) of each example from K samples, too
+    ///
+    /// The marginal log-likelihood, with its standard error over the examples (Burda et al. 2016, who take
+    /// 5000 samples).
+    #[arg(long, help_heading = None, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    importance_samples: Option<usize>,
+
+    /// Seed of the noise
+    #[arg(long, help_heading = None, value_name = "SEED", default_value_t = 1, value_parser = seed,
+          allow_negative_numbers = true)]
+    seed: u64,
+
+    /// Print the result as one line of JSON
+    ///
+    /// rows, loss, reconstruction, kl, kl_per_dimension, mutual_information, total_correlation,
+    /// dimension_wise_kl (nats per example), active_units, collapsed_units; with --importance-samples also
+    /// importance_samples, marginal_log_likelihood, standard_error.
+    #[arg(long, help_heading = None)]
+    json: bool,
 
     #[command(flatten)]
-    pub augment: AugmentOption,
+    augment: AugmentOption,
 
     #[command(flatten)]
-    pub weight: ObjectiveOptions,
-
-    /// Also estimate the marginal log-likelihood ln p(x) of each example from K samples, and its standard
-    /// error over the examples (Burda et al. 2016, who take 5000)
-    #[arg(long, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
-          help_heading = "Evaluation")]
-    pub importance_samples: Option<usize>,
-
-    /// Seed of the noise: one draw for each row
-    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
-        allow_negative_numbers = true, help_heading = "Evaluation")]
-    pub seed: u64,
-
-    /// Print one line of JSON: rows, loss, reconstruction, kl, kl_per_dimension, mutual_information,
-    /// total_correlation, dimension_wise_kl (nats per example), active_units, collapsed_units; with
-    /// --importance-samples also importance_samples, marginal_log_likelihood, standard_error
-    #[arg(long, help_heading = "Results")]
-    pub json: bool,
+    kl: KlOptions,
 }
 
-pub fn run(args: &EvalOptions, compute: &Compute) -> Result<()> {
-    // How long a weight was annealed plays no part in an evaluation.
-    let objective = args.weight.objective(None)?;
+pub fn run(args: &EvalOptions, compute: &Compute, console: Console) -> Result<()> {
+    let given = args.kl.objective(|_| {})?;
     let augmentation = args.augment.augment;
     args.augment.check(args.input.signed)?;
-    let (vae, _, data) = args.input.open(augmentation)?;
+    let (vae, metadata, data) = args.input.open(augmentation)?;
     args.augment.check(data.signed)?;
+    let own = metadata.training.map(|training| training.objective);
+    let objective = own.filter(|_| !args.kl.is_given()).unwrap_or(given);
     Options { objective, augmentation, ..Options::default() }.validate_for(vae.config())?;
     let options = EvaluationOptions { objective, augmentation, seed: args.seed };
     let rows = data.view(0..data.len());
@@ -72,40 +76,45 @@ pub fn run(args: &EvalOptions, compute: &Compute) -> Result<()> {
         parts: data.used(vae.decompose(compute, &rows, &options))?,
         marginal: args
             .importance_samples
-            .map(|samples| marginal(&vae, compute, &data, samples, &options))
+            .map(|samples| marginal(&vae, compute, &data, samples, &options, console))
             .transpose()?,
     };
     if args.json { say_json(&results.report()) } else { say(&results.text(&objective)) }
 }
 
-/// The marginal log-likelihood, with a progress bar where someone sees it.
+/// Estimates the marginal log-likelihood, with a progress bar on a terminal.
 fn marginal(
     vae: &Vae,
     compute: &Compute,
     data: &Data,
     samples: usize,
     options: &EvaluationOptions,
+    console: Console,
 ) -> Result<MarginalLikelihood> {
     let rows = data.view(0..data.len());
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left")
         .expect("a template that indicatif knows");
-    // On standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(data.len() as u64).with_style(style);
-    bar.set_message(format!("{} samples of each row", thousands(samples as f64)));
-    let counted = Counted { rows: &rows, bar: &bar };
+    // On standard error, and only if that is a terminal.
+    let bar = match console.quiet {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new(data.len() as u64),
+    };
+    let bar = bar.with_style(style);
+    bar.set_message(format!("{} samples per row", thousands(samples as f64)));
+    let counted = CountedRows { rows: &rows, bar: &bar };
     let result = vae.marginal_log_likelihood(compute, &counted, samples, options);
     bar.finish_and_clear();
     data.check_read()?;
     result.map_err(|error| option_for(&[], error))
 }
 
-/// Rows that say when they are read, which each of them is once.
-struct Counted<'a> {
+/// Rows that advance the bar when they are read, each of them once.
+struct CountedRows<'a> {
     rows: &'a dyn Dataset,
     bar: &'a ProgressBar,
 }
 
-impl Dataset for Counted<'_> {
+impl Dataset for CountedRows<'_> {
     fn row_count(&self) -> usize {
         self.rows.row_count()
     }
@@ -183,8 +192,8 @@ impl EvalResults {
         let Self { evaluation, parts, marginal } = self;
         let weight = match objective.penalty {
             Penalty::Kl if objective.beta == 1.0 => String::new(),
-            Penalty::Kl => format!(" (weighed with {} in the loss)", objective.beta),
-            _ => " (in the loss: what the objective makes of it)".to_owned(),
+            Penalty::Kl => format!(" (times {} in the loss)", objective.beta),
+            _ => " (in the loss as the objective weighs it)".to_owned(),
         };
         let dimensions = evaluation.kl_per_dimension.len();
         let mut text = format!(
@@ -199,20 +208,20 @@ impl EvalResults {
         );
         if let Some(marginal) = marginal {
             text.push_str(&format!(
-                "ln p(x)         {:10.4} ± {:.4} ({} samples of each row; ± one standard error)\n",
+                "ln p(x)         {:10.4} ± {:.4} ({} samples per row; ± one standard error)\n",
                 marginal.log_likelihood,
                 marginal.standard_error,
                 thousands(marginal.samples as f64),
             ));
         }
         text.push_str(&format!(
-            "Parts of the KL, estimated from one code of each row\n\
-             mutual information  {:10.4} of data and code\n\
-             total correlation   {:10.4} of the latent dimensions among each other\n\
-             dimension-wise KL   {:10.4} of each dimension from the prior, summed\n\
-             active units    {} of {dimensions} (the mean's variance over the data is above 0.01)\n\
-             collapsed units {} of {dimensions} (their KL is below 0.01)\n\
-             KL of each latent dimension",
+            "Parts of the KL, estimated from one code per row\n\
+             mutual information  {:10.4} of the data and the code\n\
+             total correlation   {:10.4} among the latent dimensions\n\
+             dimension-wise KL   {:10.4} from the prior, summed over the dimensions\n\
+             active units    {} of {dimensions} (variance of the mean over the data above 0.01)\n\
+             collapsed units {} of {dimensions} (KL below 0.01 nats)\n\
+             KL per latent dimension",
             parts.mutual_information,
             parts.total_correlation,
             parts.dimension_wise_kl,

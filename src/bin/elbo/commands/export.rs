@@ -3,14 +3,13 @@
 use crate::failure::{Failure, Result};
 use crate::onnx::{self, ExportedPart};
 use crate::options::data::ModelFile;
-use crate::output::{Folder, Staged, say, write_file};
+use crate::output::{Console, Folder, Staged, is_stdout, write_file};
 use clap::{Args, ValueEnum};
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Export a model to ONNX
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 The encoder maps x [rows, features] to mu [rows, latent]. The decoder maps z [rows, latent] to reconstruction \
 [rows, features], the mean of the likelihood. reconstruct maps x to reconstruction, decoding mu. The number of \
 rows is free and the type float32. A conditional model has the second input condition [rows, classes], one-hot.
@@ -32,10 +31,11 @@ pub struct ExportOptions {
     #[arg(long, value_name = "PART", value_enum, hide_possible_values = true)]
     pub onnx: PartName,
 
-    /// Write the model to FILE; with --onnx all, a directory
+    /// Write the model to FILE, or to the directory FILE with --onnx all
     ///
     /// The directory is created if needed and receives encoder.onnx, decoder.onnx and reconstruct.onnx.
-    #[arg(long, value_name = "FILE")]
+    /// - writes one part to standard output.
+    #[arg(long, short, value_name = "FILE")]
     pub out: PathBuf,
 }
 
@@ -47,7 +47,8 @@ pub enum PartName {
     All,
 }
 
-pub fn run(args: &ExportOptions) -> Result<()> {
+pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
+    args.model.expect_other(&args.out)?;
     let (vae, notes) = args.model.open()?;
     let (config, notes) = (vae.config(), &notes.data);
     if notes.scaling.features().is_some_and(|found| found != config.features()) {
@@ -77,5 +78,9 @@ pub fn run(args: &ExportOptions) -> Result<()> {
             staged.commit()?;
         }
     }
-    say(&format!("{config}, {} likelihood: {}", config.likelihood().name(), args.out.display()))
+    if !is_stdout(&args.out) {
+        let likelihood = config.likelihood().name();
+        console.note(&format!("{config}, {likelihood} likelihood: {}", args.out.display()));
+    }
+    Ok(())
 }

@@ -2,11 +2,12 @@
 
 use crate::data::{DataDescription, ImageShape};
 use crate::failure::Result;
-use crate::model::{self, ModelMetadata, TrainingMetadata, history};
+use crate::model::history::{self, EpochRecord};
+use crate::model::{self, ModelMetadata, Quantiles, TrainingMetadata};
 use crate::output::{counted, say, say_json, thousands};
 use clap::Args;
 use elbo::loss::Prior;
-use elbo::vae::{COLLAPSED_KL, Config, Likelihood, Penalty, Vae, Variance};
+use elbo::vae::{COLLAPSED_KL, Config, Likelihood, Objective, Penalty, Vae, Variance};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -19,9 +20,9 @@ const LISTED: usize = 20;
 
 /// Show the contents of a model file
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Shows layers and parameters, likelihood and prior, data preparation, the course of training, and the KL \
-divergence of each latent dimension on the test data. Files not written by elbo show layers only.
+divergence of each latent dimension on the validation data. Files not written by elbo show layers only.
 
 Examples:
   elbo inspect elbo-out/model.safetensors
@@ -30,16 +31,28 @@ pub struct InspectOptions {
     /// Read the model from MODEL, a .safetensors file
     ///
     /// A model or checkpoint written by `elbo train`, or a PyTorch state dict in the safetensors format.
-    #[arg(value_name = "MODEL")]
-    pub model: PathBuf,
+    #[arg(value_name = "MODEL", required_unless_present = "option")]
+    file: Option<PathBuf>,
+
+    /// Read the model from FILE, as in other commands
+    #[arg(
+        id = "option",
+        long = "model",
+        short = 'm',
+        value_name = "FILE",
+        hide = true,
+        conflicts_with = "file"
+    )]
+    option: Option<PathBuf>,
 
     /// Print one line of JSON: config, parameters, layers, data, training
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 pub fn run(args: &InspectOptions) -> Result<()> {
-    let (vae, notes) = model::open(&args.model)?;
+    let path: PathBuf = args.file.iter().chain(&args.option).collect();
+    let (vae, notes) = model::open(&path)?;
     if args.json {
         say_json(&ModelReport::of(&vae, &notes))
     } else {
@@ -60,8 +73,21 @@ struct ModelReport<'a> {
     config: &'a Config,
     parameters: usize,
     layers: Vec<Layer>,
-    #[serde(flatten)]
-    notes: &'a ModelMetadata,
+    data: &'a DataDescription,
+    training: Option<TrainingReport<'a>>,
+}
+
+/// The metadata of training, with the history under its public names.
+#[derive(Serialize)]
+struct TrainingReport<'a> {
+    objective: Objective,
+    seed: u64,
+    rows: usize,
+    epoch: usize,
+    history: &'a [EpochRecord],
+    kl_per_dimension: &'a [f64],
+    mu_variance: &'a [f64],
+    scores: Option<&'a Quantiles>,
 }
 
 impl<'a> ModelReport<'a> {
@@ -70,7 +96,17 @@ impl<'a> ModelReport<'a> {
             config: vae.config(),
             parameters: vae.config().parameters(),
             layers: layers(vae),
-            notes,
+            data: &notes.data,
+            training: notes.training.as_ref().map(|training| TrainingReport {
+                objective: training.objective,
+                seed: training.seed,
+                rows: training.rows,
+                epoch: training.epoch,
+                history: &training.history,
+                kl_per_dimension: &training.kl_per_dimension,
+                mu_variance: &training.mu_variance,
+                scores: training.scores.as_ref(),
+            }),
         }
     }
 }
@@ -183,12 +219,15 @@ fn training_summary(training: &TrainingMetadata) -> String {
     );
     let best = history::best(history);
     let shown = [("first", history.first()), ("best", best), ("last", history.last())];
-    text.push_str("           epoch  test loss  reconstruction        KL\n");
+    text.push_str("           epoch  validation loss  reconstruction        KL\n");
     for (name, epoch) in shown.iter().filter_map(|(name, epoch)| Some((name, (*epoch)?))) {
         let _ = writeln!(
             text,
-            "  {name:<8} {:>5} {:>10.3} {:>15.3} {:>9.3}",
-            epoch.epoch, epoch.test_loss, epoch.test_reconstruction, epoch.test_kl
+            "  {name:<8} {:>5} {:>16.3} {:>15.3} {:>9.3}",
+            epoch.epoch,
+            epoch.validation_loss,
+            epoch.validation_reconstruction,
+            epoch.validation_kl
         );
     }
     let _ = writeln!(text, "  weights from the end of epoch {epoch}");

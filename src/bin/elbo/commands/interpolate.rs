@@ -1,10 +1,10 @@
-//! `elbo interpolate`: from the code of a row to that of another.
+//! `elbo interpolate`: codes between those of two rows.
 
 use crate::data::Data;
 use crate::failure::Result;
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, code_of, one_hot};
-use crate::options::data::{ImageSize, ModelAndData};
+use crate::options::data::ModelAndData;
 use crate::output::path::DecodedPath;
 use crate::output::strips::{DecodedGrid, Strip};
 use clap::Args;
@@ -13,10 +13,10 @@ use elbo::loss::Prior;
 use elbo::vae::Vae;
 use ndarray::{Array1, Array2, Axis, concatenate};
 
-/// Go from one row of a data file to another by way of their codes
+/// Interpolate between the codes of rows of a data set
 #[derive(Debug, Args)]
-#[command(after_help = "\
-The mean codes of two rows are joined, and each code on the way is decoded. In the picture the rows \
+#[command(after_long_help = "\
+The mean codes of two rows are connected, and the codes between them are decoded. In a figure of images the rows \
 themselves stand at both ends.
 
 Examples:
@@ -25,38 +25,40 @@ Examples:
   elbo interpolate --model m.safetensors --data table.csv --rows 4,17 --steps 5 --spherical --out way.csv")]
 pub struct InterpolateOptions {
     #[command(flatten)]
-    pub input: ModelAndData,
+    input: ModelAndData,
 
-    /// The rows to go between, counted from 0: A,B for one strip, A,B,C for one from A to B and one from B
-    /// to C
-    #[arg(long, value_name = "ROWS", value_parser = rows, allow_hyphen_values = true,
-          help_heading = "Interpolation")]
-    pub rows: RowList,
+    /// Rows to interpolate between, counted from 0, such as 0,7
+    ///
+    /// A,B for one strip; A,B,C for one from A to B and one from B to C.
+    #[arg(long, help_heading = None, value_name = "ROWS", value_parser = rows, allow_hyphen_values = true)]
+    rows: RowList,
 
-    /// Codes of a strip, those of both rows included
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count_from_two,
-          allow_negative_numbers = true, help_heading = "Interpolation")]
-    pub steps: usize,
+    /// Codes of a strip, both ends included
+    #[arg(long, help_heading = None, value_name = "N", default_value_t = 10, value_parser = count_from_two,
+          allow_negative_numbers = true)]
+    steps: usize,
 
-    /// Along the arc about the mean of the prior, on which codes stay as far from it as typical ones
-    /// [default: along the straight line]
-    #[arg(long, help_heading = "Interpolation")]
-    pub spherical: bool,
+    /// Interpolate along an arc about the prior mean [default: a line]
+    ///
+    /// On the arc, codes stay as far from the mean as typical codes are.
+    #[arg(long, help_heading = None)]
+    spherical: bool,
 
-    /// Of a conditional model: the class to decode [default: those of the rows, mixed as the codes are]
-    #[arg(long, value_name = "CLASS", allow_hyphen_values = true, help_heading = "Interpolation")]
-    pub label: Option<String>,
+    /// Class to decode (conditional models) [default: those of the rows]
+    ///
+    /// By default the classes of the rows are mixed as the codes are.
+    #[arg(long, help_heading = None, value_name = "CLASS", allow_hyphen_values = true)]
+    label: Option<String>,
 
-    /// X.png or X.svg for a picture, between the two rows as they are; X.npy for an array (float32,
-    /// [strips × steps, features]); X.csv for a table with the columns from, to, part and the features
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
-    pub out: DecodedPath,
-
-    #[command(flatten)]
-    pub shape: ImageSize,
+    /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
+    ///
+    /// .png or .svg: a figure; .npy: an array (float32, [strips × steps, features]); .csv: a table with the
+    /// columns from, to, part and the features.
+    #[arg(long, short, help_heading = None, value_name = "FILE")]
+    out: DecodedPath,
 }
 
-/// Rows in the order of their strips, two at least.
+/// Rows in the order of their strips, at least two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowList(pub Vec<usize>);
 
@@ -66,7 +68,7 @@ fn rows(text: &str) -> std::result::Result<RowList, &'static str> {
     numbers
         .filter(|numbers| numbers.len() >= 2)
         .map(RowList)
-        .ok_or("expected two rows or more, counted from 0, with commas between them, such as 0,7")
+        .ok_or("expected at least two rows, counted from 0 and separated by commas, such as 0,7")
 }
 
 fn count_from_two(text: &str) -> std::result::Result<usize, String> {
@@ -94,7 +96,7 @@ pub fn run(args: &InterpolateOptions, compute: &Compute) -> Result<()> {
     for pair in ends.windows(2) {
         for &place in &places {
             z.extend(between(&pair[0].code, &pair[1].code, place, args.spherical, prior));
-            // A class of both is itself, bit for bit.
+            // A class that both rows have stays the same, bit for bit.
             conditions.extend(line(&pair[0].condition, &pair[1].condition, place));
         }
     }
@@ -115,12 +117,12 @@ pub fn run(args: &InterpolateOptions, compute: &Compute) -> Result<()> {
         ends: Some(concatenate![Axis(0), pair[0].input, pair[1].input]),
     });
     let way = if args.spherical { "arcs" } else { "straight lines" };
-    let image = args.shape.images(vae.config().features(), &notes.data)?;
+    let image = args.input.reading.image.images(vae.config().features(), &notes.data)?;
     let decodings = DecodedGrid {
         vae: &vae,
         data: &notes.data,
-        title: format!("Along {way} between codes of rows"),
-        along: "part of the way",
+        title: format!("Along {way} between the codes of rows"),
+        along: "share of the way",
         strips: strips.collect(),
         places,
         outputs,
@@ -129,14 +131,14 @@ pub fn run(args: &InterpolateOptions, compute: &Compute) -> Result<()> {
     decodings.write(&args.out, image)
 }
 
-/// A row to go from or to.
+/// A row at an end of a strip.
 struct End {
     row: usize,
-    /// `[1, D]`, as the model sees it.
+    /// `[1, D]`, as the model reads it.
     input: Array2<f32>,
-    /// The mean of its posterior.
+    /// Mean of its posterior.
     code: Array1<f32>,
-    /// What it is decoded with, of a model without conditions nothing.
+    /// Condition to decode it with; empty for a model without conditions.
     condition: Array1<f32>,
 }
 
@@ -162,7 +164,7 @@ impl End {
     }
 }
 
-/// The code at a part of the way, in 64 bits.
+/// Returns the code at a part of the way, computed in f64.
 fn between(
     from: &Array1<f32>,
     to: &Array1<f32>,
@@ -180,14 +182,14 @@ fn line(from: &Array1<f32>, to: &Array1<f32>, part: f64) -> Vec<f32> {
 
 /// Spherical linear interpolation (Shoemake 1985; of latent codes White 2016), about the prior's mean.
 ///
-/// Codes in the same direction, or in opposite ones, span no plane to turn in: a line then.
+/// Codes in the same or in opposite directions span no plane to turn in; they are connected by a line.
 fn arc(from: &Array1<f32>, to: &Array1<f32>, part: f64, prior: Prior) -> Vec<f32> {
     let mean = f64::from(prior.mean);
     let pairs = || from.iter().zip(to).map(|(&a, &b)| (f64::from(a) - mean, f64::from(b) - mean));
     let (aa, bb, ab) =
         pairs().fold((0.0, 0.0, 0.0), |(aa, bb, ab), (a, b)| (aa + a * a, bb + b * b, ab + a * b));
     let angle = (ab / (aa * bb).sqrt()).clamp(-1.0, 1.0).acos();
-    // NaN is the angle with a code in the mean itself.
+    // The angle is NaN if a code is the mean itself.
     if angle.is_nan() || angle.sin() < 1e-6 {
         return line(from, to, part);
     }
@@ -203,7 +205,7 @@ mod tests {
     const PRIOR: Prior = Prior { mean: 0.0, std: 1.0 };
 
     #[test]
-    fn lines_and_arcs_begin_and_end_at_the_rows() {
+    fn lines_and_arcs_start_and_end_at_the_rows() {
         let (a, b) = (arr1(&[3.0_f32, 0.0, 0.5]), arr1(&[0.25_f32, 2.0, -1.0]));
         for spherical in [false, true] {
             for (part, end) in [(0.0, &a), (1.0, &b)] {
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arc_keeps_its_distance_from_the_mean() {
+    fn arc_keeps_its_distance_from_the_mean() {
         let (a, b) = (arr1(&[2.0_f32, 1.0]), arr1(&[1.0_f32, 2.0]));
         let prior = Prior { mean: 1.0, std: 2.0 };
         for step in 0..=10 {
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn two_rows_are_the_fewest() {
+    fn requires_two_rows_and_two_steps() {
         for text in ["", "some", "1,", "-1", "1.5", "1"] {
             assert!(rows(text).is_err(), "{text}");
         }

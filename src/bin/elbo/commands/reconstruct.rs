@@ -1,4 +1,4 @@
-//! `elbo reconstruct`: what a model makes of a data set.
+//! `elbo reconstruct`: the rows of a data set, encoded and decoded.
 
 use crate::data::{Data, DataDescription, ImageShape};
 use crate::failure::Result;
@@ -6,7 +6,7 @@ use crate::figure::image_grid::{self, Sheet};
 use crate::figure::sheet::LabeledSheet;
 use crate::model::ModelMetadata;
 use crate::model::decode::{by_pieces, reconstructions};
-use crate::options::data::{ImageSize, ModelAndData};
+use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count};
 use crate::output::images::{check_images, expect_images, to_picture, write_sheet};
 use crate::output::path::{DecodedPath, FigurePath};
@@ -15,40 +15,38 @@ use clap::Args;
 use elbo::Compute;
 use ndarray::Array2;
 
-/// Pairs in a picture, if nobody says how many.
+/// Default number of pairs in a figure.
 const PAIRS: usize = 40;
 
-/// Show what a model makes of a data set: each example encoded to its mean and decoded
+/// Reconstruct the rows of a data set
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Deterministic: the mean of the latent code is decoded, without noise.
+#[command(after_long_help = "\
+Each row is encoded to the mean of its latent code, which is decoded, without noise, to the mean of the \
+likelihood, in the units of the training data.
 
 Example:
   elbo reconstruct --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz \
 --out reconstructions.png")]
 pub struct ReconstructOptions {
     #[command(flatten)]
-    pub input: ModelAndData,
+    input: ModelAndData,
 
-    /// Examples to reconstruct, from the first one on [default: 40 for a picture, else all]
-    #[arg(long, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
-          help_heading = "Results")]
-    pub count: Option<usize>,
+    /// Rows to reconstruct, from the first [default: all; in a figure 40]
+    #[arg(long, help_heading = None, value_name = "N", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    count: Option<usize>,
 
-    /// X.png for a sheet of images, inputs above outputs, X.svg for the same with a title and names; X.npy for the outputs as an array (float32, [rows,
-    /// features]), X.csv as a table with a header; in the units of the training data, what the likelihood
-    /// has for its mean
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
-    pub out: DecodedPath,
-
-    #[command(flatten)]
-    pub shape: ImageSize,
+    /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
+    ///
+    /// .png: a sheet of images, inputs above outputs; .svg: the same with a title and names; .npy: the outputs
+    /// as an array (float32, [rows, features]); .csv: a table with a header.
+    #[arg(long, short, help_heading = None, value_name = "FILE")]
+    out: DecodedPath,
 }
 
 pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
     let (vae, ModelMetadata { data: notes, .. }, data) = args.input.open_for(args.out.path())?;
     match &args.out {
-        DecodedPath::Array(path) | DecodedPath::Table(path) => {
+        DecodedPath::Table(path) => {
             let rows = args.count.unwrap_or(usize::MAX).min(data.len());
             let mut outputs =
                 by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
@@ -62,7 +60,8 @@ pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
             check_images(rows)?;
             let image = data.image.or(notes.image);
             let like = DataDescription { image, ..notes.clone() };
-            let shape = expect_images(picture, args.shape.images(data.width(), &like)?)?;
+            let shape =
+                expect_images(picture, args.input.reading.image.images(data.width(), &like)?)?;
             let mut inputs = data.numbers(0..rows)?;
             let conditions = data.conditions(0..rows);
             let conditions = conditions.as_ref().map(|c| c.view());
@@ -74,7 +73,7 @@ pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
     }
 }
 
-/// Each input above its output.
+/// Draws each input above its output.
 fn write_pairs(
     picture: &FigurePath,
     data: &Data,
@@ -85,7 +84,7 @@ fn write_pairs(
     let rows = inputs.nrows();
     let sheet: Sheet = image_grid::pairs(inputs.view(), outputs.view(), shape);
     let bands = sheet.rows() / 2;
-    // Names are over columns: each is of one row as long as there is one band.
+    // Names stand above columns, so they can only name rows if there is one band.
     let labels = data.label_names().filter(|_| bands == 1);
     let pair = ["input", "output"].map(|name| [name.to_owned(), String::new()]);
     let figure = LabeledSheet {
@@ -93,7 +92,7 @@ fn write_pairs(
             1 => format!("The first row of {}", data.file_name()),
             _ => format!("The first {rows} rows of {}", data.file_name()),
         },
-        along: "and what the model makes of them",
+        along: "and their reconstructions",
         columns: labels.into_iter().flatten().take(rows).collect(),
         rows: vec![pair; bands].concat(),
         sheet: &sheet,

@@ -1,4 +1,4 @@
-//! `elbo sample`: examples drawn from a model.
+//! `elbo sample`: samples of a model.
 
 use crate::data::DataDescription;
 use crate::failure::Result;
@@ -6,7 +6,8 @@ use crate::figure::image_grid;
 use crate::figure::sheet::LabeledSheet;
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, samples};
-use crate::options::data::{ImageSize, ModelFile};
+use crate::options::data::ModelFile;
+use crate::options::reading::ImageSize;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::images::{check_images, expect_images, to_picture, write_sheet};
 use crate::output::path::DecodedPath;
@@ -14,10 +15,11 @@ use crate::output::table::{self, Words, features};
 use clap::Args;
 use elbo::Compute;
 
-/// Draw examples from a model
+/// Draw samples from a model
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Deterministic: sample i is a function of the seed and of i (and of its class).
+#[command(after_long_help = "\
+Each sample is the mean of the likelihood at a code drawn from the prior, in the units of the training data. \
+Sample i is a function of the seed, of i and of its class, so the result is deterministic.
 
 Examples:
   elbo sample --model elbo-out/model.safetensors --count 100 --seed 7 --out samples.png
@@ -26,42 +28,47 @@ Examples:
   elbo sample --model conditional.safetensors --count 50 --out classes.svg")]
 pub struct SampleOptions {
     #[command(flatten)]
-    pub model: ModelFile,
+    model: ModelFile,
 
-    /// Samples to draw
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
-    pub count: usize,
+    /// Number of samples
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(MAX_WIDTH),
+          allow_negative_numbers = true)]
+    count: usize,
+
+    /// Class to draw (conditional models) [default: all in turn]
+    ///
+    /// By name, or by number from 0 if the classes have no names. All classes in turn are a column each of an
+    /// image.
+    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
+    label: Option<String>,
 
     /// Seed of the latent codes
     #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
-        allow_negative_numbers = true)]
-    pub seed: u64,
+          allow_negative_numbers = true)]
+    seed: u64,
 
-    /// Of a conditional model: the class to draw, by its name or else its number from 0 on [default: all
-    /// classes in turn, each a column of the picture]
-    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
-    pub label: Option<String>,
-
-    /// Map outputs from -1 to 1 to 0 to 1, of a model from elsewhere whose data were mapped there (the file
-    /// of `elbo train --signed` says so itself); pictures show a tanh output so in any case
+    /// Map outputs from [-1, 1] to [0, 1] (models not written by elbo)
+    ///
+    /// A model of `elbo train --signed` does so without this option, and figures always show a tanh output
+    /// so.
     #[arg(long)]
-    pub signed: bool,
-
-    /// X.png for a sheet of images, X.svg for the same with a title and the classes over their columns; X.npy
-    /// for an array (float32, [count, features]), X.csv for a table with
-    /// a header and the class, if there is one; in the units of the training data, what the likelihood has
-    /// for its mean
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
-    pub out: DecodedPath,
+    signed: bool,
 
     #[command(flatten)]
-    pub shape: ImageSize,
+    image: ImageSize,
+
+    /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
+    ///
+    /// .png: a sheet of images; .svg: the same with a title and the classes above the columns; .npy: an array
+    /// (float32, [count, features]); .csv: a table with a header and the class, if there is one.
+    #[arg(long, short, value_name = "FILE")]
+    out: DecodedPath,
 }
 
 pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
     let (vae, ModelMetadata { data: mut notes, .. }) = args.model.open()?;
     notes.signed |= args.signed;
-    let shape = args.shape.images(vae.config().features(), &notes)?;
+    let shape = args.image.images(vae.config().features(), &notes)?;
     if let DecodedPath::Figure(picture) = &args.out {
         check_images(args.count)?;
         expect_images(picture, shape)?;
@@ -70,7 +77,7 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
     let label = args.label.as_deref().map(|label| class_of(label, classes, &notes)).transpose()?;
     let mut samples = samples(&vae, compute, args.count, args.seed, label)?;
     match &args.out {
-        DecodedPath::Array(path) | DecodedPath::Table(path) => {
+        DecodedPath::Table(path) => {
             notes.to_user_units(&mut samples);
             let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
             let words = (classes > 0).then(|| Words {
@@ -105,7 +112,7 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
     }
 }
 
-/// What the column of classes is called.
+/// Returns the name of the column of classes.
 fn class_column(notes: &DataDescription) -> String {
     notes.label_column.clone().unwrap_or_else(|| "class".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `elbo score`: how well a model knows each row.
+//! `elbo score`: a score per row, for finding unusual ones.
 
 use crate::data::Data;
 use crate::failure::{Failure, Result, option_for};
@@ -7,24 +7,24 @@ use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
 use crate::output::path::TablePath;
 use crate::output::thousands;
-use crate::output::{npy, print, say, write_file};
+use crate::output::{Console, is_stdout, npy, write_file};
 use clap::Args;
+use elbo::Compute;
 use elbo::vae::{EvaluationOptions, Vae};
-use elbo::{Augmentation, Compute};
 use ndarray::Array2;
 use std::io::Write;
 
-/// Rows named in the summary, those of the highest scores.
+/// Rows of the highest scores that the summary names.
 const NAMED: usize = 5;
 
-/// Score each row of a data set: how well the model knows it
+/// Score how unusual each row of a data set is
 #[derive(Debug, Args)]
-#[command(after_help = "\
-A row's columns, in nats: reconstruction, -ln p(x|z) with the decoder at the mean of the row's latent code; \
-kl, the divergence of the code from the prior; negative_elbo, their sum: the larger, the more unusual the \
-row. They are a function of the row and of the model alone. The threshold of --flag-above is a quantile of \
-the negative_elbo of the rows that the model was trained on, which the model file holds (of at most \
-262,144 of them). Rows are counted from 0; labels, where the data have some, are the last column.
+#[command(after_long_help = "\
+The columns, in nats: reconstruction, -ln p(x|z) with the decoder at the mean of the row's latent code; kl, the \
+divergence of the code from the prior; negative_elbo, their sum: the larger, the more unusual the row. They are \
+a function of the row and the model alone, without noise. --flag-above compares the negative_elbo with a \
+quantile over the training rows (at most 262,144 of them), which the model file holds. Rows are counted from \
+0; the last column is the label, if the data have labels.
 
 Examples:
   elbo score --model elbo-out/model.safetensors --data table.csv --out scores.csv
@@ -32,69 +32,60 @@ Examples:
   elbo score --model elbo-out/model.safetensors --data new.npy --importance-samples 500 --out scores.npy")]
 pub struct ScoreOptions {
     #[command(flatten)]
-    pub input: ModelAndData,
+    input: ModelAndData,
 
-    /// Also estimate -ln p(x) of each row from K samples: column negative_bound
-    #[arg(long, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true,
-          help_heading = "Scores")]
-    pub importance_samples: Option<usize>,
+    /// Flag rows above this quantile of the training rows, such as 0.99
+    ///
+    /// By negative_elbo, in the column flagged, 0 or 1.
+    #[arg(long, help_heading = None, value_name = "Q", value_parser = fraction, allow_negative_numbers = true)]
+    flag_above: Option<f64>,
 
-    /// Seed of these samples; the other columns are without noise
-    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
-          allow_negative_numbers = true, help_heading = "Scores")]
-    pub seed: u64,
+    /// Estimate -ln p(x) of each row from K samples, too
+    ///
+    /// In the column negative_bound.
+    #[arg(long, help_heading = None, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    importance_samples: Option<usize>,
 
-    /// Flag rows whose negative_elbo is above this quantile of the training rows', such as 0.99: column
-    /// flagged, 0 or 1
-    #[arg(long, value_name = "Q", value_parser = fraction, allow_negative_numbers = true,
-          help_heading = "Scores")]
-    pub flag_above: Option<f64>,
+    /// Seed of the samples of --importance-samples
+    #[arg(long, help_heading = None, value_name = "SEED", default_value_t = 1, value_parser = seed,
+          allow_negative_numbers = true)]
+    seed: u64,
 
-    /// X.csv, or X.npy for an array (float64, the same columns without row and label) [default: CSV on
-    /// standard output]
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
-    pub out: Option<TablePath>,
+    /// File to write: X.csv or X.npy [default: CSV on standard output]
+    ///
+    /// A .npy array is float64, with the same columns without row and label. - is CSV on standard output.
+    #[arg(long, short, help_heading = None, value_name = "FILE", default_value = "-", hide_default_value = true)]
+    out: TablePath,
 }
 
-pub fn run(args: &ScoreOptions, compute: &Compute) -> Result<()> {
-    let (vae, notes, data) = match &args.out {
-        None => args.input.open(Augmentation::None)?,
-        Some(TablePath::Table(out) | TablePath::Array(out)) => args.input.open_for(out)?,
-    };
-    let threshold = args.flag_above.map(|part| threshold(&notes, part)).transpose()?;
+pub fn run(args: &ScoreOptions, compute: &Compute, console: Console) -> Result<()> {
+    let (vae, metadata, data) = args.input.open_for(args.out.path())?;
+    let threshold = args.flag_above.map(|part| threshold(&metadata, part)).transpose()?;
     let table = ScoreTable::of(args, &vae, &data, threshold, compute)?;
     match &args.out {
-        None => {
-            let mut table_as_csv = Vec::new();
-            let written = table.write_csv(&mut table_as_csv);
-            written.map_err(|error| Failure::Run(format!("cannot write CSV: {error}")))?;
-            print(&table_as_csv)
-        }
-        Some(TablePath::Table(path)) => {
-            write_file(path, |file| table.write_csv(file))?;
-            say(&table.summary(args.flag_above))
-        }
-        Some(TablePath::Array(path)) => {
-            write_file(path, |file| npy::write(file, table.numbers().view()))?;
-            say(&table.summary(args.flag_above))
-        }
+        TablePath::Csv(path) => write_file(path, |file| table.write_csv(file))?,
+        TablePath::Npy(path) => write_file(path, |file| npy::write(file, table.numbers().view()))?,
     }
+    if !is_stdout(args.out.path()) {
+        console.note(&table.summary(args.flag_above));
+    }
+    Ok(())
 }
 
-/// The score above which this part of the training rows does not lie.
+/// Returns the `part` quantile of the scores of the training rows.
 fn threshold(notes: &ModelMetadata, part: f64) -> Result<f64> {
     let scores = notes.training.as_ref().and_then(|training| training.scores.as_ref());
     let scores = scores.ok_or_else(|| {
         Failure::Run(
             "--flag-above: the model file holds no scores of training rows; `elbo train` writes them at the \
-             end of a run, but not for --variance optimal"
+             end of a run, except with --variance optimal"
                 .to_owned(),
         )
     })?;
     Ok(scores.at(part))
 }
 
-/// The scores of all rows, in nats: the larger, the less the model expects the row.
+/// Scores of all rows, in nats; larger is more unusual.
 struct ScoreTable {
     reconstruction: Vec<f64>,
     kl: Vec<f64>,
@@ -135,7 +126,7 @@ impl ScoreTable {
         self.threshold.is_some_and(|threshold| self.negative_elbo[row] > threshold)
     }
 
-    /// Names of the columns that are numbers.
+    /// Names of the numeric columns.
     fn names(&self) -> Vec<&'static str> {
         let mut names = vec!["reconstruction", "kl", "negative_elbo"];
         names.extend(self.negative_bound.as_ref().map(|_| "negative_bound"));
@@ -210,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_written_with_all_that_is_known_of_them() {
+    fn writes_all_columns_that_are_known() {
         let mut file = Vec::new();
         table().write_csv(&mut file).unwrap();
         assert_eq!(
@@ -225,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_counts_what_is_flagged_and_names_the_highest() {
+    fn summary_counts_flagged_rows_and_names_the_highest() {
         assert_eq!(
             table().summary(Some(0.99)),
             "1 of 3 rows flagged, above 2.25, the 0.99 quantile of the training rows; mean 4.08 nats; \

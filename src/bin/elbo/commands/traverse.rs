@@ -1,12 +1,12 @@
-//! `elbo traverse`: one latent dimension after the other is moved, the others are held.
+//! `elbo traverse`: one latent dimension varies at a time, the others stay fixed.
 
 use crate::data::Data;
 use crate::failure::{Failure, Result};
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, code_of, one_hot};
-use crate::options::data::{ImageSize, ModelAndData, ModelFile};
+use crate::options::data::{ModelAndData, ModelFile};
 use crate::options::reading::ReadingOptions;
-use crate::options::values::{self, count};
+use crate::options::values::{count, positive};
 use crate::output::path::DecodedPath;
 use crate::output::strips::{DecodedGrid, Strip};
 use clap::Args;
@@ -17,75 +17,77 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Show what each latent dimension means: move one at a time and decode
+/// Vary one latent dimension at a time and decode
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Each row of the picture is a latent dimension, moved in equal steps while the others are held. Outputs of a \
-table's model are drawn as lines: those of the five columns that change most.
+#[command(after_long_help = "\
+Each row of the figure is a latent dimension, which moves in equal steps while the others stay fixed. For the \
+model of a table the outputs are drawn as lines: those of the five columns that change most.
 
 Examples:
   elbo traverse --model elbo-out/model.safetensors --out traversals.png
   elbo traverse --model m.safetensors --dimensions active --steps 15 --range 2 --out active.svg
-  elbo traverse --model m.safetensors --from-data t10k-images-idx3-ubyte.gz --row 5 --out five.png
+  elbo traverse --model m.safetensors --data t10k-images-idx3-ubyte.gz --row 5 --out five.png
   elbo traverse --model table.safetensors --dimensions 0,3 --out moves.csv")]
 pub struct TraverseOptions {
     #[command(flatten)]
-    pub model: ModelFile,
+    model: ModelFile,
 
-    /// The latent dimensions to move: all, active (those whose mean varies over the data by more than 0.01,
-    /// most active first; the model file of `elbo train` knows them), or numbers such as 0,3,5
+    /// Dimensions to vary: all, active, or a list such as 0,3,5
+    ///
+    /// active: those whose mean has a variance above 0.01 over the data, the most active first; the model file
+    /// of `elbo train` knows them.
     #[arg(long, value_name = "WHICH", default_value = "all")]
-    pub dimensions: Dimensions,
+    dimensions: Dimensions,
 
-    /// Values of each dimension, the first and the last one included
+    /// Steps of each dimension, both ends included
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = count(1000),
           allow_negative_numbers = true)]
-    pub steps: usize,
+    steps: usize,
 
-    /// How far a dimension moves in each direction, in standard deviations of the prior
-    #[arg(long, value_name = "R", default_value_t = 3.0, value_parser = values::above_zero,
+    /// Largest move, in standard deviations of the prior
+    #[arg(long, value_name = "R", default_value_t = 3.0, value_parser = positive::<f64>,
           allow_negative_numbers = true)]
-    pub range: f64,
+    range: f64,
 
-    /// Move around the mean code of a row of this data file [default: around the mean of the prior]
+    /// Move around the code of a row of this data [default: prior mean]
+    ///
+    /// In any format of `elbo train`; - for standard input. The center is the mean of the row's code.
+    #[arg(long, value_name = "FILE", alias = "from-data")]
+    data: Option<PathBuf>,
+
+    /// Row of --data, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = row, requires = "data",
+          allow_negative_numbers = true)]
+    row: usize,
+
+    /// Labels of --data, one per row (conditional models)
     #[arg(long, value_name = "FILE")]
-    pub from_data: Option<PathBuf>,
+    labels: Option<PathBuf>,
 
-    /// The row of --from-data, counted from 0
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = row, requires = "from_data",
-          allow_negative_numbers = true)]
-    pub row: usize,
-
-    /// Labels of --from-data, which a conditional model needs to encode a row
-    #[arg(long, value_name = "FILE", requires = "from_data")]
-    pub labels: Option<PathBuf>,
-
-    /// Of a model of --scale min-max: read a number of --from-data outside of the training rows' range as
-    /// the nearer end of it
-    #[arg(long, requires = "from_data")]
-    pub clip_to_range: bool,
-
-    /// Of a conditional model: the class to decode [default: that of the row of --from-data]
+    /// Class to decode (conditional models) [default: that of the row]
     #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
-    pub label: Option<String>,
+    label: Option<String>,
 
-    /// Data from -1 to 1: of a model from elsewhere that was trained so
+    /// Clip values outside the training range (models of --scale min-max)
+    #[arg(long, requires = "data")]
+    clip_to_range: bool,
+
+    /// Map data from [0, 1] to [-1, 1] (models not written by elbo)
     #[arg(long)]
-    pub signed: bool,
+    signed: bool,
 
-    /// X.png or X.svg for a picture, one dimension a row; X.npy for an array (float32, [dimensions × steps,
-    /// features]); X.csv for a table with the columns dimension, value and the features
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
-    pub out: DecodedPath,
+    /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
+    ///
+    /// .png or .svg: a figure with one dimension per row; .npy: an array (float32, [dimensions × steps,
+    /// features]); .csv: a table with the columns dimension, value and the features.
+    #[arg(long, short, value_name = "FILE")]
+    out: DecodedPath,
 
     #[command(flatten)]
-    pub shape: ImageSize,
-
-    #[command(flatten)]
-    pub reading: ReadingOptions,
+    reading: ReadingOptions,
 }
 
-/// Which latent dimensions.
+/// A choice of latent dimensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dimensions {
     All,
@@ -115,7 +117,7 @@ fn row(text: &str) -> std::result::Result<usize, &'static str> {
 }
 
 pub fn run(args: &TraverseOptions, compute: &Compute) -> Result<()> {
-    let (vae, notes, data) = match &args.from_data {
+    let (vae, notes, data) = match &args.data {
         None => {
             let (vae, mut notes) = args.model.open()?;
             notes.data.signed |= args.signed;
@@ -160,12 +162,12 @@ pub fn run(args: &TraverseOptions, compute: &Compute) -> Result<()> {
         values: places.iter().map(|&place| moved(dimension, place)).collect(),
         ends: None,
     });
-    let image = args.shape.images(vae.config().features(), &notes.data)?;
+    let image = args.reading.image.images(vae.config().features(), &notes.data)?;
     let decodings = DecodedGrid {
         vae: &vae,
         data: &notes.data,
         title: title(args, data.as_ref()),
-        along: "moved by (standard deviations of the prior)",
+        along: "change (standard deviations of the prior)",
         strips: strips.collect(),
         places,
         outputs,
@@ -184,7 +186,7 @@ fn title(args: &TraverseOptions, data: Option<&Data>) -> String {
 }
 
 impl TraverseOptions {
-    /// The model and the data to start from, as other commands read them.
+    /// Returns the model and the data in the form of other commands.
     fn input(&self, data: &Path) -> ModelAndData {
         ModelAndData {
             model: self.model.clone(),
@@ -197,7 +199,7 @@ impl TraverseOptions {
     }
 }
 
-/// Step `step` of `steps` from −range to range; a single one is in the middle.
+/// Returns step `step` of `steps` from −range to range; a single step is in the middle.
 fn place(step: usize, steps: usize, range: f64) -> f64 {
     if steps < 2 {
         return 0.0;
@@ -206,14 +208,14 @@ fn place(step: usize, steps: usize, range: f64) -> f64 {
     range * (2.0 * step as f64 - (steps - 1) as f64) / (steps - 1) as f64
 }
 
-/// What is known about the dimensions.
+/// KL divergence and variance of each latent dimension.
 struct DimensionStatistics {
     kl: Vec<f64>,
     mu_variance: Vec<f64>,
 }
 
 impl DimensionStatistics {
-    /// From the model's notes, or else from data.
+    /// Takes them from the model file, or else from data.
     fn of(
         vae: &Vae,
         notes: &ModelMetadata,
@@ -252,8 +254,8 @@ fn chosen(
         Dimensions::Active => {
             let known = known.ok_or_else(|| {
                 Failure::Usage(
-                    "--dimensions active: the model file does not say which are; name data with \
-                     --from-data"
+                    "--dimensions active requires --data: the model file does not say which dimensions \
+                     are active"
                         .to_owned(),
                 )
             })?;
@@ -263,8 +265,8 @@ fn chosen(
             active.sort_by(|a, b| variance(b).total_cmp(&variance(a)));
             if active.is_empty() {
                 return Err(Failure::Run(format!(
-                    "--dimensions active: no dimension's mean varies by more than {ACTIVE_VARIANCE}: the posterior \
-                     has collapsed; --dimensions all shows them nevertheless"
+                    "--dimensions active: no dimension's mean has a variance above {ACTIVE_VARIANCE}: the \
+                     posterior has collapsed; --dimensions all shows the dimensions nevertheless"
                 )));
             }
             Ok(active)
@@ -272,7 +274,7 @@ fn chosen(
     }
 }
 
-/// The class that is decoded, one-hot; `None` of a model without conditions.
+/// Returns the class to decode, one-hot; `None` for a model without conditions.
 fn condition(
     args: &TraverseOptions,
     vae: &Vae,
@@ -290,7 +292,7 @@ fn condition(
     let row = data.and_then(|data| data.conditions(args.row..args.row + 1));
     row.map(|row| Some(row.row(0).to_owned())).ok_or_else(|| {
         Failure::Usage(format!(
-            "--label: missing; the model is conditional, with {classes} classes: which is to be decoded?"
+            "--label: missing; the model is conditional on {classes} classes; name the class to decode"
         ))
     })
 }
@@ -300,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_symmetric() {
+    fn steps_are_symmetric() {
         let places: Vec<f64> = (0..5).map(|step| place(step, 5, 3.0)).collect();
         assert_eq!(places, [-3.0, -1.5, 0.0, 1.5, 3.0]);
         assert_eq!(place(0, 1, 3.0), 0.0);
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn active_dimensions_come_in_the_order_of_their_variance() {
+    fn active_dimensions_are_sorted_by_variance() {
         let known =
             DimensionStatistics { kl: vec![0.0; 4], mu_variance: vec![0.02, 0.001, 0.9, 0.01] };
         let of = |dimensions| chosen(&dimensions, 4, Some(&known));
@@ -324,11 +326,11 @@ mod tests {
             of(Dimensions::These(vec![4])).unwrap_err().to_string().contains("4: the model has 4")
         );
         let message = chosen(&Dimensions::Active, 4, None).unwrap_err().to_string();
-        assert!(message.contains("--from-data"), "{message}");
+        assert!(message.contains("--data"), "{message}");
     }
 
     #[test]
-    fn lists_are_of_numbers() {
+    fn parses_dimensions() {
         assert_eq!("all".parse(), Ok(Dimensions::All));
         assert_eq!("active".parse(), Ok(Dimensions::Active));
         assert_eq!("0, 3,5".parse(), Ok(Dimensions::These(vec![0, 3, 5])));

@@ -4,38 +4,49 @@ use super::Data;
 use crate::failure::{Failure, Result};
 
 impl Data {
-    /// Moves a part of the rows, drawn by `seed`, to the end, and says how many remain before them. At
-    /// least one row goes and at least one stays.
+    /// Moves rows drawn by `seed` to the end: for each share that is given one part, the first of them last.
+    /// Returns where the part before the last and the last one begin. Each part has at least one row, and at
+    /// least one stays.
     ///
     /// Only the order is kept: neither the rows nor their file are touched.
-    pub fn hold_out(&mut self, fraction: f64, seed: u64) -> Result<usize> {
+    pub fn hold_out(&mut self, fractions: [Option<f64>; 2], seed: u64) -> Result<[usize; 2]> {
         let rows = self.len();
-        if rows < 2 {
-            return Err(Failure::Run(format!(
-                "{}: a single row, none to hold out for the test; name another file with --test",
-                self.name
-            )));
+        let parts = fractions.iter().flatten().count();
+        if parts == 0 {
+            return Ok([rows; 2]);
         }
-        let last = u32::try_from(rows).map_err(|_| {
-            Failure::Run(format!(
-                "{}: {rows} rows; expected at most {} to hold some out of; name another file with --test",
-                self.name,
-                u32::MAX
-            ))
-        })?;
-        let kept = kept(rows, fraction);
+        let refuse = |reason: String| {
+            Err(Failure::Run(format!(
+                "{}: {reason}; name other files with --validation and --test",
+                self.name
+            )))
+        };
+        if rows <= parts {
+            let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+            return refuse(format!("{rows}: too few to hold some out"));
+        }
+        let Ok(last) = u32::try_from(rows) else {
+            return refuse(format!("{rows} rows; at most {} can be held out of", u32::MAX));
+        };
+        let [first, second] = fractions;
+        let reserved = usize::from(second.is_some());
+        let last_start = first.map_or(rows, |share| kept(rows, share).max(1 + reserved));
+        let start = second.map_or(last_start, |share| {
+            let held_out = (rows - kept(rows, share)).clamp(1, last_start - 1);
+            last_start - held_out
+        });
         let mut order: Vec<u32> = (0..last).collect();
         let mut random = SplitMix64(seed);
         // The last steps of Fisher and Yates' shuffle: each leaves one drawn row at the end.
-        for last in (kept..rows).rev() {
+        for last in (start..rows).rev() {
             order.swap(random.below(last as u64 + 1) as usize, last);
         }
         self.order = Some(order);
-        Ok(kept)
+        Ok([start, last_start])
     }
 }
 
-/// How many of the rows stay in the training.
+/// The number of rows that are not held out.
 fn kept(rows: usize, fraction: f64) -> usize {
     let held_out = (rows as f64 * fraction) as usize;
     rows - held_out.clamp(1, rows - 1)
@@ -76,7 +87,8 @@ mod tests {
     fn a_part_is_held_out_by_the_seed() {
         let held_out = |n: usize, fraction, seed| {
             let mut data = numbered(n);
-            let kept = data.hold_out(fraction, seed).unwrap();
+            let [kept, end] = data.hold_out([Some(fraction), None], seed).unwrap();
+            assert_eq!(kept, end);
             let numbers = data.numbers(0..n).unwrap();
             let mut all: Vec<usize> =
                 numbers.column(0).iter().map(|x| (x * 255.0).round() as usize).collect();
@@ -95,7 +107,27 @@ mod tests {
         assert_ne!(held_out(100, 0.1, 1), held_out(100, 0.1, 2));
         assert_eq!(held_out(2, 0.1, 1).len(), 1);
         assert_eq!(held_out(100, 0.25, 1)[15..], held_out(100, 0.1, 1));
-        assert!(numbered(1).hold_out(0.1, 1).unwrap_err().to_string().contains("--test"));
+        let single = numbered(1).hold_out([Some(0.1), None], 1).unwrap_err().to_string();
+        assert!(single.contains("--validation"), "{single}");
+    }
+
+    #[test]
+    fn test_rows_leave_the_validation_rows_as_they_are() {
+        let order = |fractions| {
+            let mut data = numbered(100);
+            let starts = data.hold_out(fractions, 3).unwrap();
+            (starts, data.order.unwrap_or_default())
+        };
+        let ([start, _], alone) = order([Some(0.1), None]);
+        let ([test, validation], both) = order([Some(0.1), Some(0.25)]);
+        assert_eq!((start, validation, test), (90, 90, 65));
+        assert_eq!(both[validation..], alone[start..]);
+        assert_ne!(both[test..validation], alone[test..start]);
+        let ([test, validation], _) = order([None, Some(0.25)]);
+        assert_eq!((test, validation), (75, 100));
+        assert_eq!(order([None, None]), ([100, 100], Vec::new()));
+        assert_eq!(numbered(3).hold_out([Some(0.9), Some(0.9)], 1).unwrap(), [1, 2]);
+        assert!(numbered(2).hold_out([Some(0.1), Some(0.1)], 1).is_err());
     }
 
     #[test]

@@ -90,6 +90,9 @@ impl Data {
 
     /// Reads a file or a folder, told apart by how it begins and then by its name.
     pub fn read(path: &Path, plan: Plan) -> Result<Self> {
+        if path == Path::new("-") {
+            return Self::parse("standard input", io::stdin().lock(), plan);
+        }
         let name = path.display().to_string();
         if path.is_dir() {
             plan.refuse_others(&name, FileKind::Pictures)?;
@@ -274,21 +277,22 @@ enum FileKind {
 impl Plan<'_> {
     /// That no option is there that is about another format.
     fn refuse_others(&self, name: &str, format: FileKind) -> Result<()> {
-        let ReadOptions { array, columns, drop_columns, label_column, size, rgb, stream, .. } =
+        let ReadOptions { array, columns, drop_columns, label_column, rgb, stream, .. } =
             self.options;
         let options = [
-            (array.is_some(), "--array", FileKind::Archive, "a .npz file"),
-            (columns.is_some(), "--columns", FileKind::Table, "a table"),
-            (drop_columns.is_some(), "--drop-columns", FileKind::Table, "a table"),
-            (label_column.is_some(), "--label-column", FileKind::Table, "a table"),
-            (self.options.header.is_some(), "--header", FileKind::Table, "a table"),
-            (size.is_some(), "--size", FileKind::Pictures, "a folder of pictures"),
-            (*rgb, "--rgb", FileKind::Pictures, "a folder of pictures"),
+            (array.is_some(), "--array", FileKind::Archive, ".npz files"),
+            (columns.is_some(), "--columns", FileKind::Table, "tables"),
+            (drop_columns.is_some(), "--drop-columns", FileKind::Table, "tables"),
+            (label_column.is_some(), "--label-column", FileKind::Table, "tables"),
+            (self.options.header.is_some(), "--header", FileKind::Table, "tables"),
+            (*rgb, "--rgb", FileKind::Pictures, "image directories"),
         ];
         if let Some((_, option, _, of)) =
             options.iter().find(|(given, _, its, _)| *given && *its != format)
         {
-            return Err(Failure::Usage(format!("{option} belongs to {of}, and {name} is none")));
+            return Err(Failure::Usage(format!(
+                "{option} applies only to {of}; {name} is not one"
+            )));
         }
         if *stream == Stream::Always && format != FileKind::Array {
             return Err(cannot_stream(name));

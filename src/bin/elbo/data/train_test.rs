@@ -1,4 +1,4 @@
-//! What to train on, and what to test on.
+//! Data to train, to validate and to test on.
 
 use super::domain::{self, LikelihoodSource};
 use super::labels::{self, Classes, Raw};
@@ -11,67 +11,111 @@ use elbo::vae::Likelihood;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Files and rows to train and to test on, and what is done to them.
+/// How to split the data.
 pub struct SplitOptions {
+    /// The training data; `None` for the embedded sample.
     pub data: Option<PathBuf>,
-    pub test: Option<PathBuf>,
-    /// The part of the rows of `data` that is held out where there is no `test`.
-    pub test_fraction: f64,
     pub labels: Option<PathBuf>,
-    pub test_labels: Option<PathBuf>,
+    pub validation: HeldOut,
+    pub test: Option<HeldOut>,
     pub conditional: bool,
     pub scale: Kind,
     pub clip_to_range: bool,
     pub signed: bool,
     pub augmentation: Augmentation,
     pub read: ReadOptions,
-    /// Of the rows held out.
+    /// Draws the rows that are held out.
     pub seed: u64,
 }
 
+/// Rows that are not trained on.
+pub enum HeldOut {
+    File {
+        path: PathBuf,
+        labels: Option<PathBuf>,
+    },
+    /// This share of the rows of the training file.
+    Fraction(f64),
+}
+
+impl HeldOut {
+    fn fraction(&self) -> Option<f64> {
+        match self {
+            Self::File { .. } => None,
+            Self::Fraction(fraction) => Some(*fraction),
+        }
+    }
+}
+
+/// The training data, the validation data, which choices are made by, and the test data, which no choice
+/// depends on.
 pub struct TrainTestSplit {
     pub data: Data,
     /// Rows of `data`.
     pub train: Range<usize>,
-    /// Test data in a file of their own.
-    other: Option<Data>,
-    /// Rows of `other`, if there is one, else of `data`.
-    pub test: Range<usize>,
+    pub validation: Held,
+    pub test: Option<Held>,
     /// Features that are the same in every training row, where they were to be scaled.
     pub constant: usize,
 }
 
+/// Rows of a file of their own or of the training file.
+pub struct Held {
+    file: Option<Data>,
+    pub rows: Range<usize>,
+}
+
 impl TrainTestSplit {
-    pub fn read(args: &SplitOptions, likelihood: Likelihood) -> Result<Self> {
-        let (mut data, other) = files(args)?;
-        if args.conditional && data.labels.is_none() {
+    pub fn read(options: &SplitOptions, likelihood: Likelihood) -> Result<Self> {
+        let Files { mut data, validation, test } = files(options)?;
+        if options.conditional && data.labels.is_none() {
             return Err(Failure::Usage(format!(
-                "--conditional: {} has no labels; name them with --labels, or a column of a table with \
-                 --label-column, or give each class of pictures a folder",
+                "--conditional: {} has no labels; name them with --labels, or with --label-column for a \
+                 table, or put the images of each class in a directory of their own",
                 data.name
             )));
         }
-        let kept = match &other {
-            Some(test) => {
-                test.check_width(data.width(), &data.name)?;
-                data.len()
-            }
-            None => data.hold_out(args.test_fraction, args.seed)?,
+        for file in [&validation, &test].into_iter().flatten() {
+            file.check_width(data.width(), &data.name)?;
+        }
+        let held_out = |file: &Option<Data>, held: Option<&HeldOut>| {
+            held.filter(|_| file.is_none()).and_then(HeldOut::fraction)
         };
-        let mut sets = Self {
-            train: 0..kept,
-            test: other.as_ref().map_or(kept..data.len(), |test| 0..test.len()),
+        let fractions = [
+            held_out(&validation, Some(&options.validation)),
+            held_out(&test, options.test.as_ref()),
+        ];
+        // Rows to train on, then test rows, then validation rows.
+        let [test_start, validation_start] = data.hold_out(fractions, options.seed)?;
+        let rows = |file: &Option<Data>, held: Range<usize>| match file {
+            Some(file) => 0..file.len(),
+            None => held,
+        };
+        let mut split = Self {
+            train: 0..test_start,
+            validation: Held {
+                rows: rows(&validation, validation_start..data.len()),
+                file: validation,
+            },
+            test: options
+                .test
+                .is_some()
+                .then(|| Held { rows: rows(&test, test_start..validation_start), file: test }),
             data,
-            other,
             constant: 0,
         };
-        sets.scale(args.scale, args.clip_to_range)?;
-        for data in [Some(&mut sets.data), sets.other.as_mut()].into_iter().flatten() {
-            data.signed = args.signed;
-            data.conditional = args.conditional;
-            domain::check(data, likelihood, args.augmentation, LikelihoodSource::CommandLine)?;
+        split.scale(options.scale, options.clip_to_range)?;
+        for data in split.files_mut() {
+            data.signed = options.signed;
+            data.conditional = options.conditional;
+            domain::check(data, likelihood, options.augmentation, LikelihoodSource::CommandLine)?;
         }
-        Ok(sets)
+        Ok(split)
+    }
+
+    fn files_mut(&mut self) -> impl Iterator<Item = &mut Data> {
+        let test = self.test.as_mut().and_then(|test| test.file.as_mut());
+        [Some(&mut self.data), self.validation.file.as_mut(), test].into_iter().flatten()
     }
 
     /// Fits the scaling to the training rows, for all rows.
@@ -91,29 +135,35 @@ impl TrainTestSplit {
             })
         })?;
         self.constant = constant;
-        if let Some(other) = &mut self.other {
-            other.scaling = scaling.clone();
-        }
-        self.data.scaling = scaling;
+        self.files_mut().for_each(|data| data.scaling = scaling.clone());
         Ok(())
     }
 
-    pub fn test_data(&self) -> &Data {
-        self.other.as_ref().unwrap_or(&self.data)
+    pub fn validation_data(&self) -> &Data {
+        self.validation.file.as_ref().unwrap_or(&self.data)
     }
 
     pub fn train_view(&self) -> DataView<'_> {
         self.data.view(self.train.clone())
     }
 
-    pub fn test_view(&self) -> DataView<'_> {
-        self.test_data().view(self.test.clone())
+    pub fn validation_view(&self) -> DataView<'_> {
+        self.validation_data().view(self.validation.rows.clone())
     }
 
-    /// What came of using the rows of either.
+    /// The test rows, if there are any.
+    pub fn test_view(&self) -> Option<DataView<'_>> {
+        let test = self.test.as_ref()?;
+        Some(test.file.as_ref().unwrap_or(&self.data).view(test.rows.clone()))
+    }
+
+    /// Returns `result`, or the failure to read a row of any of the files.
     pub fn used<T>(&self, result: elbo::Result<T>) -> Result<T> {
         self.data.check_read()?;
-        self.test_data().used(result)
+        if let Some(file) = self.test.as_ref().and_then(|test| test.file.as_ref()) {
+            file.check_read()?;
+        }
+        self.validation_data().used(result)
     }
 
     /// How the data were read, to be kept with the model.
@@ -121,9 +171,9 @@ impl TrainTestSplit {
         self.data.notes()
     }
 
-    /// A number that other data would not have: of how they were read, and of rows here and there.
+    /// Hashes how the data were read, and a sample of the rows: other data have another fingerprint.
     pub fn fingerprint(&self) -> Result<u64> {
-        /// Of either part.
+        /// Rows of each part.
         const ROWS: usize = 256;
         // FNV-1a.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -131,7 +181,8 @@ impl TrainTestSplit {
         let notes = serde_json::to_vec(&self.notes());
         notes.expect("plain data").into_iter().for_each(&mut add);
         let mut numbers = vec![0.0; self.data.width()];
-        for part in [self.train_view(), self.test_view()] {
+        let parts = [Some(self.train_view()), Some(self.validation_view()), self.test_view()];
+        for part in parts.into_iter().flatten() {
             let rows = part.row_count();
             let mut condition = vec![0.0; part.conditions()];
             for row in (0..rows).step_by(rows.div_ceil(ROWS)).chain([rows - 1]) {
@@ -144,7 +195,7 @@ impl TrainTestSplit {
         self.used(Ok(hash))
     }
 
-    /// Whether rows have columns with names, and are no pictures.
+    /// Whether rows have columns with names, and are no images.
     pub fn is_table(&self) -> bool {
         self.notes().is_table()
     }
@@ -154,12 +205,13 @@ impl TrainTestSplit {
         if self.is_table() { "rows" } else { "images" }
     }
 
-    /// The first rows to test on, as many as there are up to `most`.
-    pub fn first_of_test(&self, most: usize) -> Range<usize> {
-        self.test.start..self.test.end.min(self.test.start + most)
+    /// The first validation rows, up to `most`.
+    pub fn first_of_validation(&self, most: usize) -> Range<usize> {
+        let rows = &self.validation.rows;
+        rows.start..rows.end.min(rows.start + most)
     }
 
-    /// How many classes the model is conditional on; 0 for none.
+    /// Number of classes that the model is conditional on; 0 for none.
     pub fn classes(&self) -> usize {
         self.data
             .labels
@@ -170,38 +222,53 @@ impl TrainTestSplit {
 }
 
 /// The data sets with their labels.
-fn files(args: &SplitOptions) -> Result<(Data, Option<Data>)> {
-    let Some(path) = &args.data else {
-        let (train, test) = Data::sample()?;
-        return Ok((train, Some(test)));
+struct Files {
+    data: Data,
+    validation: Option<Data>,
+    test: Option<Data>,
+}
+
+fn files(options: &SplitOptions) -> Result<Files> {
+    let Some(path) = &options.data else {
+        let (data, validation) = Data::sample()?;
+        return Ok(Files { data, validation: Some(validation), test: None });
     };
-    let options = &args.read;
-    let labeled = args.conditional;
-    let mut data = Data::read(path, Plan { options, like: None, labeled })?;
-    let Some(path) = &args.test else {
-        if let Some(raw) = raw_labels(&mut data, args.labels.as_deref())? {
-            let Classes { count, names } = Classes::of([&raw])?;
-            data.labels = Some(raw.among(count, &names)?);
-        }
-        return Ok((data, None));
-    };
+    let read = &options.read;
+    let labeled = options.conditional;
+    let mut data = Data::read(path, Plan { options: read, like: None, labeled })?;
     let like = data.notes();
-    let of_test = options.for_more_of_the_same();
-    let mut other = Data::read(path, Plan { options: &of_test, like: Some(&like), labeled })?;
-    let of_data = raw_labels(&mut data, args.labels.as_deref())?;
-    let of_other = raw_labels(&mut other, args.test_labels.as_deref())?;
-    // A class may be in one of the files alone.
-    let Classes { count, names } = Classes::of([&of_data, &of_other].into_iter().flatten())?;
-    for (data, raw) in [(&mut data, of_data), (&mut other, of_other)] {
+    let of_others = read.for_more_of_the_same();
+    let mut raw = vec![raw_labels(&mut data, options.labels.as_deref())?];
+    let mut other = |held: Option<&HeldOut>| -> Result<Option<Data>> {
+        let Some(HeldOut::File { path, labels }) = held else { return Ok(None) };
+        let plan = Plan { options: &of_others, like: Some(&like), labeled };
+        let mut data = Data::read(path, plan)?;
+        raw.push(raw_labels(&mut data, labels.as_deref())?);
+        Ok(Some(data))
+    };
+    let mut validation = other(Some(&options.validation))?;
+    let mut test = other(options.test.as_ref())?;
+    if raw.iter().all(Option::is_none) {
+        return Ok(Files { data, validation, test });
+    }
+    // A class may occur in one of the files alone.
+    let Classes { count, names } = Classes::of(raw.iter().flatten())?;
+    let all = [Some(&mut data), validation.as_mut(), test.as_mut()];
+    for (data, raw) in all.into_iter().flatten().zip(raw) {
         data.labels = raw.map(|raw| raw.among(count, &names)).transpose()?;
     }
-    if args.conditional && data.labels.is_some() && other.labels.is_none() {
-        return Err(Failure::Usage(format!(
-            "--conditional: {} has no labels; name them with --test-labels",
-            other.name
-        )));
+    for (file, option) in [(&validation, "--validation-labels"), (&test, "--test-labels")] {
+        if let Some(file) = file.as_ref().filter(|file| file.labels.is_none())
+            && options.conditional
+            && data.labels.is_some()
+        {
+            return Err(Failure::Usage(format!(
+                "--conditional: {} has no labels; name them with {option}",
+                file.name
+            )));
+        }
     }
-    Ok((data, Some(other)))
+    Ok(Files { data, validation, test })
 }
 
 /// The labels of a file of labels, or those that came with the rows.

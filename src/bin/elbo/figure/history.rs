@@ -54,19 +54,19 @@ struct EpochCurve {
 }
 
 impl EpochCurve {
-    /// The train and test curves of a term.
-    const fn pair(train: Value, test: Value) -> [Self; 2] {
+    /// The train and validation curves of a term.
+    const fn pair(train: Value, validation: Value) -> [Self; 2] {
         [
             Self { name: "train", color: ORANGE, value: train },
-            Self { name: "test", color: BLUE, value: test },
+            Self { name: "validation", color: BLUE, value: validation },
         ]
     }
 }
 
 const TERMS: [[EpochCurve; 2]; 3] = [
-    EpochCurve::pair(|e| e.train_loss, |e| e.test_loss),
-    EpochCurve::pair(|e| e.train_reconstruction, |e| e.test_reconstruction),
-    EpochCurve::pair(|e| e.train_kl, |e| e.test_kl),
+    EpochCurve::pair(|e| e.train_loss, |e| e.validation_loss),
+    EpochCurve::pair(|e| e.train_reconstruction, |e| e.validation_reconstruction),
+    EpochCurve::pair(|e| e.train_kl, |e| e.validation_kl),
 ];
 
 const BETA: EpochCurve = EpochCurve { name: "β", color: PURPLE, value: |e| f64::from(e.beta) };
@@ -184,10 +184,10 @@ mod tests {
                 train_loss: reconstruction + kl + 2.0 * fall - 1.0,
                 train_reconstruction: reconstruction + 2.0 * fall - 1.0,
                 train_kl: kl,
-                test_loss: reconstruction + kl + 0.4,
-                test_reconstruction: reconstruction,
-                test_kl: kl + 0.4,
-                test_active_units: 20,
+                validation_loss: reconstruction + kl + 0.4,
+                validation_reconstruction: reconstruction,
+                validation_kl: kl + 0.4,
+                validation_active_units: 20,
                 beta: 1.0,
                 learning_rate: 1e-3,
                 images_per_second: None,

@@ -1,8 +1,8 @@
 //! What the tool keeps in a model file beside the model: how the data were read, and how training went.
 
+use super::history::{self, EpochRecord};
+use super::quantiles::Quantiles;
 use crate::data::DataDescription;
-use crate::model::history::EpochRecord;
-use crate::model::quantiles::Quantiles;
 use elbo::vae::Objective;
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +25,11 @@ pub struct TrainingMetadata {
     /// The epoch after which the model was as it is here.
     pub epoch: usize,
     /// Every epoch of the run until this file was written.
+    #[serde(with = "history::stored")]
     pub history: Vec<EpochRecord>,
-    /// Of each latent dimension, over the test data, in nats.
+    /// Of each latent dimension, over the validation data, in nats.
     pub kl_per_dimension: Vec<f64>,
-    /// The variance of each latent dimension's mean over the test data.
+    /// The variance of each latent dimension's mean over the validation data.
     pub mu_variance: Vec<f64>,
     /// Of the training rows' negative ELBO; none where the likelihood gives a row alone no score.
     pub scores: Option<Quantiles>,

@@ -1,48 +1,53 @@
-//! How a file of data is read, where it leaves something open.
+//! Options that say how a data file is read.
 
-use super::values::WidthHeight;
+use super::values::{WidthHeight, former_shape};
 use crate::data::formats::table::Header;
-use crate::data::{ReadOptions, Stream};
+use crate::data::{DataDescription, ImageShape, ReadOptions, Stream};
+use crate::failure::{Failure, Result};
 use clap::{Args, ValueEnum};
 
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Reading data")]
+#[command(next_help_heading = "Input format")]
 pub struct ReadingOptions {
-    /// Of a .npz file: the array to read [default: the only one]
+    /// Array to read from a .npz file [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub array: Option<String>,
 
-    /// Of a table: whether its first line names the columns, yes, no or auto (yes if it is words, no if it
-    /// is numbers, an error if it has both, labels aside)
+    /// Read a header line of a table: yes, no or auto
+    ///
+    /// auto: yes if the first line is words, no if it is numbers, an error if it has both (labels aside).
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
     header: HeaderName,
 
-    /// Of a table: the columns to read, by name or by number from 1 on, such as age,income or 1-5,7
-    /// [default: all but the label]
+    /// Table columns to read, such as age,income or 1-5,7 [default: all]
+    ///
+    /// By name, or by number from 1. The label column is no feature.
     #[arg(long, value_name = "LIST")]
     pub columns: Option<String>,
 
-    /// Of a table: columns to leave out, as --columns
+    /// Table columns to leave out, such as id,name or 1-5,7
     #[arg(long, value_name = "LIST")]
     pub drop_columns: Option<String>,
 
-    /// Of a table: the column of labels, by name or by number from 1 on; they may be words
+    /// Table column of the labels, by name or by number from 1
+    ///
+    /// The labels may be words.
     #[arg(long, value_name = "COLUMN")]
     pub label_column: Option<String>,
 
-    /// Of pictures: width and height in pixels, such as 64x48, that each is resized to, whatever its
-    /// proportions [default: all have one size]
-    #[arg(long, value_name = "WxH")]
-    pub size: Option<WidthHeight>,
-
-    /// Of pictures: read them in color, three numbers a pixel [default: gray]
+    /// Read images in color [default: gray]
     #[arg(long)]
     pub rgb: bool,
 
-    /// Whether a plain IDX or .npy file stays on the disk and each row is read when it is wanted: auto
-    /// (from 1 GiB on), always or never; the results are the same
+    /// Leave large arrays on the disk: auto, always or never
+    ///
+    /// auto: from 1 GiB on. Applies to plain IDX and .npy files, whose rows are then read when they are needed.
+    /// The results are the same.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
     pub stream: Stream,
+
+    #[command(flatten)]
+    pub image: ImageSize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -54,7 +59,7 @@ enum HeaderName {
 }
 
 impl ReadingOptions {
-    /// The same for the readers.
+    /// Returns the options for the readers.
     pub fn read(&self) -> ReadOptions {
         ReadOptions {
             array: self.array.clone(),
@@ -66,9 +71,78 @@ impl ReadingOptions {
             columns: self.columns.clone(),
             drop_columns: self.drop_columns.clone(),
             label_column: self.label_column.clone(),
-            size: self.size.map(|size| size.0),
+            size: self.image.size.map(|size| size.0),
             rgb: self.rgb,
             stream: self.stream,
         }
+    }
+}
+
+/// Size of the images, in files and in figures.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ImageSize {
+    /// Image size in pixels, such as 64x48 (width x height)
+    ///
+    /// Images of a folder are resized to it, whatever their proportions; rows of other data are shown as
+    /// images of this size [default: the size in the data, else the most nearly square].
+    #[arg(long, value_name = "WxH")]
+    pub size: Option<WidthHeight>,
+
+    /// Former name of --size, with the sides in the other order
+    #[arg(long, value_name = "HxW", hide = true, value_parser = former_shape)]
+    shape: Option<WidthHeight>,
+}
+
+impl ImageSize {
+    /// Returns the shape of rows of `features` elements as images; `known` is the shape that the data or the
+    /// model have.
+    pub fn of(&self, features: usize, known: Option<ImageShape>) -> Result<ImageShape> {
+        let Some(WidthHeight([width, height])) = self.size else {
+            let known = known.filter(|known| known.elements() == features);
+            return Ok(known.unwrap_or_else(|| ImageShape::nearly_square(features)));
+        };
+        // A color image has three numbers per pixel.
+        let shapes = [1, 3].map(|channels| ImageShape {
+            height: height as usize,
+            width: width as usize,
+            channels,
+        });
+        shapes.into_iter().find(|shape| shape.elements() == features).ok_or_else(|| {
+            Failure::Usage(format!(
+                "--size {width}x{height}: expected width × height to be {features}, the elements of a row \
+                 (or a third of them, for color)"
+            ))
+        })
+    }
+
+    /// Returns the shape of the rows as images; `None` for rows of a table without `--size`.
+    pub fn images(&self, features: usize, data: &DataDescription) -> Result<Option<ImageShape>> {
+        if data.is_table() && self.size.is_none() {
+            return Ok(None);
+        }
+        self.of(features, data.image).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_must_fit_the_rows() {
+        let given = |size: &str| ImageSize { size: Some(size.parse().unwrap()), shape: None };
+        let image = |height, width, channels| ImageShape { height, width, channels };
+        let size = given("30x20");
+        assert_eq!(size.of(600, None).unwrap(), image(20, 30, 1));
+        assert_eq!(size.of(1800, None).unwrap(), image(20, 30, 3));
+        assert!(matches!(size.of(784, None), Err(Failure::Usage(_))));
+        let known = Some(image(10, 20, 3));
+        assert_eq!(ImageSize::default().of(600, known).unwrap(), image(10, 20, 3));
+        assert_eq!(ImageSize::default().of(600, None).unwrap(), image(24, 25, 1));
+        assert!("28".parse::<WidthHeight>().is_err() && "0x3".parse::<WidthHeight>().is_err());
+        assert_eq!(
+            former_shape("20x30").unwrap_err(),
+            "use --size, which has the width first: --size 30x20"
+        );
     }
 }

@@ -1,13 +1,13 @@
-//! What the values of options are made of: numbers with their domains, widths, spans, file names.
+//! Parsers of option values: numbers in a domain, layer widths, spans, image sizes.
 
 use clap::builder::{StringValueParser, TypedValueParser};
 use elbo::optim::Span;
 use std::str::FromStr;
 
-/// More units in one layer fit no machine.
+/// Largest width of a layer, and largest count.
 pub const MAX_WIDTH: usize = 1 << 24;
 
-/// Whole numbers from 1 on.
+/// A whole number from 1 to `most`.
 pub fn count(most: usize) -> impl TypedValueParser<Value = usize> {
     StringValueParser::new().try_map(move |text| match text.parse() {
         Ok(n) if (1..=most).contains(&n) => Ok(n),
@@ -15,81 +15,52 @@ pub fn count(most: usize) -> impl TypedValueParser<Value = usize> {
     })
 }
 
-/// A seed: any number of 64 bits.
+/// A seed: any 64-bit number.
 pub fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
 }
 
-/// A learning rate.
-pub fn learning_rate(text: &str) -> Result<f64, &'static str> {
-    match text.parse() {
-        Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
-        _ => Err("expected a number above 0, such as 0.001"),
-    }
-}
-
-/// A weight of a term, or a threshold in nats.
-pub fn weight(text: &str) -> Result<f32, &'static str> {
-    match text.parse() {
-        Ok(weight) if weight >= 0.0 && f32::is_finite(weight) => Ok(weight),
-        _ => Err("expected a number, 0 or more"),
-    }
-}
-
-/// As [`positive`], for what the library holds in 64 bits.
-pub fn above_zero(text: &str) -> Result<f64, &'static str> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
-        _ => Err("expected a number above 0"),
-    }
-}
-
-/// As [`weight`], for what the library holds in 64 bits.
-pub fn not_negative(text: &str) -> Result<f64, &'static str> {
-    match text.parse() {
-        Ok(number) if number >= 0.0 && f64::is_finite(number) => Ok(number),
-        _ => Err("expected a number, 0 or more"),
-    }
+/// A finite number in a domain.
+fn number<T: FromStr + Copy + Into<f64>>(
+    text: &str,
+    accepts: impl Fn(f64) -> bool,
+    expected: &'static str,
+) -> Result<T, &'static str> {
+    let finite = |number: &T| (*number).into().is_finite() && accepts((*number).into());
+    text.parse().ok().filter(finite).ok_or(expected)
 }
 
 /// A number above 0.
-pub fn positive(text: &str) -> Result<f32, &'static str> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && f32::is_finite(number) => Ok(number),
-        _ => Err("expected a number above 0"),
-    }
+pub fn positive<T: FromStr + Copy + Into<f64>>(text: &str) -> Result<T, &'static str> {
+    number(text, |x| x > 0.0, "expected a number above 0")
 }
 
-/// A factor above 0 and below 1.
+/// A number from 0, such as the weight of a term.
+pub fn not_negative<T: FromStr + Copy + Into<f64>>(text: &str) -> Result<T, &'static str> {
+    number(text, |x| x >= 0.0, "expected a number, 0 or more")
+}
+
+/// A number above 0 and below 1.
 pub fn fraction(text: &str) -> Result<f64, &'static str> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && number < 1.0 => Ok(number),
-        _ => Err("expected a number above 0 and below 1"),
-    }
+    number(text, |x| x > 0.0 && x < 1.0, "expected a number above 0 and below 1")
 }
 
-/// A part of a whole, and not nothing.
+/// A number above 0 and at most 1.
 pub fn ratio(text: &str) -> Result<f32, &'static str> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
-        _ => Err("expected a number above 0 and at most 1"),
-    }
+    number(text, |x| x > 0.0 && x <= 1.0, "expected a number above 0 and at most 1")
 }
 
-/// A number from 0 to below 1, such as a probability of dropping a unit.
-pub fn below_one<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, &'static str> {
-    match text.parse() {
-        Ok(number) if (T::from(0)..T::from(1)).contains(&number) => Ok(number),
-        _ => Err("expected a number from 0 to below 1"),
-    }
+/// A number from 0 to below 1, such as a dropout probability.
+pub fn below_one<T: FromStr + Copy + Into<f64>>(text: &str) -> Result<T, &'static str> {
+    number(text, |x| (0.0..1.0).contains(&x), "expected a number from 0 to below 1")
 }
 
-/// Any finite number.
+/// A finite number.
 pub fn finite(text: &str) -> Result<f32, &'static str> {
-    text.parse().ok().filter(|number: &f32| number.is_finite()).ok_or("expected a finite number")
+    number(text, |_| true, "expected a finite number")
 }
 
-/// What the library has a name for.
+/// A value that the library parses from its name.
 pub fn named<T: FromStr<Err = elbo::Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| match error {
         // Clap names the option and the value.
@@ -98,7 +69,7 @@ pub fn named<T: FromStr<Err = elbo::Error>>(text: &str) -> Result<T, String> {
     })
 }
 
-/// A length of training: `10epochs`, `2000steps`, or a bare number of epochs.
+/// A span of training: `10epochs`, `2000steps`, or a bare number of epochs.
 pub fn span(text: &str) -> Result<Span, &'static str> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -144,25 +115,14 @@ impl FromStr for Widths {
     }
 }
 
-/// Height and width of an image, in pixels.
-#[derive(Clone, Copy, Debug)]
-pub struct HeightWidth(pub [usize; 2]);
-
-impl FromStr for HeightWidth {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let sides = text
-            .split_once(['x', '×'])
-            .and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
-        match sides {
-            Some(sides) if !sides.contains(&0) => Ok(Self(sides)),
-            _ => Err("expected height and width in pixels, such as 28x28"),
-        }
-    }
+/// Refuses the former `--shape HxW`, which had the sides in the other order than `--size`.
+pub fn former_shape(text: &str) -> Result<WidthHeight, String> {
+    let sides = text.split_once(['x', '×']);
+    let size = sides.map_or("WxH".to_owned(), |(height, width)| format!("{width}x{height}"));
+    Err(format!("use --size, which has the width first: --size {size}"))
 }
 
-/// Width and height of an image, in pixels: the order in which programs for pictures have them.
+/// Width and height of an image, in pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct WidthHeight(pub [u32; 2]);
 
@@ -185,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_of_epochs_unless_they_are_of_steps() {
+    fn parses_spans() {
         for text in ["10", "10epochs", "10 epochs", "10epoch"] {
             assert_eq!(span(text), Ok(Span::Epochs(10)), "{text}");
         }
@@ -196,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_ascend() {
+    fn parses_intervals() {
         assert_eq!(interval("-10, 4.5"), Ok([-10.0, 4.5]));
         for text in ["", "1", "2,1", "1,1", "NaN,1", "0,inf", "1,2,3"] {
             assert!(interval(text).is_err(), "{text}");
@@ -204,12 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_in_their_domains() {
+    fn rejects_numbers_outside_the_domain() {
         assert_eq!(below_one::<f32>("0.5"), Ok(0.5));
         for text in ["1", "-0.1", "NaN", "x"] {
             assert!(below_one::<f32>(text).is_err() && fraction(text).is_err(), "{text}");
         }
-        assert!(fraction("0").is_err() && positive("0").is_err() && weight("0").is_ok());
+        assert!(fraction("0").is_err() && positive::<f32>("0").is_err());
+        assert!(not_negative::<f32>("0").is_ok() && ratio("1").is_ok());
+        // Finite in the type of the option.
+        assert!(positive::<f64>("1e300").is_ok() && positive::<f32>("1e300").is_err());
+        assert!(positive::<f64>("1e-60").is_ok() && positive::<f32>("1e-60").is_err());
         assert!(finite("-3").is_ok() && finite("inf").is_err());
     }
 }

@@ -47,7 +47,7 @@ pub fn check_images(count: usize) -> Result<()> {
 pub fn expect_images(picture: &FigurePath, shape: Option<ImageShape>) -> Result<ImageShape> {
     shape.ok_or_else(|| Failure::Usage(format!(
         "--out {}: the model is of a table, whose rows are no pictures; write a .csv or .npy, or say what \
-         they look like with --shape HxW",
+         they look like with --size WxH",
         picture.path.display()
     )))
 }

@@ -13,16 +13,23 @@ pub mod table;
 use crate::failure::{Failure, Result};
 use crate::figure::{self, Figure};
 use path::FigurePath;
+pub use path::is_stdout;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `path` by `write`, whole or not at all.
+/// Writes `path` by `write`, whole or not at all; `-` is standard output.
 pub fn write_file<E: Display>(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> std::result::Result<(), E>,
+    write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
 ) -> Result<()> {
+    if is_stdout(path) {
+        // To memory first: a reader that goes away is no failure.
+        let mut bytes = Vec::new();
+        write(&mut bytes).map_err(|error| Failure::Run(format!("standard output: {error}")))?;
+        return print(&bytes);
+    }
     let mut staged = Staged::default();
     staged.add(path, write)?;
     staged.commit()
@@ -30,9 +37,8 @@ pub fn write_file<E: Display>(
 
 /// Writes what may have failed to be drawn, whole or not at all.
 pub fn write_bytes<E: Display>(path: &Path, bytes: std::result::Result<Vec<u8>, E>) -> Result<()> {
-    let mut staged = Staged::default();
-    staged.add_bytes(path, bytes)?;
-    staged.commit()
+    let bytes = bytes.map_err(|error| cannot_write(path, &error))?;
+    write_file(path, |file| file.write_all(&bytes))
 }
 
 /// Writes a figure in the format that its name asks for.
@@ -52,7 +58,7 @@ impl Staged {
     pub fn add<E: Display>(
         &mut self,
         path: &Path,
-        write: impl FnOnce(&mut BufWriter<File>) -> std::result::Result<(), E>,
+        write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
     ) -> Result<()> {
         let temporary = temporary_name(path)?;
         // A file of this name can only be what a process of the same number left when it was
@@ -195,6 +201,26 @@ pub fn quoted(path: &Path) -> String {
         return text;
     }
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// Standard error, for what a person reads beside the result: notes, which --quiet silences, and warnings.
+#[derive(Clone, Copy)]
+pub struct Console {
+    pub quiet: bool,
+}
+
+impl Console {
+    /// Prints a line unless the command is to be quiet.
+    pub fn note(self, line: &str) {
+        if !self.quiet {
+            // If standard error is closed, there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    pub fn warn(self, line: &str) {
+        let _ = writeln!(io::stderr(), "warning: {line}");
+    }
 }
 
 /// Writes a line to standard output.

@@ -17,13 +17,13 @@ pub trait Element: Copy {
     const DESCR: &'static str;
 
     /// Writes one element, little-endian.
-    fn write(self, to: &mut impl Write) -> io::Result<()>;
+    fn write(self, to: &mut (impl Write + ?Sized)) -> io::Result<()>;
 }
 
 impl Element for f32 {
     const DESCR: &'static str = "<f4";
 
-    fn write(self, to: &mut impl Write) -> io::Result<()> {
+    fn write(self, to: &mut (impl Write + ?Sized)) -> io::Result<()> {
         to.write_all(&self.to_le_bytes())
     }
 }
@@ -31,13 +31,13 @@ impl Element for f32 {
 impl Element for f64 {
     const DESCR: &'static str = "<f8";
 
-    fn write(self, to: &mut impl Write) -> io::Result<()> {
+    fn write(self, to: &mut (impl Write + ?Sized)) -> io::Result<()> {
         to.write_all(&self.to_le_bytes())
     }
 }
 
 /// Writes `rows`. `to` should be buffered.
-pub fn write<T: Element>(to: &mut impl Write, rows: ArrayView2<T>) -> io::Result<()> {
+pub fn write<T: Element>(to: &mut (impl Write + ?Sized), rows: ArrayView2<T>) -> io::Result<()> {
     let (descr, (height, width)) = (T::DESCR, rows.dim());
     let dictionary =
         format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({height}, {width}), }}");

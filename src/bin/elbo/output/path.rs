@@ -1,10 +1,10 @@
-//! Names of files to write, and what their endings say.
+//! Names of files to write, whose endings select the format.
 
 use crate::figure::FigureFormat;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A picture, in the format that its name asks for.
+/// A figure, in the format that its name asks for.
 #[derive(Clone, Debug)]
 pub struct FigurePath {
     pub path: PathBuf,
@@ -31,19 +31,18 @@ impl FromStr for FigurePath {
     }
 }
 
-/// Decoded codes: to look at, or to go on with.
+/// Decoded codes: a figure to look at, or numbers to go on with.
 #[derive(Clone, Debug)]
 pub enum DecodedPath {
     Figure(FigurePath),
-    Array(PathBuf),
-    Table(PathBuf),
+    Table(TablePath),
 }
 
 impl DecodedPath {
     pub fn path(&self) -> &Path {
         match self {
-            Self::Figure(picture) => &picture.path,
-            Self::Array(path) | Self::Table(path) => path,
+            Self::Figure(figure) => &figure.path,
+            Self::Table(table) => table.path(),
         }
     }
 }
@@ -52,22 +51,25 @@ impl FromStr for DecodedPath {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let path = Path::new(text);
-        match &ending(path)[..] {
-            "npy" => Ok(Self::Array(path.to_owned())),
-            "csv" => Ok(Self::Table(path.to_owned())),
-            _ => FigurePath::of(path)
-                .map(Self::Figure)
-                .ok_or("expected a name that ends in .png, .svg, .npy or .csv"),
-        }
+        let figure = FigurePath::of(Path::new(text)).map(Self::Figure);
+        figure.or_else(|| text.parse().ok().map(Self::Table)).ok_or(
+            "expected a name that ends in .png, .svg, .npy or .csv, or - for CSV on standard output",
+        )
     }
 }
 
-/// What the name of an output file says about its contents, where these are columns.
+/// Columns of numbers, in the format that the name asks for; `-` is CSV on standard output.
 #[derive(Clone, Debug)]
 pub enum TablePath {
-    Table(PathBuf),
-    Array(PathBuf),
+    Csv(PathBuf),
+    Npy(PathBuf),
+}
+
+impl TablePath {
+    pub fn path(&self) -> &Path {
+        let (Self::Csv(path) | Self::Npy(path)) = self;
+        path
+    }
 }
 
 impl FromStr for TablePath {
@@ -75,21 +77,18 @@ impl FromStr for TablePath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = PathBuf::from(text);
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        match extension.as_deref() {
-            Some("csv") => Ok(Self::Table(path)),
-            Some("npy") => Ok(Self::Array(path)),
-            _ => Err("expected a name that ends in .csv or .npy"),
+        match &ending(&path)[..] {
+            "csv" => Ok(Self::Csv(path)),
+            "npy" => Ok(Self::Npy(path)),
+            _ if is_stdout(&path) => Ok(Self::Csv(path)),
+            _ => Err("expected a name that ends in .csv or .npy, or - for CSV on standard output"),
         }
     }
 }
 
-/// The name of a `.npy` or `.csv` file.
-pub fn array_name(text: &str) -> Result<PathBuf, &'static str> {
-    match text.parse() {
-        Ok(DecodedPath::Array(path) | DecodedPath::Table(path)) => Ok(path),
-        _ => Err("expected a name that ends in .npy or .csv"),
-    }
+/// Whether an output goes to standard output.
+pub fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 fn ending(path: &Path) -> String {
@@ -101,15 +100,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ending_says_the_format() {
+    fn ending_selects_the_format() {
         let format = |name: &str| name.parse::<FigurePath>().map(|picture| picture.format);
         assert_eq!(format("a/b.PNG"), Ok(FigureFormat::Png));
         assert_eq!(format("x.y.svg"), Ok(FigureFormat::Svg));
         for name in ["png", "x.pdf", "x", ""] {
             assert!(format(name).is_err() && name.parse::<DecodedPath>().is_err(), "{name}");
         }
-        assert!(matches!("x.npy".parse(), Ok(DecodedPath::Array(_))));
-        assert!(matches!("x.csv".parse(), Ok(DecodedPath::Table(_))));
+        let table = |name: &str| match name.parse() {
+            Ok(DecodedPath::Table(table)) => table,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert!(matches!(table("x.npy"), TablePath::Npy(_)));
+        assert!(matches!(table("x.csv"), TablePath::Csv(_)));
+        assert!(matches!(table("-"), TablePath::Csv(_)));
         assert!(matches!("x.svg".parse(), Ok(DecodedPath::Figure(_))));
     }
 }

@@ -1,7 +1,7 @@
 //! LabeledSheet of decoded codes on their way out: a picture, an array or a table.
 
 use super::images::{MOST_IMAGES, to_picture};
-use super::path::{DecodedPath, FigurePath};
+use super::path::{DecodedPath, FigurePath, TablePath};
 use super::table::number;
 use super::{npy, write_figure, write_file};
 use crate::data::scaling::Scaling;
@@ -50,13 +50,14 @@ impl DecodedGrid<'_> {
                 Some(image) => self.write_images(picture, image),
                 None => self.write_lines(picture),
             },
-            DecodedPath::Array(path) => {
+            DecodedPath::Table(table) => {
                 self.data.to_user_units(&mut self.outputs);
-                write_file(path, |file| npy::write(file, self.outputs.view()))
-            }
-            DecodedPath::Table(path) => {
-                self.data.to_user_units(&mut self.outputs);
-                write_file(path, |file| self.write_table(file))
+                match table {
+                    TablePath::Npy(path) => {
+                        write_file(path, |file| npy::write(file, self.outputs.view()))
+                    }
+                    TablePath::Csv(path) => write_file(path, |file| self.write_table(file)),
+                }
             }
         }
     }
@@ -114,7 +115,7 @@ impl DecodedGrid<'_> {
         if self.strips.len() > MOST_PANELS {
             return Err(Failure::Usage(format!(
                 "{} strips: expected at most {} panels in a picture; write a .npy or a .csv instead, or \
-                 choose fewer with --dimensions or --rows (rows that are images are drawn with --shape HxW)",
+                 choose fewer with --dimensions or --rows (rows that are images are drawn with --size WxH)",
                 self.strips.len(),
                 MOST_PANELS
             )));

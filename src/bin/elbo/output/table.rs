@@ -1,30 +1,30 @@
 //! Rows of numbers on their way out: `.npy`, or `.csv` with a header.
 
+use super::path::TablePath;
 use super::{npy, write_file};
 use crate::data::DataDescription;
 use crate::failure::Result;
 use elbo::vae::Vae;
 use ndarray::ArrayView2;
 use std::io::Write;
-use std::path::Path;
 
-/// A column of words after the numbers; a `.npy` file has no room for it.
+/// A column of words after the numbers, which a `.npy` file has no place for.
 pub struct Words {
     pub name: String,
     pub cells: Vec<String>,
 }
 
-/// Writes `path` in the format of its extension.
+/// Writes rows as `.csv` or `.npy`.
 pub fn write(
-    path: &Path,
+    to: &TablePath,
     rows: ArrayView2<f32>,
     names: &[String],
     words: Option<&Words>,
 ) -> Result<()> {
-    if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return write_file(path, |file| npy::write(file, rows));
+    match to {
+        TablePath::Npy(path) => write_file(path, |file| npy::write(file, rows)),
+        TablePath::Csv(path) => write_file(path, |file| write_csv(file, rows, names, words)),
     }
-    write_file(path, |file| write_csv(file, rows, names, words))
 }
 
 fn write_csv(

@@ -19,7 +19,7 @@ use report::{Record, RecordFormat};
 
 /// Measure the kernels on this machine, each beside the machine's limit
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Each case runs on one thread and on --threads. Its limit is measured beside it: the processor's rate of fused \
 multiply-adds on those threads (peak), or the memory's rate in the triad a = b + s*c on arrays of the same \
 length. `fraction` is value / limit; it is meaningful only on an otherwise idle machine.
@@ -33,13 +33,15 @@ Examples:
   elbo bench
   elbo bench --filter train_step/784-400-20/128 --threads 2
   elbo bench --filter 'product/784-400 input gradient'
-  elbo bench --json --simd v3 > v3.jsonl")]
+  elbo bench --json --simd avx2 > avx2.jsonl")]
 pub struct BenchOptions {
-    /// Run only the cases whose name, case/shape/batch, contains NAME
+    /// Run only the cases whose name (case/shape/batch) contains NAME
     #[arg(long, value_name = "NAME")]
     pub filter: Option<String>,
 
-    /// Repeat each case N times, for about 30 ms or one call each, and show the best and the median
+    /// Repeat each case N times and show the best and the median
+    ///
+    /// Each repetition takes about 30 ms, or one call.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = count(1000), allow_negative_numbers = true)]
     pub repetitions: usize,
 

@@ -13,7 +13,9 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("source").required(true).args(["run", "history", "model"]))]
 pub struct HistoryOptions {
-    /// Read history.csv (and model.safetensors, if there) from DIR, the output of `elbo train`
+    /// Read the epochs from DIR, the output of `elbo train`
+    ///
+    /// From history.csv, and the objective from model.safetensors, if it is there.
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
 
@@ -22,11 +24,11 @@ pub struct HistoryOptions {
     pub history: Option<PathBuf>,
 
     /// Read the epochs from FILE, a model.safetensors written by `elbo train`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub model: Option<PathBuf>,
 
     /// Write the figure to FILE, a .png or .svg
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub out: FigurePath,
 }
 

@@ -43,21 +43,23 @@ struct KlRow {
 }
 
 #[derive(Debug, Args)]
-pub struct KlOptions {
+pub struct KlFigureOptions {
     /// Add a row to the table: mean and standard deviation, such as 0.5,0.3
     #[arg(long, value_name = "MU,SIGMA", value_parser = gaussian, allow_hyphen_values = true)]
     pub at: Vec<[f64; 2]>,
 
-    /// Print the table as one line of JSON: mu, sigma, kl (in nats) of each row
+    /// Print the table as one line of JSON
+    ///
+    /// mu, sigma, kl (in nats) of each row.
     #[arg(long)]
     pub json: bool,
 
     /// Write the figure to FILE, a .png or .svg
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub out: FigurePath,
 }
 
-pub fn run(args: &KlOptions, compute: &Compute) -> Result<()> {
+pub fn run(args: &KlFigureOptions, compute: &Compute) -> Result<()> {
     let points: Vec<[f64; 2]> = TABLE.iter().chain(&args.at).copied().collect();
     let values = divergences(compute.simd(), &points)?;
     let row = |(&[mu, sigma], kl): (&[f64; 2], f64)| KlRow { mu, sigma, kl };

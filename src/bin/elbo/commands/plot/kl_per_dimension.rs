@@ -25,15 +25,15 @@ pub struct KlPerDimensionOptions {
     pub input: ModelAndData,
 
     /// Keep the order of the dimensions [default: largest KL first]
-    #[arg(long, help_heading = "Figure")]
+    #[arg(long, help_heading = None)]
     pub by_index: bool,
 
-    /// Use a logarithmic axis, which shows differences between small values
-    #[arg(long, help_heading = "Figure")]
+    /// Use a logarithmic axis, which separates small values
+    #[arg(long, help_heading = None)]
     pub log: bool,
 
     /// Write the figure to FILE, a .png or .svg
-    #[arg(long, value_name = "FILE", help_heading = "Figure")]
+    #[arg(long, short, value_name = "FILE", help_heading = None)]
     pub out: FigurePath,
 }
 

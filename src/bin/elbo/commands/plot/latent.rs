@@ -31,13 +31,15 @@ pub struct LatentOptions {
     #[command(flatten)]
     pub input: ModelAndData,
 
-    /// Draw these two dimensions, such as 0,3 [default: the two whose mean varies most]
+    /// Draw these two dimensions, such as 0,3 [default: the most active]
+    ///
+    /// The most active dimensions are those whose mean varies most over the data.
     #[arg(long, value_name = "I,J", value_parser = pair, allow_hyphen_values = true,
-          help_heading = "Figure")]
+          help_heading = None)]
     pub dimensions: Option<[usize; 2]>,
 
     /// Write the figure to FILE, a .png or .svg
-    #[arg(long, value_name = "FILE", help_heading = "Figure")]
+    #[arg(long, short, value_name = "FILE", help_heading = None)]
     pub out: FigurePath,
 }
 

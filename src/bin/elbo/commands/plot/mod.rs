@@ -12,17 +12,16 @@ use crate::failure::Result;
 use clap::{Args, Subcommand};
 use elbo::Compute;
 use history::HistoryOptions;
-use kl::KlOptions;
+use kl::KlFigureOptions;
 use kl_per_dimension::KlPerDimensionOptions;
 use latent::LatentOptions;
 use roc::RocOptions;
 
 /// Draw figures of a run, of latent codes, of scores and of the KL divergence
 #[derive(Debug, Args)]
-// Without a figure, one line names the figures instead of the whole help.
 #[command(
-    arg_required_else_help = false,
-    after_help = "\
+    arg_required_else_help = true,
+    after_long_help = "\
 The name after --out chooses PNG or SVG. `elbo plot FIGURE --help` explains a figure and its options.
 
 Examples:
@@ -40,7 +39,7 @@ pub struct PlotOptions {
 #[derive(Debug, Subcommand)]
 pub enum PlotCommand {
     /// Draw the learning curves: loss, reconstruction and KL by epoch
-    #[command(after_help = "\
+    #[command(after_long_help = "\
 The weight of the KL divergence and the learning rate have their own panels if they change.
 
 Examples:
@@ -49,7 +48,7 @@ Examples:
     History(HistoryOptions),
 
     /// Draw a map of the latent means in two dimensions, colored by label
-    #[command(after_help = "\
+    #[command(after_long_help = "\
 The axes are two latent dimensions, not principal components: those whose mean varies most over the data, \
 or those of --dimensions.
 
@@ -60,7 +59,7 @@ Examples:
     Latent(LatentOptions),
 
     /// Draw the KL divergence of each latent dimension as a bar
-    #[command(after_help = "\
+    #[command(after_long_help = "\
 Dimensions below the line at 0.01 nats have collapsed onto the prior: their codes carry no information.
 
 Examples:
@@ -69,8 +68,8 @@ Examples:
   elbo plot kl-per-dimension --model m.safetensors --data table.npy --by-index --log --out kl.svg")]
     KlPerDimension(KlPerDimensionOptions),
 
-    /// Draw how well scores separate one class from the others: ROC and precision-recall curves
-    #[command(after_help = "\
+    /// Draw ROC and precision-recall curves of scores
+    #[command(after_long_help = "\
 Higher scores should indicate the positive class. Ties count half in the area under the ROC curve; average \
 precision is the sum over thresholds of the precision times the gain in recall, without interpolation. \
 Both are also printed.
@@ -81,14 +80,14 @@ Examples:
 --score-column reconstruction --json --out roc.svg")]
     Roc(RocOptions),
 
-    /// Draw the KL divergence of one latent dimension from N(0, 1): curves, a map and a table
-    #[command(after_help = "\
+    /// Draw the KL divergence of one latent dimension: curves, map, table
+    #[command(after_long_help = "\
 The values are computed by the same kernel as the loss. The table is also printed.
 
 Examples:
   elbo plot kl --out kl.png
   elbo plot kl --at 0.5,0.3 --at -1,2 --out kl.svg")]
-    Kl(KlOptions),
+    Kl(KlFigureOptions),
 }
 
 pub fn run(args: &PlotOptions, compute: &Compute) -> Result<()> {

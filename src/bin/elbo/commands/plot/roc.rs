@@ -20,11 +20,15 @@ const NEAR: f64 = 5e-4;
 
 #[derive(Debug, Args)]
 pub struct RocOptions {
-    /// Read the scores from FILE, a CSV with a header such as `elbo score` writes
+    /// Read the scores from FILE, a CSV such as `elbo score` writes
+    ///
+    /// With a header.
     #[arg(long, value_name = "FILE")]
     pub scores: PathBuf,
 
-    /// Draw this column of scores; repeat to compare several [default: negative_elbo]
+    /// Draw this column of scores; repeat to compare several
+    ///
+    /// [default: negative_elbo]
     #[arg(long, value_name = "NAME")]
     pub score_column: Vec<String>,
 
@@ -32,13 +36,15 @@ pub struct RocOptions {
     #[arg(long, value_name = "NAME", default_value = "label")]
     pub label_column: String,
 
-    /// Read the labels from FILE instead, one for each row of --scores
+    /// Read the labels from FILE, one for each row of --scores
     ///
     /// The formats are those of --labels of `elbo train`.
     #[arg(long, value_name = "FILE", conflicts_with = "label_column")]
     pub labels: Option<PathBuf>,
 
-    /// Set the positive class, which high scores indicate [default: 1 if the labels are 0 and 1]
+    /// Set the positive class, which high scores indicate
+    ///
+    /// [default: 1 if the labels are 0 and 1]
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub positive: Option<String>,
 
@@ -50,7 +56,7 @@ pub struct RocOptions {
     pub json: bool,
 
     /// Write the figure to FILE, a .png or .svg
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub out: FigurePath,
 }
 

@@ -1,8 +1,8 @@
-//! `checkpoint.safetensors`: what an interrupted run needs to go on, in one file.
+//! `checkpoint.safetensors`: the state of an interrupted run, in one file.
 //!
-//! The library's checkpoint holds weights, moments, options and the place in the data; the tool's notes
-//! beside them the history and the options as they were typed. The file is whole or not there, so a run
-//! that is killed goes on from its last one.
+//! The library's part holds the weights, the moments, the options and the position in the data; the tool's part
+//! holds the history and the command-line options. The file is written whole or not at all, so a run that is
+//! killed resumes from its last checkpoint.
 
 use crate::data::DataDescription;
 use crate::data::train_test::TrainTestSplit;
@@ -20,14 +20,13 @@ use std::path::Path;
 
 pub const NAME: &str = "checkpoint.safetensors";
 
-/// A run as it was.
+/// An interrupted run.
 pub struct Checkpoint {
     pub trainer: Trainer,
     pub state: RunState,
 }
 
-/// The tool's notes in a checkpoint: those of a model, for a checkpoint is one, and what a run needs
-/// besides.
+/// The tool's part of a checkpoint: the metadata of a model, and the state of the run.
 #[derive(Serialize, Deserialize)]
 struct CheckpointMetadata {
     #[serde(flatten)]
@@ -35,62 +34,63 @@ struct CheckpointMetadata {
     run: RunState,
 }
 
-/// What a run is beside its trainer.
+/// State of a run beside its trainer.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RunState {
-    /// The options, as `run.toml` has them.
+    /// The options, in the format of `run.toml`.
     pub settings: String,
-    /// Epochs done.
+    /// Completed epochs.
+    #[serde(with = "history::stored")]
     pub history: Vec<EpochRecord>,
-    /// Spent on the training of all epochs done.
+    /// Training time of all completed epochs.
     pub training_seconds: f64,
-    /// Spent on the training of the current epoch.
+    /// Training time of the current epoch.
     pub epoch_seconds: f64,
-    /// What the model's file would say after the last epoch; without a history.
+    /// Metadata of the model after the last epoch, without a history.
     #[serde(skip)]
     pub last: Option<TrainingMetadata>,
     train_rows: usize,
-    test_rows: usize,
-    /// Of the data.
+    #[serde(rename = "test_rows")]
+    validation_rows: usize,
+    /// Fingerprint of the data.
     fingerprint: u64,
 }
 
 impl RunState {
-    pub fn new(sets: &TrainTestSplit, settings: &str) -> Result<Self> {
+    pub fn new(split: &TrainTestSplit, settings: &str) -> Result<Self> {
         Ok(Self {
             settings: settings.to_owned(),
             history: Vec::new(),
             training_seconds: 0.0,
             epoch_seconds: 0.0,
             last: None,
-            train_rows: sets.train.len(),
-            test_rows: sets.test.len(),
-            fingerprint: sets.fingerprint()?,
+            train_rows: split.train.len(),
+            validation_rows: split.validation.rows.len(),
+            fingerprint: split.fingerprint()?,
         })
     }
 
-    /// Metadata with the history so far.
+    /// Returns the metadata with the history so far.
     pub fn with_history(&self, notes: &TrainingMetadata) -> TrainingMetadata {
         TrainingMetadata { history: history::timeless(&self.history), ..notes.clone() }
     }
 
-    /// That the data are what they were.
-    pub fn expect_same(&self, sets: &TrainTestSplit) -> Result<()> {
-        let found = (sets.train.len(), sets.test.len());
-        if found == (self.train_rows, self.test_rows) {
-            if sets.fingerprint()? == self.fingerprint {
+    /// Checks that the data set has not changed since the run started.
+    pub fn expect_same(&self, split: &TrainTestSplit) -> Result<()> {
+        let found = (split.train.len(), split.validation.rows.len());
+        if found == (self.train_rows, self.validation_rows) {
+            if split.fingerprint()? == self.fingerprint {
                 return Ok(());
             }
             return Err(Failure::Run(format!(
-                "{}: not the numbers that the run began with: the file has changed, or another one \
-                 stands in its place",
-                sets.data.name
+                "{}: the data have changed since the run started: the file was edited or replaced",
+                split.data.name
             )));
         }
         Err(Failure::Run(format!(
-            "{}: {} rows to train on and {} to test; the run began with {} and {}: are these the same \
+            "{}: {} training and {} validation rows; the run started with {} and {}: are these the same \
              files?",
-            sets.data.name, found.0, found.1, self.train_rows, self.test_rows
+            split.data.name, found.0, found.1, self.train_rows, self.validation_rows
         )))
     }
 }
@@ -105,7 +105,7 @@ impl Checkpoint {
     }
 }
 
-/// Writes a checkpoint, in the place of an older one.
+/// Writes a checkpoint, replacing an older one.
 pub fn write(
     folder: &Folder,
     trainer: &Trainer,
@@ -118,7 +118,7 @@ pub fn write(
     Ok(trainer.save_checkpoint_with(folder.join(NAME), &notes)?)
 }
 
-/// The options of the run whose checkpoint is in a folder.
+/// Returns the options of the run whose checkpoint is in a directory.
 pub fn saved_settings(folder: &Path) -> Result<String> {
     let path = folder.join(NAME);
     let (_, notes) =
@@ -127,7 +127,7 @@ pub fn saved_settings(folder: &Path) -> Result<String> {
 }
 
 fn unreadable(path: &Path, error: elbo::Error) -> Failure {
-    let expected = "expected a folder in which `elbo train` was interrupted";
+    let expected = "expected the directory of an interrupted `elbo train`";
     Failure::Run(match error {
         elbo::Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             format!("{}: no checkpoint; {expected}", path.display())
@@ -141,12 +141,12 @@ fn unreadable(path: &Path, error: elbo::Error) -> Failure {
 
 fn foreign(path: &Path) -> Failure {
     Failure::Run(format!(
-        "{}: a checkpoint, but not of `elbo train`: it does not say which data it was trained on",
+        "{}: this checkpoint was not written by `elbo train`: it does not name its data",
         path.display()
     ))
 }
 
-/// A new run must not cover what an older one may want to go on from.
+/// Returns an error if the directory holds the checkpoint of an unfinished run.
 pub fn refuse_unfinished(folder: &Path) -> Result<()> {
     let path = folder.join(NAME);
     if !path.exists() {
@@ -154,13 +154,13 @@ pub fn refuse_unfinished(folder: &Path) -> Result<()> {
     }
     let folder = quoted(folder);
     Err(Failure::Run(format!(
-        "{}: the checkpoint of an unfinished run; go on with `elbo train --resume {folder}`, or remove \
+        "{}: the checkpoint of an unfinished run; resume it with `elbo train --resume {folder}`, remove \
          it, or choose another --out",
         path.display()
     )))
 }
 
-/// A run at its end needs none.
+/// Removes the checkpoint of a finished run.
 pub fn remove(folder: &Folder) -> Result<()> {
     let path = folder.join(NAME);
     match fs::remove_file(&path) {

@@ -1,4 +1,4 @@
-//! `history.jsonl.part`: a line for each epoch, to be followed while the run goes on.
+//! `history.jsonl.part`: one line per epoch, to follow a run.
 
 use crate::failure::{Failure, Result};
 use crate::model::history::EpochRecord;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub struct HistoryLog {
     path: PathBuf,
-    /// Made with the first epoch: a run that fails before leaves an older file as it was.
+    /// Created with the first epoch: a run that fails earlier leaves an older file untouched.
     file: Option<File>,
 }
 
@@ -17,7 +17,7 @@ impl HistoryLog {
         Self { path, file: None }
     }
 
-    /// Adds what is new of a history; a log that is new itself gets all of it.
+    /// Appends the last epoch of a history; a new log gets all of it.
     pub fn write(&mut self, history: &[EpochRecord]) -> Result<()> {
         let cannot = |error: std::io::Error| cannot_write(&self.path, &error);
         let (file, epochs) = match &mut self.file {

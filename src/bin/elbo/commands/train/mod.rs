@@ -1,4 +1,4 @@
-//! `elbo train`.
+//! `elbo train`: training a model.
 
 mod checkpoint;
 mod files;
@@ -16,7 +16,7 @@ pub use options::{Preset, TrainOptions};
 
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
-use crate::output::{Folder, say, thousands};
+use crate::output::{Console, Folder, thousands};
 use checkpoint::{Checkpoint, RunState};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
@@ -24,77 +24,76 @@ use elbo::vae::Vae;
 use run::{TrainingRun, steps_of_an_epoch};
 use std::time::Instant;
 
-pub fn run(args: &TrainOptions, compute: &Compute) -> Result<()> {
+pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<()> {
     let started = Instant::now();
-    // All that the command line alone can be wrong about, before a file is read.
+    // Everything that can be wrong with the command line alone, before a file is read.
     args.data.check()?;
-    let likelihood = args.output.likelihood()?;
+    let likelihood = args.likelihood.likelihood();
     let mut options = options(args)?;
     if args.stopping.resume.is_none() {
         checkpoint::refuse_unfinished(&args.out)?;
     }
 
-    let sets = TrainTestSplit::read(&args.data.split(args.course.seed), likelihood)?;
-    let steps = steps_of_an_epoch(&options, sets.train.len()) * args.course.epochs as u64;
-    options.objective = args.weight.by_steps(options.objective, steps);
-    let features = sets.data.width();
-    let shape = args.shape.of(features, sets.data.image)?;
-    let config = args.model.config(likelihood, features, sets.classes())?;
+    let split = TrainTestSplit::read(&args.data.split(args.length.seed), likelihood)?;
+    let steps = steps_of_an_epoch(&options, split.train.len()) * args.length.epochs as u64;
+    options.objective = args.objective.by_steps(options.objective, steps);
+    let features = split.data.width();
+    let shape = args.data.reading.image.of(features, split.data.image)?;
+    let config = args.model.config(likelihood, features, split.classes())?;
     options.validate_for(&config)?;
-    let folder = Folder::prepare(&args.out, &files::all(sets.is_table()))?;
-    folder.sweep(&[&files::all(sets.is_table())[..], &[checkpoint::NAME]].concat());
+    let files = files::all(split.is_table());
+    let folder = Folder::prepare(&args.out, &files)?;
+    folder.sweep(&[&files[..], &[checkpoint::NAME]].concat());
 
-    let trained = sets.train_view();
+    let train = split.train_view();
     let (trainer, state) = match &args.stopping.resume {
         None => {
-            let vae = Vae::new(config, args.course.seed);
-            (Trainer::new(vae, options, compute.clone())?, RunState::new(&sets, &args.settings)?)
+            let vae = Vae::new(config, args.length.seed);
+            (Trainer::new(vae, options, compute.clone())?, RunState::new(&split, &args.settings)?)
         }
         Some(_) => {
             let Checkpoint { trainer, state } = Checkpoint::read(&args.out, compute)?;
-            state.expect_same(&sets)?;
+            state.expect_same(&split)?;
             (trainer, state)
         }
     };
-    if !args.quiet {
-        say(&headline(&trainer, &sets, compute))?;
-    }
-    if sets.constant > 0 && !args.quiet {
-        say(&constant_features(&sets))?;
+    console.note(&headline(&trainer, &split, compute));
+    if split.constant > 0 {
+        console.note(&constant_features(&split));
     }
     interrupt::listen()?;
-    let run = TrainingRun { args, sets: &sets, compute, folder: &folder, trainer, state };
-    let outcome = run.run(&trained)?;
-    outputs::write(&folder, &outcome, &sets, args, shape, compute)?;
+    let run =
+        TrainingRun { args, split: &split, compute, console, folder: &folder, trainer, state };
+    let outcome = run.run(&train)?;
+    outputs::write(&folder, &outcome, &split, args, shape, compute)?;
     checkpoint::remove(&folder)?;
-    report::report(&outcome, &sets, args, started.elapsed())
+    report::report(&outcome, &split, args, console, started.elapsed())
 }
 
 fn options(args: &TrainOptions) -> Result<Options> {
-    let epochs = args.course.epochs;
     let options = Options {
-        batch: args.course.batch,
-        objective: args.weight.objective(Some(&args.importance))?,
-        optimizer: args.descent.optimizer()?,
-        seed: args.course.seed,
-        accumulate: args.descent.accumulate,
-        clip: args.descent.clip()?,
-        schedule: args.descent.schedule(epochs)?,
+        batch: args.length.batch,
+        objective: args.objective.objective()?,
+        optimizer: args.optimizer.optimizer()?,
+        seed: args.length.seed,
+        accumulate: args.optimizer.accumulate,
+        clip: args.optimizer.clip(),
+        schedule: args.optimizer.schedule(args.length.epochs),
         augmentation: args.data.augment.augment,
     };
     options.validate()?;
     Ok(options)
 }
 
-fn constant_features(sets: &TrainTestSplit) -> String {
-    let features = if sets.constant == 1 { "feature is" } else { "features are" };
+fn constant_features(split: &TrainTestSplit) -> String {
+    let features = if split.constant == 1 { "feature is" } else { "features are" };
     format!(
-        "{} {features} the same in every training row; there the scaling subtracts that value alone",
-        thousands(sets.constant as f64)
+        "{} {features} constant in the training rows; their scaling only subtracts the constant",
+        thousands(split.constant as f64)
     )
 }
 
-fn headline(trainer: &Trainer, sets: &TrainTestSplit, compute: &Compute) -> String {
+fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute) -> String {
     let config = trainer.vae().config();
     let conditions = match config.conditions() {
         0 => String::new(),
@@ -102,14 +101,16 @@ fn headline(trainer: &Trainer, sets: &TrainTestSplit, compute: &Compute) -> Stri
     };
     let resumed = match trainer.steps() {
         0 => String::new(),
-        steps => format!(", from step {} on", thousands(steps as f64 + 1.0)),
+        steps => format!(", resumed after step {}", thousands(steps as f64)),
     };
+    let rows = |rows: usize, name: &str| format!("{} {name}", thousands(rows as f64));
+    let test = split.test.as_ref().map(|test| format!(", {}", rows(test.rows.len(), "test")));
     format!(
-        "{config} ({} parameters{conditions}), {} rows to train on, {} to test, {} on {} \
-         thread{}{resumed}",
+        "{config} ({} parameters{conditions}), {}, {}{} rows, {} on {} thread{}{resumed}",
         thousands(config.parameters() as f64),
-        thousands(sets.train.len() as f64),
-        thousands(sets.test.len() as f64),
+        rows(split.train.len(), "train"),
+        rows(split.validation.rows.len(), "validation"),
+        test.unwrap_or_default(),
         compute.simd(),
         compute.threads(),
         if compute.threads() == 1 { "" } else { "s" },

@@ -1,4 +1,4 @@
-//! What a run leaves: the model, its history and pictures.
+//! Results of a run: the model, its history and figures.
 
 use super::files::{
     HISTORY, HISTORY_LINES, HISTORY_SO_FAR, LOSS, MODEL, RECONSTRUCTIONS, RUN, SAMPLES,
@@ -17,24 +17,23 @@ use crate::output::images::to_picture;
 use crate::output::{Folder, Staged};
 use elbo::vae::Vae;
 use elbo::{Compute, Dataset};
-use std::io::Write;
 
-/// Images in `samples.png`, or as many rows of all classes as come nearest.
+/// Images in `samples.png`; of a conditional model whole rows of all classes, up to as many.
 const MOST_SAMPLES: usize = 64;
 /// Pairs in `reconstructions.png`.
 const MOST_PAIRS: usize = 20;
 
-/// All the files but the log: written first, the model foremost, then given their names.
+/// Writes all files, then gives them their names, the model first.
 pub fn write(
     folder: &Folder,
     outcome: &Outcome,
-    sets: &TrainTestSplit,
+    split: &TrainTestSplit,
     args: &TrainOptions,
     shape: ImageShape,
     compute: &Compute,
 ) -> Result<()> {
     let vae = &outcome.vae;
-    let notes = notes(outcome, sets, compute)?;
+    let notes = notes(outcome, split, compute)?;
     let mut files = Staged::default();
     files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
     files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
@@ -44,33 +43,33 @@ pub fn write(
         .of(outcome.vae.config().likelihood());
     let chart = figure::render(&chart, FigureFormat::Png);
     files.add_bytes(&folder.join(LOSS), chart)?;
-    if !sets.is_table() {
-        let [samples, pairs] = sheets(vae, &notes.data, sets, args, shape, compute)?;
+    if !split.is_table() {
+        let [samples, pairs] = sheets(vae, &notes.data, split, args, shape, compute)?;
         files.add_bytes(&folder.join(SAMPLES), samples.png())?;
         files.add_bytes(&folder.join(RECONSTRUCTIONS), pairs.png())?;
     }
     files.commit()
 }
 
-/// Samples, and inputs above what the model makes of them.
+/// Draws samples, and inputs above their reconstructions.
 fn sheets(
     vae: &Vae,
     data: &DataDescription,
-    sets: &TrainTestSplit,
+    split: &TrainTestSplit,
     args: &TrainOptions,
     shape: ImageShape,
     compute: &Compute,
 ) -> Result<[Sheet; 2]> {
-    let shown = sets.first_of_test(MOST_PAIRS);
-    let classes = sets.classes();
+    let shown = split.first_of_validation(MOST_PAIRS);
+    let classes = split.classes();
     let count = match classes {
         0 => MOST_SAMPLES,
         classes => (MOST_SAMPLES / classes).max(1) * classes,
     };
     let columns = (classes > 0).then_some(classes);
-    let mut samples = samples(vae, compute, count, args.course.seed, None)?;
-    let mut inputs = sets.test_data().numbers(shown.clone())?;
-    let conditions = sets.test_data().conditions(shown);
+    let mut samples = samples(vae, compute, count, args.length.seed, None)?;
+    let mut inputs = split.validation_data().numbers(shown.clone())?;
+    let conditions = split.validation_data().conditions(shown);
     let conditions = conditions.as_ref().map(|c| c.view());
     let mut outputs = reconstructions(vae, compute, inputs.view(), conditions)?;
     for rows in [&mut samples, &mut inputs, &mut outputs] {
@@ -82,25 +81,25 @@ fn sheets(
     ])
 }
 
-/// Training rows that the quantiles of the scores are taken from, at most: evenly spaced ones.
+/// Largest number of training rows, evenly spaced, for the quantiles of the scores.
 const SCORED: usize = 1 << 18;
 
-/// What goes into the model file beside the model.
-fn notes(outcome: &Outcome, sets: &TrainTestSplit, compute: &Compute) -> Result<ModelMetadata> {
-    let (vae, train) = (&outcome.vae, sets.train_view());
+/// Returns the metadata of the model file.
+fn notes(outcome: &Outcome, split: &TrainTestSplit, compute: &Compute) -> Result<ModelMetadata> {
+    let (vae, train) = (&outcome.vae, split.train_view());
     let scores = if vae.config().has_optimal_variance() {
         None
     } else {
         let every = train.row_count().div_ceil(SCORED);
-        let scores = sets.used(vae.score(compute, &Every { rows: &train, every }))?;
+        let scores = split.used(vae.score(compute, &Every { rows: &train, every }))?;
         Quantiles::of(scores.negative_elbo().collect())
     };
     let history = history::timeless(&outcome.history);
     let training = TrainingMetadata { history, scores, ..outcome.notes.clone() };
-    Ok(ModelMetadata { data: sets.notes(), training: Some(training) })
+    Ok(ModelMetadata { data: split.notes(), training: Some(training) })
 }
 
-/// Every so many rows of a data set.
+/// Every `every`-th row of a data set.
 struct Every<'a> {
     rows: &'a dyn Dataset,
     every: usize,

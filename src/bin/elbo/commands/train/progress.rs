@@ -1,18 +1,18 @@
-//! The progress of a run in two lines, of which the longer fits 80 columns: on standard error, and only where
-//! that is a terminal.
+//! Progress of a run in two lines, the longer of which fits 80 columns: on standard error, and only if that is
+//! a terminal.
 
 use crate::output::thousands;
 use elbo::train::{Epoch, Step};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
-/// Between two looks at the numbers: often enough to read, too seldom to cost anything.
+/// Time between two updates: often enough to read, too seldom to cost anything.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 pub struct Progress {
     bar: ProgressBar,
     epochs: usize,
-    /// What a row is called.
+    /// Name of the rows.
     rows: &'static str,
     shown: Instant,
 }
@@ -23,12 +23,12 @@ impl Progress {
         let style = ProgressStyle::with_template("{msg}\n{wide_bar} {percent}%, {eta} left")
             .expect("a template that indicatif knows");
         let bar = bar.with_style(style).with_position(done);
-        // Time is counted from here: steps of an earlier process took none of it.
+        // The time left is estimated from here on: an earlier process did the steps before.
         bar.reset_eta();
         Self { bar, epochs, rows, shown: Instant::now() }
     }
 
-    /// One more step; `epoch` is what the epoch has come to, in so much time.
+    /// Counts a step; `epoch` returns the means of the epoch so far and its time.
     pub fn step(&mut self, step: &Step, epoch: impl FnOnce() -> (Epoch, Duration)) {
         self.bar.inc(1);
         if self.bar.is_hidden() || (step.step > 1 && self.shown.elapsed() < INTERVAL) {
@@ -48,7 +48,7 @@ impl Progress {
         ));
     }
 
-    /// Does something that prints, with the bar out of its way.
+    /// Hides the bar while `work` prints.
     pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
         self.bar.suspend(work)
     }

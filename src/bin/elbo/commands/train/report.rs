@@ -1,89 +1,116 @@
-//! What a run says at its end.
+//! The report at the end of a run.
 
 use super::files::{self, MODEL};
 use super::options::TrainOptions;
 use super::run::Outcome;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
-use crate::model::history::EpochRecord;
-use crate::output::thousands;
-use crate::output::{say, say_json};
-use elbo::vae::{Likelihood, Objective, Penalty};
+use crate::output::{Console, say_json, thousands};
+use elbo::vae::{Evaluation, Likelihood, Objective, Penalty};
 use serde::Serialize;
 use std::time::Duration;
 
-/// The last line of `--json`.
+/// The line of `--json`.
 #[derive(Serialize)]
 struct TrainReport<'a> {
     epochs: usize,
     model_epoch: usize,
     train_loss: f64,
-    test_loss: f64,
-    test_reconstruction: f64,
-    test_kl: f64,
+    validation_loss: f64,
+    validation_reconstruction: f64,
+    validation_kl: f64,
     active_units: usize,
     collapsed_units: usize,
+    #[serde(flatten)]
+    test: Option<TestReport>,
     warnings: &'a [String],
     images_per_second: f64,
     seconds: f64,
     model: String,
 }
 
+#[derive(Serialize)]
+struct TestReport {
+    test_rows: usize,
+    test_loss: f64,
+    test_reconstruction: f64,
+    test_kl: f64,
+}
+
 pub fn report(
     outcome: &Outcome,
-    sets: &TrainTestSplit,
+    split: &TrainTestSplit,
     args: &TrainOptions,
+    console: Console,
     time: Duration,
 ) -> Result<()> {
     let kept = outcome.kept();
-    if args.json {
-        let report = TrainReport {
-            epochs: outcome.history.len(),
-            model_epoch: outcome.notes.epoch,
-            train_loss: kept.train_loss,
-            test_loss: kept.test_loss,
-            test_reconstruction: kept.test_reconstruction,
-            test_kl: kept.test_kl,
-            active_units: outcome.tested.active_units(),
-            collapsed_units: outcome.tested.collapsed_units(),
-            warnings: &outcome.warnings,
-            images_per_second: outcome.images_per_second,
-            seconds: time.as_secs_f64(),
-            model: args.out.join(MODEL).display().to_string(),
-        };
-        return say_json(&report);
-    }
-    let (name, value) = bound(outcome.vae.config().likelihood(), &outcome.notes.objective, kept);
-    say(&format!(
-        "test {name}: {value:.2} nats per example (reconstruction {:.2}, KL {:.2}), {} {}/s, {:.1} s",
-        kept.test_reconstruction,
-        kept.test_kl,
+    let (likelihood, objective) = (outcome.vae.config().likelihood(), &outcome.notes.objective);
+    console.note(&format!(
+        "{}, {} {}/s, {:.1} s",
+        summary("validation", likelihood, objective, &outcome.validated),
         thousands(outcome.images_per_second),
-        sets.noun(),
+        split.noun(),
         time.as_secs_f64(),
-    ))?;
+    ));
     if outcome.notes.epoch < outcome.history.len() {
         let epochs = outcome.history.len();
-        say(&format!(
-            "the model is that of epoch {} of {epochs}, the best one",
-            outcome.notes.epoch
-        ))?;
+        console.note(&format!("kept the best model, of epoch {} of {epochs}", outcome.notes.epoch));
     }
-    say(&format!("in {}: {}", args.out.display(), files::all(sets.is_table()).join(", ")))?;
-    outcome.warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))
+    if let Some(tested) = &outcome.tested {
+        let summary = summary("test", likelihood, objective, tested);
+        console.note(&format!("{summary}, {} rows", thousands(tested.rows as f64)));
+    }
+    let files = files::all(split.is_table()).join(", ");
+    console.note(&format!("in {}: {files}", args.out.display()));
+    outcome.warnings.iter().for_each(|warning| console.warn(warning));
+    if !args.json {
+        return Ok(());
+    }
+    say_json(&TrainReport {
+        epochs: outcome.history.len(),
+        model_epoch: outcome.notes.epoch,
+        train_loss: kept.train_loss,
+        validation_loss: kept.validation_loss,
+        validation_reconstruction: kept.validation_reconstruction,
+        validation_kl: kept.validation_kl,
+        active_units: outcome.validated.active_units(),
+        collapsed_units: outcome.validated.collapsed_units(),
+        test: outcome.tested.as_ref().map(|tested| TestReport {
+            test_rows: tested.rows,
+            test_loss: tested.loss,
+            test_reconstruction: tested.reconstruction,
+            test_kl: tested.kl,
+        }),
+        warnings: &outcome.warnings,
+        images_per_second: outcome.images_per_second,
+        seconds: time.as_secs_f64(),
+        model: args.out.join(MODEL).display().to_string(),
+    })
 }
 
-/// What bounds the log-likelihood of the test data from below, where the output has one.
-fn bound(likelihood: Likelihood, objective: &Objective, kept: &EpochRecord) -> (String, f64) {
-    let elbo = -(kept.test_reconstruction + kept.test_kl);
-    match (likelihood, objective.penalty) {
-        (Likelihood::SquaredError | Likelihood::TanhSquaredError, _) => {
-            ("loss".to_owned(), kept.test_loss)
-        }
-        (Likelihood::WeightedBernoulli { .. }, _) => ("loss".to_owned(), kept.test_loss),
+/// One line: the lower bound of the log-likelihood where the likelihood has one, otherwise the loss.
+fn summary(
+    data: &str,
+    likelihood: Likelihood,
+    objective: &Objective,
+    evaluation: &Evaluation,
+) -> String {
+    let Evaluation { loss, reconstruction, kl, .. } = evaluation;
+    let (name, value) = match (likelihood, objective.penalty) {
+        (
+            Likelihood::SquaredError
+            | Likelihood::TanhSquaredError
+            | Likelihood::WeightedBernoulli { .. },
+            _,
+        ) => ("loss".to_owned(), *loss),
         (_, Penalty::Importance { samples, .. }) => {
-            (format!("bound of {samples} samples"), -kept.test_loss)
+            let plural = if samples == 1 { "" } else { "s" };
+            (format!("bound of {samples} sample{plural}"), -loss)
         }
-        _ => ("ELBO".to_owned(), elbo),
-    }
+        _ => ("ELBO".to_owned(), -(reconstruction + kl)),
+    };
+    format!(
+        "{data} {name}: {value:.2} nats per example (reconstruction {reconstruction:.2}, KL {kl:.2})"
+    )
 }

@@ -2,46 +2,49 @@
 
 mod data;
 mod model;
+mod objective;
 mod optimizer;
 mod preset;
 
 pub use preset::Preset;
 
-use crate::options::data::ImageSize;
-use crate::options::objective::{ImportanceOptions, ObjectiveOptions};
 use crate::options::values::{MAX_WIDTH, count, seed, span};
 use clap::{Args, ValueEnum};
 use data::TrainingDataOptions;
 use elbo::optim::Span;
 use model::{ArchitectureOptions, LikelihoodOptions};
+use objective::ObjectiveOptions;
 use optimizer::OptimizerOptions;
 use std::path::PathBuf;
 
-/// Train a model and leave it in a folder with its history and pictures
+/// Train a model and write it to a directory with its history and figures
 #[derive(Debug, Args)]
-#[command(
-    args_override_self = true,
-    after_help = "\
-Without --data it trains on an embedded sample of MNIST (5,000 images; the test takes 1,000 others). \
-The folder then holds model.safetensors, history.csv and history.jsonl (a line for each epoch; history.jsonl.part while the run goes on), run.toml \
-(the options of the run), samples.png, reconstructions.png (inputs above outputs) and loss.png.
+#[command(after_long_help = "\
+Without --data, elbo trains on an embedded sample of MNIST: 5,000 images, and 1,000 others for validation. \
+The directory then holds model.safetensors, history.csv and history.jsonl (one line per epoch; \
+history.jsonl.part during the run), run.toml (the options of the run), samples.png, reconstructions.png \
+(inputs above outputs) and loss.png.
 
-Of a table (.csv, .tsv, commas, semicolons, tabs or | between the columns) every column is a feature but \
-that of the labels; a missing value is an error that names its line. Most tables want --scale standardize \
---likelihood gaussian. Parquet and Arrow are not read, as that would more than double what the tool is \
-built of; in Python, `pandas.read_parquet('t.parquet').to_csv('t.csv', index=False)` makes a table of \
-them. Pictures of one folder, or of one folder for each class, are read in the order of their names, gray \
-unless --rgb says otherwise.
+In a table (.csv or .tsv; comma, semicolon, tab or | between the columns) every column but the labels is a \
+feature; a missing value is an error that names its line. Most tables need --scale standardize --likelihood \
+gaussian. Parquet and Arrow files are not supported; convert them first, in Python with \
+`pandas.read_parquet('t.parquet').to_csv('t.csv', index=False)`. Images are read from one directory, or from \
+one directory per class, in the order of their names, in gray unless --rgb is given.
 
-A long run can be interrupted: Ctrl-C finishes the step, writes a checkpoint and says how to go on; with \
---checkpoint-every a run that is killed loses no more than that. Resumed, it comes to the same bits as if \
-nothing had happened.
+Ctrl-C finishes the step, writes a checkpoint and prints the command that resumes the run; with \
+--checkpoint-every a killed run loses no more than that span. A resumed run yields the same bits as an \
+uninterrupted one.
+
+Options are merged in layers: --preset, then --config, then the command line. A later layer replaces an \
+option of an earlier one and drops the options that depended on it: `--preset tabular --likelihood \
+squared-error` trains without the preset's --variance. The value none takes an option back (--patience none), \
+and =false a switch (--layer-norm=false).
 
 Examples:
   elbo train
-  elbo train --data train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --out mnist
+  elbo train --data train-images-idx3-ubyte.gz --validation t10k-images-idx3-ubyte.gz --out mnist
   elbo train --data table.csv --label-column kind --scale standardize --likelihood gaussian
-  elbo train --data table.csv --columns 2-9,12 --scale min-max --test-fraction 0.2
+  elbo train --data table.csv --columns 2-9,12 --scale min-max --validation-fraction 0.2 --test-fraction 0.1
   elbo train --data photos --size 64x48 --rgb --out faces
   elbo train --data train.npz --array x_train
   elbo train --data table.npy --hidden 256,64 --latent 8 --epochs 50 --json --quiet
@@ -61,11 +64,10 @@ Examples:
   elbo train --preset beta-vae --beta 2
   elbo train --config long/run.toml --seed 2 --out second
 
-At the end it warns of two ways in which a run goes wrong. Posterior collapse: most latent dimensions \
-carry less than 0.01 nats of the test data. Reconstruction drowns the KL: over the first 1,000 test rows, \
-the aggregate posterior of an active latent dimension is on average more than 0.8 nats from the prior, so \
-that codes drawn from the prior are not such as the decoder has learned."
-)]
+Two warnings at the end of a run point out common failures. Posterior collapse: most latent dimensions carry \
+less than 0.01 nats on the validation data. Reconstruction outweighs the KL: over the first 1,000 validation \
+rows, the aggregate posterior of an active latent dimension is more than 0.8 nats from the prior on average, \
+so the decoder has rarely seen codes like those drawn from the prior.")]
 pub struct TrainOptions {
     #[command(flatten)]
     pub data: TrainingDataOptions,
@@ -74,19 +76,16 @@ pub struct TrainOptions {
     pub model: ArchitectureOptions,
 
     #[command(flatten)]
-    pub output: LikelihoodOptions,
+    pub likelihood: LikelihoodOptions,
 
     #[command(flatten)]
-    pub weight: ObjectiveOptions,
+    pub objective: ObjectiveOptions,
 
     #[command(flatten)]
-    pub importance: ImportanceOptions,
+    pub length: TrainingLength,
 
     #[command(flatten)]
-    pub course: TrainingLength,
-
-    #[command(flatten)]
-    pub descent: OptimizerOptions,
+    pub optimizer: OptimizerOptions,
 
     #[command(flatten)]
     pub stopping: StoppingOptions,
@@ -94,66 +93,72 @@ pub struct TrainOptions {
     #[command(flatten)]
     pub source: ConfigurationOptions,
 
-    /// Folder for the results; made if it is not there, older results in it are replaced
-    #[arg(long, value_name = "DIR", default_value = "elbo-out", help_heading = "Results")]
+    /// Directory for the results
+    ///
+    /// Created if it does not exist. Results of an earlier run in it are replaced.
+    #[arg(long, short, value_name = "DIR", default_value = "elbo-out", help_heading = None,
+          display_order = 11)]
     pub out: PathBuf,
 
-    /// End with one line of JSON: epochs, model_epoch (that of the model kept), train_loss, test_loss,
-    /// test_reconstruction, test_kl (nats per example, after that epoch), active_units (latent dimensions
-    /// whose mean varies over the test data by more than 0.01), collapsed_units (those that carry less
-    /// than 0.01 nats), warnings, images_per_second (in training), seconds (of the whole run), model (its
-    /// path)
-    #[arg(long, help_heading = "Results")]
+    /// Print the result as one line of JSON on standard output
+    ///
+    /// epochs, model_epoch (of the model that is kept), train_loss, validation_loss,
+    /// validation_reconstruction, validation_kl (nats per example, after that epoch), active_units (latent
+    /// dimensions whose mean has a variance above 0.01 on the validation data), collapsed_units (those that
+    /// carry less than 0.01 nats), warnings, images_per_second (in training), seconds (of the whole run),
+    /// model (its path); with test data also test_rows, test_loss, test_reconstruction, test_kl.
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 
-    /// No progress bar and no line for each epoch
-    #[arg(long, help_heading = "Results")]
-    pub quiet: bool,
-
-    #[command(flatten)]
-    pub shape: ImageSize,
-
-    /// The options of this call as TOML.
+    /// The options of this run as TOML.
     #[arg(skip)]
     pub settings: String,
 }
 
-/// How long to train, and from which start.
+/// Length of a run, and its seed.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Training")]
 pub struct TrainingLength {
     /// Passes over the training data
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000_000), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000_000),
+          allow_negative_numbers = true, help_heading = None, display_order = 8)]
     pub epochs: usize,
 
-    /// Rows of a batch; the last one of an epoch may be shorter
-    #[arg(long, value_name = "ROWS", default_value_t = 128, value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    /// Rows of a batch
+    ///
+    /// The last batch of an epoch may be smaller.
+    #[arg(long, value_name = "ROWS", alias = "batch-size", default_value_t = 128,
+          value_parser = count(MAX_WIDTH), allow_negative_numbers = true, help_heading = None,
+          display_order = 9)]
     pub batch: usize,
 
-    /// Seed of the initial weights, the order of the rows, the noise and the rows held out
+    /// Seed of weights, row order, noise and held-out rows
     #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = seed,
-        allow_negative_numbers = true)]
+          allow_negative_numbers = true, help_heading = None, display_order = 12)]
     pub seed: u64,
 }
 
-/// When a run ends, is interrupted, and goes on.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Long runs")]
+#[command(next_help_heading = "Stopping and resuming")]
 pub struct StoppingOptions {
-    /// Stop when the test loss has not fallen for so many epochs, and keep the model of the lowest
-    #[arg(long, value_name = "EPOCHS", value_parser = count(1_000_000), allow_negative_numbers = true)]
+    /// Stop after N epochs without improvement and keep the best model
+    ///
+    /// Improvement is a lower validation loss.
+    #[arg(long, value_name = "N", value_parser = count(1_000_000), allow_negative_numbers = true)]
     pub patience: Option<usize>,
 
-    /// The model to keep: last, or best (of the lowest test loss) [default: last; with --patience best]
+    /// Model to keep: last or best [default: last]
+    ///
+    /// The best model is that of the lowest validation loss [default with --patience: best].
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
     pub keep: Option<Keep>,
 
-    /// Write a checkpoint into the folder every so often, such as 5epochs or 2000steps
+    /// Write a checkpoint every SPAN, such as 5epochs or 2000steps
     #[arg(long, value_name = "SPAN", value_parser = span, allow_negative_numbers = true)]
     pub checkpoint_every: Option<Span>,
 
-    /// Go on with the run whose checkpoint is in this folder, to the same bits as if it had not been
-    /// interrupted; it keeps its options
+    /// Resume the interrupted run whose checkpoint is in DIR
+    ///
+    /// With the options it began with, to the same bits as if it had not been interrupted.
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 }
@@ -171,19 +176,21 @@ impl StoppingOptions {
     }
 }
 
-/// Options that are not typed.
+/// Sources of options other than the command line.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 pub struct ConfigurationOptions {
-    /// Read options from a TOML file: `latent = 8`, `hidden = [512, 256]`, `layer-norm = true`, as the
-    /// run.toml of every run; those on the command line win (`--layer-norm=false`)
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// Begin with the options of a usual start: mnist (30 epochs of the default network), tabular
-    /// (Gaussian, a variance for each column), anomaly (one variance for all columns, a small code),
-    /// beta-vae (10 dimensions, beta 4, warmed up), iwae (Burda's network, 50 samples, DReG); --config and
-    /// the command line win
+    /// Start from a preset: mnist, tabular, anomaly, beta-vae or iwae
+    ///
+    /// mnist: 30 epochs of the default network; tabular: Gaussian, one variance per column; anomaly: one
+    /// variance for all columns, a small code; beta-vae: 10 dimensions, beta annealed to 4; iwae: the network
+    /// of Burda et al. with 50 samples and DReG. --config and the command line override it.
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub preset: Option<Preset>,
+
+    /// Read options from a TOML file, such as the run.toml of a run
+    ///
+    /// `latent = 8`, `hidden = [512, 256]`, `layer-norm = true`; the command line overrides it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }

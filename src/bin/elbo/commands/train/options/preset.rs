@@ -1,8 +1,8 @@
-//! Usual starts of `elbo train`.
+//! Presets of `elbo train`.
 
 use clap::ValueEnum;
 
-/// A set of options by name.
+/// A named set of options.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum Preset {
     Mnist,
@@ -13,7 +13,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The options, as a file of `--config` has them.
+    /// Returns the options in the format of `--config`.
     pub fn text(self) -> &'static str {
         match self {
             Self::Mnist => include_str!("presets/mnist.toml"),
