@@ -45,7 +45,7 @@ fn scores_each_row_and_flags_those_above_the_quantile() {
     );
     assert_eq!(own.iter().filter(|row| row[4] == 1.0).count(), 15);
 
-    scratch.succeeds(&format!("{line} --out scores.npy"));
+    scratch.says(&format!("{line} --out scores.npy"));
     let array: Array2<f64> = read_npy(scratch.path("scores.npy")).unwrap();
     assert_eq!(array.dim(), (40, 5));
     for (array, row) in array.axis_iter(Axis(0)).zip(&scored) {

@@ -168,7 +168,7 @@ fn interpolates_from_row_to_row() {
     }
 
     for (line, part) in [
-        ("--rows 5", "expected two rows or more"),
+        ("--rows 5", "expected at least two rows"),
         ("--rows 5,40", "row 40: test.idx has 40 rows, 0 to 39"),
         ("--rows 5,6 --steps 1", "expected a whole number from 2 to 1000"),
         ("--rows 5,6 --label 0", "--label: the model has no conditions"),

@@ -239,11 +239,12 @@ fn check(
         },
         |name| {
             let id = id(name)?;
-            let given = matches.value_source(id)? == ValueSource::CommandLine;
             let option = command.get_arguments().find(|option| option.get_id() == id)?;
             let switch = matches!(option.get_action(), clap::ArgAction::SetTrue);
-            let value = matches.get_raw(id)?.last()?.to_str()?.to_owned();
-            (given || !switch).then_some(value)
+            let given = matches.value_source(id) == Some(ValueSource::CommandLine);
+            let value = matches.get_raw(id).and_then(Iterator::last);
+            let value = value.map(|value| value.to_string_lossy().into_owned());
+            Some(value.filter(|_| given || !switch))
         },
     )
 }

@@ -94,10 +94,11 @@ pub fn replaced_by(option: &str) -> Vec<&'static str> {
 
 /// Returns the option that is wrong and why, where the options that were given do not go together.
 ///
-/// `given` tells whether an option was given, `value` its value or its default.
+/// `given` returns whether an option was given, `value` its value or its default, or `None` if the command has
+/// no such option.
 pub fn conflict(
     given: impl Fn(&str) -> bool,
-    value: impl Fn(&str) -> Option<String>,
+    value: impl Fn(&str) -> Option<Option<String>>,
 ) -> std::result::Result<(), (&'static str, Failure)> {
     for group in EXCLUSIVE {
         let mut both = group.iter().filter(|option| given(option));
@@ -107,7 +108,7 @@ pub fn conflict(
         }
     }
     for rule in DEPENDENT.iter().filter(|rule| given(rule.option)) {
-        let found = value(rule.on);
+        let Some(found) = value(rule.on) else { continue };
         if rule.holds(found.as_deref()) {
             continue;
         }
