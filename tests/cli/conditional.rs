@@ -59,7 +59,11 @@ fn conditional_model_requires_labels_and_draws_the_given_class() {
             "--label -1: the model has 6 classes, 0 to 5",
         ),
         (2, format!("eval {model} --data test.idx"), "--labels: missing; the model is conditional"),
-        (2, format!("encode {model} --data test.idx --out x.npy"), "wants the label of each row"),
+        (
+            2,
+            format!("encode {model} --data test.idx --out x.npy"),
+            "requires the label of each row",
+        ),
         (
             1,
             format!("eval {model} --data test.idx --labels few.npy"),

@@ -55,7 +55,10 @@ fn rejects_options_that_do_not_apply() {
             "--optimizer adamax --nesterov",
             "--nesterov applies only with --optimizer sgd (here: adamax)",
         ),
-        ("--optimizer sgd --nesterov", "--nesterov: expected a momentum above 0 with it"),
+        (
+            "--optimizer sgd --nesterov",
+            "--nesterov: expected a momentum above 0 with Nesterov's variant",
+        ),
         ("--clip-norm 1 --clip-value 1", "--clip-norm and --clip-value cannot be used together"),
         ("--decay-every 2", "--decay-every applies only with --schedule step (here: constant)"),
         ("--decay-factor 0.5", "--decay-factor applies only with --schedule step or plateau"),
