@@ -84,7 +84,7 @@ fn rejects_options_that_do_not_apply() {
         ),
         (
             "--conditional",
-            "--conditional: train.idx has no labels; name them with --labels, or a column",
+            "--conditional: train.idx has no labels; name them with --labels, or with",
         ),
         ("--validation test.idx --labels train.labels", "--labels requires --validation-labels"),
         (
