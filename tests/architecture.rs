@@ -42,7 +42,6 @@ const TOOL: &[&str] = &[
 ];
 
 #[test]
-#[ignore = "files of gemm, loss, optim and vae/step still import one another"]
 fn library_has_no_circle_and_imports_downward() {
     check(&Sources::read("src", Some("bin")), LIBRARY);
 }

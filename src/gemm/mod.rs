@@ -56,6 +56,7 @@ mod input_gradient;
 mod panels;
 #[allow(unsafe_code)]
 mod product;
+mod rows;
 #[allow(unsafe_code)]
 mod tile;
 #[allow(unsafe_code)]
@@ -64,34 +65,19 @@ mod transpose;
 mod weight_gradient;
 
 use crate::compute::Compute;
-use crate::error::{Error, Result, expect_shape};
+use crate::error::{Result, expect_shape};
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::Unary;
 use crate::simd::{LANES, apart};
-use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
+use ndarray::{ArrayView2, ArrayViewMut2};
 pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
+use rows::split_rows;
+pub(crate) use rows::{Rows, RowsMut, rows, rows_mut};
 pub(crate) use transpose::{transpose, transpose_panels, transposed_layout};
 use weight_gradient::STRETCH_ROWS;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
-
-/// A matrix whose rows are contiguous, `stride` elements apart.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) rows: usize,
-    pub(crate) stride: usize,
-}
-
-/// A mutable matrix whose rows are contiguous, `stride` elements apart.
-pub(crate) struct RowsMut<'a> {
-    pub(crate) data: &'a mut [f32],
-    pub(crate) rows: usize,
-    /// Columns that may be written. Columns of padding below this number become zero.
-    pub(crate) columns: usize,
-    pub(crate) stride: usize,
-}
 
 /// The identity, for a product without an activation.
 #[derive(Clone, Copy)]
@@ -179,7 +165,7 @@ const TRANSPOSED_ROWS: usize = 64;
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `y` is not in standard layout
+/// [`Error::Shape`](crate::Error::Shape) if the shapes do not fit, [`Error::Layout`](crate::Error::Layout) if `y` is not in standard layout
 /// (an `x` that is not is copied).
 pub fn product(
     compute: &Compute,
@@ -222,7 +208,7 @@ pub fn product(
 /// Allocates transposed copies of 64 rows, once for each task of at most 256 rows.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not fit, [`Error::Layout`] if `dx` is not in standard layout.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes do not fit, [`Error::Layout`](crate::Error::Layout) if `dx` is not in standard layout.
 pub fn input_gradient(
     compute: &Compute,
     mut dx: ArrayViewMut2<'_, f32>,
@@ -282,7 +268,7 @@ pub fn input_gradient(
 /// Allocates a copy of the last columns of `dy` where they do not fill whole registers.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not fit.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes do not fit.
 pub fn weight_gradient(
     compute: &Compute,
     dpanels: &mut Panels,
@@ -356,42 +342,6 @@ pub fn weight_gradient(
         });
     });
     Ok(())
-}
-
-/// Consecutive rows, `length` at a time.
-fn split_rows(y: RowsMut<'_>, length: usize) -> Vec<RowsMut<'_>> {
-    let RowsMut { data, rows, columns, stride } = y;
-    if rows == 0 || columns == 0 {
-        return Vec::new();
-    }
-    data.chunks_mut(length * stride)
-        .enumerate()
-        .map(|(index, data)| RowsMut {
-            data,
-            rows: length.min(rows - index * length),
-            columns,
-            stride,
-        })
-        .collect()
-}
-
-/// An output's memory, which must be one block of rows.
-pub(crate) fn rows_mut<'a>(
-    argument: &'static str,
-    view: &'a mut ArrayViewMut2<'_, f32>,
-) -> Result<RowsMut<'a>> {
-    let (rows, columns) = view.dim();
-    if !view.is_standard_layout() {
-        return Err(Error::Layout { argument, strides: view.strides().to_vec() });
-    }
-    let data = view.as_slice_mut().expect("a standard layout");
-    Ok(RowsMut { data, rows, columns, stride: columns })
-}
-
-/// An input's memory, copied if it is not one block of rows.
-pub(crate) fn rows<'a>(standard: &'a CowArray<'_, f32, Ix2>) -> Rows<'a> {
-    let (rows, columns) = standard.dim();
-    Rows { data: standard.as_slice().expect("a standard layout"), rows, stride: columns }
 }
 
 #[cfg(test)]

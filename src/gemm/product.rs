@@ -9,8 +9,8 @@
 //! 4. Inputs (`tile`). The weights are read in the order in which the panel holds them.
 
 use super::panels::{Panel, PanelLayout};
+use super::rows::{Rows, RowsMut};
 use super::tile::{MAX_WIDTH, Nothing, Operands, TileJob, accumulate, cover_strip, strip_width};
-use super::{Rows, RowsMut};
 use crate::simd::lanes::Unary;
 use pulp::Simd;
 

@@ -18,8 +18,8 @@
 //! pauses of the next tile's loop 4, where out-of-order execution overlaps them with products that do
 //! not depend on them. The sink prefetches what it needs one tile ahead.
 
-use super::Rows;
 use super::panels::Panel;
+use super::rows::Rows;
 use super::tile::{Interleave, MAX_TILE, MAX_WIDTH, Nothing, Operands, TileJob};
 use super::tile::{accumulate, bias_strip, cover_strip, pause_steps, strip_width};
 use crate::simd::LANES;

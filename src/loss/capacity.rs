@@ -22,7 +22,7 @@
 //! disentangling in β-VAE" (2018).
 
 use super::Reduction;
-use super::kernel::batch::Rows;
+use super::kernel::batch::RowSums;
 use super::kl::{Kl, NormalKl, PenaltyRow, RowRule};
 use super::term::sealed::Sealed;
 use super::term::{Arrays, Coupling, KlGradients, KlInputs, KlPenalty, LossTerm, RowPlan, kl_rows};
@@ -115,7 +115,7 @@ impl LossTerm for Capacity {
         plan: RowPlan<'_>,
         gradients: Option<Self::Gradients<'_>>,
         inputs: Self::Inputs<'_>,
-    ) -> Result<impl Rows<2>> {
+    ) -> Result<impl RowSums<2>> {
         let kl = NormalKl::new(inputs.prior);
         let rule = match self.per {
             // The slope is in the plan's scale.

@@ -180,9 +180,9 @@ mod tests {
     use ndarray::Array2;
 
     /// A batch whose numbers are spread over their ranges.
-    struct Batch([Array2<f32>; 4]);
+    struct TestBatch([Array2<f32>; 4]);
 
-    impl Batch {
+    impl TestBatch {
         fn new(rows: usize, data: usize, latent: usize) -> Self {
             let spread = |columns, step: usize, low: f32, high: f32| {
                 Array2::from_shape_fn((rows, columns), |(i, j)| {
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn beta_scales_the_penalty_and_its_gradients_only() {
         let compute = Compute::serial();
-        let batch = Batch::new(9, 20, 4);
+        let batch = TestBatch::new(9, 20, 4);
         let (one, [doutputs, dmu, dlogvar]) =
             batch.run(&compute, 1.0, Reduction::default()).unwrap();
         for beta in [0.0, 0.25, 4.0] {
@@ -247,7 +247,7 @@ mod tests {
     fn means_over_pixels_and_latents_multiply_beta() {
         let compute = Compute::serial();
         let (rows, data, latent) = (6, 56, 7);
-        let batch = Batch::new(rows, data, latent);
+        let batch = TestBatch::new(rows, data, latent);
         let run = |beta, reduction| batch.run(&compute, beta, reduction).unwrap();
         let (sum, _) = run(1.0, Reduction::Sum);
         let (batch_mean, _) = run(1.0, Reduction::BatchMean);
@@ -268,26 +268,27 @@ mod tests {
     #[test]
     fn rejects_means_of_nothing() {
         let compute = Compute::serial();
-        let message =
-            |batch: Batch, reduction| batch.run(&compute, 1.0, reduction).unwrap_err().to_string();
+        let message = |batch: TestBatch, reduction| {
+            batch.run(&compute, 1.0, reduction).unwrap_err().to_string()
+        };
         let nothing = Elbo { loss: 0.0, reconstruction: 0.0, kl: 0.0 };
-        assert_eq!(Batch::new(0, 3, 2).run(&compute, 1.0, Reduction::Sum).unwrap().0, nothing);
+        assert_eq!(TestBatch::new(0, 3, 2).run(&compute, 1.0, Reduction::Sum).unwrap().0, nothing);
         for reduction in [Reduction::BatchMean, Reduction::Mean] {
             assert_eq!(
-                message(Batch::new(0, 3, 2), reduction),
+                message(TestBatch::new(0, 3, 2), reduction),
                 "`outputs`: expected at least one element to take the mean of, found [0, 3]"
             );
         }
-        let latent_alone = Batch::new(4, 0, 2);
+        let latent_alone = TestBatch::new(4, 0, 2);
         let (elbo, _) = latent_alone.run(&compute, 1.0, Reduction::BatchMean).unwrap();
         assert_eq!(elbo.reconstruction, 0.0);
         assert!(message(latent_alone, Reduction::Mean).starts_with("`outputs`"));
-        assert!(message(Batch::new(4, 3, 0), Reduction::Mean).starts_with("`mu`"));
+        assert!(message(TestBatch::new(4, 3, 0), Reduction::Mean).starts_with("`mu`"));
     }
 
     #[test]
     fn rejects_batches_of_different_sizes() {
-        let (fits, long) = (Batch::new(4, 3, 2), Batch::new(5, 3, 2));
+        let (fits, long) = (TestBatch::new(4, 3, 2), TestBatch::new(5, 3, 2));
         let inputs = Inputs { mu: long.inputs().mu, ..fits.inputs() };
         let error = forward(&Compute::serial(), terms(1.0), inputs, Reduction::Sum).unwrap_err();
         assert_eq!(error.to_string(), "`mu`: expected shape [4, 2], found [5, 2]");
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn rejects_invalid_beta() {
-        let batch = Batch::new(1, 1, 1);
+        let batch = TestBatch::new(1, 1, 1);
         for beta in [-1.0, f32::NAN, f32::INFINITY] {
             let error = batch.run(&Compute::serial(), beta, Reduction::Sum).unwrap_err();
             assert_eq!(
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn accepts_minus_zero_as_a_target() {
-        let mut batch = Batch::new(3, 21, 2);
+        let mut batch = TestBatch::new(3, 21, 2);
         batch.0[1].fill(0.0);
         let expected = batch.run(&Compute::serial(), 1.0, Reduction::Sum).unwrap();
         batch.0[1].fill(-0.0);
@@ -319,7 +320,7 @@ mod tests {
 
     #[test]
     fn reports_an_infinite_divergence() {
-        let mut batch = Batch::new(3, 2, 2);
+        let mut batch = TestBatch::new(3, 2, 2);
         batch.0[3][[1, 1]] = 90.0;
         let (elbo, _) = batch.run(&Compute::serial(), 1.0, Reduction::Sum).unwrap();
         assert_eq!((elbo.kl, elbo.loss), (f64::INFINITY, f64::INFINITY));
@@ -328,7 +329,7 @@ mod tests {
 
     /// Totals of `rows` rows of 1,000 against the twins, to a relative 1e-6.
     fn large_total(rows: usize) {
-        let batch = Batch::new(rows, 1000, 1000);
+        let batch = TestBatch::new(rows, 1000, 1000);
         let compute = Compute::new(InstructionSet::detect(), 2).unwrap();
         let elbo = forward(&compute, terms(1.0), batch.inputs(), Reduction::Sum).unwrap();
         let Inputs { outputs, targets, mu, logvar, .. } = batch.inputs();

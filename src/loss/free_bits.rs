@@ -26,7 +26,7 @@
 //! Source: Kingma, Salimans, Jozefowicz, Chen, Sutskever & Welling, "Improved Variational Inference
 //! with Inverse Autoregressive Flow" (2016), appendix C.8.
 
-use super::kernel::batch::Rows;
+use super::kernel::batch::RowSums;
 use super::kernel::{Range, Term};
 use super::kl::{self, NormalKl, PenaltyRow, Prior, RowRule};
 use super::term::sealed::Sealed;
@@ -151,7 +151,7 @@ impl LossTerm for FreeBits {
         plan: RowPlan<'_>,
         gradients: Option<Self::Gradients<'_>>,
         inputs: Self::Inputs<'_>,
-    ) -> Result<impl Rows<2>> {
+    ) -> Result<impl RowSums<2>> {
         let rule = match self.per {
             FreeBitsPer::Element => RowRule::Elements(self.elements(inputs.prior)),
             FreeBitsPer::Dimension => RowRule::Columns(&plan.coupling.factors),

@@ -39,7 +39,7 @@
 //! VAE Training with Calibrated Decoders" (2021), for the shared and the optimal variance.
 
 use super::Reduction;
-use super::kernel::batch::{RowKernel, Rows, check_all};
+use super::kernel::batch::{RowKernel, RowSums, check_all};
 use super::kernel::sums::column_sums;
 use super::kernel::{Range, RowLoss, StageBuffer, Term, ValueOf, row_with};
 use super::squared_error::SquaredError;
@@ -192,7 +192,7 @@ impl LossTerm for Gaussian<'_> {
         plan: RowPlan<'_>,
         gradients: Option<Self::Gradients<'_>>,
         inputs: Self::Inputs<'_>,
-    ) -> Result<impl Rows<2>> {
+    ) -> Result<impl RowSums<2>> {
         let kernel = match *self {
             Gaussian::PerFeature { logvar } => GaussianRow::Features(logvar),
             Gaussian::Shared { .. } | Gaussian::Optimal => GaussianRow::Squares,

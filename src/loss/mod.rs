@@ -110,6 +110,7 @@ pub mod squared_error;
 pub mod total_correlation;
 
 pub(crate) mod kernel;
+mod prior;
 mod reduction;
 mod term;
 
@@ -123,7 +124,8 @@ pub use continuous_bernoulli::ContinuousBernoulli;
 pub use elbo::Elbo;
 pub use free_bits::{FreeBits, FreeBitsPer};
 pub use gaussian::Gaussian;
-pub use kl::{Kl, Prior};
+pub use kl::Kl;
+pub use prior::Prior;
 pub use reduction::Reduction;
 pub use squared_error::{SquaredError, TanhSquaredError};
 pub use term::{KlGradients, KlInputs, KlPenalty, LossTerm, Reconstruction, ReconstructionInputs};

@@ -2,9 +2,9 @@
 
 use super::Reduction;
 use super::kernel::Term;
-use super::kernel::batch::{KernelRows, RowKernel, Rows, total};
+use super::kernel::batch::{KernelRows, RowKernel, RowSums, total};
 use super::kernel::sums::row_values;
-use super::kl::Prior;
+use super::prior::Prior;
 use crate::error::expect_length;
 use crate::{Compute, Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -123,7 +123,7 @@ pub trait LossTerm: sealed::Sealed {
         plan: RowPlan<'_>,
         gradients: Option<Self::Gradients<'_>>,
         inputs: Self::Inputs<'_>,
-    ) -> Result<impl Rows<2>>;
+    ) -> Result<impl RowSums<2>>;
 
     /// The value of so many elements from the sum over their rows.
     #[doc(hidden)]
@@ -309,7 +309,7 @@ impl<T: Elementwise> LossTerm for T {
         plan: RowPlan<'_>,
         gradients: Option<Self::Gradients<'_>>,
         inputs: Self::Inputs<'_>,
-    ) -> Result<impl Rows<2>> {
+    ) -> Result<impl RowSums<2>> {
         reconstruction_rows(*self, plan.scale, gradients, inputs)
     }
 }

@@ -59,7 +59,6 @@ use crate::Compute;
 use crate::error::{Error, Result, expect_non_negative};
 use crate::math::scalar;
 use crate::simd::LANES;
-use crate::simd::aligned::AlignedBuffer;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use pairs::{Coefficients, Dimension, FirstPass, Group, Prepare, SecondPass};
 
@@ -90,6 +89,17 @@ impl TcWeights {
         expect_non_negative("alpha", self.alpha)?;
         expect_non_negative("beta", self.beta)?;
         expect_non_negative("gamma", self.gamma)
+    }
+
+    /// Factors of the gradients of `scale` times the weighted parts.
+    fn coefficients(self, scale: f32) -> Coefficients {
+        let Self { alpha, beta, gamma } = self;
+        Coefficients {
+            own: alpha * scale,
+            joint: (beta - alpha) * scale,
+            marginal: (gamma - beta) * scale,
+            prior: gamma * scale,
+        }
     }
 }
 
@@ -180,7 +190,7 @@ impl TotalCorrelation {
         scale: f32,
     ) -> Decomposition {
         // B numbers for each of the B rows: the matrix a.
-        let coefficients = Coefficients::new(weights, scale);
+        let coefficients = weights.coefficients(scale);
         for group in &mut self.groups[..self.rows.div_ceil(LANES)] {
             group.reserve_weights(self.rows);
         }
@@ -251,13 +261,6 @@ impl TotalCorrelation {
         let [mutual_information, total_correlation, dimension_wise_kl] =
             sums.map(|sum| sum / rows as f64);
         Decomposition { mutual_information, total_correlation, dimension_wise_kl }
-    }
-}
-
-/// Makes a buffer at least `len` long; a shorter one loses its content.
-fn grow(buffer: &mut AlignedBuffer, len: usize) {
-    if buffer.len() < len {
-        *buffer = AlignedBuffer::zeros(len);
     }
 }
 

@@ -23,8 +23,8 @@
 use super::update::SHARE;
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_positive};
-use crate::simd::lanes::{F32x16, Lanewise, Scale, ZipOp, groups};
-use crate::simd::sum::LaneSum;
+use crate::simd::lanes::{Lanewise, Scale, ZipOp};
+use crate::simd::sum::sum_row;
 use pulp::{Simd, WithSimd};
 use std::fmt;
 
@@ -128,25 +128,19 @@ impl WithSimd for SquareSum<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let mut sum = LaneSum::new(simd);
-        let (whole, rest) = groups(self.0);
-        for group in whole {
-            sum.add(simd, square(simd, F32x16::load(simd, group)));
-        }
-        // The last group is filled up with zeros, which add nothing.
-        if !rest.is_empty() {
-            sum.add(simd, square(simd, F32x16::load_tail(simd, rest)));
-        }
-        sum.total(simd)
+        sum_row(simd, self.0, [], Square)
     }
 }
 
-#[inline(always)]
-fn square<S: Simd>(simd: S, mut group: F32x16<S>) -> F32x16<S> {
-    for v in 0..F32x16::<S>::VECTORS {
-        group.0[v] = simd.mul_f32s(group.0[v], group.0[v]);
+/// Replaces each element by its square.
+#[derive(Clone, Copy)]
+struct Square;
+
+impl Lanewise<1, 0> for Square {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [g]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
+        [simd.mul_f32s(g, g)]
     }
-    group
 }
 
 /// Limits each element to [−c, c].

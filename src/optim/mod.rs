@@ -77,38 +77,34 @@ impl Optimizer {
         }
     }
 
+    /// Learning rate and weight decay, which all optimizers have.
+    fn rates(&mut self) -> (&mut f64, &mut f64) {
+        match self {
+            Self::Adam(adam) => (&mut adam.learning_rate, &mut adam.weight_decay),
+            Self::AdamW(adamw) => (&mut adamw.learning_rate, &mut adamw.weight_decay),
+            Self::Sgd(sgd) => (&mut sgd.learning_rate, &mut sgd.weight_decay),
+            Self::Adamax(adamax) => (&mut adamax.learning_rate, &mut adamax.weight_decay),
+        }
+    }
+
     /// Step size lr.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
-        match self {
-            Self::Adam(adam) => adam.learning_rate,
-            Self::AdamW(adamw) => adamw.learning_rate,
-            Self::Sgd(sgd) => sgd.learning_rate,
-            Self::Adamax(adamax) => adamax.learning_rate,
-        }
+        let mut copy = *self;
+        *copy.rates().0
     }
 
     /// Returns the same optimizer with another step size.
     #[must_use]
     pub fn with_learning_rate(mut self, learning_rate: f64) -> Self {
-        *match &mut self {
-            Self::Adam(adam) => &mut adam.learning_rate,
-            Self::AdamW(adamw) => &mut adamw.learning_rate,
-            Self::Sgd(sgd) => &mut sgd.learning_rate,
-            Self::Adamax(adamax) => &mut adamax.learning_rate,
-        } = learning_rate;
+        *self.rates().0 = learning_rate;
         self
     }
 
     /// Returns the same optimizer with another weight decay.
     #[must_use]
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
-        *match &mut self {
-            Self::Adam(adam) => &mut adam.weight_decay,
-            Self::AdamW(adamw) => &mut adamw.weight_decay,
-            Self::Sgd(sgd) => &mut sgd.weight_decay,
-            Self::Adamax(adamax) => &mut adamax.weight_decay,
-        } = weight_decay;
+        *self.rates().1 = weight_decay;
         self
     }
 

@@ -33,7 +33,7 @@ impl UpdateRule {
     pub(crate) fn step_flat(self, compute: &Compute, [w, m, v]: [&mut [f32]; 3], g: &[f32]) {
         debug_assert!([w.len(), m.len(), v.len()] == [g.len(); 3]);
         if compute.threads() == 1 || g.len() <= SHARE {
-            return compute.simd().dispatch(Step(self, [w, m, v], g));
+            return compute.simd().dispatch(UpdateOp(self, [w, m, v], g));
         }
         // A boundary at whole groups: only the last part has a tail.
         let half = (g.len() / 2).next_multiple_of(LANES);
@@ -49,9 +49,9 @@ impl UpdateRule {
 }
 
 /// The work of one thread.
-struct Step<'a>(UpdateRule, [&'a mut [f32]; 3], &'a [f32]);
+struct UpdateOp<'a>(UpdateRule, [&'a mut [f32]; 3], &'a [f32]);
 
-impl WithSimd for Step<'_> {
+impl WithSimd for UpdateOp<'_> {
     type Output = ();
 
     #[inline(always)]

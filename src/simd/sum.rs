@@ -14,7 +14,7 @@
 //! than n·2⁻⁴⁸).
 
 use super::LANES;
-use super::lanes::F32x16;
+use super::lanes::{F32x16, Lanewise, groups};
 use pulp::Simd;
 
 /// Groups added in plain f32 before they are folded into the pair.
@@ -139,6 +139,50 @@ fn tree(mut lanes: [f64; LANES]) -> f64 {
         width /= 2;
     }
     lanes[0]
+}
+
+/// Sums `f(a[i], x[i])` over a row; all slices have the same length.
+#[inline(always)]
+pub(crate) fn sum_row<S: Simd, const IN: usize>(
+    simd: S,
+    a: &[f32],
+    x: [&[f32]; IN],
+    f: impl Lanewise<1, IN>,
+) -> f64 {
+    #[inline(always)]
+    fn terms<S: Simd, const IN: usize>(
+        simd: S,
+        mut a: F32x16<S>,
+        x: &[F32x16<S>; IN],
+        f: impl Lanewise<1, IN>,
+    ) -> F32x16<S> {
+        for v in 0..F32x16::<S>::VECTORS {
+            let mut inputs = [simd.splat_f32s(0.0); IN];
+            for (input, x) in inputs.iter_mut().zip(x) {
+                *input = x.0[v];
+            }
+            [a.0[v]] = f.apply(simd, [a.0[v]], inputs);
+        }
+        a
+    }
+    let mut sum = LaneSum::new(simd);
+    let (a, x) = (groups(a), x.map(groups));
+    let mut loaded = [F32x16::splat(simd, 0.0); IN];
+    for (g, a) in a.0.iter().enumerate() {
+        for (loaded, (whole, _)) in loaded.iter_mut().zip(&x) {
+            *loaded = F32x16::load(simd, &whole[g]);
+        }
+        sum.add(simd, terms(simd, F32x16::load(simd, a), &loaded, f));
+    }
+    // A short last group is filled up with zeros, whose terms need not be 0: `first` takes them out.
+    if !a.1.is_empty() {
+        for (loaded, (_, tail)) in loaded.iter_mut().zip(&x) {
+            *loaded = F32x16::load_tail(simd, tail);
+        }
+        let terms = terms(simd, F32x16::load_tail(simd, a.1), &loaded, f);
+        sum.add(simd, terms.first(simd, a.1.len()));
+    }
+    sum.total(simd)
 }
 
 /// Rows of a leaf of [`sum_rows`], which are added in order.

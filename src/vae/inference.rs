@@ -169,13 +169,13 @@ impl<'m> Inference<'m> {
         let len = |layer| model.parameters.layer(layer).0.len();
         let weights: usize = layers.clone().map(len).sum();
         if x.rows == 1 && weights >= 2 * PARALLEL_WEIGHTS && self.compute.threads() > 1 {
+            // The pool is entered once, around the joins of all layers.
             let (compute, scratch) = (&self.compute, &mut self.scratch[0]);
             compute.install(|| scratch.run(compute, compute.threads(), model, layers, x, out));
-        } else if 2 * weights * x.rows >= PARALLEL_FLOP && self.scratch.len() > 1 {
-            let (compute, scratch) = (&self.compute, &mut self.scratch[..]);
-            compute.install(|| share_rows(compute, scratch, model, layers, x, out));
         } else {
-            share_rows(&self.compute, &mut self.scratch[..1], model, layers, x, out);
+            let is_small = 2 * weights * x.rows < PARALLEL_FLOP;
+            let threads = if is_small { 1 } else { self.scratch.len() };
+            share_rows(&self.compute, &mut self.scratch[..threads], model, layers, x, out);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Training objectives: the weight of the KL divergence, its schedule, and the penalties in its place.
 
 use super::config::Config;
-use super::step::terms::{KlPenalty, StepObjective};
+use super::step::terms::{StepObjective, StepPenalty};
 use crate::error::{Error, Result, expect_non_negative};
 use crate::loss::importance::Estimator;
 use crate::loss::total_correlation::TcWeights;
@@ -314,18 +314,18 @@ impl Objective {
     pub(crate) fn at(&self, steps: u64, epochs: u64) -> StepObjective {
         let beta = self.beta_at(steps, epochs);
         let (weight, penalty) = match self.penalty {
-            Penalty::Kl => (beta, KlPenalty::Kl),
+            Penalty::Kl => (beta, StepPenalty::Kl),
             Penalty::FreeBits { lambda, per } => {
-                (beta, KlPenalty::FreeBits(FreeBits { lambda, per }))
+                (beta, StepPenalty::FreeBits(FreeBits { lambda, per }))
             }
             Penalty::Capacity { gamma, per, .. } => {
                 let nats = self.capacity_at(steps, epochs);
-                (gamma, KlPenalty::Capacity(Capacity { gamma: 1.0, nats, per }))
+                (gamma, StepPenalty::Capacity(Capacity { gamma: 1.0, nats, per }))
             }
             Penalty::TotalCorrelation { alpha, gamma } => {
-                (1.0, KlPenalty::TotalCorrelation(TcWeights { alpha, beta, gamma }))
+                (1.0, StepPenalty::TotalCorrelation(TcWeights { alpha, beta, gamma }))
             }
-            Penalty::Importance { estimator, .. } => (1.0, KlPenalty::Importance(estimator)),
+            Penalty::Importance { estimator, .. } => (1.0, StepPenalty::Importance(estimator)),
         };
         StepObjective { weight, penalty, samples: self.samples(), reduction: self.reduction }
     }

@@ -149,36 +149,29 @@ impl Activation {
     #[inline(always)]
     pub(crate) fn forward_row<S: Simd>(self, simd: S, y: &mut [f32], slope: &mut [f32]) {
         // A call instead of inlining, or every caller would contain nine loops.
-        simd.vectorize(Forward(self, y, slope));
+        simd.vectorize(Forward(self, [y, slope]));
     }
 
     /// Overwrites each x in `y` with f(x), with the bits of [`Self::forward_row`].
     #[inline(always)]
     pub(crate) fn apply_row<S: Simd>(self, simd: S, y: &mut [f32]) {
-        simd.vectorize(Apply(self, y));
+        simd.vectorize(Forward(self, [y]));
     }
 }
 
-/// Replaces `[x, _]` by value and derivative.
+/// Replaces `[x]` by the value, or `[x, _]` by value and derivative.
 #[derive(Clone, Copy)]
-struct Both<F>(F);
+struct InPlace<F>(F);
 
-impl<F: ActivationFunction> Lanewise<2, 0> for Both<F> {
+impl<F: ActivationFunction, const OUT: usize> Lanewise<OUT, 0> for InPlace<F> {
     #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, [x, _]: [S::f32s; 2], []: [S::f32s; 0]) -> [S::f32s; 2] {
-        self.0.value_and_slope(simd, x)
-    }
-}
-
-/// Replaces x by the value alone; the compiler drops what only the derivative needs.
-#[derive(Clone, Copy)]
-struct Value<F>(F);
-
-impl<F: ActivationFunction> Lanewise<1, 0> for Value<F> {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
-        let [value, _] = self.0.value_and_slope(simd, x);
-        [value]
+    fn apply<S: Simd>(self, simd: S, mut x: [S::f32s; OUT], []: [S::f32s; 0]) -> [S::f32s; OUT] {
+        let value_and_slope = self.0.value_and_slope(simd, x[0]);
+        // One output takes the value alone, and the compiler drops what only the derivative needs.
+        for (new, result) in x.iter_mut().zip(value_and_slope) {
+            *new = result;
+        }
+        x
     }
 }
 
@@ -201,47 +194,25 @@ pub(crate) fn relu_backward_row<S: Simd>(simd: S, d: &mut [f32], y: &[f32]) {
     zip(simd, [d], [y], ReluBackward);
 }
 
-/// Value and derivative, in place.
-struct Forward<'a>(Activation, &'a mut [f32], &'a mut [f32]);
+/// The value, or value and derivative, in place of x.
+struct Forward<'a, const OUT: usize>(Activation, [&'a mut [f32]; OUT]);
 
-impl WithSimd for Forward<'_> {
+impl<const OUT: usize> WithSimd for Forward<'_, OUT> {
     type Output = ();
+
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self(activation, y, slope) = self;
-        let out = [y, slope];
+        let Self(activation, outputs) = self;
         match activation {
-            Activation::Relu => zip(simd, out, [], Both(Relu)),
-            Activation::LeakyRelu { slope } => zip(simd, out, [], Both(LeakyRelu(slope))),
-            Activation::Elu { alpha } => zip(simd, out, [], Both(Elu(alpha))),
-            Activation::Gelu => zip(simd, out, [], Both(Gelu)),
-            Activation::GeluTanh => zip(simd, out, [], Both(GeluTanh)),
-            Activation::Silu => zip(simd, out, [], Both(Silu)),
-            Activation::Softplus => zip(simd, out, [], Both(Softplus)),
-            Activation::Tanh => zip(simd, out, [], Both(Tanh)),
-            Activation::Sigmoid => zip(simd, out, [], Both(Sigmoid)),
-        }
-    }
-}
-
-/// Value alone, in place.
-struct Apply<'a>(Activation, &'a mut [f32]);
-
-impl WithSimd for Apply<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self(activation, y) = self;
-        match activation {
-            Activation::Relu => zip(simd, [y], [], Value(Relu)),
-            Activation::LeakyRelu { slope } => zip(simd, [y], [], Value(LeakyRelu(slope))),
-            Activation::Elu { alpha } => zip(simd, [y], [], Value(Elu(alpha))),
-            Activation::Gelu => zip(simd, [y], [], Value(Gelu)),
-            Activation::GeluTanh => zip(simd, [y], [], Value(GeluTanh)),
-            Activation::Silu => zip(simd, [y], [], Value(Silu)),
-            Activation::Softplus => zip(simd, [y], [], Value(Softplus)),
-            Activation::Tanh => zip(simd, [y], [], Value(Tanh)),
-            Activation::Sigmoid => zip(simd, [y], [], Value(Sigmoid)),
+            Activation::Relu => zip(simd, outputs, [], InPlace(Relu)),
+            Activation::LeakyRelu { slope } => zip(simd, outputs, [], InPlace(LeakyRelu(slope))),
+            Activation::Elu { alpha } => zip(simd, outputs, [], InPlace(Elu(alpha))),
+            Activation::Gelu => zip(simd, outputs, [], InPlace(Gelu)),
+            Activation::GeluTanh => zip(simd, outputs, [], InPlace(GeluTanh)),
+            Activation::Silu => zip(simd, outputs, [], InPlace(Silu)),
+            Activation::Softplus => zip(simd, outputs, [], InPlace(Softplus)),
+            Activation::Tanh => zip(simd, outputs, [], InPlace(Tanh)),
+            Activation::Sigmoid => zip(simd, outputs, [], InPlace(Sigmoid)),
         }
     }
 }
@@ -275,7 +246,7 @@ pub fn forward(
     expect_length("x", y.len(), x.len())?;
     // The kernel works in place.
     y.copy_from_slice(x);
-    simd.dispatch(Forward(activation, y, slope));
+    simd.dispatch(Forward(activation, [y, slope]));
     Ok(())
 }
 
@@ -287,7 +258,7 @@ pub fn apply(simd: InstructionSet, activation: Activation, y: &mut [f32], x: &[f
     activation.validate()?;
     expect_length("x", y.len(), x.len())?;
     y.copy_from_slice(x);
-    simd.dispatch(Apply(activation, y));
+    simd.dispatch(Forward(activation, [y]));
     Ok(())
 }
 

@@ -41,88 +41,34 @@
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_length, expect_shape};
 use crate::simd::LANES;
-use crate::simd::lanes::{F32x16, Lanewise, groups, multiply, zip};
-use crate::simd::sum::LaneSum;
+use crate::simd::lanes::{Lanewise, Multiply, multiply, zip};
+use crate::simd::sum::sum_row;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use pulp::{Simd, WithSimd};
 
 /// Constant ε that is added to the variance.
 pub const EPSILON: f64 = 1e-5;
 
-/// Term of a sum over a row, from the elements of `N` slices.
-trait RowTerm<const N: usize>: Copy {
-    fn term<S: Simd>(self, simd: S, x: [S::f32s; N]) -> S::f32s;
-}
-
-/// Sums a term over a row; all slices have the same length.
-#[inline(always)]
-fn sum_row<S: Simd, const N: usize>(simd: S, slices: [&[f32]; N], term: impl RowTerm<N>) -> f64 {
-    let mut sum = LaneSum::new(simd);
-    let halves = slices.map(groups);
-    for g in 0..halves[0].0.len() {
-        let mut loaded = [F32x16::splat(simd, 0.0); N];
-        for (loaded, (whole, _)) in loaded.iter_mut().zip(&halves) {
-            *loaded = F32x16::load(simd, &whole[g]);
-        }
-        sum.add(simd, terms(simd, loaded, term));
-    }
-    // A short last group is filled up with zeros, whose terms need not be 0: `first` takes them out.
-    let rest = halves[0].1.len();
-    if rest > 0 {
-        let mut loaded = [F32x16::splat(simd, 0.0); N];
-        for (loaded, (_, tail)) in loaded.iter_mut().zip(&halves) {
-            *loaded = F32x16::load_tail(simd, tail);
-        }
-        sum.add(simd, terms(simd, loaded, term).first(simd, rest));
-    }
-    sum.total(simd)
-}
-
-#[inline(always)]
-fn terms<S: Simd, const N: usize>(
-    simd: S,
-    loaded: [F32x16<S>; N],
-    term: impl RowTerm<N>,
-) -> F32x16<S> {
-    let mut out = F32x16::splat(simd, 0.0);
-    for v in 0..F32x16::<S>::VECTORS {
-        let mut x = [simd.splat_f32s(0.0); N];
-        for (x, loaded) in x.iter_mut().zip(&loaded) {
-            *x = loaded.0[v];
-        }
-        out.0[v] = term.term(simd, x);
-    }
-    out
-}
-
+/// The element itself.
 #[derive(Clone, Copy)]
 struct Itself;
 
-impl RowTerm<1> for Itself {
+impl Lanewise<1, 0> for Itself {
     #[inline(always)]
-    fn term<S: Simd>(self, _: S, [x]: [S::f32s; 1]) -> S::f32s {
+    fn apply<S: Simd>(self, _: S, x: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
         x
     }
 }
 
+/// Square of the distance from a point.
 #[derive(Clone, Copy)]
 struct SquaredDistance(f32);
 
-impl RowTerm<1> for SquaredDistance {
+impl Lanewise<1, 0> for SquaredDistance {
     #[inline(always)]
-    fn term<S: Simd>(self, simd: S, [x]: [S::f32s; 1]) -> S::f32s {
+    fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
         let d = simd.sub_f32s(x, simd.splat_f32s(self.0));
-        simd.mul_f32s(d, d)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Times;
-
-impl RowTerm<2> for Times {
-    #[inline(always)]
-    fn term<S: Simd>(self, simd: S, [a, b]: [S::f32s; 2]) -> S::f32s {
-        simd.mul_f32s(a, b)
+        [simd.mul_f32s(d, d)]
     }
 }
 
@@ -199,9 +145,9 @@ impl WithSimd for ForwardRow<'_> {
         let Self([y, normalized], parameters) = self;
         let columns = y.len() as f64;
         // 1. The totals are in f64; mean and s are rounded to f32.
-        let mean = (sum_row(simd, [y], Itself) / columns) as f32;
+        let mean = (sum_row(simd, y, [], Itself) / columns) as f32;
         // 2. From the differences: Σx² − H·mean² would cancel.
-        let variance = sum_row(simd, [y], SquaredDistance(mean)) / columns;
+        let variance = sum_row(simd, y, [], SquaredDistance(mean)) / columns;
         let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
         zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
         inverse_std
@@ -256,8 +202,8 @@ pub(crate) fn backward_row<S: Simd>(
 fn input_gradient<S: Simd>(simd: S, d: &mut [f32], normalized: &[f32], inverse_std: f32) {
     let columns = d.len() as f64;
     // Project out the two directions that normalization removes: the mean and x̂ itself.
-    let mean = (sum_row(simd, [d], Itself) / columns) as f32;
-    let along = (sum_row(simd, [d, normalized], Times) / columns) as f32;
+    let mean = (sum_row(simd, d, [], Itself) / columns) as f32;
+    let along = (sum_row(simd, d, [normalized], Multiply) / columns) as f32;
     zip(simd, [d], [normalized], Project { mean, along, inverse_std });
 }
 

@@ -2,11 +2,10 @@
 //!
 //! Rows are added as [`sum_rows`](crate::simd::sum::sum_rows) adds them: leaves of 64 in row
 //! order, leaves joined by halving. The tree depends on the number of rows alone, so neither
-//! threads nor instruction sets change the total. It is walked by `rayon::join`, whose jobs live
-//! on the stack, and each leaf is dispatched once: nothing is allocated.
+//! threads nor instruction sets change the total. It is walked by [`Compute::join`], whose
+//! jobs live on the stack, and each leaf is dispatched once: nothing is allocated.
 
 use super::{Range, RowLoss, StageBuffer, Term, ValueOf, row_with};
-use crate::simd::InstructionSet;
 use crate::simd::sum::{is_leaf, split_point};
 use crate::{Compute, Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -53,7 +52,7 @@ impl<T: Term<I, G>, const I: usize, const G: usize> RowKernel<I, G> for T {
 }
 
 /// Rows that each give `N` sums.
-pub trait Rows<const N: usize>: Send + Sized {
+pub trait RowSums<const N: usize>: Send + Sized {
     /// Number of rows.
     fn len(&self) -> usize;
 
@@ -125,7 +124,9 @@ pub(in crate::loss) fn check(
 /// Message for rows that turn out not to be contiguous although [`check`] accepted them.
 pub(in crate::loss) const CONTIGUOUS: &str = "rows were found contiguous on entry";
 
-impl<K: RowKernel<I, G>, const I: usize, const G: usize> Rows<2> for KernelRows<'_, '_, K, I, G> {
+impl<K: RowKernel<I, G>, const I: usize, const G: usize> RowSums<2>
+    for KernelRows<'_, '_, K, I, G>
+{
     fn len(&self) -> usize {
         self.inputs[0].nrows()
     }
@@ -167,7 +168,7 @@ impl<K: RowKernel<I, G>, const I: usize, const G: usize> Rows<2> for KernelRows<
 /// Two losses side by side, over different columns of the same rows.
 pub(in crate::loss) struct BothRows<A, B>(pub(in crate::loss) A, pub(in crate::loss) B);
 
-impl<A: Rows<2>, B: Rows<2>> Rows<4> for BothRows<A, B> {
+impl<A: RowSums<2>, B: RowSums<2>> RowSums<4> for BothRows<A, B> {
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -228,39 +229,27 @@ fn reject_data(range: Range, data: &[f32], row: usize) -> Result<()> {
 /// # Errors
 /// The first row's, in row order, whose data is not accepted; rows after it may then be left
 /// as they were.
-pub(in crate::loss) fn total<R: Rows<N>, const N: usize>(
+pub(in crate::loss) fn total<R: RowSums<N>, const N: usize>(
     compute: &Compute,
     rows: R,
 ) -> Result<[f64; N]> {
-    let parallel = compute.threads() > 1;
-    // A single leaf is not worth waking a thread.
-    if parallel && !is_leaf(rows.len()) {
-        compute.install(|| tree(compute.simd(), rows, 0, true))
-    } else {
-        tree(compute.simd(), rows, 0, false)
-    }
+    tree(compute, rows, 0)
 }
 
-fn tree<R: Rows<N>, const N: usize>(
-    set: InstructionSet,
+/// The sums over rows of which the first has the number `first`.
+fn tree<R: RowSums<N>, const N: usize>(
+    compute: &Compute,
     rows: R,
     first: usize,
-    parallel: bool,
 ) -> Result<[f64; N]> {
+    // A single leaf is not worth waking a thread.
     if is_leaf(rows.len()) {
-        return set.dispatch(Leaf { rows, first });
+        return compute.simd().dispatch(Leaf { rows, first });
     }
-    // The same tree with and without threads.
     let split = split_point(rows.len());
     let (above, below) = rows.split_at(split);
-    let (above, below) = if parallel {
-        rayon::join(
-            || tree(set, above, first, parallel),
-            || tree(set, below, first + split, parallel),
-        )
-    } else {
-        (tree(set, above, first, parallel), tree(set, below, first + split, parallel))
-    };
+    let (above, below) =
+        compute.join(|| tree(compute, above, first), || tree(compute, below, first + split));
     // The error of the upper half comes first, whichever thread was faster.
     let (mut sums, below) = (above?, below?);
     for i in 0..N {
@@ -275,7 +264,7 @@ struct Leaf<R, const N: usize> {
     first: usize,
 }
 
-impl<R: Rows<N>, const N: usize> WithSimd for Leaf<R, N> {
+impl<R: RowSums<N>, const N: usize> WithSimd for Leaf<R, N> {
     type Output = Result<[f64; N]>;
 
     #[inline(always)]

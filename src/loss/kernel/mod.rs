@@ -225,17 +225,17 @@ impl<T: Term<I, G>, const I: usize, const G: usize> WithSimd for CarefulRow<'_, 
     }
 }
 
-/// Results of [`Term::stage1`] for [`Term::stage2`], for a tile of groups, on cache lines.
+/// Results of [`Term::stage1`] for [`Term::stage2`], for a tile of `GROUPS` groups, on cache lines.
 #[repr(align(64))]
-pub struct StageBuffer([[f32; LANES]; STAGE_GROUPS]);
+pub struct StageBuffer<const GROUPS: usize = STAGE_GROUPS>([[f32; LANES]; GROUPS]);
 
 /// Groups in a tile between the two stages: enough to keep the core busy, few enough for the
 /// first-level cache.
 const STAGE_GROUPS: usize = 32;
 
-impl StageBuffer {
+impl<const GROUPS: usize> StageBuffer<GROUPS> {
     pub(crate) fn new() -> Self {
-        Self([[0.0; LANES]; STAGE_GROUPS])
+        Self([[0.0; LANES]; GROUPS])
     }
 }
 
@@ -327,17 +327,6 @@ pub(super) fn accepted<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         let lanes: &[u32] = pulp::bytemuck::cast_slice(&lanes);
         lanes.iter().all(|&bits| bits <= range.largest.to_bits())
     })
-}
-
-/// Groups of short rows that go together.
-pub(super) const TILE: usize = 16;
-
-/// A tile of groups, on cache lines.
-#[repr(align(64))]
-pub(super) struct Tile(pub(super) [[f32; LANES]; TILE]);
-
-impl Tile {
-    pub(super) const ZERO: Self = Self([[0.0; LANES]; TILE]);
 }
 
 /// Group `g` of every input.

@@ -11,7 +11,7 @@
 //!
 //! Bits are those of [`row`](super::row): the same operations on the same elements.
 
-use super::{Careful, TILE, Term, Tile, accepted, lanes, load, stage1};
+use super::{Careful, StageBuffer, Term, accepted, lanes, load, stage1};
 use crate::simd::lanes::F32x16;
 use crate::simd::sum::{CHAIN, chain_total};
 use crate::simd::{LANES, apart};
@@ -19,6 +19,9 @@ use pulp::{Simd, WithSimd};
 
 /// The most elements of a short row: as many as a sum adds without folding.
 pub(crate) const SHORT: usize = CHAIN as usize * LANES;
+
+/// Groups of the rows that go together.
+const TILE: usize = 16;
 
 /// Elements, with their padding, of all rows that go together.
 pub(crate) const SHORT_TILE: usize = TILE * LANES;
@@ -124,7 +127,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
 ) -> bool {
     let groups = columns.div_ceil(LANES);
     // 1.
-    let mut buffer = Tile::ZERO;
+    let mut buffer = StageBuffer::<TILE>::new();
     if T::TWO_STAGE {
         for (row, buffer) in buffer.0.chunks_exact_mut(groups).take(sums.len()).enumerate() {
             let inputs = inputs.map(|input| input.row(row, groups));
@@ -174,7 +177,7 @@ mod tests {
     use crate::simd::InstructionSet;
 
     /// Rows of μ|logvar and of logits and data, with gaps of NaN that must not be read as data.
-    struct Rows {
+    struct ShortRows {
         rows: usize,
         columns: usize,
         stride: usize,
@@ -183,7 +186,7 @@ mod tests {
         data: Vec<f32>,
     }
 
-    impl Rows {
+    impl ShortRows {
         fn new(rows: usize, columns: usize, special: f32) -> Self {
             let stride = (2 * columns).next_multiple_of(LANES) + LANES;
             let value = |salt: usize, width: usize| {
@@ -215,14 +218,16 @@ mod tests {
         accepted: bool,
     }
 
-    struct Together<'a>(&'a Rows, &'a mut Results);
+    struct Together<'a>(&'a ShortRows, &'a mut Results);
 
     impl WithSimd for Together<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self(&Rows { rows, columns, stride, ref pairs, ref logits, ref data }, results) =
-                self;
+            let Self(
+                &ShortRows { rows, columns, stride, ref pairs, ref logits, ref data },
+                results,
+            ) = self;
             let (kl, reconstruction) = results.sums.split_at_mut(rows);
             let input = |data| InputRows { data, stride };
             let inputs = [input(pairs), input(&pairs[columns..])];
@@ -236,14 +241,16 @@ mod tests {
         }
     }
 
-    struct Alone<'a>(&'a Rows, &'a mut Results);
+    struct Alone<'a>(&'a ShortRows, &'a mut Results);
 
     impl WithSimd for Alone<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self(&Rows { rows, columns, stride, ref pairs, ref logits, ref data }, results) =
-                self;
+            let Self(
+                &ShortRows { rows, columns, stride, ref pairs, ref logits, ref data },
+                results,
+            ) = self;
             for r in 0..rows {
                 let range = r * stride..r * stride + columns;
                 let (dmu, dlogvar) = results.dpairs[r * stride..].split_at_mut(columns);
@@ -270,7 +277,7 @@ mod tests {
         for columns in [1, 2, 7, 8, 15, 16, 17, 20, 30, 32, 33, 48, 64, 100, 128] {
             for special in [0.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
                 for rows in [1, rows_together(columns)] {
-                    let inputs = Rows::new(rows, columns, special);
+                    let inputs = ShortRows::new(rows, columns, special);
                     let empty = Results {
                         dpairs: vec![0.0; inputs.pairs.len()],
                         dlogits: vec![0.0; inputs.pairs.len()],
@@ -302,7 +309,7 @@ mod tests {
     #[test]
     fn flags_data_out_of_range() {
         for columns in [5, 16, 30] {
-            let mut inputs = Rows::new(2, columns, 0.5);
+            let mut inputs = ShortRows::new(2, columns, 0.5);
             inputs.data[inputs.stride + columns - 1] = 1.5;
             let mut results = Results {
                 dpairs: vec![0.0; inputs.pairs.len()],

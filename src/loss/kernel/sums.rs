@@ -3,10 +3,10 @@
 //! A column is one chain in f64 in row order, so neither threads nor registers change its bits.
 //! Columns go sixteen at a time through all rows: nothing is allocated.
 
-use super::batch::{CONTIGUOUS, Rows, total};
+use super::batch::{CONTIGUOUS, RowSums, total};
 use super::{Careful, StageBuffer, Term};
+use crate::simd::LANES;
 use crate::simd::lanes::F32x16;
-use crate::simd::{InstructionSet, LANES};
 use crate::{Compute, Result};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
@@ -17,7 +17,7 @@ const PARALLEL: usize = 1 << 15;
 /// Overwrites `out` with the value of each row; one element a row.
 pub(in crate::loss) fn row_values(
     compute: &Compute,
-    rows: impl Rows<2>,
+    rows: impl RowSums<2>,
     out: &mut [f64],
 ) -> Result<()> {
     debug_assert_eq!(rows.len(), out.len());
@@ -30,7 +30,7 @@ struct Listed<'a, R> {
     out: &'a mut [f64],
 }
 
-impl<R: Rows<2>> Rows<1> for Listed<'_, R> {
+impl<R: RowSums<2>> RowSums<1> for Listed<'_, R> {
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -64,13 +64,9 @@ pub(in crate::loss) fn column_sums<T: Term<I, 0>, const I: usize>(
     out: &mut [f64],
 ) {
     debug_assert_eq!(inputs[0].ncols(), out.len());
-    let elements = inputs[0].len();
-    let columns = Columns { term, inputs, first: 0, out };
-    if compute.threads() > 1 && elements >= PARALLEL {
-        compute.install(|| columns.halve(compute.simd()));
-    } else {
-        compute.simd().dispatch(columns);
-    }
+    let is_small = inputs[0].len() < PARALLEL;
+    let compute = if is_small { compute.serialized() } else { compute.clone() };
+    Columns { term, inputs, first: 0, out }.halve(&compute);
 }
 
 /// Some columns of a batch.
@@ -82,17 +78,17 @@ struct Columns<'a, T, const I: usize> {
 }
 
 impl<T: Term<I, 0>, const I: usize> Columns<'_, T, I> {
-    fn halve(self, set: InstructionSet) {
+    fn halve(self, compute: &Compute) {
         let Self { term, inputs, first, out } = self;
         // Whole cache lines of the inputs, and enough of them for a task.
         if out.len() <= 4 * LANES {
-            return set.dispatch(Columns { term, inputs, first, out });
+            return compute.simd().dispatch(Columns { term, inputs, first, out });
         }
         let half = (out.len() / 2).next_multiple_of(LANES);
         let (left, right) = out.split_at_mut(half);
-        rayon::join(
-            || Columns { term, inputs, first, out: left }.halve(set),
-            || Columns { term, inputs, first: first + half, out: right }.halve(set),
+        compute.join(
+            || Columns { term, inputs, first, out: left }.halve(compute),
+            || Columns { term, inputs, first: first + half, out: right }.halve(compute),
         );
     }
 }

@@ -75,9 +75,9 @@ macro_rules! each_term {
 
 /// A batch that every term accepts: outputs and targets in [0, 1], and posteriors.
 #[derive(Clone)]
-struct Batch([Array2<f32>; 4]);
+struct TestBatch([Array2<f32>; 4]);
 
-impl Batch {
+impl TestBatch {
     fn new(rows: usize) -> Self {
         let spread = |columns, step: usize, low: f32, high: f32| {
             Array2::from_shape_fn((rows, columns), |(i, j)| {
@@ -175,7 +175,7 @@ fn has_same_bits<R: Reconstruction + Debug, K: KlPenalty + Debug>(
     single: bool,
 ) {
     for rows in [1, 64, 130] {
-        let batch = Batch::new(rows);
+        let batch = TestBatch::new(rows);
         let run = |compute: &Compute| {
             let mut examples = [0.0, 0.0].map(|zero| vec![zero; rows]);
             terms.reconstruction.per_example(compute, &mut examples[0], batch.data()).unwrap();
@@ -205,7 +205,7 @@ fn every_term_has_the_same_bits_on_all_sets_and_threads() {
 }
 
 fn is_divided<R: Reconstruction + Debug, K: KlPenalty + Debug>(terms: Terms<R, K>, _: bool) {
-    let (compute, batch) = (Compute::serial(), Batch::new(70));
+    let (compute, batch) = (Compute::serial(), TestBatch::new(70));
     let (sum, gradients) = fuse(terms, &compute, &batch, Reduction::Sum);
     let (features, latent) = (70.0 * FEATURES as f64, 70.0 * LATENT as f64);
     for (reduction, by) in
@@ -232,7 +232,7 @@ fn every_term_is_divided_by_its_reduction() {
 }
 
 fn accepts_strided<R: Reconstruction + Debug, K: KlPenalty + Debug>(terms: Terms<R, K>, _: bool) {
-    let (compute, batch) = (Compute::serial(), Batch::new(70));
+    let (compute, batch) = (Compute::serial(), TestBatch::new(70));
     let (value, expected) = fuse(terms, &compute, &batch, Reduction::Mean);
     let arrays = batch.0.each_ref().map(Strided::new);
     let [outputs, targets, mu, logvar] = arrays.each_ref().map(Strided::view);
@@ -256,10 +256,10 @@ fn every_term_accepts_strided_views() {
 fn errors_of_reconstruction(term: impl Reconstruction + Debug, range: &str) {
     let compute = Compute::serial();
     let message = |inputs| term.forward(&compute, inputs, Reduction::Sum).unwrap_err().to_string();
-    let (batch, longer) = (Batch::new(4), Batch::new(5));
+    let (batch, longer) = (TestBatch::new(4), TestBatch::new(5));
     let inputs = ReconstructionInputs { targets: longer.data().targets, ..batch.data() };
     assert_eq!(message(inputs), "`targets`: expected shape [4, 21], found [5, 21]", "{term:?}");
-    let square = Batch::new(FEATURES);
+    let square = TestBatch::new(FEATURES);
     let targets = square.data().targets.reversed_axes();
     let inputs = ReconstructionInputs { targets, ..square.data() };
     assert!(message(inputs).starts_with("`targets`: rows must be contiguous"), "{term:?}");
@@ -270,7 +270,7 @@ fn errors_of_reconstruction(term: impl Reconstruction + Debug, range: &str) {
     assert_eq!(message, "`doutputs`: expected shape [4, 21], found [5, 21]", "{term:?}");
     let error = term.per_example(&compute, &mut [0.0; 3], batch.data()).unwrap_err();
     assert_eq!(error.to_string(), "`out`: expected length 4, found length 3", "{term:?}");
-    let empty = Batch::new(0);
+    let empty = TestBatch::new(0);
     let error = term.forward(&compute, empty.data(), Reduction::BatchMean).unwrap_err();
     let expected = "`outputs`: expected at least one element to take the mean of, found [0, 21]";
     assert_eq!(error.to_string(), expected, "{term:?}");
@@ -283,7 +283,7 @@ fn errors_of_reconstruction(term: impl Reconstruction + Debug, range: &str) {
         (f32::INFINITY, "inf in the data"),
     ];
     for (value, what) in bad {
-        let mut batch = Batch::new(300);
+        let mut batch = TestBatch::new(300);
         for place in [[90, 20], [91, 3], [250, 0]] {
             batch.0[1][place] = value;
         }
@@ -311,10 +311,10 @@ fn errors_of_reconstruction(term: impl Reconstruction + Debug, range: &str) {
 fn errors_of_penalty(term: impl KlPenalty + Debug, _: bool) {
     let compute = Compute::serial();
     let message = |inputs| term.forward(&compute, inputs, Reduction::Sum).unwrap_err().to_string();
-    let (batch, longer) = (Batch::new(4), Batch::new(5));
+    let (batch, longer) = (TestBatch::new(4), TestBatch::new(5));
     let inputs = KlInputs { logvar: longer.latent().logvar, ..batch.latent() };
     assert_eq!(message(inputs), "`logvar`: expected shape [4, 6], found [5, 6]", "{term:?}");
-    let square = Batch::new(LATENT);
+    let square = TestBatch::new(LATENT);
     let inputs = KlInputs { mu: square.latent().mu.reversed_axes(), ..square.latent() };
     assert!(message(inputs).starts_with("`mu`: rows must be contiguous"), "{term:?}");
     let prior = Prior { mean: 0.0, std: -1.0 };
@@ -325,7 +325,7 @@ fn errors_of_penalty(term: impl KlPenalty + Debug, _: bool) {
     let error = term.forward_backward(&compute, views, batch.latent(), Reduction::Sum);
     let message = error.unwrap_err().to_string();
     assert_eq!(message, "`dlogvar`: expected shape [4, 6], found [3, 6]", "{term:?}");
-    let empty = Batch::new(0);
+    let empty = TestBatch::new(0);
     assert_eq!(term.forward(&compute, empty.latent(), Reduction::Sum).unwrap(), 0.0, "{term:?}");
     let error = term.forward(&compute, empty.latent(), Reduction::BatchMean).unwrap_err();
     assert!(error.to_string().starts_with("`mu`: expected at least one element"), "{term:?}");
@@ -341,7 +341,7 @@ fn every_term_names_the_error() {
 fn fuse<R: Reconstruction, K: KlPenalty>(
     terms: Terms<R, K>,
     compute: &Compute,
-    batch: &Batch,
+    batch: &TestBatch,
     reduction: Reduction,
 ) -> (Elbo, [Array2<f32>; 3]) {
     let rows = batch.0[0].nrows();
@@ -358,7 +358,7 @@ fn fused_pair<K: KlPenalty + Debug>(
     _: bool,
     reconstruction: impl Reconstruction + Debug,
 ) {
-    let batch = Batch::new(130);
+    let batch = TestBatch::new(130);
     let terms = Terms { reconstruction, penalty, beta: 1.0 };
     let serial = Compute::serial();
     for reduction in REDUCTIONS {

@@ -1,6 +1,5 @@
 //! The passes over all pairs of rows: see the [module](super) for what they compute and why so.
 
-use super::{TcWeights, grow};
 use crate::gemm::transpose;
 use crate::loss::kl::NormalKl;
 use crate::math::exp::{exp, exp_of_minus};
@@ -23,6 +22,13 @@ struct Tile([[f32; LANES]; TILE]);
 
 impl Tile {
     const ZERO: Self = Self([[0.0; LANES]; TILE]);
+}
+
+/// Makes a buffer at least `len` long; a shorter one loses its content.
+fn grow(buffer: &mut AlignedBuffer, len: usize) {
+    if buffer.len() < len {
+        *buffer = AlignedBuffer::zeros(len);
+    }
 }
 
 /// One latent dimension of all rows, in whole groups of sixteen, zeros after the last row.
@@ -91,24 +97,13 @@ impl Group {
 #[derive(Clone, Copy)]
 pub(super) struct Coefficients {
     /// α.
-    own: f32,
+    pub(super) own: f32,
     /// β − α.
-    joint: f32,
+    pub(super) joint: f32,
     /// γ − β.
-    marginal: f32,
+    pub(super) marginal: f32,
     /// γ.
-    prior: f32,
-}
-
-impl Coefficients {
-    pub(super) fn new(TcWeights { alpha, beta, gamma }: TcWeights, scale: f32) -> Self {
-        Self {
-            own: alpha * scale,
-            joint: (beta - alpha) * scale,
-            marginal: (gamma - beta) * scale,
-            prior: gamma * scale,
-        }
-    }
+    pub(super) prior: f32,
 }
 
 /// Group `index` of a buffer.

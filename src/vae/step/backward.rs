@@ -3,7 +3,7 @@
 use super::batch::Pass;
 use super::block::{Block, Norm};
 use super::importance::importance_backward;
-use super::terms::KlPenalty;
+use super::terms::StepPenalty;
 use crate::gemm::{
     Identity, PanelLayout, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
@@ -115,7 +115,7 @@ impl Block {
         total_correlation: Option<&TotalCorrelation>,
     ) {
         let (heads, latent) = (self.heads_layer, self.latent);
-        if let KlPenalty::Importance(estimator) = pass.objective.penalty {
+        if let StepPenalty::Importance(estimator) = pass.objective.penalty {
             importance_backward(simd, self, pass, estimator);
         } else {
             // z = μ + σε: dμ += dz, dlogvar += ½·dz·σε.

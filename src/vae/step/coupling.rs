@@ -2,7 +2,7 @@
 
 use super::batch::Pass;
 use super::block::{Block, not_finite};
-use super::terms::{KlPenalty, RowLosses};
+use super::terms::{RowLosses, StepPenalty};
 use crate::compute::Compute;
 use crate::error::Result;
 use crate::loss::kl;
@@ -12,7 +12,7 @@ use crate::simd::sum::sum_rows;
 
 /// Memory for quantities of the whole batch.
 #[derive(Default)]
-pub(super) struct Coupling {
+pub(super) struct CouplingMemory {
     /// KL divergence of each latent dimension, summed over the batch.
     kl: Vec<f64>,
     /// Derivative of the penalty with respect to the KL divergence of each latent dimension.
@@ -47,7 +47,7 @@ impl<'a> PenaltyGradient<'a> {
     }
 }
 
-impl Coupling {
+impl CouplingMemory {
     /// The penalty of a batch from its blocks and the terms of its rows, whose KL divergences add up
     /// to `kl`.
     ///
@@ -65,23 +65,23 @@ impl Coupling {
         let n = rows as f64;
         let of_rows = || (sum_rows(&losses.penalty[..rows]), PenaltyGradient::OfRows);
         let (sum, gradient) = match pass.objective.penalty {
-            KlPenalty::Kl => (kl, PenaltyGradient::OfRows),
-            KlPenalty::FreeBits(free_bits) => match free_bits.per {
+            StepPenalty::Kl => (kl, PenaltyGradient::OfRows),
+            StepPenalty::FreeBits(free_bits) => match free_bits.per {
                 FreeBitsPer::Element | FreeBitsPer::Sample => of_rows(),
                 FreeBitsPer::Dimension => {
                     self.sum_dimensions(compute, pass, blocks)?;
                     (self.free_bits(free_bits, n), PenaltyGradient::Slopes(&self.slopes))
                 }
             },
-            KlPenalty::Capacity(capacity) => match capacity.per {
+            StepPenalty::Capacity(capacity) => match capacity.per {
                 CapacityPer::Sample => of_rows(),
                 CapacityPer::Batch => {
                     let (distance, slope) = capacity.value_and_slope(kl / n);
                     (n * distance, PenaltyGradient::Slope(slope as f32))
                 }
             },
-            KlPenalty::Importance(_) => of_rows(),
-            KlPenalty::TotalCorrelation(weights) => {
+            StepPenalty::Importance(_) => of_rows(),
+            StepPenalty::TotalCorrelation(weights) => {
                 let latent = pass.config.latent();
                 let pairs = &mut self.total_correlation;
                 pairs.reserve(rows, latent);

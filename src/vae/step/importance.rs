@@ -3,7 +3,7 @@
 use super::batch::Pass;
 use super::block::Block;
 use super::loss::Mode;
-use super::terms::KlPenalty;
+use super::terms::StepPenalty;
 use crate::error::{Error, Result};
 use crate::loss::importance::{self, Estimator, LogRatio, LogSum};
 use crate::loss::kernel::row;
@@ -37,7 +37,7 @@ impl Block {
                 block.weigh_rows(simd, pass);
             }
         }
-        let KlPenalty::Importance(estimator) = pass.objective.penalty else { return Ok(()) };
+        let StepPenalty::Importance(estimator) = pass.objective.penalty else { return Ok(()) };
         self.check_logvar(pass, estimator)?;
         simd.dispatch(Weigh(self, pass));
         Ok(())

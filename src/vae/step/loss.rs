@@ -4,7 +4,7 @@
 use super::batch::Pass;
 use super::block::Block;
 use super::coupling::PenaltyGradient;
-use super::terms::KlPenalty;
+use super::terms::StepPenalty;
 use crate::error::Result;
 use crate::gemm::padded;
 use crate::loss::gaussian::{FeatureGaussian, row_from_squares};
@@ -103,13 +103,13 @@ impl Block {
     #[inline(always)]
     fn latent_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, mode: Mode) {
         match pass.objective.penalty {
-            KlPenalty::Kl => match mode {
+            StepPenalty::Kl => match mode {
                 Mode::Gradients(scale) if self.latent <= SHORT => {
                     self.short_kl_rows(simd, pass, scale);
                 }
                 _ => self.kl_rows(simd, pass, mode),
             },
-            KlPenalty::FreeBits(free_bits) => match free_bits.per {
+            StepPenalty::FreeBits(free_bits) => match free_bits.per {
                 FreeBitsPer::Element => {
                     self.kl_rows(simd, pass, Mode::Values);
                     let term = free_bits.elements(pass.config.prior());
@@ -121,7 +121,7 @@ impl Block {
                 }
                 FreeBitsPer::Dimension => self.kl_rows(simd, pass, Mode::Values),
             },
-            KlPenalty::Capacity(capacity) => match capacity.per {
+            StepPenalty::Capacity(capacity) => match capacity.per {
                 CapacityPer::Sample => {
                     self.kl_rows(simd, pass, mode);
                     penalty_rows(simd, self, |kl| capacity.value_and_slope(kl), mode);
@@ -129,7 +129,7 @@ impl Block {
                 CapacityPer::Batch => self.kl_rows(simd, pass, Mode::Values),
             },
             // Their gradients come from the pairs of the batch, and from the samples.
-            KlPenalty::TotalCorrelation(_) | KlPenalty::Importance(_) => {
+            StepPenalty::TotalCorrelation(_) | StepPenalty::Importance(_) => {
                 self.kl_rows(simd, pass, Mode::Values);
             }
         }

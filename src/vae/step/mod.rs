@@ -44,7 +44,7 @@ use crate::vae::parameters::Layout;
 use backward::Transposed;
 use batch::Pass;
 use block::{Block, GradientSources, not_finite};
-use coupling::Coupling;
+use coupling::CouplingMemory;
 use partition::{Partition, Piece};
 use pulp::{Simd, WithSimd};
 use sink::FlatSink;
@@ -64,7 +64,7 @@ pub(crate) struct Workspace {
     pieces: Vec<Piece>,
     /// Terms of the rows, in the order of the batch.
     losses: RowLosses,
-    coupling: Coupling,
+    coupling: CouplingMemory,
 }
 
 impl Workspace {
@@ -76,7 +76,7 @@ impl Workspace {
             transposed: Vec::new(),
             pieces: partition::pieces(&layout),
             losses: RowLosses::zeros(0),
-            coupling: Coupling::default(),
+            coupling: CouplingMemory::default(),
             layout,
         }
     }

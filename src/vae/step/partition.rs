@@ -101,7 +101,7 @@ impl Partition {
                 }
             }
         }
-        self.compute.install(|| halve(&self.compute, pieces, sink, work));
+        halve(&self.compute, pieces, sink, work);
     }
 }
 

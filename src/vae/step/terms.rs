@@ -10,7 +10,7 @@ use crate::vae::config::Config;
 pub(crate) struct StepObjective {
     /// Weight of the penalty.
     pub(crate) weight: f32,
-    pub(crate) penalty: KlPenalty,
+    pub(crate) penalty: StepPenalty,
     /// Latent samples of each row.
     pub(crate) samples: usize,
     pub(in crate::vae) reduction: Reduction,
@@ -18,7 +18,7 @@ pub(crate) struct StepObjective {
 
 /// The term that keeps the latent code near its prior: the KL divergence, or what is made of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum KlPenalty {
+pub(crate) enum StepPenalty {
     Kl,
     FreeBits(FreeBits),
     /// Its γ is 1: the weight of the penalty is γ.
@@ -27,7 +27,7 @@ pub(crate) enum KlPenalty {
     Importance(Estimator),
 }
 
-impl KlPenalty {
+impl StepPenalty {
     /// Returns `true` if the gradient of one row depends on the other rows.
     pub(super) fn is_coupled(self) -> bool {
         match self {
