@@ -67,7 +67,7 @@ mod weight_gradient;
 use crate::compute::Compute;
 use crate::error::{Result, expect_shape};
 use crate::simd::aligned::AlignedBuffer;
-use crate::simd::lanes::Unary;
+use crate::simd::lanes::{Identity, Unary};
 use crate::simd::{LANES, apart};
 use ndarray::{ArrayView2, ArrayViewMut2};
 pub(crate) use panels::{Panel, padded};
@@ -78,17 +78,6 @@ pub(crate) use rows::{Rows, RowsMut, rows, rows_mut};
 pub(crate) use transpose::{transpose, transpose_panels, transposed_layout};
 use weight_gradient::STRETCH_ROWS;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
-
-/// The identity, for a product without an activation.
-#[derive(Clone, Copy)]
-pub(crate) struct Identity;
-
-impl Unary for Identity {
-    #[inline(always)]
-    fn apply<S: Simd>(self, _: S, x: S::f32s) -> S::f32s {
-        x
-    }
-}
 
 /// Overwrites rows of `y` with `f(x·Wᵀ + b)`.
 ///
@@ -112,6 +101,25 @@ pub(crate) fn product_rows<S: Simd, F: Unary>(
         }
     }
     apart(simd, Op(y, x, panels, layout, activation));
+}
+
+/// [`product_rows`] as a piece of work to dispatch: the same arguments.
+pub(crate) struct ProductOp<'a, 'b, F>(
+    pub(crate) &'a mut RowsMut<'b>,
+    pub(crate) Rows<'a>,
+    pub(crate) &'a [f32],
+    pub(crate) PanelLayout,
+    pub(crate) F,
+);
+
+impl<F: Unary> WithSimd for ProductOp<'_, '_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(y, x, panels, layout, activation) = self;
+        product_rows(simd, y, x, panels, layout, activation);
+    }
 }
 
 /// Overwrites `dxt` (`[K, lanes]`) with `Wᵀ·dyᵀ` for `lanes` rows of the batch, a multiple of 16; `dyt`
@@ -173,31 +181,18 @@ pub fn product(
     x: ArrayView2<'_, f32>,
     panels: &Panels,
 ) -> Result<()> {
-    struct Task<'a, 'b> {
-        y: &'a mut RowsMut<'b>,
-        x: Rows<'a>,
-        panels: &'a Panels,
-    }
-    impl WithSimd for Task<'_, '_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Self { y, x, panels } = self;
-            product_rows(simd, y, x, panels, panels.layout(), Identity);
-        }
-    }
-
     let layout = panels.layout();
     let batch = x.nrows();
     expect_shape("x", [batch, layout.inputs], x.shape())?;
     expect_shape("y", [batch, layout.outputs], y.shape())?;
     let x = x.as_standard_layout();
     let x = rows(&x);
+    // Loop "task": rows of y do not depend on each other.
     let mut tasks = split_rows(rows_mut("y", &mut y)?, TASK_ROWS);
     compute.for_each_mut(&mut tasks, |index, y| {
         let first = index * TASK_ROWS;
         let x = Rows { data: &x.data[first * x.stride..], rows: y.rows, stride: x.stride };
-        compute.simd().dispatch(Task { y, x, panels });
+        compute.simd().dispatch(ProductOp(y, x, panels, layout, Identity));
     });
     Ok(())
 }
@@ -236,6 +231,7 @@ pub fn input_gradient(
                 let first = i * lanes;
                 let rows = lanes.min(dy.rows - first);
                 let dy_block = &dy.data[first * dy.stride..];
+                // dy `[rows, N]` → dyᵀ `[N, lanes]` → dxᵀ `[K, lanes]` → dx `[rows, K]`.
                 transpose(simd, &mut dyt, lanes, dy_block, dy.stride, rows, outputs);
                 input_gradient_rows(simd, &mut dxt, &dyt, lanes, panels, layout);
                 transpose(simd, dx_block, dx.stride, &dxt, lanes, inputs, rows);
@@ -328,8 +324,10 @@ pub fn weight_gradient(
             (dy.data, dy.stride, panel.start) = (&copy[..], panel.width, 0);
         }
         for rows in panel_pieces(layout.inputs) {
+            // Pieces come in the order of the buffer, so their memory is cut off its front.
             let (chunk, tail) = rest.split_at_mut(rows.len() * panel.width);
             rest = tail;
+            // All tasks read all of x and dy, and each writes a piece of the panels of its own.
             tasks.push((panel, rows, GradientSource { x, dy }, chunk));
         }
     }

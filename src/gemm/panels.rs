@@ -63,6 +63,7 @@ impl PanelLayout {
 
     /// Number of panels 48 wide, number of narrower ones after them, and the width of those.
     const fn widths(self) -> (usize, usize, usize) {
+        // Threes of groups are panels; one or two groups may remain.
         let groups = padded(self.outputs) / LANES;
         match (groups / 3, groups % 3) {
             (threes, 0) => (threes, 0, 32),
@@ -89,6 +90,7 @@ impl PanelLayout {
         } else {
             (wide * PANEL + (index - wide) * narrow_width, narrow_width)
         };
+        // Only the last panel can have padding.
         let rest = self.outputs - start;
         let outputs = if rest < width { rest } else { width };
         Panel { start, width, outputs, offset: (self.inputs + 1) * start }
@@ -129,6 +131,7 @@ impl PanelLayout {
             wide + (output - wide * PANEL) / narrow_width
         };
         let panel = self.panel(index);
+        // The block of the panel, its row, and the column in it.
         panel.offset + row * panel.width + (output - panel.start)
     }
 
@@ -142,6 +145,7 @@ impl PanelLayout {
     ) {
         debug_assert_eq!(weight.ncols(), self.inputs);
         for (n, (row, &bias)) in weight.rows().into_iter().zip(bias).enumerate() {
+            // W[n, k] becomes column n of row k + 1; the bias is row 0.
             panels[self.bias_index(first + n)] = bias;
             for (k, &value) in row.iter().enumerate() {
                 panels[self.weight_index(first + n, k)] = value;

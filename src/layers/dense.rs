@@ -53,6 +53,7 @@ pub fn backward(
     x: ArrayView2<'_, f32>,
     panels: &Panels,
 ) -> Result<()> {
+    // y = x·Wᵀ + b, so dW = dyᵀ·x, db = Σ dy and dx = dy·W.
     gemm::weight_gradient(compute, dpanels, x, dy)?;
     dx.map_or(Ok(()), |dx| gemm::input_gradient(compute, dx, dy, panels))
 }

@@ -63,6 +63,7 @@ impl WithSimd for MaskRow<'_> {
         let Self(y, slope, probability, mut key) = self;
         let scale = (1.0 / (1.0 - f64::from(probability))) as f32;
         let mask = Mask { probability, scale };
+        // The numbers are drawn into 2 KiB on the stack, and used at once.
         let mut uniform = [0.0; CHUNK];
         for (y, slope) in y.chunks_mut(CHUNK).zip(slope.chunks_mut(CHUNK)) {
             let uniform = &mut uniform[..y.len()];
@@ -122,6 +123,7 @@ pub fn mask(
     if y.len() > COLUMN_LIMIT {
         return Err(Error::config("y", "at most 2^26 columns", y.len()));
     }
+    // Seed, step, row and column are all that a factor depends on.
     let key = RowKey::new(seed, Stream::Dropout, step, row);
     simd.dispatch(MaskRow(y, slope, probability, key));
     Ok(())

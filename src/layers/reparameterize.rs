@@ -50,7 +50,8 @@ impl Lanewise<2, 2> for LatentGradient {
         [dmu, dlogvar]: [S::f32s; 2],
         [dz, sigma_epsilon]: [S::f32s; 2],
     ) -> [S::f32s; 2] {
-        // ½·dz is exact; its product with σε is added in one rounding.
+        // z = μ + σε, so dμ += dz, dlogvar += ½·dz·σε. ½·dz is exact; its product with σε is added in
+        // one rounding.
         let half = simd.mul_f32s(simd.splat_f32s(0.5), dz);
         [simd.add_f32s(dmu, dz), simd.mul_add_f32s(half, sigma_epsilon, dlogvar)]
     }
@@ -72,6 +73,7 @@ pub(crate) fn forward_groups<S: Simd>(
 ) {
     let mut outputs = [z, sigma_epsilon].map(|slice| groups_mut(slice).0);
     let inputs = [mu, logvar, epsilon].map(|slice| groups(slice).0);
+    // Whole groups only: a row of 20 latent dimensions is two of them, without a tail.
     for (g, start) in (0..columns).step_by(LANES).enumerate() {
         let mut loaded = [F32x16::splat(simd, 0.0); 3];
         for (loaded, input) in loaded.iter_mut().zip(&inputs) {
@@ -80,6 +82,7 @@ pub(crate) fn forward_groups<S: Simd>(
         let mut new = [F32x16::splat(simd, 0.0); 2];
         for v in 0..F32x16::<S>::VECTORS {
             let zero = simd.splat_f32s(0.0);
+            // One register of each input; σε stays behind for the backward pass.
             let [mu, logvar, epsilon] = [loaded[0].0[v], loaded[1].0[v], loaded[2].0[v]];
             [new[0].0[v], new[1].0[v]] = LatentSample.apply(simd, [zero; 2], [mu, logvar, epsilon]);
         }

@@ -40,9 +40,11 @@ impl Lanewise<2, 0> for SoftClamp {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [x, _]: [S::f32s; 2], _: [S::f32s; 0]) -> [S::f32s; 2] {
         let (middle, half) = (simd.splat_f32s(self.middle), simd.splat_f32s(self.half));
+        // y = m + h·tanh((x − m)/h): a division, since h·(1/h) would round to another number.
         let bent = tanh(simd, simd.div_f32s(simd.sub_f32s(x, middle), half));
         // 1 − tanh² in one rounding: it stays at 0 or above, because |tanh| ≤ 1.
         let slope = simd.mul_add_f32s(simd.neg_f32s(bent), bent, simd.splat_f32s(1.0));
+        // h·tanh + m in one rounding: at |tanh| = 1 it is the bound itself.
         [simd.mul_add_f32s(half, bent, middle), slope]
     }
 }

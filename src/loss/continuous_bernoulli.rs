@@ -46,8 +46,8 @@ use crate::math::exp::exp;
 use crate::math::log::log;
 use crate::math::polynomial::horner;
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Unary, map};
-use pulp::{Simd, WithSimd};
+use crate::simd::lanes::{MapOp, Unary};
+use pulp::Simd;
 
 /// The |l| from which the formulas take over from the series.
 const SPLIT: f32 = 2.0;
@@ -196,16 +196,8 @@ impl Unary for ContinuousBernoulliMean {
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn mean(simd: InstructionSet, out: &mut [f32], logits: &[f32]) -> Result<()> {
-    struct Op<'a>(&'a mut [f32], &'a [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            map(simd, self.0, self.1, ContinuousBernoulliMean);
-        }
-    }
     expect_length("out", logits.len(), out.len())?;
-    simd.dispatch(Op(out, logits));
+    simd.dispatch(MapOp(out, logits, ContinuousBernoulliMean));
     Ok(())
 }
 

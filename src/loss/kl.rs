@@ -52,8 +52,8 @@ use crate::math::exp::expm1;
 use crate::math::polynomial::horner;
 use crate::math::scalar;
 use crate::simd::InstructionSet;
-use crate::simd::lanes::{Lanewise, multiply, scale as scale_row, zip};
-use pulp::{Simd, WithSimd};
+use crate::simd::lanes::{Lanewise, ZipOp, multiply, scale as scale_row};
+use pulp::Simd;
 
 /// The KL divergence itself.
 ///
@@ -245,18 +245,10 @@ pub fn per_dimension(
     logvar: &[f32],
     prior: Prior,
 ) -> Result<()> {
-    struct Op<'a>(&'a mut [f32], [&'a [f32]; 2], NormalKl);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            zip(simd, [self.0], self.1, self.2);
-        }
-    }
     prior.validate()?;
     expect_length("mu", out.len(), mu.len())?;
     expect_length("logvar", out.len(), logvar.len())?;
-    simd.dispatch(Op(out, [mu, logvar], NormalKl::new(prior)));
+    simd.dispatch(ZipOp([out], [mu, logvar], NormalKl::new(prior)));
     Ok(())
 }
 

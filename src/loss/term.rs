@@ -101,6 +101,7 @@ pub trait LossTerm: sealed::Sealed {
         self.separable()?;
         let coupling = Coupling::default();
         let plan = RowPlan { coupling: &coupling, scale: 1.0, with_sums: false };
+        // The main pass with each row's value kept, unscaled and without gradients.
         row_values(compute, self.rows(plan, None, inputs)?, out)?;
         self.complete(out, columns);
         Ok(())
@@ -310,6 +311,7 @@ impl<T: Elementwise> LossTerm for T {
         gradients: Option<Self::Gradients<'_>>,
         inputs: Self::Inputs<'_>,
     ) -> Result<impl RowSums<2>> {
+        // A term of elements is its own kernel of a row.
         reconstruction_rows(*self, plan.scale, gradients, inputs)
     }
 }
@@ -322,6 +324,7 @@ pub(super) fn reconstruction_rows<'g, 'i, K: RowKernel<2, 1>>(
     inputs: ReconstructionInputs<'i>,
 ) -> Result<KernelRows<'g, 'i, K, 2, 1>> {
     let ReconstructionInputs { outputs, targets } = inputs;
+    // Named for error messages; the target comes last, where the kernel looks for data.
     let gradients = doutputs.map(|view| [("doutputs", view)]);
     KernelRows::new(kernel, gradients, [("outputs", outputs), ("targets", targets)], scale)
 }
@@ -334,6 +337,7 @@ pub(super) fn kl_rows<'g, 'i, K: RowKernel<2, 2>>(
     inputs: KlInputs<'i>,
 ) -> Result<KernelRows<'g, 'i, K, 2, 2>> {
     let gradients =
+        // Two inputs, both with gradients: no data, nothing to reject.
         gradients.map(|KlGradients { dmu, dlogvar }| [("dmu", dmu), ("dlogvar", dlogvar)]);
     let inputs = [("mu", inputs.mu), ("logvar", inputs.logvar)];
     KernelRows::new(kernel, gradients, inputs, scale)

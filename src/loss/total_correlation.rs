@@ -95,6 +95,7 @@ impl TcWeights {
     fn coefficients(self, scale: f32) -> Coefficients {
         let Self { alpha, beta, gamma } = self;
         Coefficients {
+            // α·MI + β·TC + γ·KL, ordered by ln q(z|x), ln q(z), ln Π q(z_d) and ln p(z).
             own: alpha * scale,
             joint: (beta - alpha) * scale,
             marginal: (gamma - beta) * scale,

@@ -34,7 +34,7 @@
 //!
 //! With weight decay the bound is that of the gradient `g + wd·w` after its rounding, 2⁻²³·(|g| + wd·|w|).
 
-use super::update::{Regularized, checked_step, expect_epsilon, expect_step, flush_subnormals};
+use super::update::{Regularized, checked_step, expect_epsilon, flush_subnormals};
 use crate::error::{Result, expect_below_one, expect_non_negative};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
@@ -186,12 +186,11 @@ pub fn step(
     g: &[f32],
 ) -> Result<()> {
     adam.validate()?;
-    expect_step(t)?;
     // `g + 0·w` would turn the sign of a zero gradient and spread a NaN of w.
     if adam.weight_decay == 0.0 {
-        checked_step(simd, adam.constants(t, 1.0), [w, m, v], g)
+        checked_step(simd, t, adam.constants(t, 1.0), [w, m, v], g)
     } else {
-        checked_step(simd, adam.regularized(t, 1.0), [w, m, v], g)
+        checked_step(simd, t, adam.regularized(t, 1.0), [w, m, v], g)
     }
 }
 

@@ -24,7 +24,7 @@
 //! m   2⁻²¹·a        u   2⁻²³·u        w   2⁻²⁴·|w| + 2⁻²⁰·lr/(1−β₁ᵗ)·a/u
 //! ```
 
-use super::update::{Regularized, checked_step, expect_epsilon, expect_step, flush_subnormals};
+use super::update::{Regularized, checked_step, expect_epsilon, flush_subnormals};
 use crate::error::{Result, expect_below_one, expect_length, expect_non_negative};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
@@ -74,6 +74,7 @@ impl Adamax {
     /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate`.
     pub(super) fn constants(&self, t: u64, rate: f64) -> Regularized<Constants> {
         let rule = Constants {
+            // Differences from 1 in f64, as in Adam; u needs no bias correction.
             one_minus_beta1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             epsilon: self.epsilon as f32,
@@ -135,7 +136,6 @@ pub fn step(
     g: &[f32],
 ) -> Result<()> {
     adamax.validate()?;
-    expect_step(t)?;
     expect_length("u", w.len(), u.len())?;
-    checked_step(simd, adamax.constants(t, 1.0), [w, m, u], g)
+    checked_step(simd, t, adamax.constants(t, 1.0), [w, m, u], g)
 }

@@ -2,8 +2,8 @@
 //!
 //! # Formula
 //! ```text
-//! w ← (1 − lr·wd)·w
-//! m, v, w as in Adam, with the gradient of the loss alone
+//! 1.  w ← (1 − lr·wd)·w
+//! 2.  m, v, w as in Adam, with the gradient of the loss alone
 //! ```
 //!
 //! The decay does not pass through the moments: each weight shrinks by the same fraction per step,
@@ -15,7 +15,7 @@
 //! As in [Adam](super::adam), plus 2⁻²³·|w| for the decay.
 
 use super::adam::{Adam, Constants};
-use super::update::{checked_step, expect_step};
+use super::update::checked_step;
 use crate::error::{Error, Result, expect_non_negative};
 use crate::simd::InstructionSet;
 
@@ -64,6 +64,7 @@ impl AdamW {
     pub fn validate(&self) -> Result<()> {
         self.adam().validate()?;
         expect_non_negative("weight_decay", self.weight_decay)?;
+        // A schedule only makes lr smaller, so this holds for every step.
         if self.learning_rate * self.weight_decay > 1.0 {
             let expected = "at most 1 / learning_rate";
             return Err(Error::config("weight_decay", expected, self.weight_decay));
@@ -73,8 +74,9 @@ impl AdamW {
 
     /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate`.
     pub(super) fn constants(&self, t: u64, rate: f64) -> Constants {
-        // Rounded to f32 once; a decay of lr·wd below 2⁻²⁵ (3e-8) rounds to none.
+        // 2. The constants of Adam, whose step also multiplies by the factor of 1.
         let mut constants = self.adam().constants(t, rate);
+        // 1. Rounded to f32 once; a decay of lr·wd below 2⁻²⁵ (3e-8) rounds to none.
         constants.decay = (1.0 - self.learning_rate * rate * self.weight_decay) as f32;
         constants
     }
@@ -106,6 +108,5 @@ pub fn step(
     g: &[f32],
 ) -> Result<()> {
     adamw.validate()?;
-    expect_step(t)?;
-    checked_step(simd, adamw.constants(t, 1.0), [w, m, v], g)
+    checked_step(simd, t, adamw.constants(t, 1.0), [w, m, v], g)
 }

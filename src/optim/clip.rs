@@ -23,7 +23,7 @@
 use super::update::SHARE;
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_positive};
-use crate::simd::lanes::{Lanewise, Scale, ZipOp};
+use crate::simd::lanes::{Lanewise, Multiply, Scale, ZipOp};
 use crate::simd::sum::sum_row;
 use pulp::{Simd, WithSimd};
 use std::fmt;
@@ -77,6 +77,7 @@ impl Clip {
     pub fn apply(&self, compute: &Compute, gradient: &mut [f32]) -> Result<f64> {
         self.validate()?;
         let norm = global_norm(compute, gradient);
+        // Before the gradient changes: a factor of 0 or NaN would hide what went wrong.
         if !norm.is_finite() {
             return Err(Error::NotFiniteGradient { norm, step: None });
         }
@@ -85,6 +86,7 @@ impl Clip {
             Self::Norm(limit) => {
                 // 3. Adding 10⁻⁶ is PyTorch's guard against a norm of 0.
                 let factor = f64::from(limit) / (norm + 1e-6);
+                // Shorter gradients keep their bits.
                 if factor < 1.0 {
                     map_in_place(compute, gradient, Scale(factor as f32));
                 }
@@ -111,9 +113,10 @@ fn half(elements: usize) -> usize {
 /// Steps 1 and 2: the tree over the shares.
 fn sum_of_squares(compute: &Compute, elements: &[f32]) -> f64 {
     if elements.len() <= SHARE {
+        // 1.
         return compute.simd().dispatch(SquareSum(elements));
     }
-    // Both halves are added in f64, the left one first, whichever thread is done first.
+    // 2. Both halves are added in f64, the left one first, whichever thread is done first.
     let (left, right) = elements.split_at(half(elements.len()));
     let (left, right) =
         compute.join(|| sum_of_squares(compute, left), || sum_of_squares(compute, right));
@@ -128,18 +131,7 @@ impl WithSimd for SquareSum<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        sum_row(simd, self.0, [], Square)
-    }
-}
-
-/// Replaces each element by its square.
-#[derive(Clone, Copy)]
-struct Square;
-
-impl Lanewise<1, 0> for Square {
-    #[inline(always)]
-    fn apply<S: Simd>(self, simd: S, [g]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
-        [simd.mul_f32s(g, g)]
+        sum_row(simd, self.0, [self.0], Multiply)
     }
 }
 
@@ -162,6 +154,7 @@ fn map_in_place(compute: &Compute, gradient: &mut [f32], f: impl Lanewise<1, 0> 
     if gradient.len() <= SHARE {
         return compute.simd().dispatch(ZipOp([gradient], [], f));
     }
+    // Element by element: the cuts serve the threads alone.
     let (left, right) = gradient.split_at_mut(half(gradient.len()));
     compute.join(|| map_in_place(compute, left, f), || map_in_place(compute, right, f));
 }

@@ -90,6 +90,7 @@ impl Optimizer {
     /// Step size lr.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
+        // `rates` borrows mutably; a copy of five numbers spares a second list of fields.
         let mut copy = *self;
         *copy.rates().0
     }
@@ -124,6 +125,7 @@ impl Optimizer {
     /// Update of step `t`, counted from 1, with the learning rate multiplied by `rate`.
     pub(crate) fn at_step(&self, t: u64, rate: f64) -> UpdateRule {
         match self {
+            // `g + 0·w` would spread a NaN of w and cost an operation, so it is a rule of its own.
             Self::Adam(adam) if adam.weight_decay == 0.0 => {
                 UpdateRule::Adam(adam.constants(t, rate))
             }

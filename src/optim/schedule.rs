@@ -101,6 +101,7 @@ impl Span {
     /// an empty span.
     #[must_use]
     pub fn progress(self, step: u64, epoch: u64) -> f64 {
+        // The limit comes first: an empty span is over, and does not divide 0 by 0.
         let (done, count) = (self.elapsed(step, epoch), self.count());
         if done >= count { 1.0 } else { done as f64 / count as f64 }
     }
@@ -139,6 +140,7 @@ impl LearningRateSchedule {
         match self.decay {
             Decay::Constant => Ok(()),
             Decay::Step { epochs: 0, .. } => Err(Error::config("epochs", "at least 1", 0)),
+            // Written so that NaN fails.
             Decay::Step { factor, .. } if !(factor > 0.0 && factor <= 1.0) => {
                 Err(Error::config("factor", "a number in (0, 1]", factor))
             }
@@ -163,12 +165,16 @@ impl LearningRateSchedule {
     #[must_use]
     pub fn factor(&self, step: u64, epoch: u64) -> f64 {
         let warm_up =
+            // The first step has 1/warm_up, not 0.
             if step < self.warm_up { (step + 1) as f64 / self.warm_up as f64 } else { 1.0 };
         warm_up
             * match self.decay {
+                // The factor of a plateau depends on losses, and is kept in its state.
                 Decay::Constant | Decay::Plateau { .. } => 1.0,
+                // By repeated squaring: the same number on every platform.
                 Decay::Step { epochs, factor } => powi(factor, epoch / epochs.max(1)),
                 Decay::Cosine { over, floor } => {
+                    // ½(1 + cos πx) falls from 1 to 0 while x rises from 0 to 1.
                     let wave = 1.0 + cos_pi(over.progress(step, epoch));
                     floor + (1.0 - floor) * 0.5 * wave
                 }

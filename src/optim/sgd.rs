@@ -62,6 +62,7 @@ impl Sgd {
         expect_non_negative("learning_rate", self.learning_rate)?;
         expect_below_one("momentum", self.momentum)?;
         expect_non_negative("weight_decay", self.weight_decay)?;
+        // μ = 0 makes g + μ·m the plain gradient: the option would do nothing, silently.
         if self.nesterov && self.momentum == 0.0 {
             return Err(Error::config(
                 "nesterov",
@@ -102,6 +103,7 @@ impl Lanewise<2, 1> for Constants {
         let m = flush_subnormals(simd, simd.mul_add_f32s(momentum, m, g));
         // 3. Nesterov's direction looks one step further along the new momentum.
         let direction = if self.nesterov { simd.mul_add_f32s(momentum, m, g) } else { m };
+        // w − lr·direction in one rounding; lr is negated once, not for each weight.
         [simd.mul_add_f32s(simd.splat_f32s(self.minus_learning_rate), direction, w), m]
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Regularized<R> {
 impl<R: Lanewise<3, 1>> Lanewise<3, 1> for Regularized<R> {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, old: [S::f32s; 3], [g]: [S::f32s; 1]) -> [S::f32s; 3] {
+        // d(½·wd·w²)/dw = wd·w, added to g in one rounding, before the moments see it.
         let g = simd.mul_add_f32s(simd.splat_f32s(self.weight_decay), old[0], g);
         self.rule.apply(simd, old, [g])
     }
@@ -34,23 +35,23 @@ pub(super) fn flush_subnormals<S: Simd>(simd: S, moment: S::f32s) -> S::f32s {
     simd.select_f32s(simd.less_than_f32s(simd.abs_f32s(moment), least), zero, moment)
 }
 
-/// Checks the lengths of the buffers, then takes one step on them.
+/// Checks the lengths of the buffers and that steps count from 1, then takes step `t` on them.
 pub(super) fn checked_step(
     simd: InstructionSet,
+    t: u64,
     rule: impl Lanewise<3, 1>,
     [w, m, v]: [&mut [f32]; 3],
     g: &[f32],
 ) -> Result<()> {
+    // The bias corrections of step 0 divide by 0.
+    if t == 0 {
+        return Err(Error::config("t", "at least 1", t));
+    }
     expect_length("m", w.len(), m.len())?;
     expect_length("v", w.len(), v.len())?;
     expect_length("g", w.len(), g.len())?;
     simd.dispatch(ZipOp([w, m, v], [g], rule));
     Ok(())
-}
-
-/// Returns an error for step 0: steps count from 1, and the bias corrections of step 0 divide by 0.
-pub(super) fn expect_step(t: u64) -> Result<()> {
-    if t == 0 { Err(Error::config("t", "at least 1", t)) } else { Ok(()) }
 }
 
 /// Returns an error unless ε is a normal f32: with 0, a weight without gradient would become 0/0.

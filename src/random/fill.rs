@@ -41,6 +41,7 @@ impl RowKey {
     pub(crate) fn new(seed: u64, stream: Stream, step: u64, row: u64) -> Self {
         debug_assert!(row < INDEX_LIMIT && step < INDEX_LIMIT);
         Self {
+            // The table of the module header: stream, row and step each have their own bits.
             key: [seed as u32, (seed >> 32) as u32],
             counter: [
                 (stream as u32) << 24,
@@ -55,6 +56,7 @@ impl RowKey {
     #[inline(always)]
     pub(crate) fn skip(mut self, columns: usize) -> Self {
         debug_assert!(columns.is_multiple_of(GROUP) && columns <= COLUMN_LIMIT);
+        // Four words a block: 64 columns are 16 blocks.
         self.counter[0] = self.counter[0].wrapping_add((columns / 4) as u32);
         self
     }
@@ -81,6 +83,7 @@ impl Pair for Uniform {
     fn apply<S: Simd>(self, simd: S, words: [S::u32s; 2]) -> [S::f32s; 2] {
         let high = simd.splat_u32s(0xffff_ff00);
         [
+            // The low 8 bits are cleared first: 24 bits are exact in f32.
             fraction(simd, simd.and_u32s(words[0], high), 0.0),
             fraction(simd, simd.and_u32s(words[1], high), 0.0),
         ]
@@ -143,6 +146,7 @@ pub(crate) fn fill_normal_rows<S: Simd>(
         }
         return;
     }
+    // The keys of the rounds depend on the seed alone, so all rows share them.
     let schedule = schedule(RowKey::new(seed, stream, step, 0).key);
     let lanes = PackedLanes::new(columns.min(LANES).next_power_of_two());
     // With room for a group after the last row: whole groups are copied from any place.
@@ -151,6 +155,7 @@ pub(crate) fn fill_normal_rows<S: Simd>(
         let count = lanes.rows().min(rows - first);
         lanes.fill(simd, &mut numbers, &schedule, count, |i| key(first + i));
         for i in 0..count {
+            // Row i of these rows has the lanes from i·blocks on.
             let from = i * lanes.blocks;
             let to = &mut out[(first + i) * stride..];
             for (half, numbers) in [&numbers.0, &numbers.1].into_iter().enumerate() {
@@ -236,6 +241,7 @@ fn fill_row<S: Simd, P: Pair>(simd: S, out: &mut [f32], key: RowKey, pair: P) {
     let (twos, rest) = out.as_chunks_mut::<{ 2 * GROUP }>();
     let mut counter = key.counter;
     for two in twos {
+        // Two groups of 64 columns are 32 blocks: two registers even with 16 lanes.
         fill_groups(simd, two, &counter, &keys, pair, 2);
         counter[0] += 2 * LANES as u32;
     }

@@ -152,7 +152,8 @@ impl Generator {
         step: u64,
         first_row: u64,
     ) -> Result<()> {
-        self.fill(simd, out, stream, step, first_row, Distribution::Uniform)
+        let (seed, distribution) = (self.seed, Distribution::Uniform);
+        Fill { out, seed, stream, step, first_row, distribution }.check_and_run(simd)
     }
 
     /// Overwrites `out[i][c]` with the normal number (mean 0, variance 1) of `(stream, step,
@@ -170,7 +171,8 @@ impl Generator {
         step: u64,
         first_row: u64,
     ) -> Result<()> {
-        self.fill(simd, out, stream, step, first_row, Distribution::Normal)
+        let (seed, distribution) = (self.seed, Distribution::Normal);
+        Fill { out, seed, stream, step, first_row, distribution }.check_and_run(simd)
     }
 
     /// Overwrites `out` with a random order of `0..out.len()`, each of the `n!` orders equally
@@ -198,40 +200,11 @@ impl Generator {
         if epoch >= INDEX_LIMIT {
             return Err(Error::config("epoch", "below 2^48", epoch));
         }
+        // An index is one word of the stream.
         if out.len() as u64 > 1 << 32 {
             return Err(Error::config("out", "at most 2^32 elements", out.len()));
         }
         shuffle::permutation(self.seed, epoch, out);
-        Ok(())
-    }
-
-    fn fill(
-        self,
-        simd: InstructionSet,
-        out: ArrayViewMut2<'_, f32>,
-        stream: Stream,
-        step: u64,
-        first_row: u64,
-        distribution: Distribution,
-    ) -> Result<()> {
-        let (rows, columns) = out.dim();
-        if step >= INDEX_LIMIT {
-            return Err(Error::config("step", "below 2^48", step));
-        }
-        if first_row.checked_add(rows as u64).is_none_or(|end| end > INDEX_LIMIT) {
-            let found = format!("{first_row} and {rows} rows");
-            return Err(Error::config("first_row", "the last row below 2^48", found));
-        }
-        if columns > COLUMN_LIMIT {
-            return Err(Error::config("out", "at most 2^26 columns", columns));
-        }
-        if out.is_empty() {
-            return Ok(());
-        }
-        if columns > 1 && out.strides()[1] != 1 {
-            return Err(Error::Layout { argument: "out", strides: out.strides().to_vec() });
-        }
-        simd.dispatch(Fill { out, seed: self.seed, stream, step, first_row, distribution });
         Ok(())
     }
 }
@@ -252,13 +225,42 @@ struct Fill<'a> {
     distribution: Distribution,
 }
 
+impl Fill<'_> {
+    fn check_and_run(self, simd: InstructionSet) -> Result<()> {
+        let (step, first_row) = (self.step, self.first_row);
+        let (rows, columns) = self.out.dim();
+        // Fields of the counter: a larger number would run into the bits of another.
+        if step >= INDEX_LIMIT {
+            return Err(Error::config("step", "below 2^48", step));
+        }
+        if first_row.checked_add(rows as u64).is_none_or(|end| end > INDEX_LIMIT) {
+            let found = format!("{first_row} and {rows} rows");
+            return Err(Error::config("first_row", "the last row below 2^48", found));
+        }
+        if columns > COLUMN_LIMIT {
+            return Err(Error::config("out", "at most 2^26 columns", columns));
+        }
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        // Rows may be apart, and a single column may have any stride.
+        if columns > 1 && self.out.strides()[1] != 1 {
+            return Err(Error::Layout { argument: "out", strides: self.out.strides().to_vec() });
+        }
+        simd.dispatch(self);
+        Ok(())
+    }
+}
+
 impl WithSimd for Fill<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         for (row, mut out) in (self.first_row..).zip(self.out.rows_mut()) {
             let out = out.as_slice_mut().expect("the layout was checked");
+            // Rows share nothing but the seed: any part of them may be drawn alone.
             let key = RowKey::new(self.seed, self.stream, self.step, row);
+            // Chosen once a row.
             match self.distribution {
                 Distribution::Uniform => fill_uniform_row(simd, out, key),
                 Distribution::Normal => fill_normal_row(simd, out, key),

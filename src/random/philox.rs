@@ -84,6 +84,7 @@ pub(super) fn philox4x32_lanes<S: Simd, const R: usize>(
     ) -> [[S::u32s; 4]; R] {
         all_rounds(simd, counters, keys)
     }
+    // Ten rounds of emulated products are long: one copy, or they would be slow to compile.
     if const { is_portable::<S>() } {
         called(simd, counters, keys)
     } else {

@@ -49,6 +49,7 @@ fn the_reference_normal_cdf_has_known_values() {
 /// Smirnov). Above 1.95 once in a thousand.
 fn kolmogorov_smirnov(mut sample: Vec<f32>, cdf: impl Fn(f64) -> f64) -> f64 {
     sample.sort_unstable_by(f32::total_cmp);
+    // The empirical distribution jumps at each number: both sides of the jump count.
     let n = sample.len() as f64;
     let mut worst = 0.0_f64;
     for (i, &x) in sample.iter().enumerate() {
@@ -72,6 +73,7 @@ fn ten_million_normal_numbers_are_normal() {
     }
 
     for (bound, probability) in [(3.0, 2.699_796e-3), (4.0, 6.334_248e-5), (5.0, 5.733_031e-7)] {
+        // Counts of rare events are Poisson, with the variance of their mean.
         let beyond = sample.iter().filter(|x| x.abs() > bound).count() as f64;
         let expected = probability * N as f64;
         let z = (beyond - expected) / expected.sqrt();
@@ -126,6 +128,7 @@ fn check_independent(what: &str, x: ArrayView3<f32>, y: ArrayView3<f32>) {
         squares += (x * x - 1.0) * (y * y - 1.0);
     }
     let n = x.len() as f64;
+    // Variances under independence: 1 of xy, and 2·2 of (x²−1)(y²−1).
     let z = [product / n.sqrt(), squares / (2.0 * n.sqrt())];
     assert!(z.iter().all(|z| z.abs() < 3.3), "{what}: {z:?}");
 }

@@ -22,6 +22,7 @@ impl<S: Simd> F32x16<S> {
     #[inline(always)]
     pub(crate) fn load(simd: S, from: &[f32; LANES]) -> Self {
         let mut out = Self::splat(simd, 0.0);
+        // Sixteen elements are whole registers of every set: there is no rest.
         let (vectors, _) = S::as_simd_f32s(from);
         out.0[..Self::VECTORS].copy_from_slice(&vectors[..Self::VECTORS]);
         out
@@ -58,8 +59,10 @@ impl<S: Simd> F32x16<S> {
         let (vectors, rest) = S::as_mut_simd_f32s(to);
         for v in 0..Self::VECTORS {
             if let Some(whole) = vectors.get_mut(v) {
+                // Whole registers first; lanes beyond the end are not written.
                 *whole = self.0[v];
             } else if v == vectors.len() {
+                // Lanes beyond the end are masked off.
                 simd.partial_store_f32s(rest, self.0[v]);
             }
         }
@@ -68,6 +71,7 @@ impl<S: Simd> F32x16<S> {
     /// Returns the first `count` elements of the group and zeros after them.
     #[inline(always)]
     pub(crate) fn first(self, simd: S, count: usize) -> Self {
+        // Lane i is kept if i < count: a mask by comparison, without a table of masks.
         const NUMBERS: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         let mut out = self;
         let (numbers, _) = S::as_simd_u32s(&NUMBERS);
@@ -114,6 +118,17 @@ pub(crate) trait Unary: Copy {
     fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s;
 }
 
+/// The identity: a product without an activation, a sum of the elements themselves.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity;
+
+impl Unary for Identity {
+    #[inline(always)]
+    fn apply<S: Simd>(self, _: S, x: S::f32s) -> S::f32s {
+        x
+    }
+}
+
 /// Overwrites `out[i]` with `f(x[i])`. The slices have equal lengths.
 ///
 /// Four registers at a time: their chains are independent, so the processor overlaps them.
@@ -128,6 +143,7 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     let (x_fours, x_rest) = x_head.split_at(fours);
     let (out_fours, x_fours) = (out_fours.as_chunks_mut::<4>().0, x_fours.as_chunks::<4>().0);
     for (o, &[a, b, c, d]) in out_fours.iter_mut().zip(x_fours) {
+        // Four calls in one expression: nothing orders them, so their instructions mix.
         *o = [f.apply(simd, a), f.apply(simd, b), f.apply(simd, c), f.apply(simd, d)];
     }
     for (o, &v) in out_rest.iter_mut().zip(x_rest) {
@@ -181,10 +197,12 @@ pub(crate) fn zip<S: Simd, const OUT: usize, const IN: usize>(
         for (input, (head, _)) in inputs.iter_mut().zip(&x) {
             *input = head[i];
         }
+        // All outputs are loaded before any is stored: `f` may read one and replace another.
         for ((head, _), new) in out.iter_mut().zip(f.apply(simd, old, inputs)) {
             head[i] = new;
         }
     }
+    // The short end, with the same function: zeros are loaded beyond it, and not stored.
     if !len.is_multiple_of(S::F32_LANES) {
         let (mut old, mut inputs) = ([zero; OUT], [zero; IN]);
         for (old, (_, tail)) in old.iter_mut().zip(&out) {
@@ -215,16 +233,14 @@ impl<F: Lanewise<OUT, IN>, const OUT: usize, const IN: usize> WithSimd for ZipOp
     }
 }
 
-/// Replaces `out[i]` by `f(out[i])`.
-#[inline(always)]
-pub(crate) fn apply<S: Simd, F: Unary>(simd: S, out: &mut [f32], f: F) {
-    let (head, tail) = S::as_mut_simd_f32s(out);
-    for x in head {
-        *x = f.apply(simd, *x);
-    }
-    if !tail.is_empty() {
-        let value = f.apply(simd, simd.partial_load_f32s(tail));
-        simd.partial_store_f32s(tail, value);
+/// A function of one argument, in place.
+#[derive(Clone, Copy)]
+pub(crate) struct Each<F>(pub(crate) F);
+
+impl<F: Unary> Lanewise<1, 0> for Each<F> {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], _: [S::f32s; 0]) -> [S::f32s; 1] {
+        [self.0.apply(simd, x)]
     }
 }
 

@@ -36,6 +36,7 @@ pub const LANES: usize = 16;
 /// compiled once for each instruction set, and the call costs little beside a row or a tile.
 #[inline(never)]
 pub(crate) fn apart<S: pulp::Simd, W: WithSimd>(simd: S, work: W) -> W::Output {
+    // Not inlined itself, it enters the target features again, so that its body can be inlined.
     simd.vectorize(work)
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn apart<S: pulp::Simd, W: WithSimd>(simd: S, work: W) -> W::Output {
 /// the portable set of that width, which counts as real.
 #[inline(always)]
 pub(crate) const fn is_portable<S: pulp::Simd>() -> bool {
+    // Registers of AVX-512 and NEON are 32; those of AVX2 are 16 of 8 lanes.
     S::REGISTER_COUNT < 32 && S::F32_LANES != 8
 }
 
@@ -74,6 +76,7 @@ pub(crate) use lane_call;
 #[inline(always)]
 pub(crate) fn avx2<S: pulp::Simd>(simd: S) -> Option<pulp::x86::V3> {
     #[cfg(feature = "avx512")]
+    // AVX-512 includes AVX2: its token holds one of that.
     if let Some(v4) = avx512(simd) {
         return Some(*v4);
     }
@@ -144,6 +147,7 @@ impl InstructionSet {
         // Before the portable set, which is faster: they are never the ones detected.
         #[cfg(feature = "twins")]
         sets.extend([Self::SCALAR_16, Self::SCALAR_8]);
+        // From the slowest to the fastest: `detect` takes the last.
         sets.push(Self::SCALAR);
         #[cfg(target_arch = "x86_64")]
         sets.extend(pulp::x86::V3::try_new().map(|token| Self(Token::V3(token))));
@@ -222,6 +226,7 @@ impl InstructionSet {
     pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         use pulp::Simd as _;
         match self.0 {
+            // One arm for each set: `op` is compiled in each, with its target features.
             Token::Scalar4(token) => token.vectorize(op),
             #[cfg(feature = "twins")]
             Token::Scalar8(token) => token.vectorize(op),
@@ -246,6 +251,7 @@ impl Default for InstructionSet {
 
 impl PartialEq for InstructionSet {
     fn eq(&self, other: &Self) -> bool {
+        // The tokens of pulp have no comparison; names are distinct.
         self.name() == other.name()
     }
 }

@@ -52,12 +52,14 @@ impl<S: Simd> LaneSum<S> {
     fn fold(&mut self, simd: S) {
         let (a, b) = (self.high, self.chain);
         // The rounding error of a + b, whichever of the two is larger.
+        // 2. Six additions and no comparison, in this order: another one would lose the error.
         let sum = a.add(simd, b);
         let b_rounded = sum.sub(simd, a);
         let a_rounded = sum.sub(simd, b_rounded);
         let error = a.sub(simd, a_rounded).add(simd, b.sub(simd, b_rounded));
         self.high = sum;
         self.low = self.low.add(simd, error);
+        // A chain of eight, so that its rounding error does not grow with the row.
         self.chain = F32x16::splat(simd, 0.0);
         self.length = 0;
     }
@@ -70,6 +72,7 @@ impl<S: Simd> LaneSum<S> {
         let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
         self.high.store(&mut high);
         self.low.store(&mut low);
+        // 3.
         let total = lanes_total(simd, &high, Some(&low));
         if total.is_finite() {
             return total;
@@ -134,6 +137,7 @@ fn tree(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
+            // Lane i and lane i + width: 8 apart, then 4, 2 and 1.
             lanes[i] += lanes[i + width];
         }
         width /= 2;
@@ -161,6 +165,7 @@ pub(crate) fn sum_row<S: Simd, const IN: usize>(
             for (input, x) in inputs.iter_mut().zip(x) {
                 *input = x.0[v];
             }
+            // Each term rounds to f32 once, before the chain.
             [a.0[v]] = f.apply(simd, [a.0[v]], inputs);
         }
         a

@@ -191,19 +191,12 @@ impl Vae {
         let mut dimensions = Dimensions::new(self.config.latent());
         let mut total = LossSums::default();
         let prior = self.config.prior();
-        self.by_chunks(
-            compute,
-            data,
-            options,
-            LatentChoice::Sample,
-            objective,
-            rows,
-            |workspace, pass| {
-                total += workspace.forward(compute, pass)?;
-                let mut blocks = workspace.blocks().iter();
-                blocks.try_for_each(|block| dimensions.add(compute, block, prior))
-            },
-        )?;
+        let code = LatentChoice::Sample;
+        self.by_chunks(compute, data, options, code, objective, rows, |workspace, pass| {
+            total += workspace.forward(compute, pass)?;
+            let mut blocks = workspace.blocks().iter();
+            blocks.try_for_each(|block| dimensions.add(compute, block, prior))
+        })?;
         if self.config.has_optimal_variance() {
             let elements = rows as f64 * self.config.features() as f64;
             (_, total.reconstruction) = gaussian::optimal(total.squares, elements);
@@ -244,22 +237,15 @@ impl Vae {
         let mut codes = TotalCorrelation::default();
         codes.reserve(rows, latent);
         let mut at = 0;
-        self.by_chunks(
-            compute,
-            data,
-            options,
-            LatentChoice::Sample,
-            objective,
-            rows,
-            |workspace, pass| {
-                workspace.encode(compute, pass)?;
-                for block in workspace.blocks() {
-                    block.store_codes(&mut codes, at);
-                    at += block.rows;
-                }
-                Ok(())
-            },
-        )?;
+        let code = LatentChoice::Sample;
+        self.by_chunks(compute, data, options, code, objective, rows, |workspace, pass| {
+            workspace.encode(compute, pass)?;
+            for block in workspace.blocks() {
+                block.store_codes(&mut codes, at);
+                at += block.rows;
+            }
+            Ok(())
+        })?;
         Ok(codes.forward(compute, ln_weight(1, rows)?, self.config.prior()))
     }
 
@@ -282,24 +268,15 @@ impl Vae {
         let rows = data.row_count();
         let mut scores =
             Scores { reconstruction: Vec::with_capacity(rows), kl: Vec::with_capacity(rows) };
-        self.by_chunks(
-            compute,
-            data,
-            &options,
-            LatentChoice::Mean,
-            objective,
-            rows,
-            |workspace, pass| {
-                workspace.forward(compute, pass)?;
-                for block in workspace.blocks() {
-                    scores
-                        .reconstruction
-                        .extend_from_slice(&block.losses.reconstruction[..block.rows]);
-                    scores.kl.extend_from_slice(&block.losses.kl[..block.rows]);
-                }
-                Ok(())
-            },
-        )?;
+        let code = LatentChoice::Mean;
+        self.by_chunks(compute, data, &options, code, objective, rows, |workspace, pass| {
+            workspace.forward(compute, pass)?;
+            for block in workspace.blocks() {
+                scores.reconstruction.extend_from_slice(&block.losses.reconstruction[..block.rows]);
+                scores.kl.extend_from_slice(&block.losses.kl[..block.rows]);
+            }
+            Ok(())
+        })?;
         Ok(scores)
     }
 

@@ -6,12 +6,12 @@ use super::parameters::{Layout, Parameters, VectorRole};
 use super::step::matrix::Matrix;
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::error::{Result, expect_shape};
-use crate::gemm::{Identity, PanelLayout, Rows, RowsMut, product_rows, rows, rows_mut};
+use crate::gemm::{PanelLayout, ProductOp, Rows, RowsMut, rows, rows_mut};
 use crate::layers::activation::Relu;
 use crate::layers::{layer_norm, soft_clamp};
 use crate::loss::continuous_bernoulli::ContinuousBernoulliMean;
 use crate::math::{Sigmoid, Tanh};
-use crate::simd::lanes::{Unary, apply};
+use crate::simd::lanes::{Each, Identity, Unary, ZipOp};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -324,11 +324,12 @@ impl ThreadScratch {
                     Some(likelihood) if likelihood.is_bernoulli() => product.of(weights, Sigmoid),
                     Some(Likelihood::ContinuousBernoulli) => {
                         product.of(weights, Identity);
-                        simd.dispatch(Apply(&mut data[..count], ContinuousBernoulliMean));
+                        let mean = Each(ContinuousBernoulliMean);
+                        simd.dispatch(ZipOp([&mut data[..count]], [], mean));
                     }
                     Some(Likelihood::TanhSquaredError) => {
                         product.of(weights, Identity);
-                        simd.dispatch(Apply(&mut data[..count], Tanh));
+                        simd.dispatch(ZipOp([&mut data[..count]], [], Each(Tanh)));
                     }
                     _ => product.of(weights, Identity),
                 }
@@ -388,18 +389,6 @@ impl WithSimd for ClampRows<'_> {
     }
 }
 
-/// An element-wise function in place.
-struct Apply<'a, F>(&'a mut [f32], F);
-
-impl<F: Unary> WithSimd for Apply<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        apply(simd, self.0, self.1);
-    }
-}
-
 /// The product of one layer.
 struct Product<'a, 'b> {
     y: RowsMut<'b>,
@@ -411,21 +400,11 @@ struct Product<'a, 'b> {
 impl Product<'_, '_> {
     /// Computes it on the calling thread, or on several that share the outputs of a single row.
     fn of(self, (panels, layout): (&[f32], PanelLayout), activation: impl Unary + Send + Sync) {
-        struct Op<'a, 'b, F>(RowsMut<'b>, Rows<'a>, &'a [f32], PanelLayout, F);
-        impl<F: Unary> WithSimd for Op<'_, '_, F> {
-            type Output = ();
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                let Self(mut y, x, panels, layout, activation) = self;
-                product_rows(simd, &mut y, x, panels, layout, activation);
-            }
-        }
-
-        let Self { y, x, threads, compute } = self;
+        let Self { mut y, x, threads, compute } = self;
         let halves =
             layout.halves().filter(|_| threads > 1 && layout.len() >= 2 * PARALLEL_WEIGHTS);
         let Some((left, right)) = halves else {
-            return compute.simd().dispatch(Op(y, x, panels, layout, activation));
+            return compute.simd().dispatch(ProductOp(&mut y, x, panels, layout, activation));
         };
         debug_assert_eq!(y.rows, 1);
         let (y_left, y_right) = y.data.split_at_mut(left.outputs);

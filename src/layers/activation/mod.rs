@@ -25,10 +25,12 @@
 //! number near 1 from 1: they compute the smaller of `σ(x)` and `σ(−x)`, and the other one as 1 minus it.
 //!
 //! # Method
-//! One function on registers gives value and derivative. The forward pass keeps the derivative (the
-//! *slope*), and the backward pass is one product, `dx = dy·slope`. A pass that needs the value alone is
-//! compiled from the same function and has the same bits. Where the far tail would be a product 0·∞, x is
-//! limited to a value at which the other factor is already 0.
+//! 1. One function on registers gives value and derivative. Where the far tail would be a product 0·∞, x
+//!    is limited to a value at which the other factor is already 0.
+//! 2. The forward pass keeps the derivative, the *slope*. A pass that needs the value alone is compiled
+//!    from the same function and has the same bits.
+//! 3. The backward pass is one product, `dx = dy·slope`; behind the rectifier alone it is a selection by
+//!    the sign of y.
 //!
 //! # Contract
 //! | | error of f | error of f′ |
@@ -121,6 +123,7 @@ impl Activation {
     /// `sigmoid`.
     #[must_use]
     pub fn name(self) -> &'static str {
+        // The setting does not count: `leaky-relu:0.2` is named as `leaky-relu`.
         let same = |other| std::mem::discriminant(&self) == std::mem::discriminant(other);
         NAMED.iter().find(|(_, named)| same(named)).map_or("", |(name, _)| name)
     }
@@ -155,6 +158,7 @@ impl Activation {
     /// Overwrites each x in `y` with f(x), with the bits of [`Self::forward_row`].
     #[inline(always)]
     pub(crate) fn apply_row<S: Simd>(self, simd: S, y: &mut [f32]) {
+        // One output: the same loops without the slope.
         simd.vectorize(Forward(self, [y]));
     }
 }
@@ -166,8 +170,9 @@ struct InPlace<F>(F);
 impl<F: ActivationFunction, const OUT: usize> Lanewise<OUT, 0> for InPlace<F> {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, mut x: [S::f32s; OUT], []: [S::f32s; 0]) -> [S::f32s; OUT] {
+        // 1.
         let value_and_slope = self.0.value_and_slope(simd, x[0]);
-        // One output takes the value alone, and the compiler drops what only the derivative needs.
+        // 2. One output takes the value alone, and the compiler drops what only the derivative needs.
         for (new, result) in x.iter_mut().zip(value_and_slope) {
             *new = result;
         }
@@ -182,7 +187,8 @@ struct ReluBackward;
 impl Lanewise<1, 1> for ReluBackward {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [d]: [S::f32s; 1], [y]: [S::f32s; 1]) -> [S::f32s; 1] {
-        // Selected, not multiplied: an infinite d behind an inactive unit gives 0.
+        // 3. y = max(x, 0), so dx = d where y > 0. Selected, not multiplied: an infinite d behind an
+        // inactive unit gives 0.
         let zero = simd.splat_f32s(0.0);
         [simd.select_f32s(simd.greater_than_f32s(y, zero), d, zero)]
     }
@@ -203,6 +209,7 @@ impl<const OUT: usize> WithSimd for Forward<'_, OUT> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self(activation, outputs) = self;
+        // The activation is chosen once for a row, not for each register: one loop for each.
         match activation {
             Activation::Relu => zip(simd, outputs, [], InPlace(Relu)),
             Activation::LeakyRelu { slope } => zip(simd, outputs, [], InPlace(LeakyRelu(slope))),
@@ -270,6 +277,7 @@ pub fn backward(simd: InstructionSet, dx: &mut [f32], dy: &[f32], slope: &[f32])
     expect_length("dy", dx.len(), dy.len())?;
     expect_length("slope", dx.len(), slope.len())?;
     dx.copy_from_slice(dy);
+    // 3. y = f(x), so dx = dy·f′(x).
     simd.dispatch(ZipOp([dx], [slope], Multiply));
     Ok(())
 }
@@ -325,6 +333,7 @@ impl FromStr for Activation {
             let names = "relu, leaky-relu, elu, gelu, gelu-tanh, silu, softplus, tanh or sigmoid";
             Error::config("activation", names, text)
         };
+        // A setting that is no number makes the whole name unknown.
         let (name, setting) = match text.split_once(':') {
             None => (text, None),
             Some((name, setting)) => (name, Some(setting.parse::<f32>().map_err(|_| unknown())?)),

@@ -41,24 +41,13 @@
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_length, expect_shape};
 use crate::simd::LANES;
-use crate::simd::lanes::{Lanewise, Multiply, multiply, zip};
+use crate::simd::lanes::{Each, Identity, Lanewise, Multiply, multiply, zip};
 use crate::simd::sum::sum_row;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use pulp::{Simd, WithSimd};
 
 /// Constant ε that is added to the variance.
 pub const EPSILON: f64 = 1e-5;
-
-/// The element itself.
-#[derive(Clone, Copy)]
-struct Itself;
-
-impl Lanewise<1, 0> for Itself {
-    #[inline(always)]
-    fn apply<S: Simd>(self, _: S, x: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
-        x
-    }
-}
 
 /// Square of the distance from a point.
 #[derive(Clone, Copy)]
@@ -67,6 +56,7 @@ struct SquaredDistance(f32);
 impl Lanewise<1, 0> for SquaredDistance {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, [x]: [S::f32s; 1], []: [S::f32s; 0]) -> [S::f32s; 1] {
+        // Rounded before it is squared: near the mean the difference is exact.
         let d = simd.sub_f32s(x, simd.splat_f32s(self.0));
         [simd.mul_f32s(d, d)]
     }
@@ -87,6 +77,7 @@ impl Lanewise<2, 2> for Normalize {
         [x, _]: [S::f32s; 2],
         [gain, shift]: [S::f32s; 2],
     ) -> [S::f32s; 2] {
+        // x̂ = (x − mean)·s, then y = γ·x̂ + β in one rounding.
         let centered = simd.sub_f32s(x, simd.splat_f32s(self.mean));
         let normalized = simd.mul_f32s(centered, simd.splat_f32s(self.inverse_std));
         [simd.mul_add_f32s(gain, normalized, shift), normalized]
@@ -105,6 +96,7 @@ impl Lanewise<3, 2> for WeightGradients {
         [dy, _, _]: [S::f32s; 3],
         [normalized, gain]: [S::f32s; 2],
     ) -> [S::f32s; 3] {
+        // y = γ·x̂ + β, so g = dx̂ = dy·γ, dγ += dy·x̂ and dβ += dy.
         [simd.mul_f32s(dy, gain), simd.mul_f32s(dy, normalized), dy]
     }
 }
@@ -128,6 +120,7 @@ impl Lanewise<1, 1> for Project {
         // s·(g − mean(g) − x̂·mean(g·x̂))
         let centered = simd.sub_f32s(g, simd.splat_f32s(self.mean));
         let along = simd.splat_f32s(self.along);
+        // The product with x̂ and the subtraction round once.
         let rest = simd.negate_mul_add_f32s(normalized, along, centered);
         [simd.mul_f32s(rest, simd.splat_f32s(self.inverse_std))]
     }
@@ -145,10 +138,11 @@ impl WithSimd for ForwardRow<'_> {
         let Self([y, normalized], parameters) = self;
         let columns = y.len() as f64;
         // 1. The totals are in f64; mean and s are rounded to f32.
-        let mean = (sum_row(simd, y, [], Itself) / columns) as f32;
+        let mean = (sum_row(simd, y, [], Each(Identity)) / columns) as f32;
         // 2. From the differences: Σx² − H·mean² would cancel.
         let variance = sum_row(simd, y, [], SquaredDistance(mean)) / columns;
         let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
+        // y takes the place of x, which both sums have brought into the cache.
         zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
         inverse_std
     }
@@ -177,6 +171,7 @@ impl WithSimd for BackwardRow<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self([d, dgain, dshift], [normalized, gain], inverse_std) = self;
+        // g takes the place of dy, and the two products are stored for the sums over rows.
         zip(simd, [&mut *d, dgain, dshift], [normalized, gain], WeightGradients);
         input_gradient(simd, d, normalized, inverse_std);
     }
@@ -202,7 +197,8 @@ pub(crate) fn backward_row<S: Simd>(
 fn input_gradient<S: Simd>(simd: S, d: &mut [f32], normalized: &[f32], inverse_std: f32) {
     let columns = d.len() as f64;
     // Project out the two directions that normalization removes: the mean and x̂ itself.
-    let mean = (sum_row(simd, d, [], Itself) / columns) as f32;
+    // x̂ = (x − mean)·s does not change when x is shifted or stretched: both totals in f64.
+    let mean = (sum_row(simd, d, [], Each(Identity)) / columns) as f32;
     let along = (sum_row(simd, d, [normalized], Multiply) / columns) as f32;
     zip(simd, [d], [normalized], Project { mean, along, inverse_std });
 }
@@ -225,6 +221,7 @@ impl ForwardRows<'_> {
         if compute.threads() == 1 || rows <= 1 || self.x.len() <= SHARE {
             return compute.simd().dispatch(self);
         }
+        // Halves until a share is small; where the cuts are changes no bit.
         let half = rows / 2;
         let [y, normalized] = self.outputs.map(|output| output.split_at(Axis(0), half));
         let inverse_std = self.inverse_std.split_at_mut(half);
@@ -245,6 +242,7 @@ impl WithSimd for ForwardRows<'_> {
         let Self { outputs: [mut y, mut normalized], inverse_std, x, parameters: [gain, shift] } =
             self;
         for (i, inverse_std) in inverse_std.iter_mut().enumerate() {
+            // The kernel works in place.
             y.row_mut(i).assign(&x.row(i));
             let (y, normalized) = (row_mut(&mut y, i), row_mut(&mut normalized, i));
             *inverse_std = forward_row(simd, y, normalized, gain, shift);
@@ -309,6 +307,7 @@ impl InputGradients<'_> {
         if compute.threads() == 1 || rows <= 1 || self.dy.len() <= SHARE {
             return compute.simd().dispatch(self);
         }
+        // As in the forward pass.
         let (half, gain) = (rows / 2, self.gain);
         let (dx, dx_below) = self.dx.split_at(Axis(0), half);
         let (dy, dy_below) = self.dy.split_at(Axis(0), half);
@@ -350,6 +349,7 @@ fn weight_gradients(
             dgain.chunks_mut(LANES).zip(dshift.chunks_mut(LANES)).enumerate()
         {
             let first = first + group * LANES;
+            // This group's columns in dy and x̂, which are not cut; dγ and dβ are.
             let columns = s![.., first..first + dgain.len()];
             // Sixteen columns at a time through all rows: nothing is allocated.
             let mut sums = [[0.0_f64; 2]; LANES];
@@ -357,6 +357,7 @@ fn weight_gradients(
                 dy.slice(columns).rows().into_iter().zip(normalized.slice(columns).rows())
             {
                 for ((sums, &dy), &normalized) in sums.iter_mut().zip(dy).zip(normalized) {
+                    // The product rounds to f32, as in the pass of one row; the sums are in f64.
                     sums[0] += f64::from(dy * normalized);
                     sums[1] += f64::from(dy);
                 }
@@ -402,6 +403,7 @@ pub fn backward(
     }
     expect_rows("dx", &dx)?;
     expect_rows("normalized", &normalized)?;
+    // dx is a sum along each row, dγ and dβ are sums down each column: two passes over dy.
     InputGradients { dx, dy, normalized, inverse_std, gain }.run(compute);
     weight_gradients(compute, [dgain, dshift], [dy, normalized], 0);
     Ok(())

@@ -187,6 +187,7 @@ impl<A: RowSums<2>, B: RowSums<2>> RowSums<4> for BothRows<A, B> {
         row: usize,
         first: usize,
     ) -> Result<[f64; 4]> {
+        // The same row of both, one after the other: they share the buffer.
         let [a, b] = self.0.row(simd, buffer, row, first)?;
         let [c, d] = self.1.row(simd, buffer, row, first)?;
         Ok([a, b, c, d])
@@ -197,6 +198,7 @@ fn unzip<A, const N: usize>(pairs: [(A, A); N]) -> ([A; N], [A; N]) {
     let mut above = [const { None }; N];
     let mut below = [const { None }; N];
     for (i, (a, b)) in pairs.into_iter().enumerate() {
+        // Arrays have no `unzip`; the options vanish when this is compiled.
         above[i] = Some(a);
         below[i] = Some(b);
     }
@@ -217,6 +219,7 @@ pub(crate) fn reject<T: Term<I, G>, const I: usize, const G: usize>(
 fn reject_data(range: Range, data: &[f32], row: usize) -> Result<()> {
     match data.iter().copied().enumerate().find(|&(_, value)| !range.contains(value)) {
         None => Ok(()),
+        // A number out of range is another error than NaN or ±∞.
         Some((column, value)) if value.is_finite() => {
             Err(Error::TargetOutOfRange { row, column, value, accepted: range.name })
         }

@@ -269,6 +269,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
     let inputs = inputs.map(groups);
     let heads = inputs.map(|(head, _)| head);
     let gradients = gradients.map(groups_mut);
+    // Broadcast once a row.
     let scale = simd.splat_f32s(scale);
     // Largest data bits so far, and the sum, both lane by lane.
     let mut sum = LaneSum::new(simd);
@@ -309,6 +310,7 @@ fn pass<S: Simd, T: Term<I, G>, const I: usize, const G: usize>(
         // The loss of the padding is not zero in general (softplus(0) = ln 2).
         sum.add(simd, terms.first(simd, rest));
         for i in 0..G {
+            // The gradients of the padding are not stored.
             dgroup[i].store_tail(simd, gradients[i].1);
         }
     }

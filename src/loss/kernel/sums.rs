@@ -84,6 +84,7 @@ impl<T: Term<I, 0>, const I: usize> Columns<'_, T, I> {
         if out.len() <= 4 * LANES {
             return compute.simd().dispatch(Columns { term, inputs, first, out });
         }
+        // Each column is a chain of its own: where they are cut changes no bit.
         let half = (out.len() / 2).next_multiple_of(LANES);
         let (left, right) = out.split_at_mut(half);
         compute.join(
@@ -107,6 +108,7 @@ impl<T: Term<I, 0>, const I: usize> WithSimd for Columns<'_, T, I> {
                 let mut group = [F32x16::splat(simd, 0.0); I];
                 for (group, input) in group.iter_mut().zip(&self.inputs) {
                     let input = input.row(row);
+                    // Row by row down the same 16 columns: one cache line of each input.
                     let input = input.to_slice().expect(CONTIGUOUS);
                     *group = F32x16::load_tail(simd, &input[first..first + out.len()]);
                 }

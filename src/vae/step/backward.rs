@@ -1,17 +1,27 @@
 //! The backward pass: from the gradient of the output back to that of every layer's output.
+//!
+//! # Method
+//! From the last layer to the second, each in four steps:
+//! 1. Through the product y = x·Wᵀ + b: dx = dy·W.
+//! 2. Where x is z|c: through the sampling z = μ + σε, or the weights of the samples, to dμ|dlogvar;
+//!    then through the soft clamp of logvar.
+//! 3. Elsewhere: through dropout, activation and normalization, in place, to the gradient of the
+//!    product of the layer before.
+//! 4. The gradients of W and b are left to the pieces of the weight gradient, which read `inputs` and
+//!    `doutputs` once all blocks are done.
 
 use super::batch::Pass;
 use super::block::{Block, Norm};
 use super::importance::importance_backward;
 use super::terms::StepPenalty;
 use crate::gemm::{
-    Identity, PanelLayout, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
+    PanelLayout, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
     transposed_layout,
 };
 use crate::layers::{activation, layer_norm, reparameterize};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::aligned::AlignedBuffer;
-use crate::simd::lanes::multiply;
+use crate::simd::lanes::{Identity, multiply};
 use crate::simd::{InstructionSet, apart};
 use crate::vae::parameters::Layout;
 use pulp::{Simd, WithSimd};
@@ -90,9 +100,9 @@ impl Block {
         total_correlation: Option<&TotalCorrelation>,
     ) {
         for layer in (1..self.doutputs.len()).rev() {
-            // Through the product of this layer …
+            // 1. Through the product of this layer …
             self.input_gradient(simd, pass, layer, transposed);
-            // … and through what lies between it and the layer before.
+            // … 2. or 3. and through what lies between it and the layer before.
             if layer == self.heads_layer + 1 {
                 self.codes_backward(simd, pass, total_correlation);
             } else if self.hidden[layer - 1].is_some() {
@@ -118,16 +128,19 @@ impl Block {
         if let StepPenalty::Importance(estimator) = pass.objective.penalty {
             importance_backward(simd, self, pass, estimator);
         } else {
-            // z = μ + σε: dμ += dz, dlogvar += ½·dz·σε.
+            // z = μ + σε with σ = e^{logvar/2}, so dμ += dz and dlogvar += ½·dz·σε. The penalty has
+            // written its own gradients there before.
             for i in 0..self.rows {
                 let (dmu, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
                 let dz = &mut self.dz.row_mut(i)[..latent];
+                // It depends on z directly, and so adds to dz before dz is passed on.
                 if let Some(gradients) = total_correlation {
                     gradients.gradient_row(self.first + i, dz, dmu, dlogvar);
                 }
                 reparameterize::backward_row(simd, dmu, dlogvar, dz, self.sigma_epsilon.row(i));
             }
         }
+        // logvar = clamp(v), so dv = dlogvar·clamp′(v): after all that reads the clamped logvar.
         if let Some(slopes) = &self.clamp_slope {
             for i in 0..self.rows {
                 let (_, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
@@ -148,6 +161,7 @@ impl Block {
     ) {
         let (panels, layout) = pass.weights.layer(layer);
         let rows = self.rows_of(layer);
+        // dy `[rows, N]` is read, dx `[rows, K]` belongs to the layer before: two disjoint borrows.
         let (before, from) = self.doutputs.split_at_mut(layer);
         let dy = &from[0];
         let takes_z = layer == self.heads_layer + 1;
@@ -161,8 +175,10 @@ impl Block {
             return;
         }
         // … a large one stays as it is, and dy and dx are transposed around the product.
+        // Rows of the block lie in lanes here, so their number is rounded up to whole groups.
         let lanes = padded(rows);
         let dyt = &mut transposed.dy[..layout.outputs * lanes];
+        // dyᵀ `[N, lanes]`, dxᵀ `[K, lanes]`.
         let dxt = &mut transposed.dx[..layout.inputs * lanes];
         transpose(simd, dyt, lanes, &dy.data, dy.stride, rows, layout.outputs);
         input_gradient_rows(simd, dxt, dyt, lanes, panels, layout);
@@ -187,7 +203,7 @@ fn norm_activation_dropout_backward<S: Simd>(
             let Self(block, pass, layer) = self;
             let state = block.hidden[layer].as_ref().expect("a layer with more than a ReLU");
             let rows = block.rows_of(layer);
-            // Through dropout and activation.
+            // a = f(y)·mask, and the slope is f′(y)·mask: dy = da·slope.
             for r in 0..rows {
                 multiply(simd, block.doutputs[layer].row_mut(r), state.slope.row(r));
             }
@@ -196,6 +212,7 @@ fn norm_activation_dropout_backward<S: Simd>(
             let (before, behind) = block.dvectors.split_at_mut(*shift);
             let (dgains, dshifts) = (&mut before[*gain], &mut behind[0]);
             let gain = pass.weights.vector_at(*gain);
+            // y = γ·x̂ + β: dγ and dβ are stored row by row, and summed with the weight gradients.
             for (r, &inverse_std) in inverse_std[..rows].iter().enumerate() {
                 let d = block.doutputs[layer].row_mut(r);
                 let (dgain, dshift) = (dgains.row_mut(r), dshifts.row_mut(r));

@@ -27,8 +27,11 @@ impl Batch<'_> {
     /// Parts of at most `length` rows, in order. A batch whose noise is given stays whole.
     pub(crate) fn parts(&self, length: usize) -> impl Iterator<Item = Self> {
         let rows = self.len();
+        // Given noise is indexed from the first row of the batch, which a part does not know.
         let length = if matches!(self.noise, Noise::Given(_)) { rows } else { length };
         (0..rows).step_by(length).map(move |first| {
+            // Drawn noise follows the row numbers in the data set: a part draws what the whole
+            // batch would.
             let indices = self.indices.slice(first..rows.min(first.saturating_add(length)));
             Self { indices, ..*self }
         })
@@ -99,6 +102,7 @@ impl Purpose {
     /// Stream of the reparameterization's noise.
     pub(super) fn noise_stream(self) -> Stream {
         match self {
+            // Streams of their own: an evaluation between two steps leaves training as it is.
             Self::Training => Stream::Noise,
             Self::Evaluation => Stream::Evaluate,
         }
@@ -127,6 +131,7 @@ pub(crate) struct Pass<'a, 'b> {
 impl Pass<'_, '_> {
     /// Returns `true` if the gradient of one row depends on the other rows.
     pub(crate) fn is_coupled(&self) -> bool {
+        // The optimal variance scales every gradient of the output; the last row decides it.
         self.objective.penalty.is_coupled() || self.config.has_optimal_variance()
     }
 

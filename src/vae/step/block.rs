@@ -132,6 +132,8 @@ impl Block {
     pub(crate) fn new(config: &Config, layout: &Layout, capacity: usize, samples: usize) -> Self {
         let heads = layout.heads;
         let (features, latent) = (config.features(), config.latent());
+        // x|c, the encoder and μ|logvar have a row for each example, z and the decoder one for
+        // each sample.
         let rows_of = |layer| if layer > heads { capacity * samples } else { capacity };
         let matrix = |layer, columns| Matrix::zeros(rows_of(layer), columns);
         let last = layout.layers.len() - 1;
@@ -144,10 +146,12 @@ impl Block {
                 gain,
                 shift: layout.vector(VectorRole::Shift(layer)).expect("beside the gain"),
             });
-            // The heads are not a hidden layer.
+            // Dropout draws a row of random numbers for each hidden layer, by this number.
+            // The heads are not one of them.
             let number = layer - usize::from(layer > heads);
             HiddenState { slope: matrix(layer, width), norm, number }
         };
+        // One row each, as in `doutputs`: the sum over rows is that of the weight gradients.
         let dvector = |role, width| match role {
             VectorRole::Gain(layer) | VectorRole::Shift(layer) => matrix(layer, width),
             VectorRole::Logvar => matrix(last, width),
@@ -165,6 +169,8 @@ impl Block {
                 layers().map(|(l, panels)| matrix(l, panels.outputs)).collect(),
             ),
             hidden: (0..=last)
+                // A layer with nothing but a ReLU needs no slope: its output shows where x was
+                // above 0.
                 .map(|l| (!plain && l != heads && l != last).then(|| hidden(l)))
                 .collect(),
             dvectors: vectors.map(|v| dvector(v.role, v.layer.panels.outputs)).collect(),
@@ -174,6 +180,7 @@ impl Block {
             epsilon: matrix(last, latent),
             sigma_epsilon: matrix(last, latent),
             dz: matrix(last, latent + config.conditions()),
+            // A long row of outputs, or a tile of short ones with their padding.
             output_copy: AlignedBuffer::zeros(features.max(SHORT_TILE)),
             sample_reconstruction: vec![0.0; capacity * samples],
             sample_weights: vec![0.0; capacity * samples],
@@ -214,6 +221,7 @@ impl Block {
             batch.data.read_row(row, x);
             if !condition.is_empty() {
                 batch.data.read_condition(row, condition);
+                // All samples of a row share its condition; `sample` fills in z beside it.
                 for s in i * self.samples..(i + 1) * self.samples {
                     decoder[0].row_mut(s)[self.latent..].copy_from_slice(condition);
                 }
@@ -223,6 +231,7 @@ impl Block {
 
     /// The latent samples of row `row`, in order.
     pub(crate) fn codes(&self, row: usize) -> impl Iterator<Item = &[f32]> {
+        // z|c is the input of the layer after the heads: `[rows·k, Z + C]`.
         let z = &self.inputs[self.heads_layer + 1];
         (row * self.samples..(row + 1) * self.samples).map(|s| &z.row(s)[..self.latent])
     }
@@ -245,6 +254,7 @@ impl Block {
                 GradientSource { x: self.inputs[l].rows(rows), dy: self.doutputs[l].rows(rows) }
             }
             ParameterIndex::Vector(v) => {
+                // A vector is a layer without inputs: its bias row alone, the column sums of dy.
                 let no_inputs = Rows { data: &[], rows, stride: 0 };
                 GradientSource { x: no_inputs, dy: self.dvectors[v].rows(rows) }
             }
@@ -298,6 +308,7 @@ pub(super) fn not_finite(blocks: &[Block], losses: &RowLosses, batch: &Batch<'_>
     for block in blocks {
         for i in 0..block.rows {
             let (_, logvar) = block.heads.row(i).split_at(block.latent);
+            // Blocks and rows are in the order of the batch, so this is its first row.
             if let Some(dimension) = logvar.iter().position(|&v| v > LOGVAR_OVERFLOW) {
                 let row = batch.indices.row(block.first + i);
                 let value = logvar[dimension];
@@ -313,6 +324,7 @@ pub(super) fn not_finite(blocks: &[Block], losses: &RowLosses, batch: &Batch<'_>
     let kl = find("KL divergence", &losses.kl);
     // Of two terms of one row the KL is named: it depends on the encoder alone.
     let first = [kl, reconstruction].into_iter().flatten().min_by_key(|&(row, ..)| row);
+    // Every row may be finite and only their sum infinite.
     let (row, term, value) = first.unwrap_or((0, "loss", f64::NAN));
     Error::NotFiniteLoss { term, row: batch.indices.row(row), value, step: None }
 }

@@ -1,4 +1,13 @@
 //! Penalties whose gradient depends on the whole batch.
+//!
+//! # Method
+//! The blocks have left μ|logvar (and z) of all rows. On the calling thread, in the order of the batch:
+//! 1. Sums over the rows: of the KL divergence, of that of each latent dimension, or over all pairs.
+//! 2. The penalty of the batch from these sums, by the rule of the [loss](crate::loss) term itself.
+//! 3. Its derivative with respect to each sum. The KL divergence of a row is a term of the sum, so
+//!    the gradient of the row is that of its KL divergence times this derivative.
+//!
+//! Penalties that are sums over rows come along with a gradient that was complete before.
 
 use super::batch::Pass;
 use super::block::{Block, not_finite};
@@ -63,19 +72,24 @@ impl CouplingMemory {
     ) -> Result<BatchPenalty<'_>> {
         let rows = pass.batch.len();
         let n = rows as f64;
+        // The rows have computed these penalties; the batch only adds them up.
         let of_rows = || (sum_rows(&losses.penalty[..rows]), PenaltyGradient::OfRows);
         let (sum, gradient) = match pass.objective.penalty {
             StepPenalty::Kl => (kl, PenaltyGradient::OfRows),
             StepPenalty::FreeBits(free_bits) => match free_bits.per {
                 FreeBitsPer::Element | FreeBitsPer::Sample => of_rows(),
                 FreeBitsPer::Dimension => {
+                    // 1.
                     self.sum_dimensions(compute, pass, blocks)?;
+                    // 2. and 3.
                     (self.free_bits(free_bits, n), PenaltyGradient::Slopes(&self.slopes))
                 }
             },
             StepPenalty::Capacity(capacity) => match capacity.per {
                 CapacityPer::Sample => of_rows(),
                 CapacityPer::Batch => {
+                    // 2. and 3. The mean over rows is held at C; times n it is a sum over rows,
+                    // as the other penalties are.
                     let (distance, slope) = capacity.value_and_slope(kl / n);
                     (n * distance, PenaltyGradient::Slope(slope as f32))
                 }
@@ -84,10 +98,12 @@ impl CouplingMemory {
             StepPenalty::TotalCorrelation(weights) => {
                 let latent = pass.config.latent();
                 let pairs = &mut self.total_correlation;
+                // 1. to 3. over all pairs of rows, with gradients of z, μ and logvar themselves.
                 pairs.reserve(rows, latent);
                 for block in blocks {
                     block.store_codes(pairs, block.first);
                 }
+                // ln(N·B): the batch stands for all N rows of the data set.
                 let ln_weight = ln_weight(pass.batch.data.row_count(), rows)?;
                 let (prior, scale) = (pass.config.prior(), pass.scales.penalty);
                 let parts = if pass.is_training() {
@@ -109,6 +125,7 @@ impl CouplingMemory {
         self.slopes.clear();
         let mut sum = 0.0;
         for &kl in &self.kl {
+            // n·max(λ, mean_i KL_ij): a dimension at or below λ has no gradient.
             let (value, slope) = free_bits.value_and_slope(kl / n);
             self.slopes.push(slope as f32);
             // Above the threshold n·(kl/n), without its rounding.
@@ -129,6 +146,7 @@ impl CouplingMemory {
         self.kl.resize(latent, 0.0);
         self.row.resize(latent, 0.0);
         for block in blocks {
+            // One chain in f64 for each dimension, in row order whatever the blocks.
             for i in 0..block.rows {
                 let (mu, logvar) = block.heads.row(i).split_at(latent);
                 let prior = pass.config.prior();

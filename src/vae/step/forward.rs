@@ -1,11 +1,22 @@
 //! The forward pass: from the data to the decoder's output.
+//!
+//! # Method
+//! 1. Binarize or dequantize x in place, if asked for.
+//! 2. Encode: each hidden layer is a product h = x·Wᵀ + b, then normalization, activation and dropout;
+//!    the heads are a product alone, μ|logvar, with logvar softly clamped if asked for.
+//! 3. Draw ε, a function of the seed, the step and the row's number in the data set.
+//! 4. Sample z = μ + e^{logvar/2}·ε.
+//! 5. Decode: hidden layers as in the encoder; the output layer is a product alone.
+//!
+//! Rows of a block go through each product together, so a weight is read once for all of them.
 
 use super::batch::{Noise, Pass};
 use super::block::Block;
-use crate::gemm::{Identity, product_rows};
+use crate::gemm::product_rows;
 use crate::layers::activation::{Activation, Relu};
 use crate::layers::{dropout, layer_norm, reparameterize, soft_clamp};
 use crate::random::{RowKey, Stream, fill_normal_rows};
+use crate::simd::lanes::Identity;
 use crate::simd::{InstructionSet, LANES, apart};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -19,7 +30,9 @@ impl Block {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self(block, pass) = self;
+                // 1.
                 block.augment_rows(simd, pass);
+                // 2.
                 block.encode_rows(simd, pass);
             }
         }
@@ -45,7 +58,9 @@ impl Block {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self(block, pass, first, all) = self;
+                // 3.
                 block.draw_noise(simd, pass, first, all);
+                // 4.
                 block.reparameterize_rows(simd);
             }
         }
@@ -59,6 +74,7 @@ impl Block {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
+                // 5.
                 self.0.decode_rows(simd, self.1);
             }
         }
@@ -74,6 +90,8 @@ impl Block {
         };
         for i in 0..self.rows {
             let row = batch.indices.row(self.first + i) as u64;
+            // By the number in the data set, not in the batch: the order of the rows in it
+            // does not matter.
             let key = RowKey::new(batch.key.seed, stream, batch.key.step, row);
             let x = &mut self.inputs[0].row_mut(i)[..self.features];
             batch.augmentation.augment_row(simd, x, key);
@@ -86,6 +104,7 @@ impl Block {
         self.hidden_layers(simd, pass, 0..heads);
         let (panels, layout) = pass.weights.layer(heads);
         let x = self.inputs[heads].rows(self.rows);
+        // μ|logvar `[rows, 2Z]`, without an activation.
         let mut y = self.heads.rows_mut(self.rows);
         product_rows(simd, &mut y, x, panels, layout, Identity);
         if let (Some(bounds), Some(slopes)) = (pass.config.logvar_clamp(), &mut self.clamp_slope) {
@@ -103,6 +122,7 @@ impl Block {
         let (panels, layout) = pass.weights.layer(last);
         let rows = self.decoder_rows();
         let x = self.inputs[last].rows(rows);
+        // The output `[rows·k, D]` lies where the loss will leave its gradient.
         let mut y = self.doutputs.output_mut().rows_mut(rows);
         product_rows(simd, &mut y, x, panels, layout, Identity);
     }
@@ -116,6 +136,7 @@ impl Block {
             let (before, after) = self.inputs.split_at_mut(layer + 1);
             let x = before[layer].rows(rows);
             let mut y = after[0].rows_mut(rows);
+            // A plain layer applies its ReLU to the sums while they are in registers.
             if self.hidden[layer].is_none() {
                 product_rows(simd, &mut y, x, panels, layout, Relu);
             } else {
@@ -143,6 +164,7 @@ impl Block {
             }
             Noise::Given(noise) => {
                 for r in 0..rows {
+                    // Sample s of row i is row i·k + s, counted over the whole batch.
                     let row = noise.row(first_row * samples + r);
                     for (to, &from) in epsilon[r * stride..].iter_mut().zip(row) {
                         *to = from;
@@ -161,6 +183,7 @@ impl Block {
         // z is written in groups of 16, and the last one may reach into the condition behind it.
         let mut condition = [0.0; LANES];
         let overlap = conditions.min(latent.next_multiple_of(LANES) - latent);
+        // Row r is sample r mod k of row r / k, whose μ|logvar all its samples share.
         for r in 0..self.rows * self.samples {
             condition[..overlap].copy_from_slice(&z.row(r)[latent..latent + overlap]);
             let (heads, _) = self.heads.rows_from(r / self.samples);
@@ -199,6 +222,7 @@ fn norm_activation_dropout<S: Simd>(simd: S, block: &mut Block, pass: &Pass<'_, 
             for r in 0..rows {
                 let y = &mut y.row_mut(r)[..width];
                 if let Some(norm) = &mut state.norm {
+                    // x̂ = (y − mean)/std, y = γ·x̂ + β; x̂ and 1/std stay for the backward pass.
                     let gain = pass.weights.vector_at(norm.gain);
                     let shift = pass.weights.vector_at(norm.shift);
                     let normalized = norm.normalized.row_mut(r);
@@ -210,6 +234,7 @@ fn norm_activation_dropout<S: Simd>(simd: S, block: &mut Block, pass: &Pass<'_, 
                     continue;
                 }
                 let slope = state.slope.row_mut(r);
+                // y = f(y), slope = f′(y).
                 activation.forward_row(simd, y, slope);
                 if dropout > 0.0 {
                     // A row of random numbers for each sample and each hidden layer.
@@ -217,6 +242,7 @@ fn norm_activation_dropout<S: Simd>(simd: S, block: &mut Block, pass: &Pass<'_, 
                     let row = (row + r % per_row) * hidden_layers + state.number;
                     let (seed, step) = (batch.key.seed, batch.key.step);
                     let key = RowKey::new(seed, Stream::Dropout, step, row as u64);
+                    // Value and derivative by the same factor: the backward pass is one product.
                     dropout::mask_row(simd, y, slope, dropout, key);
                 }
             }

@@ -1,4 +1,13 @@
 //! Importance weighting: the weights of a row's latent samples, and the gradients that they give.
+//!
+//! # Method
+//! With `ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x)` for the k-th sample of a row:
+//! 1. ln w of each sample, from its reconstruction and [`LogRatio`].
+//! 2. The row's loss −ln mean_k w_k, and the normalized weights w̃_k = w_k/Σw.
+//! 3. The loss has the derivative −w̃_k with respect to ln w_k, so the gradients of each sample's output
+//!    are multiplied by w̃_k; the decoder's backward pass carries the factor on to dz.
+//! 4. dz of all samples, and the derivatives of ln p(z) − ln q(z|x), are summed into dμ|dlogvar by
+//!    the [estimator](Estimator).
 
 use super::batch::Pass;
 use super::block::Block;
@@ -70,11 +79,13 @@ impl Block {
         self.check_logvar(pass, Estimator::Iwae)?;
         let mut sum = LogSum::default();
         for first in (0..all).step_by(at_once) {
+            // The last group may have fewer samples; the block has room for `at_once`.
             self.samples = at_once.min(all - first);
             self.sample_range(simd, pass, first as u64, all as u64);
             self.decode(simd, pass);
             let done = simd.dispatch(LogWeights(self, pass));
             self.log_weights[..self.samples].iter().for_each(|&weight| sum.add(weight));
+            // Before an error returns: the block serves other rows after this one.
             self.samples = at_once;
             done?;
         }
@@ -86,10 +97,12 @@ impl Block {
         let samples = self.samples;
         for i in 0..self.rows {
             let range = i * samples..(i + 1) * samples;
+            // The mean over samples is what is reported as the reconstruction of the row.
             let reconstruction: f64 = self.sample_reconstruction[range.clone()].iter().sum();
             self.losses.reconstruction[i] = reconstruction / samples as f64;
+            // 1.
             self.log_weights_of(simd, pass, i);
-            // ln mean_k w_k, and ln w_k → w̃_k in place.
+            // 2. ln mean_k w_k, and ln w_k → w̃_k in place.
             let log_mean = importance::normalize(&mut self.log_weights);
             // The loss of the row, −ln mean_k w_k, is the sum of its two terms.
             self.losses.penalty[i] = -log_mean - self.losses.reconstruction[i];
@@ -97,7 +110,7 @@ impl Block {
             if !pass.is_training() {
                 continue;
             }
-            // ∂(−ln mean w) = Σ w̃_k·∂rec_k: each sample's gradients by its weight.
+            // 3. ∂(−ln mean w) = Σ w̃_k·∂rec_k: each sample's gradients by its weight.
             for r in range {
                 let weight = self.sample_weights[r] as f32;
                 scale(simd, self.doutputs.doutput_mut().row_mut(r), weight);
@@ -162,6 +175,7 @@ pub(super) fn importance_backward<S: Simd>(
             for i in 0..block.rows {
                 let logvar = &block.heads.row(i)[latent..];
                 let gradients = block.doutputs[heads].row_mut(i);
+                // 4. Accumulated sample by sample, in order, from 0.
                 gradients.fill(0.0);
                 let (dmu, dlogvar) = gradients.split_at_mut(latent);
                 for r in i * samples..(i + 1) * samples {

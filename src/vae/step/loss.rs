@@ -1,5 +1,16 @@
 //! The loss of each row, and the gradients of what it is computed from: the decoder's output, μ and
 //! logvar.
+//!
+//! # Method
+//! 1. The KL divergence and the penalty of each row, from μ|logvar, with dμ|dlogvar where the penalty
+//!    is a sum over rows.
+//! 2. The reconstruction of each sample, from output and x, with the gradient in the output's place.
+//! 3. If rows are coupled, after the whole batch: dμ|dlogvar by the derivative of the batch's penalty,
+//!    and with an optimal variance the gradient of the output.
+//!
+//! The terms are those of [`loss`](crate::loss), row by row ([`row`]) or some short rows at a time
+//! ([`short_rows`]), with the same bits. Gradients are multiplied by their [`Scales`](super::terms::Scales),
+//! values are not.
 
 use super::batch::Pass;
 use super::block::Block;
@@ -57,17 +68,19 @@ impl Block {
                     false => Mode::Values,
                 };
                 let training = pass.is_training();
+                // 1.
                 block.latent_rows(
                     simd,
                     pass,
                     mode(training && !pass.is_coupled(), pass.scales.penalty),
                 );
-                // The optimal variance is that of the batch, and its inverse scales the gradient.
+                // 2. The optimal variance is that of the batch, and its inverse scales the gradient.
                 let row_alone = training && !pass.config.has_optimal_variance();
                 block.reconstruction_rows(simd, pass, mode(row_alone, pass.scales.reconstruction))
             }
         }
         simd.dispatch(Loss(self, pass))?;
+        // With more samples the weighing makes a row of them.
         if self.samples == 1 {
             let rows = self.rows;
             self.losses.reconstruction[..rows].copy_from_slice(&self.sample_reconstruction[..rows]);
@@ -88,6 +101,7 @@ impl Block {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self(block, pass, gradient) = self;
+                // 3.
                 block.coupled_latent_rows(simd, pass, gradient);
                 if pass.config.has_optimal_variance() {
                     // The data were accepted in the first part.
@@ -112,18 +126,22 @@ impl Block {
             StepPenalty::FreeBits(free_bits) => match free_bits.per {
                 FreeBitsPer::Element => {
                     self.kl_rows(simd, pass, Mode::Values);
+                    // max(λ, KL_ij); the KL divergence itself is computed too, to be reported.
                     let term = free_bits.elements(pass.config.prior());
                     self.divergence_rows(simd, term, mode, Column::Penalty);
                 }
                 FreeBitsPer::Sample => {
                     self.kl_rows(simd, pass, mode);
+                    // max(λ, KL_i): the gradients of KL_i are there, times 0 or 1.
                     penalty_rows(simd, self, |kl| free_bits.value_and_slope(kl), mode);
                 }
+                // The whole batch decides; its gradients come in 3.
                 FreeBitsPer::Dimension => self.kl_rows(simd, pass, Mode::Values),
             },
             StepPenalty::Capacity(capacity) => match capacity.per {
                 CapacityPer::Sample => {
                     self.kl_rows(simd, pass, mode);
+                    // γ·|KL_i − C|: the gradients of KL_i times ±γ.
                     penalty_rows(simd, self, |kl| capacity.value_and_slope(kl), mode);
                 }
                 CapacityPer::Batch => self.kl_rows(simd, pass, Mode::Values),
@@ -155,9 +173,11 @@ impl Block {
     #[inline(always)]
     fn short_kl_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, scale: f32) {
         let (latent, kl) = (self.latent, NormalKl::new(pass.config.prior()));
+        // A row of one or two groups would wait for its own chain of operations.
         for first in (0..self.rows).step_by(rows_together(latent)) {
             let rows = rows_together(latent).min(self.rows - first);
             let (data, stride) = self.heads.rows_from(first);
+            // μ|logvar and dμ|dlogvar: the second half of a row starts Z elements after the first.
             let mu = InputRows { data, stride };
             let logvar = InputRows { data: &data[latent..], stride };
             let (data, stride) = self.doutputs[self.heads_layer].rows_from_mut(first);
@@ -179,6 +199,7 @@ impl Block {
         match *gradient {
             PenaltyGradient::OfRows => self.latent_rows(simd, pass, Mode::Gradients(scale)),
             PenaltyGradient::Slope(slope) => {
+                // ∂penalty/∂KL_i is the same for all rows.
                 self.kl_rows(simd, pass, Mode::Gradients(slope * scale));
             }
             PenaltyGradient::Slopes(slopes) => {
@@ -240,6 +261,7 @@ impl Block {
             }
             Likelihood::Gaussian(Variance::Shared) => {
                 let index = pass.weights.layout().vector(VectorRole::Logvar).expect("it is shared");
+                // A vector of one element, learned like any weight.
                 let logvar = f64::from(pass.weights.vector_at(index)[0]);
                 self.gaussian_rows(simd, pass, logvar, Some(index), mode)
             }
@@ -265,6 +287,7 @@ impl Block {
         };
         self.output_rows(simd, pass, SquaredError, squares_mode)?;
         for r in 0..self.decoder_rows() {
+            // ½(q·e^{−s} + D·(s + ln 2π)) of the row's squared error q, and ½(D − q·e^{−s}) for ds.
             let squares = self.sample_reconstruction[r];
             let (value, dlogvar) = row_from_squares(squares, self.features, logvar);
             self.sample_reconstruction[r] = value;
@@ -301,6 +324,7 @@ impl Block {
             let rows = rows_together(features).min(self.rows - first);
             let (data, stride) = self.doutputs.output_mut().rows_from_mut(first);
             let logits = InputRows { data, stride };
+            // The outputs are copied in whole groups, because their gradients overwrite them.
             for (row, to) in self.output_copy.chunks_exact_mut(width).take(rows).enumerate() {
                 let from = logits.row(row, width / LANES);
                 for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from) {
@@ -309,6 +333,7 @@ impl Block {
             }
             let logits = InputRows { data: &self.output_copy, stride: width };
             let (x, x_stride) = self.inputs[0].rows_from(first);
+            // Both have room for whole groups after the last row, as `short_rows` requires.
             let inputs = [logits, InputRows { data: x, stride: x_stride }];
             let gradients = GradientRows { data, starts: [0], stride };
             let sums = &mut self.sample_reconstruction[first..first + rows];
@@ -352,6 +377,7 @@ impl<T: Term<2, 2>> WithSimd for DivergenceRows<'_, T> {
                 Mode::Values => row(simd, ValueOf(term), [], [mu, logvar], 1.0).sum,
                 Mode::Gradients(scale) => {
                     let heads = block.doutputs[block.heads_layer].row_mut(i);
+                    // dμ|dlogvar, overwritten: nothing has been added to them yet.
                     let (dmu, dlogvar) = heads.split_at_mut(latent);
                     row(simd, term, [dmu, dlogvar], [mu, logvar], scale).sum
                 }
@@ -378,6 +404,7 @@ fn penalty_rows<S: Simd>(
             for i in 0..block.rows {
                 let (value, slope) = value_and_slope(block.losses.kl[i]);
                 block.losses.penalty[i] = value;
+                // d penalty = slope·d KL; a slope of 1 is the rule above λ, and needs no pass.
                 if matches!(mode, Mode::Gradients(_)) && slope != 1.0 {
                     scale(simd, block.doutputs[block.heads_layer].row_mut(i), slope as f32);
                 }
@@ -437,6 +464,7 @@ impl WithSimd for FeatureRows<'_, '_, '_> {
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
         let Self { block, pass, mode } = self;
         let (features, samples) = (block.features, block.samples);
+        // s `[D]`, learned like any weight.
         let index = pass.weights.layout().vector(VectorRole::Logvar).expect("one a feature");
         let logvar = pass.weights.vector_at(index);
         for r in 0..block.rows * samples {
@@ -447,6 +475,7 @@ impl WithSimd for FeatureRows<'_, '_, '_> {
                 Mode::Gradients(scale) => {
                     let copy = &mut block.output_copy[..features];
                     copy.copy_from_slice(output);
+                    // ds of each feature, row by row; the weight gradients sum them.
                     let dlogvar = block.dvectors[index].row_mut(r);
                     let inputs = [&*copy, logvar, x];
                     row(simd, FeatureGaussian, [output, dlogvar], inputs, scale)

@@ -110,7 +110,9 @@ impl Workspace {
         let blocks = &mut self.blocks[..self.used];
         let penalty = self.coupling.penalty(compute, pass, blocks, &self.losses, sums.kl)?; // 8.
         sums.penalty = penalty.sum;
+        // The gradients that waited for the batch, then the backward pass of every block.
         if coupled {
+            // The optimal variance of this batch is in these scales.
             let pass = &Pass { scales, ..*pass };
             partition.for_each_block(blocks, |_, block, thread| {
                 block.coupled_gradients(simd, pass, &penalty.gradient);
@@ -130,6 +132,7 @@ impl Workspace {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self(mut sink, blocks, piece) = self;
+                // Every piece runs through the rows of all blocks, in the order of the batch.
                 let sources = GradientSources { blocks: blocks.iter(), gradient: piece.of };
                 weight_gradient_rows(simd, &mut sink, sources, piece.panel, piece.rows.clone());
             }
@@ -137,6 +140,7 @@ impl Workspace {
 
         let (simd, blocks) = (compute.simd(), self.blocks());
         let rows = blocks.iter().map(|block| block.rows).sum();
+        // The partition of the pass before: same rows, same threads.
         let samples = blocks.first().map_or(1, Block::samples);
         let partition = Partition::new(compute, &self.layout, rows, samples);
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));
@@ -159,6 +163,7 @@ impl Workspace {
             block.loss(simd, pass)?;
             block.weigh_samples(simd, pass)
         })?;
+        // Values do not depend on the scales, which are those of gradients.
         let (mut sums, _) = self.sum(pass)?;
         let blocks = &self.blocks[..self.used];
         let penalty = self.coupling.penalty(compute, pass, blocks, &self.losses, sums.kl)?;
@@ -184,6 +189,7 @@ impl Workspace {
         let finite = |(block, i): (&Block, usize)| {
             block.codes(i).flatten().chain(block.heads.row(i)).all(|v| v.is_finite())
         };
+        // There is no loss here to show what went wrong.
         if rows.all(finite) {
             return Ok(());
         }
@@ -247,6 +253,7 @@ impl Workspace {
     fn sum(&mut self, pass: &Pass<'_, '_>) -> Result<(LossSums, Scales)> {
         let rows = pass.batch.len();
         for block in &self.blocks[..self.used] {
+            // Each block has filled its own; here they are put together in the order of the batch.
             self.losses.store(block.first, &block.losses, block.rows);
         }
         // The tree of these sums depends on the number of rows alone, not on the blocks.

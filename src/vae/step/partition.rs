@@ -32,9 +32,11 @@ impl Partition {
     pub(super) fn new(compute: &Compute, layout: &Layout, rows: usize, samples: usize) -> Self {
         let is_small = layout.step_flop(rows * samples) < PARALLEL_FLOP;
         let compute = if is_small { compute.serialized() } else { compute.clone() };
+        // Whole register tiles: a tile cut by the end of a block would waste multipliers.
         // The same for every thread, and few enough rows to stay in cache with all their samples.
         let share = rows.div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
         let share = share.clamp(TILE_ROWS, BLOCK_ROWS);
+        // A row goes with all its samples, so a block of k samples a row has 64/k rows, at least 1.
         let block_rows =
             if samples == 1 { share } else { share.min((BLOCK_ROWS / samples).max(1)) };
         Self { compute, rows, block_rows }
@@ -57,6 +59,7 @@ impl Partition {
 
     /// Rows of the batch that block `index` takes.
     pub(super) fn rows_of(&self, index: usize) -> Range<usize> {
+        // Only the last block may be shorter.
         let first = index * self.block_rows;
         first..self.rows.min(first + self.block_rows)
     }
@@ -122,6 +125,7 @@ pub(super) fn pieces(layout: &Layout) -> Vec<Piece> {
         (ParameterGradient { of: ParameterIndex::Layer(l), per_sample }, layer)
     });
     let vectors = layout.vectors.iter().enumerate().map(|(v, vector)| {
+        // A gain or shift has the rows of its layer; the log-variance those of the output.
         let per_sample = match vector.role {
             VectorRole::Gain(layer) | VectorRole::Shift(layer) => layer > layout.heads,
             VectorRole::Logvar => true,
@@ -132,6 +136,7 @@ pub(super) fn pieces(layout: &Layout) -> Vec<Piece> {
     for (of, layer) in layers.chain(vectors) {
         for panel in layer.panels.panels() {
             pieces.extend(panel_pieces(layer.panels.inputs).map(|rows| {
+                // Layer, panel and row in the flat buffer: pieces follow each other without gaps.
                 let start = layer.offset + panel.offset + rows.start * panel.width;
                 Piece { of, panel, rows, start }
             }));

@@ -27,6 +27,7 @@ pub(crate) enum Start {
 impl Sink for StoreGradient<'_> {
     #[inline(always)]
     fn start<S: Simd>(&self, _: S, at: usize) -> Option<S::f32s> {
+        // Chains that go on where the part before has stopped: the bits of one undivided batch.
         let stored = || S::as_simd_f32s(&self.gradient[at..at + S::F32_LANES]).0[0];
         (self.start == Start::Stored).then(stored)
     }
@@ -40,6 +41,7 @@ impl Sink for StoreGradient<'_> {
 impl FlatSink for StoreGradient<'_> {
     fn split_at(self, at: usize) -> (Self, Self) {
         let (left, right) = self.gradient.split_at_mut(at);
+        // Offsets count from the start of each half from here on.
         let start = self.start;
         (Self { gradient: left, start }, Self { gradient: right, start })
     }
@@ -56,6 +58,7 @@ pub(crate) struct UpdateWithAdam<'a> {
 impl Sink for UpdateWithAdam<'_> {
     #[inline(always)]
     fn expect(&self, at: usize, len: usize) {
+        // w, m and v of a row of the tile, while the tile before it is computed.
         prefetch_slice(&self.weights[at..at + len]);
         prefetch_slice(&self.first[at..at + len]);
         prefetch_slice(&self.second[at..at + len]);
@@ -66,6 +69,7 @@ impl Sink for UpdateWithAdam<'_> {
         let w = &mut register_mut::<S>(self.weights, at)[0];
         let m = &mut register_mut::<S>(self.first, at)[0];
         let v = &mut register_mut::<S>(self.second, at)[0];
+        // The same function as the pass over flat buffers, so the same bits.
         [*w, *m, *v] = self.adam.update(simd, [*w, *m, *v], gradient);
     }
 }

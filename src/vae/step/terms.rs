@@ -32,8 +32,10 @@ impl StepPenalty {
     pub(super) fn is_coupled(self) -> bool {
         match self {
             Self::Kl | Self::Importance(_) => false,
+            // The mean over the batch is compared with λ; the other two are rules of a row.
             Self::FreeBits(free_bits) => free_bits.per == FreeBitsPer::Dimension,
             Self::Capacity(capacity) => capacity.per == CapacityPer::Batch,
+            // Every row is compared with every other.
             Self::TotalCorrelation(_) => true,
         }
     }
@@ -58,6 +60,7 @@ pub(crate) struct RowLosses {
 
 impl RowLosses {
     pub(super) fn zeros(rows: usize) -> Self {
+        // `[rows]` each.
         let zeros = vec![0.0; rows];
         Self { reconstruction: zeros.clone(), kl: zeros.clone(), penalty: zeros }
     }
@@ -103,12 +106,15 @@ impl std::ops::AddAssign for LossSums {
 impl StepObjective {
     /// Divisors of the two terms' sums over a batch.
     fn divisors(&self, config: &Config, rows: usize) -> [f64; 2] {
+        // Sum: 1 and 1; batch mean: B and B; mean: B·D and B·Z. `None` is for an empty batch,
+        // which has nothing to divide.
         [config.features(), config.latent()]
             .map(|columns| self.reduction.divisor(rows, columns).unwrap_or(1.0))
     }
 
     /// Factors of the gradients over `rows` rows.
     pub(crate) fn scales(&self, config: &Config, rows: usize) -> Scales {
+        // In f64 up to here, and rounded to f32 once.
         let [reconstruction, penalty] = self.divisors(config, rows);
         Scales {
             reconstruction: (1.0 / reconstruction) as f32,
@@ -120,6 +126,7 @@ impl StepObjective {
     pub(crate) fn reduce(&self, config: &Config, rows: usize, sums: LossSums) -> Elbo {
         let [by_features, by_latent] = self.divisors(config, rows);
         let reconstruction = sums.reconstruction / by_features;
+        // β·penalty is in the loss; the KL divergence itself is reported beside it.
         let penalty = f64::from(self.weight) * (sums.penalty / by_latent);
         Elbo { loss: reconstruction + penalty, reconstruction, kl: sums.kl / by_latent }
     }
