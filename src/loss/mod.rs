@@ -7,8 +7,8 @@
 //!          reconstruction     divergence
 //! ```
 //!
-//! The reconstruction asks that the decoder give the data back; the divergence asks that the
-//! posterior N(μ, e^v) stay near the prior N(0, 1). For a logit or prediction `l` or `x`, a
+//! The reconstruction term is small if the decoder reproduces the data; the divergence keeps the
+//! posterior N(μ, e^v) close to the prior N(0, 1). For a logit or prediction `l` or `x`, a
 //! target `t`, a mean `μ` and a log-variance `v`:
 //!
 //! | [`Reconstruction`] | value of an element | gradient |
@@ -18,15 +18,15 @@
 //! | [`ContinuousBernoulli`] | `−l·t + ln((e^l−1)/l)` | `m(l) − t` |
 //! | [`BernoulliProbabilities`] | `−[t·max(ln x,−100) + (1−t)·max(ln(1−x),−100)]` | `(x−t)/max(x(1−x), 1e−12)` |
 //! | [`SigmoidProbabilities`] | the same at `x = σ(l)` | times `x(1−x)` |
-//! | [`Gaussian`] | `½((t−m)²e^{−s} + s + ln 2π)`; s shared, of a feature, or optimal | `(m−t)e^{−s}`, `½(1 − (t−m)²e^{−s})` |
+//! | [`Gaussian`] | `½((t−m)²e^{−s} + s + ln 2π)`; s shared, per feature, or optimal | `(m−t)e^{−s}`, `½(1 − (t−m)²e^{−s})` |
 //! | [`SquaredError`] | `(x−t)²` | `2(x−t)` |
 //! | [`TanhSquaredError`] | the same at `x = tanh l` | times `1−x²` |
 //!
 //! | [`KlPenalty`] | value | gradient |
 //! |---|---|---|
 //! | [`Kl`] | `½(μ² + expm1(v) − v)`; any normal prior | `μ`, `½·expm1(v)` |
-//! | [`FreeBits`] | `max(λ, KL)` of elements, dimensions or samples | that of the KL above λ |
-//! | [`Capacity`] | `γ·\|KL − C\|` of the batch or of samples | `γ·sign(KL − C)` times that of the KL |
+//! | [`FreeBits`] | `max(λ, KL)` per element, dimension or sample | that of the KL above λ |
+//! | [`Capacity`] | `γ·\|KL − C\|` for the batch or per sample | `γ·sign(KL − C)` times that of the KL |
 //!
 //! | both | |
 //! |---|---|
@@ -35,14 +35,14 @@
 //! | [`importance`] | `−ln mean_k w_k` over k samples of z: IWAE and DReG |
 //! | [`beta_convention`] | conversion of a weight β from one code's convention to another's |
 //!
-//! The terms are values with one way in, [`LossTerm`]: `forward`, `forward_backward`, which overwrites the
-//! gradients and returns the same value to the last bit, and `per_example`. Values are in nats and in
-//! f64; arrays are f32 and row-major, their rows contiguous but not necessarily adjacent, so a view of
-//! some columns of a wider array is accepted.
+//! Each term is a value, evaluated through the trait [`LossTerm`]: `forward`, `forward_backward`, which
+//! overwrites the gradients and returns the same value to the last bit, and `per_example`. Values are
+//! in nats and in f64; arrays are f32 and row-major, their rows contiguous but not necessarily adjacent,
+//! so a view of some columns of a wider array is accepted.
 //!
 //! # Reductions
-//! [`Reduction`] says how elements become one number, and is one for both terms: a mean over D
-//! pixels with a mean over Z latents multiplies the effective β by D/Z against sums over both.
+//! [`Reduction`] defines how elements become one number, in the same way for both terms. Means over D
+//! pixels and over Z latents multiply the effective β by D/Z, compared with sums over both.
 //!
 //! # Precision
 //! Elements are computed in f32 to a few ULP (each module says how many), rows are summed as
@@ -51,9 +51,10 @@
 //! the instruction set.
 //!
 //! # Threads and memory
-//! Nothing is allocated (but by [`total_correlation`], and 2·Z numbers by free bits of dimensions). Rows
-//! are divided among the threads of [`Compute`](crate::Compute) in pieces of 64; up to 64 rows stay on the calling thread. With several threads, a loop of short
-//! calls is best put into [`Compute::install`](crate::Compute::install) as a whole.
+//! Nothing is allocated, except by [`total_correlation`] and by free bits per dimension (2·Z numbers).
+//! Rows are divided among the threads of [`Compute`](crate::Compute) in pieces of 64; up to 64 rows stay
+//! on the calling thread. With several threads, run a loop of short calls inside one
+//! [`Compute::install`](crate::Compute::install).
 //!
 //! # Example
 //! The kernels alone, with buffers of your own and no model:

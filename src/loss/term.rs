@@ -12,8 +12,8 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 /// One term of a variational autoencoder's loss: a reconstruction ([`Reconstruction`]) or a KL
 /// penalty ([`KlPenalty`]).
 ///
-/// A term is a value; what it takes are arrays. Formula, error bounds and edge cases are documented
-/// in the module of each.
+/// A term is a value, and its inputs are arrays. The module of each term documents its formula, error
+/// bounds and edge cases.
 ///
 /// # Shapes
 /// Arrays are f32 and row-major, one example a row: `[B, D]` for a reconstruction, `[B, Z]` for a
@@ -32,7 +32,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 ///   [`Error::NotFiniteData`] if it is NaN or ±∞;
 /// - [`Error::Config`] if a parameter of the term, or the prior, is invalid.
 ///
-/// NaN or ±∞ in other inputs is not an error; the value shows it.
+/// NaN or ±∞ in other inputs is not an error; it shows in the value.
 ///
 /// ```
 /// use elbo::{Compute, loss::{LossTerm, ReconstructionInputs, Reduction, SquaredError}};
@@ -86,8 +86,8 @@ pub trait LossTerm: sealed::Sealed {
     ///
     /// # Errors
     /// See the [trait](Self#errors); [`Error::Shape`] if `out` does not have one element for each row;
-    /// [`Error::Config`] for a penalty of the batch as a whole, which has no value for one example:
-    /// free bits of dimensions and a capacity of the batch.
+    /// [`Error::Config`] for a penalty on the whole batch, which has no value for one example: free
+    /// bits per dimension and a capacity of the batch.
     fn per_example(
         &self,
         compute: &Compute,
@@ -111,13 +111,13 @@ pub trait LossTerm: sealed::Sealed {
     #[doc(hidden)]
     fn validate(&self, inputs: Self::Inputs<'_>) -> Result<()>;
 
-    /// The whole batch's part in the value and the gradients, in a pass of its own if need be.
+    /// Computes what depends on the whole batch, in a separate pass if that takes one.
     #[doc(hidden)]
     fn couple(&self, _: &Compute, _: Self::Inputs<'_>) -> Result<Coupling> {
         Ok(Coupling::default())
     }
 
-    /// The rows of the main pass.
+    /// Rows of the main pass.
     #[doc(hidden)]
     fn rows(
         &self,
@@ -126,7 +126,7 @@ pub trait LossTerm: sealed::Sealed {
         inputs: Self::Inputs<'_>,
     ) -> Result<impl RowSums<2>>;
 
-    /// The value of so many elements from the sum over their rows.
+    /// Value of the term over `elements` elements, from the sum over their rows.
     #[doc(hidden)]
     fn value(&self, sum: f64, _elements: f64) -> f64 {
         sum
@@ -179,7 +179,7 @@ pub struct KlInputs<'a> {
     pub prior: Prior,
 }
 
-/// Arrays of one shape, which is that of the first.
+/// Input arrays, all of the same shape.
 pub trait Arrays: Copy {
     /// Name of the first array, for the error of an empty batch.
     const FIRST: &'static str;
@@ -204,7 +204,7 @@ impl Arrays for KlInputs<'_> {
     }
 }
 
-/// Places of a [`KlPenalty`]'s gradients; their content is overwritten.
+/// Outputs for the gradients of a [`KlPenalty`]; they are overwritten.
 #[derive(Debug)]
 pub struct KlGradients<'a> {
     /// ∂loss/∂mu `[B, Z]`.
@@ -213,14 +213,14 @@ pub struct KlGradients<'a> {
     pub dlogvar: ArrayViewMut2<'a, f32>,
 }
 
-/// The whole batch's part in a term.
+/// Quantities of a term that depend on the whole batch.
 #[derive(Debug)]
 pub struct Coupling {
-    /// The value, not reduced, of a term that is not the sum over its rows.
+    /// The unreduced value, for a term that is not a sum over rows.
     pub(super) value: Option<f64>,
     /// Multiplies the gradients of the main pass.
     pub(super) slope: f64,
-    /// Multiplies the gradients of each column; empty where it does not depend on the column.
+    /// Multiplies the gradients of each column; empty if there is no factor per column.
     pub(super) factors: Vec<f32>,
 }
 
@@ -230,13 +230,13 @@ impl Default for Coupling {
     }
 }
 
-/// The instructions for the main pass.
+/// Settings of the main pass.
 #[derive(Clone, Copy)]
 pub struct RowPlan<'a> {
     pub(super) coupling: &'a Coupling,
     /// Multiplies the gradients.
     pub(super) scale: f32,
-    /// True if the rows' sums of the KL are needed too, besides the values made of them.
+    /// True if the KL divergence of each row is needed beside the penalty.
     pub(super) with_sums: bool,
 }
 
@@ -254,7 +254,7 @@ pub(super) fn divisor<A: Arrays>(inputs: A, reduction: Reduction) -> Result<f64>
     })
 }
 
-/// One term alone, reduced.
+/// Evaluates one term alone and reduces it.
 fn evaluate<T: LossTerm>(
     term: &T,
     compute: &Compute,
@@ -264,7 +264,7 @@ fn evaluate<T: LossTerm>(
 ) -> Result<f64> {
     term.validate(inputs)?;
     let divisor = divisor(inputs, reduction)?;
-    // A pass of its own for the few terms that need it; nothing for the others.
+    // A separate pass for the few terms that need one, nothing for the others.
     let coupling = term.couple(compute, inputs)?;
     // Without gradients the pass of the coupling was enough.
     if let (None, Some(value)) = (&gradients, coupling.value) {

@@ -1,8 +1,8 @@
 //! One term of a loss, an element at a time, and the loop that takes it along a row.
 //!
 //! A likelihood or a divergence is a [`Term`]: a lane function from its inputs to its value and
-//! its gradients, and the range of data that it accepts. Everything else, the groups of 16, the
-//! short last group, the sum, the scaling and the check of the data, is [`row`], once for all.
+//! its gradients, and the range of data that it accepts. Everything else (groups of 16, the short
+//! last group, the sum, the scaling, the check of the data) is written once, in [`row`].
 //!
 //! # Method
 //! 1. Whole groups of 16 elements, in tiles of [`STAGE_GROUPS`]: with a two-stage term first stage 1 of

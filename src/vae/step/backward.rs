@@ -27,11 +27,11 @@ use crate::vae::parameters::Layout;
 use pulp::{Simd, WithSimd};
 use std::sync::{Mutex, PoisonError};
 
-/// `dyᵀ` and `dxᵀ` of the layer under way, or Wᵀ: one for each thread, whatever blocks it works on.
+/// `dyᵀ` and `dxᵀ` of the current layer, or Wᵀ: one for each thread, whatever blocks it works on.
 pub(super) struct Transposed {
     dy: AlignedBuffer,
     dx: AlignedBuffer,
-    /// For each layer that is small beside a block: the panels of Wᵀ, with a bias of zeros.
+    /// For each layer that is small compared with a block: the panels of Wᵀ, with a bias of zeros.
     weights: Vec<Option<AlignedBuffer>>,
 }
 

@@ -1,9 +1,9 @@
 //! A block of rows and everything that is computed from it, from the data to the gradients.
 //!
 //! Rows of a batch are independent from the data to the loss and back to the gradient of every
-//! layer's output. So one task takes a block of them through all of it while its activations
-//! stay in cache, and what is left in it is what the weight gradients need: the input of each
-//! layer and the gradient of its output.
+//! layer's output. So one task takes a block of rows through the whole pass while its activations
+//! stay in cache. What remains in the block afterwards is what the weight gradients need: the
+//! input of each layer and the gradient of its output.
 //!
 //! ```text
 //! inputs[0] = x|c        doutputs[0] = dx₁…       layer 0      y = x·Wᵀ + b, activation
@@ -33,7 +33,7 @@ use crate::vae::config::Config;
 use crate::vae::parameters::{Layout, VectorRole};
 use std::ops::{Deref, DerefMut, Range};
 
-/// Some rows of a batch, with memory for all that is computed from them. k is the number of latent
+/// Some rows of a batch, with memory for everything computed from them. k is the number of latent
 /// samples of each row.
 pub(crate) struct Block {
     /// Rows in use.
@@ -72,7 +72,7 @@ pub(crate) struct Block {
     /// ln w of the samples of one row.
     pub(super) log_weights: Vec<f64>,
     pub(crate) losses: RowLosses,
-    /// Error of the first row that was refused.
+    /// Error of the first row that was rejected.
     pub(super) fault: Option<Error>,
 }
 
@@ -190,7 +190,7 @@ impl Block {
         }
     }
 
-    /// Rows there is memory for.
+    /// Number of rows that the block has memory for.
     pub(super) fn capacity(&self) -> usize {
         self.losses.kl.len()
     }
@@ -322,7 +322,7 @@ pub(super) fn not_finite(blocks: &[Block], losses: &RowLosses, batch: &Batch<'_>
     };
     let reconstruction = find("reconstruction", &losses.reconstruction);
     let kl = find("KL divergence", &losses.kl);
-    // Of two terms of one row the KL is named: it depends on the encoder alone.
+    // If both terms of a row are not finite, the KL is named: it depends on the encoder alone.
     let first = [kl, reconstruction].into_iter().flatten().min_by_key(|&(row, ..)| row);
     // Every row may be finite and only their sum infinite.
     let (row, term, value) = first.unwrap_or((0, "loss", f64::NAN));

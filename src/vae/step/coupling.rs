@@ -31,7 +31,8 @@ pub(super) struct CouplingMemory {
     total_correlation: TotalCorrelation,
 }
 
-/// The penalty of a batch, summed over its rows, and the part of its gradient that depends on all.
+/// The penalty of a batch, summed over its rows, and the part of its gradient that depends on all
+/// of them.
 pub(super) struct BatchPenalty<'a> {
     pub(super) sum: f64,
     pub(super) gradient: PenaltyGradient<'a>,
@@ -57,11 +58,11 @@ impl<'a> PenaltyGradient<'a> {
 }
 
 impl CouplingMemory {
-    /// The penalty of a batch from its blocks and the terms of its rows, whose KL divergences add up
-    /// to `kl`.
+    /// Computes the penalty of a batch from its blocks and the terms of its rows, whose KL divergences
+    /// add up to `kl`.
     ///
     /// # Errors
-    /// The first row whose loss is not finite.
+    /// Names the first row whose loss is not finite.
     pub(super) fn penalty(
         &mut self,
         compute: &Compute,

@@ -56,10 +56,10 @@ use terms::{LossSums, RowLosses, Scales};
 pub(crate) struct Workspace {
     config: Config,
     layout: Arc<Layout>,
-    /// All the blocks there is memory for; the first `used` hold the batch.
+    /// All allocated blocks; the first `used` hold the batch.
     blocks: Vec<Block>,
     used: usize,
-    /// One for each thread; no thread waits for another's.
+    /// One for each thread, so no lock is contended.
     transposed: Vec<Mutex<Transposed>>,
     pieces: Vec<Piece>,
     /// Terms of the rows, in the order of the batch.
@@ -85,8 +85,8 @@ impl Workspace {
     /// rows.
     ///
     /// # Errors
-    /// The first row, in the order of the batch, whose data the likelihood does not accept or
-    /// whose loss is not finite. Only the workspace has changed then.
+    /// Names the first row, in the order of the batch, whose data the likelihood does not accept or
+    /// whose loss is not finite. Nothing but the workspace has changed then.
     pub(crate) fn forward_backward(
         &mut self,
         compute: &Compute,
@@ -174,7 +174,7 @@ impl Workspace {
     /// Steps 1 to 3: the latent codes of a batch.
     ///
     /// # Errors
-    /// The first row whose μ, logvar or z is not finite.
+    /// Names the first row whose μ, logvar or z is not finite.
     pub(crate) fn encode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Result<()> {
         let partition = self.partition(compute, pass);
         let simd = compute.simd();
@@ -201,7 +201,7 @@ impl Workspace {
         &self.blocks[..self.used]
     }
 
-    /// Divides a batch into blocks and makes room for them. Allocates only where there was less.
+    /// Divides a batch into blocks and makes room for them. Allocates only if the room is too small.
     fn partition(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Partition {
         let (rows, samples) = (pass.batch.len(), pass.objective.samples);
         let partition = Partition::new(compute, &self.layout, rows, samples);
@@ -229,10 +229,10 @@ impl Workspace {
         partition
     }
 
-    /// Runs `work` for every block, with the rows of the batch that it takes.
+    /// Runs `work` for every block, with the rows of the batch that belong to it.
     ///
     /// # Errors
-    /// That of the first block, in the order of the batch, that has one.
+    /// The error of the first block, in the order of the batch, whose work failed.
     fn each_block(
         &mut self,
         partition: &Partition,
@@ -245,8 +245,8 @@ impl Workspace {
         blocks.iter_mut().find_map(|block| block.fault.take()).map_or(Ok(()), Err)
     }
 
-    /// Sums the terms of the rows, and scales the reconstruction's gradient by the variance of the
-    /// batch where that is the likelihood's.
+    /// Sums the terms of the rows. With a batch-optimal variance, the returned scale of the
+    /// reconstruction's gradient includes it.
     ///
     /// # Errors
     /// The first row whose loss is not finite.

@@ -20,7 +20,7 @@ pub(crate) struct StoreGradient<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     Zero,
-    /// The stored gradient: the rows before belong to the same batch.
+    /// The stored gradient, which holds the sums over earlier rows of the same batch.
     Stored,
 }
 

@@ -16,12 +16,12 @@ pub(crate) struct StepObjective {
     pub(in crate::vae) reduction: Reduction,
 }
 
-/// The term that keeps the latent code near its prior: the KL divergence, or what is made of it.
+/// The term that keeps the latent code near its prior: the KL divergence, or a penalty on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StepPenalty {
     Kl,
     FreeBits(FreeBits),
-    /// Its γ is 1: the weight of the penalty is γ.
+    /// Its own γ is 1; [`StepObjective::weight`] holds γ.
     Capacity(Capacity),
     TotalCorrelation(TcWeights),
     Importance(Estimator),
@@ -53,8 +53,7 @@ pub(crate) struct Scales {
 pub(crate) struct RowLosses {
     pub(crate) reconstruction: Vec<f64>,
     pub(crate) kl: Vec<f64>,
-    /// The penalty in place of the KL divergence; unused where it is the KL divergence itself, and
-    /// where it depends on the whole batch.
+    /// The penalty; unused if it is the KL divergence itself or depends on the whole batch.
     pub(crate) penalty: Vec<f64>,
 }
 
@@ -65,7 +64,7 @@ impl RowLosses {
         Self { reconstruction: zeros.clone(), kl: zeros.clone(), penalty: zeros }
     }
 
-    /// Makes room for `rows` rows. Allocates only where there was less.
+    /// Makes room for `rows` rows. Allocates only if the room is too small.
     pub(super) fn reserve(&mut self, rows: usize) {
         for values in [&mut self.reconstruction, &mut self.kl, &mut self.penalty] {
             if values.len() < rows {
@@ -88,7 +87,7 @@ impl RowLosses {
 pub(crate) struct LossSums {
     pub(crate) reconstruction: f64,
     pub(crate) kl: f64,
-    /// The KL divergence itself, or what the penalty makes of it; unweighted.
+    /// The penalty, unweighted; it may be the KL divergence itself.
     pub(crate) penalty: f64,
     /// Squared errors, from which the batch-optimal variance is computed.
     pub(crate) squares: f64,
