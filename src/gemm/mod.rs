@@ -327,7 +327,7 @@ pub fn weight_gradient(
             // Pieces come in the order of the buffer, so their memory is cut off its front.
             let (chunk, tail) = rest.split_at_mut(rows.len() * panel.width);
             rest = tail;
-            // All tasks read all of x and dy, and each writes a piece of the panels of its own.
+            // All tasks read all of x and dy, and each writes its own piece of the panels.
             tasks.push((panel, rows, GradientSource { x, dy }, chunk));
         }
     }

@@ -63,7 +63,7 @@ impl PanelLayout {
 
     /// Number of panels 48 wide, number of narrower ones after them, and the width of those.
     const fn widths(self) -> (usize, usize, usize) {
-        // Threes of groups are panels; one or two groups may remain.
+        // Every three groups form a panel; one or two groups may remain.
         let groups = padded(self.outputs) / LANES;
         match (groups / 3, groups % 3) {
             (threes, 0) => (threes, 0, 32),

@@ -23,7 +23,7 @@ pub(crate) struct RowsMut<'a> {
 /// Consecutive rows, `length` at a time.
 pub(super) fn split_rows(y: RowsMut<'_>, length: usize) -> Vec<RowsMut<'_>> {
     let RowsMut { data, rows, columns, stride } = y;
-    // Chunks of no elements are not defined.
+    // `chunks_mut` panics if asked for chunks of 0 elements.
     if rows == 0 || columns == 0 {
         return Vec::new();
     }

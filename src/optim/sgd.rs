@@ -62,7 +62,7 @@ impl Sgd {
         expect_non_negative("learning_rate", self.learning_rate)?;
         expect_below_one("momentum", self.momentum)?;
         expect_non_negative("weight_decay", self.weight_decay)?;
-        // μ = 0 makes g + μ·m the plain gradient: the option would do nothing, silently.
+        // With μ = 0, g + μ·m is the plain gradient, and the option would silently do nothing.
         if self.nesterov && self.momentum == 0.0 {
             return Err(Error::config(
                 "nesterov",

@@ -57,7 +57,7 @@ impl WithSimd for UpdateOp<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self(rule, buffers, g) = self;
-        // The rule is chosen once a share: each has a loop of its own.
+        // The rule is matched once per share; each rule has its own loop.
         match rule {
             UpdateRule::Adam(rule) => zip(simd, buffers, [g], rule),
             UpdateRule::AdamL2(rule) => zip(simd, buffers, [g], rule),

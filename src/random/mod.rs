@@ -229,7 +229,7 @@ impl Fill<'_> {
     fn check_and_run(self, simd: InstructionSet) -> Result<()> {
         let (step, first_row) = (self.step, self.first_row);
         let (rows, columns) = self.out.dim();
-        // Fields of the counter: a larger number would run into the bits of another.
+        // These are fields of the counter: a larger number would spill into the next one's bits.
         if step >= INDEX_LIMIT {
             return Err(Error::config("step", "below 2^48", step));
         }
@@ -260,7 +260,6 @@ impl WithSimd for Fill<'_> {
             let out = out.as_slice_mut().expect("the layout was checked");
             // Rows share nothing but the seed: any part of them may be drawn alone.
             let key = RowKey::new(self.seed, self.stream, self.step, row);
-            // Chosen once a row.
             match self.distribution {
                 Distribution::Uniform => fill_uniform_row(simd, out, key),
                 Distribution::Normal => fill_normal_row(simd, out, key),

@@ -62,7 +62,6 @@ impl<S: Simd> F32x16<S> {
                 // Whole registers first; lanes beyond the end are not written.
                 *whole = self.0[v];
             } else if v == vectors.len() {
-                // Lanes beyond the end are masked off.
                 simd.partial_store_f32s(rest, self.0[v]);
             }
         }
@@ -143,7 +142,7 @@ pub(crate) fn map<S: Simd, F: Unary>(simd: S, out: &mut [f32], x: &[f32], f: F) 
     let (x_fours, x_rest) = x_head.split_at(fours);
     let (out_fours, x_fours) = (out_fours.as_chunks_mut::<4>().0, x_fours.as_chunks::<4>().0);
     for (o, &[a, b, c, d]) in out_fours.iter_mut().zip(x_fours) {
-        // Four calls in one expression: nothing orders them, so their instructions mix.
+        // Four independent calls, whose instructions the compiler interleaves.
         *o = [f.apply(simd, a), f.apply(simd, b), f.apply(simd, c), f.apply(simd, d)];
     }
     for (o, &v) in out_rest.iter_mut().zip(x_rest) {

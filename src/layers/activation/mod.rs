@@ -123,7 +123,7 @@ impl Activation {
     /// `sigmoid`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        // The setting does not count: `leaky-relu:0.2` is named as `leaky-relu`.
+        // The setting is ignored: the name of `leaky-relu:0.2` is `leaky-relu`.
         let same = |other| std::mem::discriminant(&self) == std::mem::discriminant(other);
         NAMED.iter().find(|(_, named)| same(named)).map_or("", |(name, _)| name)
     }
@@ -333,7 +333,7 @@ impl FromStr for Activation {
             let names = "relu, leaky-relu, elu, gelu, gelu-tanh, silu, softplus, tanh or sigmoid";
             Error::config("activation", names, text)
         };
-        // A setting that is no number makes the whole name unknown.
+        // A setting that does not parse is reported as an unknown name.
         let (name, setting) = match text.split_once(':') {
             None => (text, None),
             Some((name, setting)) => (name, Some(setting.parse::<f32>().map_err(|_| unknown())?)),

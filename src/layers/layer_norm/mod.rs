@@ -307,7 +307,6 @@ impl InputGradients<'_> {
         if compute.threads() == 1 || rows <= 1 || self.dy.len() <= SHARE {
             return compute.simd().dispatch(self);
         }
-        // As in the forward pass.
         let (half, gain) = (rows / 2, self.gain);
         let (dx, dx_below) = self.dx.split_at(Axis(0), half);
         let (dy, dy_below) = self.dy.split_at(Axis(0), half);

@@ -219,7 +219,7 @@ pub(crate) fn reject<T: Term<I, G>, const I: usize, const G: usize>(
 fn reject_data(range: Range, data: &[f32], row: usize) -> Result<()> {
     match data.iter().copied().enumerate().find(|&(_, value)| !range.contains(value)) {
         None => Ok(()),
-        // A number out of range is another error than NaN or ±∞.
+        // A finite value out of range is reported differently from NaN or ±∞.
         Some((column, value)) if value.is_finite() => {
             Err(Error::TargetOutOfRange { row, column, value, accepted: range.name })
         }

@@ -102,7 +102,7 @@ impl Block {
         for layer in (1..self.doutputs.len()).rev() {
             // 1. Through the product of this layer …
             self.input_gradient(simd, pass, layer, transposed);
-            // … 2. or 3. and through what lies between it and the layer before.
+            // … and through what lies between it and the layer before.
             if layer == self.heads_layer + 1 {
                 self.codes_backward(simd, pass, total_correlation);
             } else if self.hidden[layer - 1].is_some() {
@@ -128,8 +128,8 @@ impl Block {
         if let StepPenalty::Importance(estimator) = pass.objective.penalty {
             importance_backward(simd, self, pass, estimator);
         } else {
-            // z = μ + σε with σ = e^{logvar/2}, so dμ += dz and dlogvar += ½·dz·σε. The penalty has
-            // written its own gradients there before.
+            // 2. z = μ + σε with σ = e^{logvar/2}, so dμ += dz and dlogvar += ½·dz·σε. The gradients of
+            // the penalty are already there.
             for i in 0..self.rows {
                 let (dmu, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
                 let dz = &mut self.dz.row_mut(i)[..latent];
@@ -140,7 +140,7 @@ impl Block {
                 reparameterize::backward_row(simd, dmu, dlogvar, dz, self.sigma_epsilon.row(i));
             }
         }
-        // logvar = clamp(v), so dv = dlogvar·clamp′(v): after all that reads the clamped logvar.
+        // logvar = clamp(v), so dv = dlogvar·clamp′(v): the last step before the heads.
         if let Some(slopes) = &self.clamp_slope {
             for i in 0..self.rows {
                 let (_, dlogvar) = self.doutputs[heads].row_mut(i).split_at_mut(latent);
@@ -203,7 +203,7 @@ fn norm_activation_dropout_backward<S: Simd>(
             let Self(block, pass, layer) = self;
             let state = block.hidden[layer].as_ref().expect("a layer with more than a ReLU");
             let rows = block.rows_of(layer);
-            // a = f(y)·mask, and the slope is f′(y)·mask: dy = da·slope.
+            // 3. a = f(y)·mask, and the slope is f′(y)·mask: dy = da·slope.
             for r in 0..rows {
                 multiply(simd, block.doutputs[layer].row_mut(r), state.slope.row(r));
             }

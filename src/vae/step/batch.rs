@@ -102,7 +102,7 @@ impl Purpose {
     /// Stream of the reparameterization's noise.
     pub(super) fn noise_stream(self) -> Stream {
         match self {
-            // Streams of their own: an evaluation between two steps leaves training as it is.
+            // Separate streams, so that evaluating between two steps does not change training.
             Self::Training => Stream::Noise,
             Self::Evaluation => Stream::Evaluate,
         }

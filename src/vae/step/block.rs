@@ -324,7 +324,7 @@ pub(super) fn not_finite(blocks: &[Block], losses: &RowLosses, batch: &Batch<'_>
     let kl = find("KL divergence", &losses.kl);
     // If both terms of a row are not finite, the KL is named: it depends on the encoder alone.
     let first = [kl, reconstruction].into_iter().flatten().min_by_key(|&(row, ..)| row);
-    // Every row may be finite and only their sum infinite.
+    // Every row may be finite, and only their sum overflow.
     let (row, term, value) = first.unwrap_or((0, "loss", f64::NAN));
     Error::NotFiniteLoss { term, row: batch.indices.row(row), value, step: None }
 }

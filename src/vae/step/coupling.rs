@@ -73,7 +73,7 @@ impl CouplingMemory {
     ) -> Result<BatchPenalty<'_>> {
         let rows = pass.batch.len();
         let n = rows as f64;
-        // The rows have computed these penalties; the batch only adds them up.
+        // Each row has computed its own penalty; the batch only adds them up.
         let of_rows = || (sum_rows(&losses.penalty[..rows]), PenaltyGradient::OfRows);
         let (sum, gradient) = match pass.objective.penalty {
             StepPenalty::Kl => (kl, PenaltyGradient::OfRows),

@@ -97,7 +97,7 @@ impl Block {
         let samples = self.samples;
         for i in 0..self.rows {
             let range = i * samples..(i + 1) * samples;
-            // The mean over samples is what is reported as the reconstruction of the row.
+            // The reconstruction reported for a row is the mean over its samples.
             let reconstruction: f64 = self.sample_reconstruction[range.clone()].iter().sum();
             self.losses.reconstruction[i] = reconstruction / samples as f64;
             // 1.

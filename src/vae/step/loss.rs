@@ -80,7 +80,7 @@ impl Block {
             }
         }
         simd.dispatch(Loss(self, pass))?;
-        // With more samples the weighing makes a row of them.
+        // With several samples, `weigh_samples` combines them into the loss of the row.
         if self.samples == 1 {
             let rows = self.rows;
             self.losses.reconstruction[..rows].copy_from_slice(&self.sample_reconstruction[..rows]);

@@ -140,7 +140,7 @@ impl Workspace {
 
         let (simd, blocks) = (compute.simd(), self.blocks());
         let rows = blocks.iter().map(|block| block.rows).sum();
-        // The partition of the pass before: same rows, same threads.
+        // The same partition as in `forward_backward`: same rows, same threads.
         let samples = blocks.first().map_or(1, Block::samples);
         let partition = Partition::new(compute, &self.layout, rows, samples);
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));
@@ -189,7 +189,7 @@ impl Workspace {
         let finite = |(block, i): (&Block, usize)| {
             block.codes(i).flatten().chain(block.heads.row(i)).all(|v| v.is_finite())
         };
-        // There is no loss here to show what went wrong.
+        // No loss was computed that could show a NaN, so the codes themselves are checked.
         if rows.all(finite) {
             return Ok(());
         }
@@ -253,7 +253,7 @@ impl Workspace {
     fn sum(&mut self, pass: &Pass<'_, '_>) -> Result<(LossSums, Scales)> {
         let rows = pass.batch.len();
         for block in &self.blocks[..self.used] {
-            // Each block has filled its own; here they are put together in the order of the batch.
+            // Each block holds the terms of its own rows; here they are put in the order of the batch.
             self.losses.store(block.first, &block.losses, block.rows);
         }
         // The tree of these sums depends on the number of rows alone, not on the blocks.
