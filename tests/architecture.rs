@@ -39,6 +39,7 @@ const TOOL: &[&str] = &[
     "data",
     "data/formats",
     "failure",
+    "text",
 ];
 
 #[test]

@@ -6,6 +6,8 @@ use elbo_fuzz::{Meter, measured};
 use libfuzzer_sys::fuzz_target;
 use std::io::{self, Read};
 
+#[path = "../../src/bin/elbo/data/formats/elements.rs"]
+mod elements;
 #[path = "../../src/bin/elbo/data/formats/idx.rs"]
 mod idx;
 
@@ -43,17 +45,18 @@ fn parse(bytes: &[u8]) -> Result<(Vec<usize>, &[u8]), &'static str> {
 }
 
 fn word(error: &idx::IdxError) -> &'static str {
+    use elements::ElementsError::*;
     use idx::IdxError::*;
     match error {
         Magic => "magic",
         ElementType(_) => "type",
         Rank(_) => "rank",
-        TooLarge(_) => "large",
         HeaderEnds => "header",
-        Truncated { .. } => "truncated",
-        Trailing(_) => "trailing",
-        CutOff => "a compressed stream that was cut off",
-        Io(_) => "an error of the stream",
+        Elements(TooLarge(_)) => "large",
+        Elements(Truncated { .. }) => "truncated",
+        Elements(Trailing(_)) => "trailing",
+        Elements(CutOff) => "a gzip stream that ends early",
+        Elements(elements::ElementsError::Io(_)) | idx::IdxError::Io(_) => "an error of the stream",
     }
 }
 

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use table::{Features, Header, Table, TableOptions};
+use table::{Features, HeaderRow, Table, TableOptions};
 
 #[path = "../../src/bin/elbo/data/formats/columns.rs"]
 #[allow(dead_code)]
@@ -16,6 +16,9 @@ mod records;
 #[path = "../../src/bin/elbo/data/formats/table.rs"]
 #[allow(dead_code)]
 mod table;
+#[path = "../../src/bin/elbo/text.rs"]
+#[allow(dead_code)]
+mod text;
 
 /// Style in which a program may write tables.
 struct Style {
@@ -79,7 +82,7 @@ fn read_again(table: &Table, style: &Style) -> Table {
     let label = table.label_column.as_ref().map(|_| (table.columns.len() + 1).to_string());
     let options = TableOptions {
         delimiter: Some(style.delimiter),
-        header: Header::Yes,
+        header: HeaderRow::Yes,
         features: Features::All,
         label: label.as_deref(),
         ..TableOptions::default()
@@ -121,7 +124,8 @@ fn written(style: &Style, bytes: &[u8]) {
         return;
     }
     let columns = (0..width).map(|i| format!("c {i}")).collect();
-    let table = Table { columns, numbers, labels: None, label_column: None };
+    let lines = Vec::new();
+    let table = Table { columns, numbers, lines, labels: None, label_column: None };
     assert!(same(&read_again(&table, style), &table), "{table:?}");
 
     let mut damaged = records(&table);
@@ -139,7 +143,7 @@ fuzz_target!(|bytes: &[u8]| {
     let style = Style::of(*first);
     let labels = ["1", "2", "kind"];
     let options = TableOptions {
-        header: [Header::Auto, Header::Yes, Header::No][usize::from(second % 3)],
+        header: [HeaderRow::Auto, HeaderRow::Yes, HeaderRow::No][usize::from(second % 3)],
         label: labels.get(usize::from(second >> 2 & 3)).copied(),
         dropped: (second & 16 != 0).then_some("2-3"),
         ..TableOptions::default()

@@ -67,17 +67,17 @@ fn conditional_model_requires_labels_and_draws_the_given_class() {
         (
             1,
             format!("eval {model} --data test.idx --labels few.npy"),
-            "few.npy: 39 labels; expected 40, one for each row of test.idx",
+            "few.npy: the file has 39 labels; expected 40, one per row of test.idx",
         ),
         (
             1,
             format!("eval {model} --data test.idx --labels high.npy"),
-            "high.npy: row 0: 6; the model has 6 classes, numbered from 0",
+            "high.npy: row 0: the model does not know the class '6'; it has 6 classes, numbered from 0",
         ),
         (
             1,
             format!("eval {model} --data test.idx --labels test.idx"),
-            "expected labels, which have 1 (are these the images?)",
+            "expected labels, which have 1 (is this a file of images?)",
         ),
         (
             1,
@@ -97,7 +97,7 @@ fn conditional_model_requires_labels_and_draws_the_given_class() {
     scratch.succeeds(&format!("train --data train.idx {SHORT} --out plain"));
     let model = "--model plain/model.safetensors";
     let message = scratch.fails(2, &format!("sample {model} --label 3 --out x.npy"));
-    assert!(message.contains("--label: the model has no conditions"), "{message}");
+    assert!(message.contains("--label: the model is not conditional"), "{message}");
     // Without --conditional, labels only name rows in figures: the model is the same.
     scratch
         .succeeds(&format!("train --data train.idx --labels train.labels {SHORT} --out labeled"));

@@ -87,12 +87,12 @@ fn table_with_labels_trains_and_is_written_in_its_units() {
     let message = scratch.fails(1, &format!("reconstruct {model} --data few.csv --out x.npy"));
     assert_eq!(
         message,
-        "few.csv: no column 'depth', which the model was trained with; the file has width, age"
+        "few.csv: no column 'depth', which the training data have; the file has width, age"
     );
     let message =
         scratch.fails(2, &format!("encode {model} --data all.csv --columns age --out x.npy"));
     assert!(
-        message.starts_with("--columns: the model knows its columns (width, depth"),
+        message.starts_with("--columns: the columns are those of the training data (width, depth"),
         "{message}"
     );
 }
@@ -125,7 +125,7 @@ fn words_are_classes_of_a_conditional_model() {
         .unwrap();
     let message = scratch.fails(1, &format!("eval {model} --data other.csv"));
     assert!(
-        message.starts_with("other.csv: row 2: huge; the model has the classes large, "),
+        message.starts_with("other.csv: line 4: the model does not know the class 'huge'; it has the classes large, "),
         "{message}"
     );
     fs::write(
@@ -134,7 +134,7 @@ fn words_are_classes_of_a_conditional_model() {
     )
     .unwrap();
     let message = scratch.fails(1, &format!("eval {model} --data without.csv"));
-    assert!(message.starts_with("without.csv: --label-column: no column 'kind'"), "{message}");
+    assert!(message.starts_with("without.csv: no column 'kind'; the file has "), "{message}");
 }
 
 #[test]
@@ -193,14 +193,14 @@ fn table_errors_name_line_and_column() {
     for (text, message) in [
         (
             "3,",
-            "t.csv: line 12, column 'depth': a missing value; fill it in, remove the line, or leave",
+            "t.csv: line 12, column 'depth': missing value; fill it in, remove the line, or exclude",
         ),
-        ("3,?", "t.csv: line 12, column 'depth': a missing value (?)"),
+        ("3,?", "t.csv: line 12, column 'depth': missing value (?)"),
         (
             "3,red",
-            "t.csv: line 12, column 'depth': 'red'; expected a number; leave the column out with",
+            "t.csv: line 12, column 'depth': expected a number, found 'red'; exclude the column with",
         ),
-        ("3", "t.csv: line 12: 1 columns; expected 2, as in the first line"),
+        ("3", "t.csv: line 12 has 1 column; expected 2, as in the first line"),
     ] {
         with(12, text);
         let found = scratch.fails(1, &format!("train --data t.csv {GAUSSIAN} --out x"));
@@ -209,12 +209,12 @@ fn table_errors_name_line_and_column() {
     let wide: Vec<u8> = "\u{feff}a,b\n1,2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(scratch.path("t.csv"), wide).unwrap();
     let message = scratch.fails(1, "train --data t.csv --out x");
-    assert_eq!(message, "t.csv: UTF-16 text; save it as UTF-8");
+    assert_eq!(message, "t.csv: the text is UTF-16; save it as UTF-8");
     // The default likelihood requires numbers from 0 to 1.
     with(1, lines[0]);
     let message = scratch.fails(1, "train --data t.csv --out x");
     assert!(
-        message.starts_with("t.csv: row 0, column 'width': 1000; expected numbers in [0, 1]")
+        message.starts_with("t.csv: line 2, column 'width': found 1000; expected values in [0, 1]")
             && message.contains("--scale standardize --likelihood gaussian"),
         "{message}"
     );
@@ -234,9 +234,8 @@ fn min_max_rejects_or_clips_values_out_of_range() {
     let train = format!("train --data train.csv --validation test.csv --scale min-max {SHORT}");
     let message = scratch.fails(1, &format!("{train} --out m"));
     assert!(
-        message.starts_with(
-            "test.csv: row 1, column 'width': 2000: outside of the training rows, 1000 to"
-        ) && message.contains("--clip-to-range"),
+        message.starts_with("test.csv: line 3, column 'width': found 2000; outside of 1000 to")
+            && message.contains("--clip-to-range"),
         "{message}"
     );
     scratch.succeeds(&format!("{train} --clip-to-range --out m"));
@@ -250,10 +249,13 @@ fn min_max_rejects_or_clips_values_out_of_range() {
     );
     scratch.succeeds(&inside);
     let eval = "eval --model strict/model.safetensors --data test.csv";
-    assert!(scratch.fails(1, eval).contains("outside of the training rows"));
+    assert!(scratch.fails(1, eval).contains("the range of the training rows"));
     scratch.succeeds(&format!("{eval} --clip-to-range"));
     let message = scratch.fails(2, &format!("{eval} --columns width"));
-    assert!(message.starts_with("--columns: the model knows"), "{message}");
+    assert!(
+        message.starts_with("--columns: the columns are those of the training data"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn reads_one_array_of_an_archive() {
     }
     archive.finish().unwrap();
     let message = scratch.fails(1, "train --data both.npz --out m");
-    assert_eq!(message, "both.npz: 2 arrays: x, y; choose one with --array");
+    assert_eq!(message, "both.npz: the file has 2 arrays (x, y); choose one with --array");
     scratch.succeeds(&format!("train --data both.npz --array y {SHORT} --out a"));
     scratch.succeeds(&format!("train --data x.npy {SHORT} --out b"));
     let read = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
@@ -298,7 +300,8 @@ fn reads_images_in_one_directory_per_class() {
     }
     let message = scratch.fails(1, "train --data sky --out m");
     assert!(
-        message.contains("01.png: 12x8 pixels (width x height)") && message.contains("--size 8x8"),
+        message.contains("01.png: the image is 12x8 pixels (width x height)")
+            && message.contains("--size 8x8"),
         "{message}"
     );
     let train = format!("train --data sky --size 6x4 --conditional {SHORT} --likelihood gaussian");
@@ -318,7 +321,7 @@ fn reads_images_in_one_directory_per_class() {
     assert_eq!(read_array(&scratch.path("r.npy")).dim(), (24, 24));
     let message =
         scratch.fails(2, &format!("reconstruct {model} --data sky --size 8x8 --out x.npy"));
-    assert_eq!(message, "--size 8x8: the model is for pictures of 6x4");
+    assert_eq!(message, "--size 8x8: expected 6x4, the size of the training images");
 
     scratch.succeeds(&format!(
         "train --data sky --size 6x4 --rgb {SHORT} --likelihood gaussian --out rgb"
@@ -364,12 +367,15 @@ fn streamed_rows_give_the_same_bits_as_rows_in_memory() {
 
     fs::write(scratch.path("t.csv"), table(0..9, &["width", "depth"], ",")).unwrap();
     let message = scratch.fails(2, "train --data t.csv --stream always --out x");
-    assert!(message.starts_with("--stream always: t.csv must be in memory; only "), "{message}");
+    assert!(message.starts_with("--stream always: t.csv cannot be streamed; only "), "{message}");
     let mut cut = fs::read(scratch.path("bytes.idx")).unwrap();
     cut.truncate(1000);
     fs::write(scratch.path("cut.idx"), cut).unwrap();
     let message = scratch.fails(1, "train --data cut.idx --stream always --out x");
-    assert!(message.starts_with("cut.idx: truncated: its header promises 150×6×5"), "{message}");
+    assert!(
+        message.starts_with("cut.idx: truncated: the header promises shape [150, 6, 5]"),
+        "{message}"
+    );
 }
 
 #[test]

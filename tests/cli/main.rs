@@ -290,17 +290,17 @@ fn wrong_usage_exits_with_2_and_names_the_option() {
         (&format!("eval {model}"), "not provided: --data <FILE>"),
         (
             &format!("sample {model} --out x.jpg"),
-            "expected a name that ends in .png, .svg, .npy or .csv",
+            "expected a file name that ends in .png, .svg, .npy or .csv",
         ),
         (
             &format!("sample {model} --out x"),
-            "expected a name that ends in .png, .svg, .npy or .csv",
+            "expected a file name that ends in .png, .svg, .npy or .csv",
         ),
         (&format!("sample {model} --count 0 --out x.png"), "'--count <N>': expected a whole"),
-        (&format!("sample {model} --count 10001 --out x.png"), "expected at most 10000"),
+        (&format!("sample {model} --count 10001 --out x.png"), "a figure has at most 10000 images"),
         (
             &format!("encode {model} --data test.idx --out x.png"),
-            "a name that ends in .csv or .npy",
+            "a file name that ends in .csv or .npy",
         ),
     ];
     for (line, part) in cases {
@@ -405,27 +405,30 @@ fn invalid_data_exit_with_1_and_name_the_file() {
     write_npy(scratch.path("nan.npy"), &rows).unwrap();
 
     let expected =
-        "neither IDX nor .npy nor a table; expected IDX images, a .npy or .npz array, a table";
+        "unknown format; expected IDX images, a .npy or .npz array, a .csv or .tsv table";
     fs::create_dir(scratch.path("folder")).unwrap();
     let cases = [
         ("missing.idx", "cannot read: No such file or directory"),
-        ("folder", "no pictures; expected .png or .jpg files"),
+        ("folder", "no images found; expected .png or .jpg images"),
         ("empty.idx", "the file is empty"),
-        ("cut.idx", "truncated: its header promises 150×6×5 bytes, the file holds 984"),
-        ("stub.idx", "truncated: the file ends within the IDX header"),
-        ("long.idx", "longer than the 150×6×5 bytes that its header promises"),
-        ("oversized.idx", "truncated: its header promises 4294967295×6×5 bytes"),
-        ("impossible.idx", "more than can be addressed"),
+        (
+            "cut.idx",
+            "truncated: the header promises shape [150, 6, 5], but only 984 of 4500 bytes follow",
+        ),
+        ("stub.idx", "truncated: the file ends inside the IDX header"),
+        ("long.idx", "damaged: data continue after the shape [150, 6, 5] in the header"),
+        ("oversized.idx", "truncated: the header promises shape [4294967295, 6, 5]"),
+        ("impossible.idx", "too large to address"),
         ("text.idx", expected),
         ("labels.idx", "expected images, which have at least 2 (is this a file of labels?)"),
-        ("floats.idx", "32-bit floats); expected unsigned bytes"),
+        ("floats.idx", "32-bit floats) are not supported; expected unsigned bytes"),
         ("cut.gz", "truncated gzip file"),
-        ("none.idx", "no data: its shape is [0, 6, 5]"),
-        ("integers.npy", "dtype <i8; expected float32, float64 or uint8"),
-        ("flat.npy", "an array of shape [30]; expected at least 2 dimensions"),
-        ("cut.npy", "damaged .npy header: the file ends within it"),
-        ("bright.npy", "row 2, column 7: 1.25; expected numbers in [0, 1]"),
-        ("nan.npy", "row 2, column 7: NaN; expected numbers in [0, 1]"),
+        ("none.idx", "no data: the array has shape [0, 6, 5]"),
+        ("integers.npy", "dtype <i8 is not supported; expected float32, float64 or uint8"),
+        ("flat.npy", "the array has shape [30]; expected at least 2 dimensions"),
+        ("cut.npy", "damaged .npy header: the file ends inside it"),
+        ("bright.npy", "row 2, column 7: found 1.25; expected values in [0, 1]"),
+        ("nan.npy", "row 2, column 7: found NaN; expected values in [0, 1]"),
     ];
     let model = "--model model/model.safetensors";
     for (name, part) in cases {
@@ -444,7 +447,8 @@ fn invalid_data_exit_with_1_and_name_the_file() {
 
     let message = scratch.fails(1, "train --data one.idx --out new");
     assert!(
-        message.contains("one.idx: 1 row: too few to hold") && message.contains("--validation"),
+        message.contains("one.idx: the file has 1 row, too few to hold some out")
+            && message.contains("--validation"),
         "{message}"
     );
     for line in [
@@ -454,7 +458,10 @@ fn invalid_data_exit_with_1_and_name_the_file() {
         format!("encode {model} --data wide.idx --out new.npy"),
     ] {
         let message = scratch.fails(1, &line);
-        assert!(message.starts_with("wide.idx: rows of 35 elements; expected 30"), "{message}");
+        assert!(
+            message.starts_with("wide.idx: the rows have 35 features; expected 30"),
+            "{message}"
+        );
     }
 }
 
@@ -480,8 +487,8 @@ fn reports_a_file_that_cannot_be_written() {
     let model = "--model model/model.safetensors";
     // A file in place of a directory stops even root.
     let message = scratch.fails(1, &format!("{TRAIN} --out test.idx/out"));
-    assert!(message.starts_with("test.idx/out: cannot write there: "), "{message}");
-    assert!(message.contains("--out must be a folder"), "{message}");
+    assert!(message.starts_with("test.idx/out: cannot write to this directory: "), "{message}");
+    assert!(message.contains("choose another --out"), "{message}");
     for line in [
         format!("sample {model} --out test.idx/s.png"),
         format!("sample {model} --out missing/s.npy"),

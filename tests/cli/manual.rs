@@ -74,5 +74,5 @@ fn writes_a_page_for_the_tool_and_each_command() {
     }
     fs::write(scratch.path("taken"), "").unwrap();
     let message = scratch.fails(1, "man --out taken");
-    assert!(message.starts_with("taken: cannot write there: "), "{message}");
+    assert!(message.starts_with("taken: cannot write to this directory: "), "{message}");
 }

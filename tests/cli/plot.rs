@@ -56,7 +56,7 @@ fn draws_the_history_of_a_run_or_a_table() {
         assert!(message.contains(part), "{from}: {message}");
     }
     let message = scratch.fails(2, "plot history --run m --out x.pdf");
-    assert!(message.contains("expected a name that ends in .png or .svg"), "{message}");
+    assert!(message.contains("expected a file name that ends in .png or .svg"), "{message}");
 }
 
 #[test]
@@ -146,25 +146,23 @@ fn roc_draws_curves_and_prints_areas() {
         (
             2,
             "--scores scores.csv --score-column x",
-            "--score-column x: scores.csv has no such \
-          column; its columns are row, negative_elbo, kl, label",
+            "scores.csv: --score-column: no column 'x'; the file has row, negative_elbo, kl, label",
         ),
-        (2, "--scores scores.csv --label-column x", "--label-column x: scores.csv has no such"),
+        (2, "--scores scores.csv --label-column x", "scores.csv: --label-column: no column 'x'"),
         (
             1,
             "--scores nan.csv --positive benign",
-            "nan.csv: line 4, column negative_elbo: 'NaN'; \
-          expected a number",
+            "nan.csv: line 4, column 'negative_elbo': expected a number, found 'NaN'",
         ),
-        (1, "--scores empty.csv --positive 1", "empty.csv: no rows"),
-        (1, "--scores short.csv --positive a", "short.csv: line 3: 1 cells; expected 2"),
+        (1, "--scores empty.csv --positive 1", "empty.csv: the table has a header but no rows"),
+        (1, "--scores short.csv --positive a", "short.csv: line 3 has 1 column; expected 2"),
         (
             1,
             "--scores blank.csv --positive a",
-            "blank.csv: line 5, column negative_elbo: 'x'; expected",
+            "blank.csv: line 5, column 'negative_elbo': expected a number, found 'x'",
         ),
         (1, "--scores one.csv --positive a", "one.csv: all 2 rows have the label 'a'"),
-        (1, "--scores scores.csv --labels few.idx", "few.idx: 3 labels; expected 4"),
+        (1, "--scores scores.csv --labels few.idx", "few.idx: the file has 3 labels; expected 4"),
         (1, "--scores none.csv", "none.csv: cannot read: No such file"),
         (2, "--scores scores.csv --labels few.idx --label-column label", "cannot be used with"),
     ] {

@@ -20,22 +20,24 @@ fn likelihood_rejects_data_out_of_its_range() {
     let message = scratch.fails(1, &train("signed.npy", ""));
     assert_eq!(
         message,
-        "signed.npy: row 0, column 4: -0.20000002; expected numbers in [0, 1] (or uint8, which is divided by \
-         255) for the likelihood bernoulli; numbers in [-1, 1] go with --likelihood squared-error \
-         --output tanh, or with --likelihood gaussian"
+        "signed.npy: row 0, column 4: found -0.20000002; expected values in [0, 1] (or uint8, which is \
+         divided by 255) for the likelihood bernoulli; for values in [-1, 1] use --likelihood squared-error \
+         --output tanh, or --likelihood gaussian"
     );
     let message = scratch.fails(1, &train("wild.npy", tanh));
     assert!(
-        message.contains("row 3, column 4: 7.5; expected numbers in [-1, 1]")
+        message.contains("row 3, column 4: found 7.5; expected values in [-1, 1]")
             && message
-                .contains("any finite numbers go with --scale standardize --likelihood gaussian"),
+                .contains("for any finite values use --scale standardize --likelihood gaussian"),
         "{message}"
     );
     let message = scratch.fails(1, &train("infinite.npy", gaussian));
-    assert!(message.ends_with("row 3, column 4: inf; expected finite numbers"), "{message}");
+    assert!(message.ends_with("row 3, column 4: found inf; expected finite values"), "{message}");
     let message = scratch.fails(1, &train("signed.npy", &format!("--signed {tanh}")));
     assert!(
-        message.ends_with("[0, 1] for --signed to map to [-1, 1]; --scale min-max makes them so"),
+        message.ends_with(
+            "[0, 1] for --signed to map to [-1, 1]; --scale min-max maps them to that range"
+        ),
         "{message}"
     );
 
@@ -43,13 +45,13 @@ fn likelihood_rejects_data_out_of_its_range() {
     scratch.succeeds("eval --model m/model.safetensors --data wild.npy");
     let message =
         scratch.fails(1, "eval --model m/model.safetensors --data wild.npy --augment dequantize");
-    assert!(message.contains("expected numbers in [0, 1] for --augment dequantize"), "{message}");
+    assert!(message.contains("expected values in [0, 1] for --augment dequantize"), "{message}");
     scratch.succeeds(&train("signed.npy", tanh));
     let message = scratch.fails(1, "eval --model m/model.safetensors --data wild.npy");
     assert!(message.ends_with("in [-1, 1] for the likelihood tanh-squared-error"), "{message}");
     let message =
         scratch.fails(1, "eval --model m/model.safetensors --data signed.npy --augment binarize");
-    assert!(message.ends_with("expected numbers in [0, 1] for --augment binarize"), "{message}");
+    assert!(message.ends_with("expected values in [0, 1] for --augment binarize"), "{message}");
 
     // Outputs of a tanh model are in [−1, 1] and are shown mapped to gray.
     scratch.succeeds("sample --model m/model.safetensors --out s.npy");

@@ -79,13 +79,10 @@ fn rejects_options_that_do_not_apply() {
         ),
         (
             "--signed",
-            "--signed makes data -1 to 1, and the likelihood bernoulli is for data from 0 to 1; \
-             choose --likelihood squared-error --output tanh, or gaussian",
+            "--signed maps data to [-1, 1], but the likelihood bernoulli needs data in [0, 1]; \
+             use --likelihood squared-error --output tanh, or --likelihood gaussian",
         ),
-        (
-            "--conditional",
-            "--conditional: train.idx has no labels; name them with --labels, or with",
-        ),
+        ("--conditional", "--conditional: train.idx has no labels; give them with --labels"),
         ("--validation test.idx --labels train.labels", "--labels requires --validation-labels"),
         (
             "--validation test.idx --validation-labels test.labels",
@@ -105,14 +102,14 @@ fn rejects_options_that_do_not_apply() {
         ("--clip-to-range", "--clip-to-range applies only with --scale min-max (here: none)"),
         (
             "--scale standardize",
-            "--scale standardize makes numbers of any size; expected numbers in [0, 1] (or uint8, which is \
-             divided by 255) for the likelihood bernoulli; choose --scale min-max, or --likelihood gaussian",
+            "--scale standardize gives values of any size; expected values in [0, 1] (or uint8, which is \
+             divided by 255) for the likelihood bernoulli; use --scale min-max or --likelihood gaussian",
         ),
-        ("--columns 1-3", "--columns applies only to tables; train.idx is not one"),
+        ("--columns 1-3", "--columns applies only to tables; train.idx is not one of them"),
         ("--header no", "--header applies only to tables"),
         ("--array x", "--array applies only to .npz files"),
         ("--size 8x8", "--size 8x8: expected width × height to be 30, the elements of a row"),
-        ("--rgb", "--rgb applies only to image directories"),
+        ("--rgb", "--rgb applies only to images"),
         ("--size 8", "expected width and height in pixels, up to 16384, such as 64x48"),
         (
             "--labels train.labels --label-column x",

@@ -63,7 +63,7 @@ fn rejects_images_of_a_table_without_size() {
         for name in ["x.png", "x.svg"] {
             let message = scratch.fails(2, &format!("{line} --out {name}"));
             assert!(
-                message.contains(&format!("--out {name}: the model is of a table"))
+                message.contains(&format!("--out {name}: the model was trained on a table"))
                     && message.contains("--size WxH"),
                 "{message}"
             );

@@ -58,10 +58,10 @@ fn traversal_varies_one_dimension_per_row() {
             "--dimensions: 3: the model has 3 latent dimensions, numbered from 0",
         ),
         (2, "--dimensions most", "expected all, active, or numbers"),
-        (2, "--data test.idx --row 40", "row 40: test.idx has 40 rows, 0 to 39"),
+        (2, "--data test.idx --row 40", "row 40: test.idx has 40 rows, numbered from 0"),
         (2, "--row 1", "--data"),
         (2, "--range 0", "expected a number above 0"),
-        (2, "--label 1", "--label: the model has no conditions"),
+        (2, "--label 1", "--label: the model is not conditional"),
         (2, "--steps 0", "expected a whole number from 1 to 1000"),
         (2, "--size 5x5", "--size 5x5: expected width"),
         (1, "--data none.idx", "none.idx: cannot read"),
@@ -70,7 +70,10 @@ fn traversal_varies_one_dimension_per_row() {
         assert!(message.contains(part), "{line}: {message}");
     }
     let message = scratch.fails(2, &format!("traverse {model} --out x.pdf"));
-    assert!(message.contains("expected a name that ends in .png, .svg, .npy or .csv"), "{message}");
+    assert!(
+        message.contains("expected a file name that ends in .png, .svg, .npy or .csv"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -169,9 +172,9 @@ fn interpolates_from_row_to_row() {
 
     for (line, part) in [
         ("--rows 5", "expected at least two rows"),
-        ("--rows 5,40", "row 40: test.idx has 40 rows, 0 to 39"),
+        ("--rows 5,40", "row 40: test.idx has 40 rows, numbered from 0"),
         ("--rows 5,6 --steps 1", "expected a whole number from 2 to 1000"),
-        ("--rows 5,6 --label 0", "--label: the model has no conditions"),
+        ("--rows 5,6 --label 0", "--label: the model is not conditional"),
     ] {
         let message = scratch.fails(2, &format!("interpolate {on} {line} --out new.png"));
         assert!(message.contains(part), "{line}: {message}");

@@ -1,6 +1,7 @@
 //! Reasons for the tool to stop, each one line with its exit code.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// A message, by exit code.
@@ -20,6 +21,16 @@ pub enum Failure {
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
+    /// Failure to read a file.
+    pub fn cannot_read(name: &dyn fmt::Display, error: &dyn fmt::Display) -> Self {
+        Self::Run(format!("{name}: cannot read: {error}"))
+    }
+
+    /// Failure to write a file.
+    pub fn cannot_write(path: &Path, error: &dyn fmt::Display) -> Self {
+        Self::Run(format!("{}: cannot write: {error}", path.display()))
+    }
+
     /// Returns the exit code of a process that a signal ended, as shells have it: 130 for Ctrl-C, 143 for
     /// SIGTERM.
     pub fn signal_code(signal: i32) -> i32 {

@@ -10,6 +10,7 @@ mod model;
 mod onnx;
 mod options;
 mod output;
+mod text;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! `elbo man`: manual pages from the definition of the command line.
 
 use crate::failure::Result;
-use crate::output::{Console, Folder, Staged, say};
+use crate::output::{Console, OutputDirectory, Staged, say};
 use clap::{Args, Command};
 use clap_mangen::roff::{Roff, roman};
 use std::io;
@@ -34,7 +34,8 @@ pub fn run(args: &ManOptions, command: Command, console: Console) -> Result<()> 
     let mut pages = Vec::new();
     collect(&tool, "elbo".to_owned(), &mut pages);
     let names: Vec<String> = pages.iter().map(|(_, name)| format!("{name}.1")).collect();
-    let folder = Folder::prepare(path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let folder =
+        OutputDirectory::prepare(path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let mut staged = Staged::default();
     for ((command, name), file) in pages.iter().zip(&names) {
         staged.add(&folder.join(file), |file| io::Write::write_all(file, &page(command, name)?))?;

@@ -314,7 +314,7 @@ mod tests {
             (
                 "sample --model m --out x.jpg",
                 "invalid value 'x.jpg' for '--out <FILE>': \
-                 expected a name that ends in .png, .svg, .npy or .csv, or - for CSV on standard \
+                 expected a file name that ends in .png, .svg, .npy or .csv, or - for CSV on standard \
                  output",
             ),
             ("eval --model m", "the following required arguments were not provided: --data <FILE>"),

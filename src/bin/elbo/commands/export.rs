@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::onnx::{self, ExportedPart};
 use crate::options::data::ModelFile;
-use crate::output::{Console, Folder, Staged, is_stdout, write_file};
+use crate::output::{Console, OutputDirectory, Staged, is_stdout, write_file};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -69,7 +69,8 @@ pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
         PartName::All => {
             let parts = [ExportedPart::Encoder, ExportedPart::Decoder, ExportedPart::Reconstruct];
             let names = parts.map(|part| format!("{}.onnx", part.name()));
-            let folder = Folder::prepare(&args.out, &names.each_ref().map(String::as_str))?;
+            let folder =
+                OutputDirectory::prepare(&args.out, &names.each_ref().map(String::as_str))?;
             let mut staged = Staged::default();
             for (part, name) in parts.into_iter().zip(&names) {
                 let bytes = onnx::encode(&vae, notes, part)?;

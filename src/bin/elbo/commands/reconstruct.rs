@@ -8,7 +8,7 @@ use crate::model::ModelMetadata;
 use crate::model::decode::{by_pieces, reconstructions};
 use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count};
-use crate::output::images::{check_images, expect_images, to_picture, write_sheet};
+use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
 use crate::output::path::{DecodedPath, FigurePath};
 use crate::output::table::{self, features};
 use clap::Args;
@@ -66,8 +66,8 @@ pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
             let conditions = data.conditions(0..rows);
             let conditions = conditions.as_ref().map(|c| c.view());
             let mut outputs = reconstructions(&vae, compute, inputs.view(), conditions)?;
-            to_picture(&mut inputs, &vae, &notes);
-            to_picture(&mut outputs, &vae, &notes);
+            to_pixels(&mut inputs, &vae, &notes);
+            to_pixels(&mut outputs, &vae, &notes);
             write_pairs(picture, &data, &inputs, &outputs, shape)
         }
     }

@@ -9,9 +9,9 @@ use crate::model::decode::{class_of, samples};
 use crate::options::data::ModelFile;
 use crate::options::reading::ImageSize;
 use crate::options::values::{MAX_WIDTH, count, seed};
-use crate::output::images::{check_images, expect_images, to_picture, write_sheet};
+use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
 use crate::output::path::DecodedPath;
-use crate::output::table::{self, Words, features};
+use crate::output::table::{self, TextColumn, features};
 use clap::Args;
 use elbo::Compute;
 
@@ -80,15 +80,15 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
         DecodedPath::Table(path) => {
             notes.to_user_units(&mut samples);
             let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
-            let words = (classes > 0).then(|| Words {
+            let text = (classes > 0).then(|| TextColumn {
                 name: class_column(&notes),
                 cells: (0..args.count).map(drawn).collect(),
             });
-            table::write(path, samples.view(), &features(&notes, &vae), words.as_ref())
+            table::write(path, samples.view(), &features(&notes, &vae), text.as_ref())
         }
         DecodedPath::Figure(picture) => {
             let shape = expect_images(picture, shape)?;
-            to_picture(&mut samples, &vae, &notes);
+            to_pixels(&mut samples, &vae, &notes);
             let by_class = label.is_none() && classes > 0;
             let sheet = image_grid::grid(samples.view(), shape, by_class.then_some(classes));
             let of_class =

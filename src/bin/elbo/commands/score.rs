@@ -6,8 +6,9 @@ use crate::model::ModelMetadata;
 use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
 use crate::output::path::TablePath;
-use crate::output::thousands;
+use crate::output::table::write_csv;
 use crate::output::{Console, is_stdout, npy, write_file};
+use crate::text::thousands;
 use clap::Args;
 use elbo::Compute;
 use elbo::vae::{EvaluationOptions, Vae};
@@ -145,22 +146,18 @@ impl ScoreTable {
         Array2::from_shape_fn((self.kl.len(), columns.len()), |(row, column)| columns[column][row])
     }
 
-    fn write_csv(&self, file: impl Write) -> std::result::Result<(), csv::Error> {
-        let mut table = csv::Writer::from_writer(file);
+    fn write_csv(&self, file: impl Write) -> csv::Result<()> {
         let label = self.labels.as_ref().map(|_| "label");
-        table.write_record([&["row"], &self.names()[..], label.as_slice()].concat())?;
-        for (row, numbers) in self.numbers().rows().into_iter().enumerate() {
-            table.write_field(row.to_string())?;
-            for number in numbers {
-                table.write_field(number.to_string())?;
-            }
-            if let Some(labels) = &self.labels {
-                table.write_field(&labels[row])?;
-            }
-            table.write_record(None::<&[u8]>)?;
-        }
-        table.flush()?;
-        Ok(())
+        let header = [&["row"], &self.names()[..], label.as_slice()].concat();
+        let numbers = self.numbers();
+        let records = numbers.rows().into_iter().enumerate().map(|(row, numbers)| {
+            let label = self.labels.as_ref().map(|labels| labels[row].clone());
+            [row.to_string()]
+                .into_iter()
+                .chain(numbers.into_iter().map(f64::to_string))
+                .chain(label)
+        });
+        write_csv(file, header, records)
     }
 
     fn summary(&self, part: Option<f64>) -> String {

@@ -1,38 +1,37 @@
-//! How data became numbers, kept in the model file, and how numbers become data again.
+//! Description of a data set in a model file, with which later data are read the same way.
 
 use super::formats::image_shape::ImageShape;
 use super::scaling::Scaling;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-/// How the data became numbers, and become data again.
+/// Names, shape and scaling of the data that a model was trained on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DataDescription {
-    /// Names of the features (of a table without a header their numbers from 1 on); empty where they
-    /// have none.
+    /// Names of the features, or numbers from 1 on in a table without a header; empty for other files.
     pub columns: Vec<String>,
-    /// Where a row is an image.
+    /// Shape of the images, if the rows are images.
     pub image: Option<ImageShape>,
-    /// Whether pictures were resized to that shape.
+    /// True if images were resized to that shape.
     pub resized: bool,
-    /// What was done to each feature, before anything else.
+    /// Scaling of each feature, which comes first.
     pub scaling: Scaling,
-    /// Whether rows were mapped to 2x − 1.
+    /// True if rows were then mapped to 2x − 1.
     pub signed: bool,
-    /// Names of the classes in their order; empty where they are numbers.
+    /// Names of the classes in order; empty if they are numbers.
     pub classes: Vec<String>,
-    /// The column of a table that the labels came from.
+    /// Column of a table that held the labels.
     pub label_column: Option<String>,
 }
 
 impl DataDescription {
-    /// Whether rows have columns with names, and are no pictures.
+    /// Returns true if the rows are those of a table and not images.
     pub fn is_table(&self) -> bool {
         !self.columns.is_empty() && self.image.is_none()
     }
 
-    /// What was done to the data before the model saw them.
+    /// Lists the transformations of the rows before the model reads them.
     pub fn preparation(&self) -> Vec<&'static str> {
         let scaled = match &self.scaling {
             Scaling::None => None,
@@ -42,10 +41,8 @@ impl DataDescription {
         };
         scaled.into_iter().chain(self.signed.then_some("mapped to [-1, 1]")).collect()
     }
-}
 
-impl DataDescription {
-    /// What a model gave, in the units of the data that it was trained on.
+    /// Converts outputs of a model to the units of its training data.
     pub fn to_user_units(&self, rows: &mut Array2<f32>) {
         if self.signed {
             rows.mapv_inplace(|x| 0.5 * (x + 1.0));
@@ -53,12 +50,12 @@ impl DataDescription {
         self.scaling.undo_all(rows);
     }
 
-    /// What feature `i` is called.
+    /// Name of feature `i`.
     pub fn feature(&self, i: usize) -> String {
         self.columns.get(i).cloned().unwrap_or_else(|| format!("x{i}"))
     }
 
-    /// What class `class` is called.
+    /// Name of a class.
     pub fn class(&self, class: usize) -> String {
         self.classes.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
@@ -70,11 +67,11 @@ mod tests {
     use ndarray::arr2;
 
     #[test]
-    fn the_way_out_is_the_way_in_reversed() {
+    fn to_user_units_inverts_scaling_and_mapping() {
         let scaling = Scaling::MinMax { low: vec![10.0, 0.0], high: vec![20.0, 4.0], clip: false };
-        let notes = DataDescription { signed: true, scaling, ..DataDescription::default() };
+        let data = DataDescription { signed: true, scaling, ..DataDescription::default() };
         let mut rows = arr2(&[[-1.0, 1.0], [0.0, 0.0]]);
-        notes.to_user_units(&mut rows);
+        data.to_user_units(&mut rows);
         assert_eq!(rows, arr2(&[[10.0, 4.0], [15.0, 2.0]]));
         let named = DataDescription { columns: vec!["a".into()], ..DataDescription::default() };
         assert_eq!((named.feature(0), named.feature(1)), ("a".into(), "x1".into()));

@@ -1,20 +1,20 @@
-//! Whether data are in the range that a likelihood accepts.
+//! Checks that data are in the domain of a likelihood.
 
 use super::Data;
+use super::rows::location;
 use super::scaling::Scaling;
 use crate::failure::{Failure, Result};
 use elbo::Augmentation;
 use elbo::vae::Likelihood;
 
-/// Where a likelihood comes from: only what is being chosen can be chosen otherwise.
+/// Source of a likelihood: messages suggest another one only where it can still be chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LikelihoodSource {
     CommandLine,
     Model,
 }
 
-/// Fails at the first number that the likelihood does not accept, or that does not fit what is to be
-/// done to it on the way.
+/// Returns an error at the first value that the likelihood, the augmentation or `--signed` does not accept.
 pub fn check(
     data: &Data,
     likelihood: Likelihood,
@@ -26,11 +26,11 @@ pub fn check(
     let any = matches!(likelihood, SquaredError | Gaussian(_));
     if data.signed && !any && likelihood != TanhSquaredError {
         return Err(Failure::Usage(format!(
-            "--signed makes data -1 to 1, and the likelihood {name} is for data from 0 to 1; {}",
+            "--signed maps data to [-1, 1], but the likelihood {name} needs data in [0, 1]; {}",
             match chosen {
                 LikelihoodSource::CommandLine =>
-                    "choose --likelihood squared-error --output tanh, or gaussian",
-                LikelihoodSource::Model => "this model is one of data without --signed",
+                    "use --likelihood squared-error --output tanh, or --likelihood gaussian",
+                LikelihoodSource::Model => "the model was trained without --signed",
             }
         )));
     }
@@ -47,10 +47,10 @@ pub fn check(
         (0.0, format!("{bytes} {name}"))
     };
     if low != f32::MIN && matches!(data.scaling, Scaling::Standardize { .. }) {
-        let expected = format!("expected numbers in [{low}, 1] {why}");
-        let other = if data.signed { "leave --signed out" } else { "--likelihood gaussian" };
+        let other = if data.signed { "remove --signed" } else { "--likelihood gaussian" };
         return Err(Failure::Usage(format!(
-            "--scale standardize makes numbers of any size; {expected}; choose --scale min-max, or {other}"
+            "--scale standardize gives values of any size; expected values in [{low}, 1] {why}; use --scale \
+             min-max or {other}"
         )));
     }
     if data.rows.are_bytes() && data.scaling == Scaling::None {
@@ -62,28 +62,28 @@ pub fn check(
     };
     let place = wrong.place(data);
     if low == f32::MIN || !wrong.value.is_finite() && data.scaling != Scaling::None {
-        return Err(Failure::Run(format!("{place}; expected finite numbers")));
+        return Err(Failure::Run(format!("{place}; expected finite values")));
     }
     if let Scaling::MinMax { low, high, .. } = &data.scaling {
         let (low, high) = (low[wrong.column] as f32, high[wrong.column] as f32);
         return Err(Failure::Run(format!(
-            "{place}: outside of the training rows, {low} to {high}, which --scale min-max takes to [0, 1]; \
-             --clip-to-range reads it as the nearer end, --scale standardize --likelihood gaussian needs no \
-             range"
+            "{place}; outside of {low} to {high}, the range of the training rows that --scale min-max maps to \
+             [0, 1]; clamp such values with --clip-to-range, or train with --scale standardize --likelihood \
+             gaussian, which has no range"
         )));
     }
-    // With an augmentation the likelihoods for other numbers would be refused.
+    // With an augmentation or --signed, the likelihoods for other values would be rejected too.
     let remedy = match (chosen, data.signed || augmentation != Augmentation::None) {
         (LikelihoodSource::CommandLine, false) => wrong.remedy(),
-        (LikelihoodSource::CommandLine, true) if wrong.all != Within::Anything => {
-            "; --scale min-max makes them so"
+        (LikelihoodSource::CommandLine, true) if wrong.all != ValueRange::Anything => {
+            "; --scale min-max maps them to that range"
         }
         _ => "",
     };
-    Err(Failure::Run(format!("{place}; expected numbers in [{low}, 1] {why}{remedy}")))
+    Err(Failure::Run(format!("{place}; expected values in [{low}, 1] {why}{remedy}")))
 }
 
-/// Fails at the first number that is none.
+/// Returns an error at the first value that is NaN or infinite.
 pub fn check_finite(data: &Data) -> Result<()> {
     if data.rows.are_bytes() {
         return Ok(());
@@ -91,23 +91,25 @@ pub fn check_finite(data: &Data) -> Result<()> {
     data.rows.each(|row, numbers| match numbers.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(column) => {
-            let wrong = OutOfDomain { row, column, value: numbers[column], all: Within::Anything };
-            Err(Failure::Run(format!("{}; expected finite numbers", wrong.place(data))))
+            let wrong =
+                OutOfDomain { row, column, value: numbers[column], all: ValueRange::Anything };
+            Err(Failure::Run(format!("{}; expected finite values", wrong.place(data))))
         }
     })
 }
 
-/// The first number out of range, as it stands in the file.
+/// First value out of the domain, as it is in the file.
 struct OutOfDomain {
     row: usize,
     column: usize,
     value: f32,
-    /// Where all numbers of the data are.
-    all: Within,
+    /// Range of all values of the data.
+    all: ValueRange,
 }
 
+/// Range of the values of a data set, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-enum Within {
+enum ValueRange {
     /// [−1, 1].
     SignedUnit,
     Finite,
@@ -117,7 +119,7 @@ enum Within {
 impl OutOfDomain {
     fn first(data: &Data, low: f32, high: f32) -> Result<Option<Self>> {
         let mut first: Option<Self> = None;
-        let mut all = Within::SignedUnit;
+        let mut all = ValueRange::SignedUnit;
         let mut scaled = vec![0.0; data.width()];
         data.rows.each(|row, numbers| {
             scaled.copy_from_slice(numbers);
@@ -128,7 +130,8 @@ impl OutOfDomain {
                     first = Some(Self { row, column, value, all });
                 }
                 if !(-1.0..=1.0).contains(&value) {
-                    let within = if value.is_finite() { Within::Finite } else { Within::Anything };
+                    let within =
+                        if value.is_finite() { ValueRange::Finite } else { ValueRange::Anything };
                     all = if within > all { within } else { all };
                 }
             }
@@ -138,24 +141,23 @@ impl OutOfDomain {
     }
 
     fn place(&self, data: &Data) -> String {
-        let Self { row, column, value, .. } = self;
-        match data.columns.get(*column) {
-            Some(name) => format!("{}: row {row}, column '{name}': {value}", data.name),
-            None => format!("{}: row {row}, column {column}: {value}", data.name),
+        let (name, row) = (&data.name, location(&data.lines, self.row));
+        match data.columns.get(self.column) {
+            Some(column) => format!("{name}: {row}, column '{column}': found {}", self.value),
+            None => format!("{name}: {row}, column {}: found {}", self.column, self.value),
         }
     }
 
-    /// Which likelihood the numbers would be for.
+    /// Suggestion of a likelihood that accepts all values.
     fn remedy(&self) -> &'static str {
         match self.all {
-            Within::Anything => "",
-            Within::SignedUnit => {
-                "; numbers in [-1, 1] go with --likelihood squared-error --output tanh, or with \
-                 --likelihood gaussian"
+            ValueRange::Anything => "",
+            ValueRange::SignedUnit => {
+                "; for values in [-1, 1] use --likelihood squared-error --output tanh, or --likelihood gaussian"
             }
-            Within::Finite => {
-                "; any finite numbers go with --scale standardize --likelihood gaussian, or are taken to \
-                 [0, 1] by --scale min-max"
+            ValueRange::Finite => {
+                "; for any finite values use --scale standardize --likelihood gaussian, or --scale min-max to \
+                 map them to [0, 1]"
             }
         }
     }
@@ -184,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_where_and_which_likelihood_would_do() {
-        let tanh = "; numbers in [-1, 1] go with --likelihood squared-error --output tanh, or with \
+    fn reports_the_place_and_a_likelihood_that_fits() {
+        let tanh = "; for values in [-1, 1] use --likelihood squared-error --output tanh, or \
                     --likelihood gaussian";
-        let any = "; any finite numbers go with --scale standardize --likelihood gaussian, or are \
-                   taken to [0, 1] by --scale min-max";
+        let any = "; for any finite values use --scale standardize --likelihood gaussian, or --scale \
+                   min-max to map them to [0, 1]";
         for (value, text, remedy) in [
             (f32::NAN, "NaN", ""),
             (f32::INFINITY, "inf", ""),
@@ -199,7 +201,7 @@ mod tests {
                 assert_eq!(
                     message(value, likelihood),
                     format!(
-                        "x: row 1, column 1: {text}; expected numbers in [0, 1] (or uint8, which is \
+                        "x: row 1, column 1: found {text}; expected values in [0, 1] (or uint8, which is \
                          divided by 255) for the likelihood {}{remedy}",
                         likelihood.name()
                     )
@@ -209,12 +211,15 @@ mod tests {
         assert_eq!(
             message(1.5, Likelihood::TanhSquaredError),
             format!(
-                "x: row 1, column 1: 1.5; expected numbers in [-1, 1] for the likelihood \
+                "x: row 1, column 1: found 1.5; expected values in [-1, 1] for the likelihood \
                  tanh-squared-error{any}"
             )
         );
         let gaussian = Likelihood::Gaussian(Variance::Shared);
-        assert_eq!(message(f32::NAN, gaussian), "x: row 1, column 1: NaN; expected finite numbers");
+        assert_eq!(
+            message(f32::NAN, gaussian),
+            "x: row 1, column 1: found NaN; expected finite values"
+        );
         let model = check(
             &data(-0.1, false),
             Likelihood::Bernoulli,
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn each_likelihood_accepts_its_range() {
+    fn accepts_the_domain_of_each_likelihood() {
         let accepts = |value, likelihood, signed| {
             check(
                 &data(value, signed),
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn scaled_data_are_checked_as_the_model_sees_them() {
+    fn checks_values_after_scaling() {
         let min_max = |clip| Scaling::MinMax { low: vec![0.0; 2], high: vec![4.0, 2.0], clip };
         let with = |value, scaling, likelihood| {
             let data =
@@ -262,12 +267,12 @@ mod tests {
         assert!(with(9.0, min_max(false), Likelihood::SquaredError).is_ok());
         let message = with(2.5, min_max(false), bernoulli).unwrap_err().to_string();
         assert!(
-            message.starts_with("x: row 1, column 'b': 2.5: outside of the training rows, 0 to 2,")
+            message.starts_with("x: row 1, column 'b': found 2.5; outside of 0 to 2, the range")
                 && message.contains("--clip-to-range"),
             "{message}"
         );
         let nan = with(f32::NAN, min_max(true), bernoulli).unwrap_err().to_string();
-        assert_eq!(nan, "x: row 1, column 'b': NaN; expected finite numbers");
+        assert_eq!(nan, "x: row 1, column 'b': found NaN; expected finite values");
         let standard = || Scaling::Standardize { mean: vec![0.0; 2], std: vec![1.0; 2] };
         assert!(matches!(with(0.5, standard(), bernoulli), Err(Failure::Usage(_))));
         assert!(with(-7.0, standard(), Likelihood::Gaussian(Variance::Shared)).is_ok());

@@ -1,14 +1,15 @@
-//! Which rows are held out.
+//! Random choice of the rows that are held out for the test.
 
 use super::Data;
 use crate::failure::{Failure, Result};
+use crate::text::counted;
 
 impl Data {
-    /// Moves rows drawn by `seed` to the end: for each share that is given one part, the first of them last.
-    /// Returns where the part before the last and the last one begin. Each part has at least one row, and at
-    /// least one stays.
+    /// Moves rows drawn with `seed` to the end, one part for each fraction given: the rows of the first
+    /// fraction come last, those of the second before them. Returns the start of the second part and that of
+    /// the first. Each part has at least one row, and at least one row stays.
     ///
-    /// Only the order is kept: neither the rows nor their file are touched.
+    /// Only `order` changes; the rows stay where they are.
     pub fn hold_out(&mut self, fractions: [Option<f64>; 2], seed: u64) -> Result<[usize; 2]> {
         let rows = self.len();
         let parts = fractions.iter().flatten().count();
@@ -17,16 +18,21 @@ impl Data {
         }
         let refuse = |reason: String| {
             Err(Failure::Run(format!(
-                "{}: {reason}; name other files with --validation and --test",
+                "{}: {reason}; give other files with --validation and --test",
                 self.name
             )))
         };
         if rows <= parts {
-            let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
-            return refuse(format!("{rows}: too few to hold some out"));
+            return refuse(format!(
+                "the file has {}, too few to hold some out",
+                counted(rows, "row")
+            ));
         }
         let Ok(last) = u32::try_from(rows) else {
-            return refuse(format!("{rows} rows; at most {} can be held out of", u32::MAX));
+            return refuse(format!(
+                "the file has {rows} rows; rows can be held out of at most {}",
+                u32::MAX
+            ));
         };
         let [first, second] = fractions;
         let reserved = usize::from(second.is_some());
@@ -37,7 +43,7 @@ impl Data {
         });
         let mut order: Vec<u32> = (0..last).collect();
         let mut random = SplitMix64(seed);
-        // The last steps of Fisher and Yates' shuffle: each leaves one drawn row at the end.
+        // The last steps of a Fisher-Yates shuffle: each leaves one drawn row at the end.
         for last in (start..rows).rev() {
             order.swap(random.below(last as u64 + 1) as usize, last);
         }
@@ -46,13 +52,14 @@ impl Data {
     }
 }
 
-/// The number of rows that are not held out.
+/// Number of rows that are not held out.
 fn kept(rows: usize, fraction: f64) -> usize {
     let held_out = (rows as f64 * fraction) as usize;
     rows - held_out.clamp(1, rows - 1)
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): enough to draw which rows are held out.
+/// SplitMix64 (Steele, Lea and Flood 2014). The rows held out by a seed must not change between versions, so
+/// the generators of the library do not replace it.
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -63,7 +70,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// Uniform below `bound`, up to a bias of `bound`·2⁻⁶⁴.
+    /// Draws an integer below `bound`, uniform up to a bias of `bound`·2⁻⁶⁴.
     fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
@@ -84,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_held_out_by_the_seed() {
+    fn holds_out_rows_by_seed() {
         let held_out = |n: usize, fraction, seed| {
             let mut data = numbered(n);
             let [kept, end] = data.hold_out([Some(fraction), None], seed).unwrap();
@@ -93,7 +100,7 @@ mod tests {
             let mut all: Vec<usize> =
                 numbers.column(0).iter().map(|x| (x * 255.0).round() as usize).collect();
             let labels = data.labels.as_ref().unwrap();
-            // Labels go where their rows go.
+            // Labels follow their rows.
             assert!(
                 all.iter().enumerate().all(|(i, &row)| labels.of_rows[data.place(i)] == row as u32)
             );
@@ -131,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_is_a_tenth_whatever_the_number_of_rows() {
+    fn holds_out_the_fraction_for_any_number_of_rows() {
         assert!((2..100_000).all(|rows| kept(rows, 0.1) == rows - (rows / 10).max(1)));
         assert_eq!((kept(10, 0.999), kept(10, 1e-9), kept(10, 0.5)), (1, 9, 5));
     }

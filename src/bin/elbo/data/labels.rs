@@ -1,66 +1,70 @@
-//! Labels: the class of each row, which a conditional model sees one-hot and pictures show.
+//! Labels: the class of each row, which a conditional model is given and figures show.
 
 use super::DataDescription;
-use super::formats::columns::listed;
 use super::formats::{file, idx, npy, table};
+use super::rows::location;
 use crate::failure::{Failure, Result};
+use crate::text::{counted, listed};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-/// The class of each row.
+/// Class of each row.
 #[derive(Debug, PartialEq)]
 pub struct Labels {
-    /// What to call them in messages: the file's path, as the user gave it.
+    /// Path of their file as the user gave it, for messages.
     pub name: String,
-    /// From 0 to below `classes`.
+    /// Class of each row, from 0 to below `classes`.
     pub of_rows: Vec<u32>,
-    /// How many classes there are.
+    /// Number of classes.
     pub classes: usize,
-    /// What they are called, in their order; empty where they are plain numbers.
+    /// Names of the classes in order; empty if they are numbers.
     pub names: Vec<String>,
 }
 
-/// Labels as they stand in a file, before classes are made of them.
+/// Labels as they are in a file, before they are assigned to classes.
 #[derive(Debug, PartialEq)]
-pub struct Raw {
+pub struct RawLabels {
+    /// Path of the file as the user gave it, for messages.
     pub name: String,
-    pub cells: Cells,
+    pub values: LabelValues,
+    /// Line of each label in a text file, from 1 on; empty for other files.
+    pub lines: Vec<u64>,
 }
 
-/// What is written for each row.
+/// Values of labels in a file.
 #[derive(Debug, PartialEq)]
-pub enum Cells {
-    /// Of an array: these numbers, from 0 on.
+pub enum LabelValues {
+    /// Integers of an array, from 0 on.
     Numbers(Vec<u32>),
-    /// Of a table or of folders: words, or numbers as text.
-    Words(Vec<String>),
+    /// Cells of a table or names of directories.
+    Text(Vec<String>),
 }
 
-/// More classes than this are numbers that are no labels.
+/// Largest number of classes; more are probably not labels.
 const MOST_CLASSES: u32 = 1 << 16;
 
-/// What can be read, for messages.
+/// Accepted formats, for messages.
 const EXPECTED: &str =
-    "expected IDX labels (plain or .gz), a .npy array of whole numbers, or a .csv of one column";
+    "expected IDX labels (may be gzipped), a .npy array of integers, or a .csv file of one column";
 
-/// Reads a file of labels for the so many rows of a file: IDX, `.npy`, or text of one column. Text of one
-/// line more has a header.
-pub fn read(path: &Path, rows: usize, of: &str) -> Result<Raw> {
-    let mut raw = parse(&path.display().to_string(), file::open(path, EXPECTED)?)?;
+/// Reads a file of labels for the `rows` rows of the file `of`: IDX, `.npy`, or text of one column. The first
+/// line of a text is a header if it has one line more than there are rows.
+pub fn read(path: &Path, rows: usize, of: &str) -> Result<RawLabels> {
+    let mut raw = parse(&path.display().to_string(), file::open(path)?)?;
     raw.drop_header(rows);
-    if raw.cells.len() == rows {
+    if raw.values.len() == rows {
         return Ok(raw);
     }
     Err(Failure::Run(format!(
-        "{}: {} labels; expected {rows}, one for each row of {of}",
+        "{}: the file has {}; expected {rows}, one per row of {of}",
         raw.name,
-        raw.cells.len()
+        counted(raw.values.len(), "label")
     )))
 }
 
-/// As [`read`], from a stream.
-pub fn parse(name: &str, stream: impl Read) -> Result<Raw> {
+/// Reads labels from a stream.
+pub fn parse(name: &str, stream: impl Read) -> Result<RawLabels> {
     let wrong = |reason: String| Failure::Run(format!("{name}: {reason}"));
     let mut plain = file::plain(name, stream, EXPECTED)?;
     let start = file::start(name, &mut plain, EXPECTED)?;
@@ -68,7 +72,8 @@ pub fn parse(name: &str, stream: impl Read) -> Result<Raw> {
         npy::read_integers(plain).map_err(|error| {
             wrong(match error {
                 npy::NpyError::ElementType(descr) => format!(
-                    "dtype {descr}; expected labels, whole numbers (in NumPy: `a.astype('uint8')`)"
+                    "dtype {descr} is not supported for labels; expected integers (in NumPy: \
+                     `a.astype('uint8')`)"
                 ),
                 error => error.to_string(),
             })
@@ -77,148 +82,143 @@ pub fn parse(name: &str, stream: impl Read) -> Result<Raw> {
         let idx::Idx { bytes, shape } = idx::read_of_rank(1..=1, plain).map_err(|error| {
             wrong(match error {
                 idx::IdxError::Rank(rank) => format!(
-                    "IDX with {rank} dimensions; expected labels, which have 1 (are these the images?)"
+                    "the IDX file has {rank} dimensions; expected labels, which have 1 (is this a file of \
+                     images?)"
                 ),
                 error => error.to_string(),
             })
         })?;
         (bytes.into_iter().map(i64::from).collect(), shape)
     } else if file::is_text(start) {
-        let words = table::read_column(plain).map_err(|error| wrong(error.to_string()))?;
-        return Ok(Raw { name: name.to_owned(), cells: Cells::Words(words) });
+        let (cells, lines) = table::read_column(plain).map_err(|error| wrong(error.to_string()))?;
+        return Ok(RawLabels { name: name.to_owned(), values: LabelValues::Text(cells), lines });
     } else {
-        return Err(wrong(format!("neither IDX nor .npy nor text; {EXPECTED}")));
+        return Err(wrong(format!("unknown format; {EXPECTED}")));
     };
-    // A column of labels is as good as a row of them.
+    // A column of labels is accepted like a row of them.
     if shape.iter().skip(1).any(|&n| n != 1) {
-        return Err(wrong(format!("an array of shape {shape:?}; expected one label for each row")));
+        return Err(wrong(format!("the array has shape {shape:?}; expected one label per row")));
     }
     let label = |(row, number): (usize, i64)| {
         u32::try_from(number).ok().filter(|&label| label < MOST_CLASSES).ok_or_else(|| {
             let last = MOST_CLASSES - 1;
-            wrong(format!("row {row}: {number}; expected labels, whole numbers from 0 to {last}"))
+            wrong(format!(
+                "row {row}: expected an integer from 0 to {last} as the label, found {number}"
+            ))
         })
     };
     let numbers = numbers.into_iter().enumerate().map(label).collect::<Result<Vec<_>>>()?;
-    Ok(Raw { name: name.to_owned(), cells: Cells::Numbers(numbers) })
+    let values = LabelValues::Numbers(numbers);
+    Ok(RawLabels { name: name.to_owned(), values, lines: Vec::new() })
 }
 
-impl Cells {
+impl LabelValues {
     pub fn len(&self) -> usize {
         match self {
             Self::Numbers(numbers) => numbers.len(),
-            Self::Words(words) => words.len(),
+            Self::Text(cells) => cells.len(),
         }
     }
 
-    /// As text.
-    pub fn into_words(self) -> Vec<String> {
+    /// Formats numbers as text.
+    pub fn into_text(self) -> Vec<String> {
         match self {
             Self::Numbers(numbers) => numbers.iter().map(u32::to_string).collect(),
-            Self::Words(words) => words,
+            Self::Text(cells) => cells,
         }
     }
 }
 
-impl Raw {
+impl RawLabels {
     fn drop_header(&mut self, rows: usize) {
-        if let Cells::Words(words) = &mut self.cells
-            && words.len() == rows + 1
+        if let LabelValues::Text(cells) = &mut self.values
+            && cells.len() == rows + 1
         {
-            words.remove(0);
+            cells.remove(0);
+            self.lines.remove(0);
         }
     }
 
-    /// The labels among the classes of a model: so many, with these names if they have any.
+    /// Assigns the labels to the classes of a model, by name if the classes have names.
     pub fn among(self, classes: usize, names: &[String]) -> Result<Labels> {
-        let wrong = |row: usize, found: &str, expected: &str| {
-            Failure::Run(format!("{}: row {row}: {found}; {expected}", self.name))
+        let class = |label: &str| match names {
+            [] => label.parse().ok().filter(|&class: &u32| (class as usize) < classes),
+            names => names.iter().position(|name| name == label).map(|class| class as u32),
         };
-        let numbered = format!("the model has {classes} classes, numbered from 0");
-        let named = format!("the model has the classes {}", listed(names));
-        let of_name = |row: usize, name: &str| {
-            let place = names.iter().position(|known| known == name);
-            place.map(|place| place as u32).ok_or_else(|| wrong(row, name, &named))
+        let known = |row: usize, label: &str| {
+            class(label).ok_or_else(|| {
+                let (name, place) = (&self.name, location(&self.lines, row));
+                let classes = match names {
+                    [] => format!("{classes} classes, numbered from 0"),
+                    names => format!("the classes {}", listed(names)),
+                };
+                Failure::Run(format!(
+                    "{name}: {place}: the model does not know the class '{label}'; it has {classes}"
+                ))
+            })
         };
-        let of_rows = match (&self.cells, names) {
-            (Cells::Numbers(numbers), []) => {
-                match numbers.iter().position(|&label| label as usize >= classes) {
-                    Some(row) => return Err(wrong(row, &numbers[row].to_string(), &numbered)),
-                    None => numbers.clone(),
-                }
+        let of_rows: Result<Vec<u32>> = match &self.values {
+            LabelValues::Numbers(numbers) => {
+                let numbers = numbers.iter().enumerate();
+                numbers.map(|(row, number)| known(row, &number.to_string())).collect()
             }
-            (Cells::Numbers(numbers), _) => numbers
-                .iter()
-                .enumerate()
-                .map(|(row, number)| of_name(row, &number.to_string()))
-                .collect::<Result<_>>()?,
-            (Cells::Words(words), []) => words
-                .iter()
-                .enumerate()
-                .map(|(row, word)| match word.parse::<u32>() {
-                    Ok(label) if (label as usize) < classes => Ok(label),
-                    _ => Err(wrong(row, word, &numbered)),
-                })
-                .collect::<Result<_>>()?,
-            (Cells::Words(words), _) => words
-                .iter()
-                .enumerate()
-                .map(|(row, word)| of_name(row, word))
-                .collect::<Result<_>>()?,
+            LabelValues::Text(cells) => {
+                cells.iter().enumerate().map(|(row, cell)| known(row, cell)).collect()
+            }
         };
-        Ok(Labels { name: self.name, of_rows, classes, names: names.to_vec() })
+        Ok(Labels { of_rows: of_rows?, classes, names: names.to_vec(), name: self.name })
     }
 
-    /// The labels for pictures of a model that has no conditions: among its classes if it knows them all,
-    /// else among their own.
-    pub fn for_pictures(self, notes: &DataDescription) -> Result<Labels> {
+    /// Assigns the labels for figures of a model without conditions: to its classes if it knows them all,
+    /// else to their own.
+    pub fn for_figures(self, data: &DataDescription) -> Result<Labels> {
         let own = Classes::of([&self])?;
-        if own.names.iter().all(|name| notes.classes.contains(name)) && !own.names.is_empty() {
-            return self.among(notes.classes.len(), &notes.classes);
+        if own.names.iter().all(|name| data.classes.contains(name)) && !own.names.is_empty() {
+            return self.among(data.classes.len(), &data.classes);
         }
         self.among(own.count, &own.names)
     }
 }
 
-/// The classes that labels are among.
+/// Classes that labels belong to.
 #[derive(Debug, PartialEq)]
 pub struct Classes {
     pub count: usize,
-    /// Empty where they are plain numbers.
+    /// Names of the classes; empty if they are numbers.
     pub names: Vec<String>,
 }
 
 impl Classes {
-    /// Those of all the labels together. Plain numbers are classes from 0 to the largest of them; words are
-    /// sorted, as numbers where all of them are numbers.
-    pub fn of<'a>(raws: impl IntoIterator<Item = &'a Raw>) -> Result<Self> {
-        let (mut most, mut words, mut any_words) = (None, BTreeSet::new(), false);
+    /// Collects the classes of several sets of labels. Integers are classes from 0 to the largest of them;
+    /// text is sorted, by value if all of it is numeric.
+    pub fn of<'a>(raws: impl IntoIterator<Item = &'a RawLabels>) -> Result<Self> {
+        let (mut most, mut texts, mut any_text) = (None, BTreeSet::new(), false);
         let mut name = String::new();
         for raw in raws {
             name.clone_from(&raw.name);
-            match &raw.cells {
-                Cells::Numbers(numbers) => {
+            match &raw.values {
+                LabelValues::Numbers(numbers) => {
                     most = most.max(numbers.iter().copied().max());
-                    words.extend(
+                    texts.extend(
                         numbers.iter().collect::<BTreeSet<_>>().into_iter().map(u32::to_string),
                     );
                 }
-                Cells::Words(found) => {
-                    any_words = true;
-                    words.extend(found.iter().cloned());
+                LabelValues::Text(cells) => {
+                    any_text = true;
+                    texts.extend(cells.iter().cloned());
                 }
             }
         }
-        if !any_words {
+        if !any_text {
             return Ok(Self { count: most.map_or(0, |most| most as usize + 1), names: Vec::new() });
         }
-        if words.len() > MOST_CLASSES as usize {
+        if texts.len() > MOST_CLASSES as usize {
             return Err(Failure::Run(format!(
-                "{name}: {} different labels; expected at most {MOST_CLASSES} classes",
-                words.len()
+                "{name}: found {} different labels; expected at most {MOST_CLASSES} classes",
+                texts.len()
             )));
         }
-        let mut names: Vec<String> = words.into_iter().collect();
+        let mut names: Vec<String> = texts.into_iter().collect();
         let numbers: Option<Vec<f64>> = names.iter().map(|name| name.parse().ok()).collect();
         if numbers.is_some_and(|numbers| numbers.iter().all(|x| x.is_finite())) {
             let number = |name: &String| name.parse::<f64>().unwrap_or_default();
@@ -248,20 +248,20 @@ mod tests {
         parse("x", file).unwrap_err().to_string()
     }
 
-    /// Labels for as many rows as there are lines after the first.
-    fn words(text: &str) -> Raw {
+    /// Labels of a text whose first line is a header.
+    fn with_header(text: &str) -> RawLabels {
         let mut raw = parse("w", text.as_bytes()).unwrap();
         raw.drop_header(text.lines().count() - 1);
         raw
     }
 
-    fn among_own(raw: Raw) -> Labels {
+    fn among_own(raw: RawLabels) -> Labels {
         let Classes { count, names } = Classes::of([&raw]).unwrap();
         raw.among(count, &names).unwrap()
     }
 
     #[test]
-    fn any_whole_numbers_are_labels() {
+    fn reads_any_type_of_integers() {
         let files = [
             vec![0, 0, 8, 1, 0, 0, 0, 3, 7, 0, 2],
             npy(arr1(&[7_u8, 0, 2])),
@@ -279,18 +279,18 @@ mod tests {
         }
         let mut column = Vec::new();
         arr2(&[[1_i64], [3]]).write_npy(&mut column).unwrap();
-        assert_eq!(parse("x", &column[..]).unwrap().cells, Cells::Numbers(vec![1, 3]));
+        assert_eq!(parse("x", &column[..]).unwrap().values, LabelValues::Numbers(vec![1, 3]));
     }
 
     #[test]
-    fn words_are_sorted_and_numbers_keep_their_order() {
-        let labels = among_own(words("kind\nversicolor\nsetosa\nversicolor\n"));
+    fn sorts_classes_by_name_or_value() {
+        let labels = among_own(with_header("kind\nversicolor\nsetosa\nversicolor\n"));
         assert_eq!((&labels.of_rows[..], labels.classes), (&[1, 0, 1][..], 2));
         assert_eq!(labels.names, ["setosa", "versicolor"]);
-        // From 0 on they are plain numbers, as in an array.
-        let plain = among_own(words("label\n2\n0\n1\n2\n"));
+        // Numbers from 0 on are classes without names, as in an array.
+        let plain = among_own(with_header("label\n2\n0\n1\n2\n"));
         assert_eq!((&plain.of_rows[..], plain.names.len()), (&[2, 0, 1, 2][..], 0));
-        let named = among_own(words("label\n10\n9\n10\n-1\n"));
+        let named = among_own(with_header("label\n10\n9\n10\n-1\n"));
         assert_eq!(
             (&named.of_rows[..], &named.names.join(" ")[..]),
             (&[2, 1, 2, 0][..], "-1 9 10")
@@ -298,47 +298,55 @@ mod tests {
     }
 
     #[test]
-    fn files_share_their_classes() {
+    fn files_share_classes() {
         let (text, array) =
-            (words("label\nb\n3\nb\n"), parse("x", &npy(arr1(&[3_u8, 1]))[..]).unwrap());
+            (with_header("label\nb\n3\nb\n"), parse("x", &npy(arr1(&[3_u8, 1]))[..]).unwrap());
         let classes = Classes::of([&text, &array]).unwrap();
         assert_eq!(classes.names, ["1", "3", "b"]);
         assert_eq!(text.among(3, &classes.names).unwrap().of_rows, [2, 1, 2]);
         assert_eq!(array.among(3, &classes.names).unwrap().of_rows, [1, 0]);
-        assert_eq!(words("label\n1\n0\n").among(5, &[]).unwrap().of_rows, [1, 0]);
+        assert_eq!(with_header("label\n1\n0\n").among(5, &[]).unwrap().of_rows, [1, 0]);
     }
 
     #[test]
-    fn pictures_take_the_classes_of_the_model_where_it_knows_them() {
+    fn figures_use_the_classes_of_the_model_if_it_knows_all() {
         let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let notes = DataDescription { classes, ..DataDescription::default() };
-        let known = words("label\nc\na\n").for_pictures(&notes).unwrap();
+        let data = DataDescription { classes, ..DataDescription::default() };
+        let known = with_header("label\nc\na\n").for_figures(&data).unwrap();
         assert_eq!((&known.of_rows[..], known.classes), (&[2, 0][..], 3));
-        let own = words("label\nc\nz\n").for_pictures(&notes).unwrap();
+        let own = with_header("label\nc\nz\n").for_figures(&data).unwrap();
         assert_eq!((&own.of_rows[..], &own.names.join(" ")[..]), (&[0, 1][..], "c z"));
     }
 
     #[test]
-    fn each_way_to_be_wrong_has_its_message() {
+    fn rejects_what_is_not_one_label_per_row() {
         assert_eq!(message(b""), format!("x: the file is empty; {EXPECTED}"));
-        assert_eq!(message(b"P5\0"), format!("x: neither IDX nor .npy nor text; {EXPECTED}"));
-        assert_eq!(message(b"a,b\n1,2\n"), "x: line 1: 2 columns; expected one, of labels");
-        assert_eq!(message(b"a\n\"\"\n"), "x: line 2: a missing label");
+        assert_eq!(message(b"P5\0"), format!("x: unknown format; {EXPECTED}"));
+        assert_eq!(
+            message(b"a,b\n1,2\n"),
+            "x: line 1 has 2 columns; expected a single column of labels"
+        );
+        assert_eq!(message(b"a\n\"\"\n"), "x: line 2: missing label");
         assert!(message(&[0, 0, 8, 1, 0, 0, 0, 3, 7]).starts_with("x: truncated"));
         let images = [0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 7];
-        assert!(message(&images).contains("expected labels, which have 1 (are these the images?)"));
-        assert!(message(&npy(arr1(&[0.5_f32]))).contains("dtype <f4; expected labels"));
-        assert!(message(&npy(arr1(&[0_i64, -1]))).starts_with("x: row 1: -1; expected labels"));
+        assert!(
+            message(&images).contains("expected labels, which have 1 (is this a file of images?)")
+        );
+        assert!(message(&npy(arr1(&[0.5_f32]))).contains("dtype <f4 is not supported for labels"));
+        assert!(message(&npy(arr1(&[0_i64, -1]))).ends_with("as the label, found -1"));
         assert!(message(&npy(arr1(&[u64::MAX]))).starts_with("x: row 0: "));
         let mut table = Vec::new();
         arr2(&[[1_i64, 2], [3, 4]]).write_npy(&mut table).unwrap();
-        assert_eq!(message(&table), "x: an array of shape [2, 2]; expected one label for each row");
+        assert_eq!(message(&table), "x: the array has shape [2, 2]; expected one label per row");
         let few = parse("x", &npy(arr1(&[0_u8, 5]))[..]).unwrap().among(5, &[]);
         assert_eq!(
             few.unwrap_err().to_string(),
-            "x: row 1: 5; the model has 5 classes, numbered from 0"
+            "x: row 1: the model does not know the class '5'; it has 5 classes, numbered from 0"
         );
-        let other = words("label\nc\nd\n").among(2, &["b".to_owned(), "c".to_owned()]);
-        assert_eq!(other.unwrap_err().to_string(), "w: row 1: d; the model has the classes b, c");
+        let other = with_header("label\nc\nd\n").among(2, &["b".to_owned(), "c".to_owned()]);
+        assert_eq!(
+            other.unwrap_err().to_string(),
+            "w: line 3: the model does not know the class 'd'; it has the classes b, c"
+        );
     }
 }

@@ -1,24 +1,24 @@
-//! Telling formats apart, and reading each.
+//! Detection of the format of a file, and reading of each format.
 
-use super::formats::columns::listed;
 use super::formats::image_shape::ImageShape;
 use super::formats::images::{self, Images};
 use super::formats::streamed::Streamed;
 use super::formats::{file, idx, npy, npz, table};
-use super::labels::{self, Cells, Raw};
+use super::labels::{self, LabelValues, RawLabels};
 use super::{Data, DataDescription, Rows};
 use crate::failure::{Failure, Result};
+use crate::text::listed;
 use clap::ValueEnum;
 use ndarray::Array2;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Seek};
 use std::path::Path;
 
-/// What can be read, for messages.
-pub const EXPECTED: &str = "expected IDX images, a .npy or .npz array, a table (.csv, .tsv; all of these \
-                            plain or .gz but .npz), or a folder of .png or .jpg";
+/// Accepted formats, for messages.
+const EXPECTED: &str = "expected IDX images, a .npy or .npz array, a .csv or .tsv table (any of them but .npz may \
+                        be gzipped), or a directory of .png or .jpg images";
 
-/// Files from this size on stay where they are.
+/// Files of at least this many bytes are streamed instead of read into memory.
 const STREAM_FROM: u64 = 1 << 30;
 
 const TRAIN_SAMPLE: &[u8] = include_bytes!("../sample/train-images-idx3-ubyte.gz");
@@ -26,27 +26,27 @@ const TEST_SAMPLE: &[u8] = include_bytes!("../sample/test-images-idx3-ubyte.gz")
 const TRAIN_LABELS: &[u8] = include_bytes!("../sample/train-labels-idx1-ubyte.gz");
 const TEST_LABELS: &[u8] = include_bytes!("../sample/test-labels-idx1-ubyte.gz");
 
-/// How a file is read, where it leaves something open.
+/// Options for reading a file.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
-    /// The array of a .npz file.
+    /// Array to read from a .npz file.
     pub array: Option<String>,
-    /// Whether a table has a header; `None` if nobody said so.
-    pub header: Option<table::Header>,
+    /// Treatment of the first line of a table; `None` if the option is absent.
+    pub header: Option<table::HeaderRow>,
     /// Columns of a table to read.
     pub columns: Option<String>,
-    /// Columns of a table to leave out.
+    /// Columns of a table to exclude.
     pub drop_columns: Option<String>,
-    /// The column of a table that holds the labels.
+    /// Column of a table that holds the labels.
     pub label_column: Option<String>,
-    /// Width and height that pictures are resized to.
+    /// Width and height to which images are resized.
     pub size: Option<[u32; 2]>,
-    /// Whether pictures are read in color.
+    /// Reads images in color instead of gray.
     pub rgb: bool,
     pub stream: Stream,
 }
 
-/// Where a large array is while it is used.
+/// Choice between streaming an array from its file and reading it into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Stream {
     #[default]
@@ -56,28 +56,28 @@ pub enum Stream {
 }
 
 impl ReadOptions {
-    /// For a second file, which has the columns of the first.
-    pub fn for_more_of_the_same(&self) -> Self {
+    /// Options for a second file, which has the columns of the first.
+    pub fn for_second_file(&self) -> Self {
         Self { columns: None, drop_columns: None, ..self.clone() }
     }
 }
 
-/// How to read: what the command line says, and what a model's notes say.
+/// Options for reading a file, and the training data that it must resemble.
 #[derive(Clone, Copy)]
-pub struct Plan<'a> {
+pub struct ReadPlan<'a> {
     pub options: &'a ReadOptions,
-    /// Data that the new ones are to be like; the options are for what it leaves open.
+    /// Description of the training data, which decides the columns and the size of images.
     pub like: Option<&'a DataDescription>,
-    /// Whether labels are wanted: the column that a model's labels came from is then read again.
+    /// Requires the label column of the training data, as a conditional model does.
     pub labeled: bool,
 }
 
 impl Data {
-    /// The first 5,000 training and 1,000 test images of MNIST, which the tool carries, with their labels.
+    /// The first 5,000 training and 1,000 test images of MNIST with their labels, which the tool embeds.
     pub fn sample() -> Result<(Self, Self)> {
         let read = |name: &str, images: &[u8], labels: &[u8]| -> Result<Self> {
             let options = ReadOptions::default();
-            let plan = Plan { options: &options, like: None, labeled: false };
+            let plan = ReadPlan { options: &options, like: None, labeled: false };
             let mut data = Self::parse(name, images, plan)?;
             data.labels = Some(labels::parse(name, labels)?.among(10, &[])?);
             Ok(data)
@@ -88,26 +88,27 @@ impl Data {
         ))
     }
 
-    /// Reads a file or a folder, told apart by how it begins and then by its name.
-    pub fn read(path: &Path, plan: Plan) -> Result<Self> {
+    /// Reads a file or a directory; `-` is standard input. Its first bytes decide the format, and then its
+    /// name.
+    pub fn read(path: &Path, plan: ReadPlan) -> Result<Self> {
         if path == Path::new("-") {
             return Self::parse("standard input", io::stdin().lock(), plan);
         }
         let name = path.display().to_string();
         if path.is_dir() {
-            plan.refuse_others(&name, FileKind::Pictures)?;
-            return of_images(name, images::read_folder(path, plan.images()?)?, plan);
+            plan.check_kind(&name, FileKind::Images)?;
+            return of_images(name, images::read_directory(path, plan.images()?)?, plan);
         }
-        let cannot = |error: io::Error| wrong(&name, &format!("cannot read: {error}"));
-        let mut opened = file::open(path, EXPECTED)?;
+        let cannot = |error: io::Error| Failure::cannot_read(&name, &error);
+        let mut opened = file::open(path)?;
         let mut start = Vec::new();
         opened.by_ref().take(8).read_to_end(&mut start).map_err(cannot)?;
         if start.starts_with(b"\x89PNG") || start.starts_with(b"\xff\xd8\xff") {
-            plan.refuse_others(&name, FileKind::Pictures)?;
+            plan.check_kind(&name, FileKind::Images)?;
             return of_images(name, images::read_one(path, plan.images()?)?, plan);
         }
         if start.starts_with(npz::MAGIC) {
-            plan.refuse_others(&name, FileKind::Archive)?;
+            plan.check_kind(&name, FileKind::Archive)?;
             opened.rewind().map_err(cannot)?;
             let array = npz::with_array(opened, plan.options.array.as_deref(), |stream| {
                 npy::read(stream).map_err(|error| error.to_string())
@@ -124,39 +125,39 @@ impl Data {
         Ok(data)
     }
 
-    /// As [`Self::read`], from a stream: an IDX file, a `.npy` file or a table, gzipped or not.
-    pub fn parse(name: &str, stream: impl Read, plan: Plan) -> Result<Self> {
+    /// Reads an IDX file, a `.npy` file or a table from a stream, gzipped or not.
+    pub fn parse(name: &str, stream: impl Read, plan: ReadPlan) -> Result<Self> {
         let mut plain = file::plain(name, stream, EXPECTED)?;
         let start = file::start(name, &mut plain, EXPECTED)?;
         if start.starts_with(npy::MAGIC) {
-            plan.refuse_others(name, FileKind::Array)?;
+            plan.check_kind(name, FileKind::Array)?;
             return of_npy(
                 name,
                 npy::read(plain).map_err(|error| wrong(name, &error.to_string()))?,
             );
         }
         if start.starts_with(&[0, 0]) {
-            plan.refuse_others(name, FileKind::Array)?;
+            plan.check_kind(name, FileKind::Array)?;
             let idx = idx::read(plain).map_err(|error| wrong(name, &error.to_string()))?;
             let flat = [idx.shape[0], idx.shape[1..].iter().product()];
             let rows = Array2::from_shape_vec(flat, idx.bytes).expect("the reader counted them");
             return of_array(name, Rows::U8(rows), &idx.shape);
         }
-        if let Some(kind) = known(start) {
-            return Err(wrong(name, kind));
+        if let Some(reason) = unsupported(start) {
+            return Err(wrong(name, reason));
         }
-        if file::is_text(start) && !is_called_otherwise(name) {
-            plan.refuse_others(name, FileKind::Table)?;
+        if file::is_text(start) && !has_binary_name(name) {
+            plan.check_kind(name, FileKind::Table)?;
             return of_table(name, plain, plan);
         }
-        Err(wrong(name, &format!("neither IDX nor .npy nor a table; {EXPECTED}")))
+        Err(wrong(name, &format!("unknown format; {EXPECTED}")))
     }
 }
 
 fn cannot_stream(name: &str) -> Failure {
     Failure::Usage(format!(
-        "--stream always: {name} must be in memory; only whole, plain IDX files and .npy files in C order can \
-         stay on the disk"
+        "--stream always: {name} cannot be streamed; only uncompressed IDX files and .npy files in C order \
+         can"
     ))
 }
 
@@ -164,28 +165,41 @@ fn wrong(name: &str, reason: &str) -> Failure {
     Failure::Run(format!("{name}: {reason}"))
 }
 
-/// What a file of another kind is, and what to make of it.
-fn known(start: &[u8]) -> Option<&'static str> {
-    let kinds: [(&[u8], &str); 7] = [
+/// Recognizes formats that are not supported, and says how to convert them.
+fn unsupported(start: &[u8]) -> Option<&'static str> {
+    const UTF_16: &str = "the text is UTF-16; save it as UTF-8";
+    const JSON: &str = "JSON is not supported; convert it first (in Python: `pandas.read_json(f).to_csv(g, \
+                        index=False)`)";
+    let formats: [(&[u8], &str); 11] = [
         (
             b"PAR1",
-            "a Parquet file; write it as text first (in Python: `pandas.read_parquet(f).to_csv(g, index=False)`)",
+            "Parquet is not supported; convert it first (in Python: `pandas.read_parquet(f).to_csv(g, \
+             index=False)`)",
         ),
         (
             b"ARROW1",
-            "an Arrow file; write it as text first (in Python: `pandas.read_feather(f).to_csv(g, index=False)`)",
+            "Arrow is not supported; convert it first (in Python: `pandas.read_feather(f).to_csv(g, \
+             index=False)`)",
         ),
-        (b"\x89HDF", "an HDF5 file; write its array with numpy.save first"),
-        (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
-        (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
-        (b"BZh", "a bzip2 file; expected it plain or .gz"),
-        (b"\x28\xb5\x2f\xfd", "a Zstandard file; expected it plain or .gz"),
+        (b"\x89HDF", "HDF5 is not supported; write the array with numpy.save"),
+        (
+            b"%%MatrixMarket",
+            "MatrixMarket is not supported; convert it first (in Python: `numpy.save(g, \
+             scipy.io.mmread(f).toarray())`)",
+        ),
+        (b"{", JSON),
+        (b"[{", JSON),
+        (b"[[", JSON),
+        (b"\xff\xfe", UTF_16),
+        (b"\xfe\xff", UTF_16),
+        (b"BZh", "bzip2 is not supported; decompress the file or use gzip"),
+        (b"\x28\xb5\x2f\xfd", "Zstandard is not supported; decompress the file or use gzip"),
     ];
-    kinds.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
+    formats.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, reason)| *reason)
 }
 
-/// Whether text stands under a name of something else.
-fn is_called_otherwise(name: &str) -> bool {
+/// Returns true if a file has the name of a binary format.
+fn has_binary_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     [".idx", ".npy", ".npz", "-ubyte", ".png", ".jpg", ".jpeg"]
@@ -193,8 +207,8 @@ fn is_called_otherwise(name: &str) -> bool {
         .any(|end| name.ends_with(end))
 }
 
-/// A large array, left in its file.
-fn streamed(path: &Path, opened: &File, plan: Plan) -> Result<Option<Data>> {
+/// Opens a large array, which stays in its file.
+fn streamed(path: &Path, opened: &File, plan: ReadPlan) -> Result<Option<Data>> {
     let name = path.display().to_string();
     let file = opened.metadata().ok().filter(|about| about.is_file());
     let wanted = file.is_some_and(|about| match plan.options.stream {
@@ -207,7 +221,7 @@ fn streamed(path: &Path, opened: &File, plan: Plan) -> Result<Option<Data>> {
     }
     match Streamed::open(path)? {
         Some((rows, shape)) => {
-            plan.refuse_others(&name, FileKind::Array)?;
+            plan.check_kind(&name, FileKind::Array)?;
             of_array(&name, Rows::Streamed(rows), &shape).map(Some)
         }
         None => Ok(None),
@@ -224,77 +238,96 @@ fn of_npy(name: &str, npy: npy::Npy) -> Result<Data> {
 
 fn of_array(name: &str, rows: Rows, shape: &[usize]) -> Result<Data> {
     if rows.len() == 0 || rows.width() == 0 {
-        return Err(wrong(name, &format!("no data: its shape is {shape:?}")));
+        return Err(wrong(name, &format!("no data: the array has shape {shape:?}")));
     }
     Ok(Data { image: ImageShape::of_array(shape), ..Data::new(name, rows) })
 }
 
-fn of_images(name: String, images: Images, plan: Plan) -> Result<Data> {
+fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
     let expected = plan.like.and_then(|like| like.image);
     if let Some(expected) = expected.filter(|&expected| expected != images.shape) {
         let ImageShape { height, width, .. } = images.shape;
         return Err(wrong(
             &name,
             &format!(
-                "pictures of {width}x{height} pixels (width x height); the model is for {}x{}; --size {0}x{1} \
-                 resizes them",
+                "the images are {width}x{height} pixels (width x height), but the training images are {}x{}; \
+                 resize them with --size {0}x{1}",
                 expected.width, expected.height
             ),
         ));
     }
-    let found =
-        images.classes.map(|classes| Raw { name: name.clone(), cells: Cells::Words(classes) });
+    let found = images.classes.map(|classes| RawLabels {
+        name: name.clone(),
+        values: LabelValues::Text(classes),
+        lines: Vec::new(),
+    });
     let resized = plan.images()?.size.is_some();
     let rows = Rows::U8(images.rows);
     Ok(Data { image: Some(images.shape), resized, found, ..Data::new(&name, rows) })
 }
 
-fn of_table(name: &str, plain: impl BufRead, plan: Plan) -> Result<Data> {
+fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
     let table =
         table::read(plain, &plan.table(name)?).map_err(|error| wrong(name, &error.to_string()))?;
     let width = table.columns.len();
     let rows = Array2::from_shape_vec([table.numbers.len() / width, width], table.numbers)
         .expect("every line has every column");
-    let found = table.labels.map(|words| Raw { name: name.to_owned(), cells: Cells::Words(words) });
+    let found = table.labels.map(|labels| RawLabels {
+        name: name.to_owned(),
+        values: LabelValues::Text(labels),
+        lines: table.lines.clone(),
+    });
     Ok(Data {
         columns: table.columns,
+        lines: table.lines,
         label_column: table.label_column,
         found,
         ..Data::new(name, Rows::F32(rows))
     })
 }
 
-/// What options are about.
+/// Kinds of files with options of their own.
 #[derive(Clone, Copy, PartialEq)]
 enum FileKind {
     /// IDX or `.npy`.
     Array,
     Archive,
     Table,
-    Pictures,
+    Images,
 }
 
-impl Plan<'_> {
-    /// That no option is there that is about another format.
-    fn refuse_others(&self, name: &str, format: FileKind) -> Result<()> {
+impl FileKind {
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Array => "arrays",
+            Self::Archive => ".npz files",
+            Self::Table => "tables",
+            Self::Images => "images",
+        }
+    }
+}
+
+impl ReadPlan<'_> {
+    /// Checks that no option for another kind of file is given.
+    fn check_kind(&self, name: &str, kind: FileKind) -> Result<()> {
         let ReadOptions { array, columns, drop_columns, label_column, rgb, stream, .. } =
             self.options;
         let options = [
-            (array.is_some(), "--array", FileKind::Archive, ".npz files"),
-            (columns.is_some(), "--columns", FileKind::Table, "tables"),
-            (drop_columns.is_some(), "--drop-columns", FileKind::Table, "tables"),
-            (label_column.is_some(), "--label-column", FileKind::Table, "tables"),
-            (self.options.header.is_some(), "--header", FileKind::Table, "tables"),
-            (*rgb, "--rgb", FileKind::Pictures, "image directories"),
+            (array.is_some(), "--array", FileKind::Archive),
+            (columns.is_some(), "--columns", FileKind::Table),
+            (drop_columns.is_some(), "--drop-columns", FileKind::Table),
+            (label_column.is_some(), "--label-column", FileKind::Table),
+            (self.options.header.is_some(), "--header", FileKind::Table),
+            (*rgb, "--rgb", FileKind::Images),
         ];
-        if let Some((_, option, _, of)) =
-            options.iter().find(|(given, _, its, _)| *given && *its != format)
-        {
+        let misplaced = options.iter().find(|(given, _, its)| *given && *its != kind);
+        if let Some((_, option, its)) = misplaced {
             return Err(Failure::Usage(format!(
-                "{option} applies only to {of}; {name} is not one"
+                "{option} applies only to {}; {name} is not one of them",
+                its.plural()
             )));
         }
-        if *stream == Stream::Always && format != FileKind::Array {
+        if *stream == Stream::Always && kind != FileKind::Array {
             return Err(cannot_stream(name));
         }
         Ok(())
@@ -308,12 +341,12 @@ impl Plan<'_> {
         let (shape, resized) = like;
         let size = [shape.width as u32, shape.height as u32];
         if self.options.rgb && shape.channels == 1 {
-            return Err(Failure::Usage("--rgb: the model is one of gray pictures".to_owned()));
+            return Err(Failure::Usage("--rgb: the training images are gray".to_owned()));
         }
         if let Some([width, height]) = given.filter(|given| *given != size) {
             let [of_width, of_height] = size;
             return Err(Failure::Usage(format!(
-                "--size {width}x{height}: the model is for pictures of {of_width}x{of_height}"
+                "--size {width}x{height}: expected {of_width}x{of_height}, the size of the training images"
             )));
         }
         let size = given.or(resized.then_some(size));
@@ -335,7 +368,7 @@ impl Plan<'_> {
             (Some(like), _) => {
                 let option = if options.columns.is_some() { "--columns" } else { "--drop-columns" };
                 return Err(Failure::Usage(format!(
-                    "{option}: the model knows its columns ({}); leave the option out",
+                    "{option}: the columns are those of the training data ({}); leave the option out",
                     listed(&like.columns)
                 )));
             }
@@ -343,7 +376,7 @@ impl Plan<'_> {
         let usual = self.like.and_then(|like| like.label_column.as_deref());
         Ok(table::TableOptions {
             delimiter,
-            header: options.header.unwrap_or(table::Header::Auto),
+            header: options.header.unwrap_or(table::HeaderRow::Auto),
             features,
             dropped: options.drop_columns.as_deref(),
             label: options.label_column.as_deref().or(usual.filter(|_| self.labeled)),
@@ -369,7 +402,7 @@ mod tests {
 
     fn parse(name: &str, bytes: &[u8]) -> Result<Data> {
         let options = ReadOptions::default();
-        Data::parse(name, bytes, Plan { options: &options, like: None, labeled: false })
+        Data::parse(name, bytes, ReadPlan { options: &options, like: None, labeled: false })
     }
 
     fn message(bytes: &[u8]) -> String {
@@ -377,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_is_mnist() {
+    fn embeds_mnist() {
         let (train, test) = Data::sample().unwrap();
         assert_eq!((train.len(), test.len(), train.width()), (5000, 1000, 784));
         let shape = Some(ImageShape { height: 28, width: 28, channels: 1 });
@@ -397,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_known_by_how_they_begin() {
+    fn detects_formats_by_their_first_bytes() {
         let bytes = arr2(&[[0_u8, 51, 255]]);
         let floats = bytes.mapv(|byte| f32::from(byte) / 255.0);
         let mut npy = Vec::new();
@@ -410,42 +443,47 @@ mod tests {
         }
         assert!(matches!(parse("x", &IDX).unwrap().rows, Rows::U8(found) if found == bytes));
         assert_eq!(parse("x", table.as_bytes()).unwrap().columns, ["a", "b", "c"]);
-        // Of a .tsv only tabs stand between columns.
+        // The columns of a .tsv are separated by tabs only.
         assert_eq!(parse("x.tsv", b"a,b\tc\n1\t2\n").unwrap().columns, ["a,b", "c"]);
     }
 
     #[test]
-    fn each_way_to_be_wrong_has_its_message() {
+    fn rejects_what_cannot_be_read() {
         assert_eq!(message(b""), format!("x: the file is empty; {EXPECTED}"));
-        assert_eq!(message(b"P5\0"), format!("x: neither IDX nor .npy nor a table; {EXPECTED}"));
-        assert!(parse("x.npy", b"1,2\n").unwrap_err().to_string().contains("neither IDX nor .npy"));
-        assert!(message(b"PAR1...").starts_with("x: a Parquet file; write it as text first"));
+        assert_eq!(message(b"P5\0"), format!("x: unknown format; {EXPECTED}"));
+        assert!(parse("x.npy", b"1,2\n").unwrap_err().to_string().contains("unknown format"));
+        assert!(message(b"PAR1...").starts_with("x: Parquet is not supported; convert it first"));
         assert_eq!(
             message(&IDX[..18]),
-            "x: truncated: its header promises 1×1×3 bytes, the file holds 2"
+            "x: truncated: the header promises shape [1, 1, 3], but only 2 of 3 bytes follow"
         );
         assert_eq!(
             message(&[0, 0, 8, 2, 0, 0, 0, 0, 0, 0, 0, 3]),
-            "x: no data: its shape is [0, 3]"
+            "x: no data: the array has shape [0, 3]"
         );
         let options = ReadOptions::default();
-        let plan = Plan { options: &options, like: None, labeled: false };
+        let plan = ReadPlan { options: &options, like: None, labeled: false };
         let missing = Data::read(Path::new("no/such/file"), plan).unwrap_err().to_string();
         assert!(missing.starts_with("no/such/file: cannot read: No such file"), "{missing}");
+        assert!(!missing.contains("IDX"), "{missing}");
+        for json in ["{\"a\": [1]}", "[{\"a\": 1}]", "[[1, 2]]"] {
+            assert!(message(json.as_bytes()).starts_with("x: JSON is not supported"), "{json}");
+        }
+        assert!(message(b"%%MatrixMarket matrix").starts_with("x: MatrixMarket is not supported"));
     }
 
     #[test]
-    fn a_gzip_file_cut_anywhere_is_an_error() {
+    fn rejects_truncated_gzip_files() {
         let whole = gzip(&IDX);
         for end in 0..whole.len() {
             let message = message(&whole[..end]);
             assert!(
-                ["empty", "truncated", "neither"].iter().any(|word| message.contains(word)),
+                ["empty", "truncated", "unknown format"].iter().any(|word| message.contains(word)),
                 "{end}: {message}"
             );
         }
         let mut two = whole.clone();
         two.extend(gzip(&[7]));
-        assert!(message(&two).contains("longer than"), "{}", message(&two));
+        assert!(message(&two).contains("data continue after the shape"), "{}", message(&two));
     }
 }

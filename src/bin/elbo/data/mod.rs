@@ -1,4 +1,4 @@
-//! Data sets: one example a row, from a file, a folder of pictures or the embedded sample.
+//! Data sets, one example per row: from a file, a directory of images or the embedded sample.
 
 pub mod description;
 pub mod domain;
@@ -12,53 +12,57 @@ pub mod train_test;
 
 pub use description::DataDescription;
 pub use formats::image_shape::ImageShape;
-pub use load::{Plan, ReadOptions, Stream};
+pub use load::{ReadOptions, ReadPlan, Stream};
 pub use rows::Rows;
 
 use crate::failure::{Failure, Result};
+use crate::text::counted;
 use elbo::Dataset;
-use labels::{Labels, Raw};
+use labels::{Labels, RawLabels};
 use ndarray::Array2;
 use scaling::Scaling;
 use std::ops::Range;
 use std::path::Path;
 
-/// Examples as rows, with what is known about where they come from.
+/// Examples as rows, with their labels, names and scaling.
 #[derive(Debug)]
 pub struct Data {
-    /// What to call it in messages: the file's path, as the user gave it.
+    /// Path of the file as the user gave it, for messages.
     pub name: String,
-    /// The examples, in the order of the file.
+    /// Examples in the order of the file.
     pub rows: Rows,
-    /// What the features are called; empty where they have no names.
+    /// Names of the features; empty if they have none.
     pub columns: Vec<String>,
-    /// Where a row is an image.
+    /// Line of each row in a table, from 1 on; empty for other files.
+    pub lines: Vec<u64>,
+    /// Shape of the images, if the rows are images.
     pub image: Option<ImageShape>,
-    /// Whether the images were resized to that shape.
+    /// True if the images were resized to that shape.
     pub resized: bool,
-    /// Labels that came with the rows.
-    pub found: Option<Raw>,
-    /// The column they came from.
+    /// Labels that came with the rows and are not yet assigned to classes.
+    pub found: Option<RawLabels>,
+    /// Column of these labels.
     pub label_column: Option<String>,
-    /// The class of each row, in the order of the file.
+    /// Class of each row in the order of the file.
     pub labels: Option<Labels>,
-    /// Whether the model sees the classes.
+    /// True if the model is given the classes.
     pub conditional: bool,
-    /// What is done to each row as it is read.
+    /// Scaling of each row as it is read.
     pub scaling: Scaling,
-    /// Whether rows are then read as 2x − 1.
+    /// True if rows are then mapped to 2x − 1.
     pub signed: bool,
-    /// The rows' places in the file, if they are not read in its order.
+    /// Position of each row in the file, if they are read in another order.
     pub order: Option<Vec<u32>>,
 }
 
 impl Data {
-    /// Rows without anything else known about them.
+    /// A data set of unlabeled, unscaled rows.
     pub fn new(name: &str, rows: Rows) -> Self {
         Self {
             name: name.to_owned(),
             rows,
             columns: Vec::new(),
+            lines: Vec::new(),
             image: None,
             resized: false,
             found: None,
@@ -71,52 +75,51 @@ impl Data {
         }
     }
 
-    /// The number of examples.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Elements of one example.
+    /// Number of features.
     pub fn width(&self) -> usize {
         self.rows.width()
     }
 
-    /// Where row `row` is in the file.
+    /// Returns the position of a row in the file.
     pub fn place(&self, row: usize) -> usize {
         self.order.as_ref().map_or(row, |order| order[row] as usize)
     }
 
-    /// Some of the rows, as training and evaluation read them. After they are used, [`Self::check_read`].
+    /// A range of rows as training and evaluation read them; call [`Self::check_read`] after using them.
     pub fn view(&self, rows: Range<usize>) -> DataView<'_> {
         DataView::new(self, rows)
     }
 
-    /// Some of the rows as training and evaluation read them.
+    /// Reads a range of rows as training and evaluation do.
     pub fn numbers(&self, rows: Range<usize>) -> Result<Array2<f32>> {
-        let part = self.view(rows);
-        let mut numbers = Array2::zeros((part.row_count(), part.features()));
+        let view = self.view(rows);
+        let mut numbers = Array2::zeros((view.row_count(), view.features()));
         for (i, mut row) in numbers.rows_mut().into_iter().enumerate() {
-            part.read_row(i, row.as_slice_mut().expect("a fresh array"));
+            view.read_row(i, row.as_slice_mut().expect("a fresh array"));
         }
         self.check_read()?;
         Ok(numbers)
     }
 
-    /// The conditions of some of the rows, `[rows, classes]`, where the model sees the classes.
+    /// Conditions of a range of rows, `[rows, classes]`, if the model is given the classes.
     pub fn conditions(&self, rows: Range<usize>) -> Option<Array2<f32>> {
-        let part = self.view(rows);
-        if part.conditions() == 0 {
+        let view = self.view(rows);
+        if view.conditions() == 0 {
             return None;
         }
-        let mut conditions = Array2::zeros((part.row_count(), part.conditions()));
+        let mut conditions = Array2::zeros((view.row_count(), view.conditions()));
         for (i, mut row) in conditions.rows_mut().into_iter().enumerate() {
-            part.read_condition(i, row.as_slice_mut().expect("a fresh array"));
+            view.read_condition(i, row.as_slice_mut().expect("a fresh array"));
         }
         Some(conditions)
     }
 
-    /// That every row that was asked for could be read: a row of a file that stays on the disk is NaN where
-    /// it cannot.
+    /// Returns an error if a row could not be read; such a row of a streamed file is NaN.
     pub fn check_read(&self) -> Result<()> {
         match &self.rows {
             Rows::Streamed(rows) => rows.check(),
@@ -124,44 +127,44 @@ impl Data {
         }
     }
 
-    /// What came of using the rows: the failure to read one comes before what it brought about.
+    /// Returns the result of using the rows, or the error of reading one, which would have caused any other.
     pub fn used<T>(&self, result: elbo::Result<T>) -> Result<T> {
         self.check_read()?;
         Ok(result?)
     }
 
-    /// That the rows are as wide as the model's input.
+    /// Checks that the rows have `expected` features, as those of `of` have.
     pub fn check_width(&self, expected: usize, of: &str) -> Result<()> {
         let found = self.width();
         if found == expected {
             return Ok(());
         }
         Err(Failure::Run(format!(
-            "{}: rows of {found} elements; expected {expected}, as {of} has",
-            self.name
+            "{}: the rows have {}; expected {expected}, as in {of}",
+            self.name,
+            counted(found, "feature")
         )))
     }
 
-    /// The file without its folder, for titles.
+    /// Name of the file without its directory, for titles.
     pub fn file_name(&self) -> String {
         let name = Path::new(&self.name).file_name();
         name.map_or_else(|| self.name.clone(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// That there is the row that `option` asks for.
+    /// Checks that the row that `option` asks for exists.
     pub fn check_row(&self, option: &str, row: usize) -> Result<()> {
         if row < self.len() {
             return Ok(());
         }
         Err(Failure::Usage(format!(
-            "{option} {row}: {} has {} rows, 0 to {}",
+            "{option} {row}: {} has {}, numbered from 0",
             self.name,
-            self.len(),
-            self.len() - 1
+            counted(self.len(), "row")
         )))
     }
 
-    /// The name of each row's class, where there are labels.
+    /// Name of the class of each row, if the rows have labels.
     pub fn label_names(&self) -> Option<Vec<String>> {
         let labels = self.labels.as_ref()?;
         let name = |label: &u32| {
@@ -170,8 +173,8 @@ impl Data {
         Some(labels.of_rows.iter().map(name).collect())
     }
 
-    /// What to remember of them in a model file.
-    pub fn notes(&self) -> DataDescription {
+    /// Description of the data for a model file.
+    pub fn description(&self) -> DataDescription {
         DataDescription {
             columns: self.columns.clone(),
             image: self.image,
@@ -184,7 +187,7 @@ impl Data {
     }
 }
 
-/// Rows in a range, scaled and mapped to where the model wants them, with their classes one-hot.
+/// A range of rows as the model reads them: scaled and mapped, with classes one-hot.
 pub struct DataView<'a> {
     data: &'a Data,
     rows: Range<usize>,
@@ -195,7 +198,7 @@ impl<'a> DataView<'a> {
         Self { data, rows }
     }
 
-    /// Where row `row` of the part is in the file.
+    /// Returns the position of a row of the view in the file.
     fn place(&self, row: usize) -> usize {
         self.data.place(self.rows.start + row)
     }
@@ -214,7 +217,7 @@ impl Dataset for DataView<'_> {
         self.data.rows.read_row(self.place(row), out);
         self.data.scaling.apply(out);
         if self.data.signed {
-            // Twice x is exact: one rounding, as of a fused multiply-add.
+            // 2x is exact, so this rounds once, like a fused multiply-add.
             out.iter_mut().for_each(|x| *x = 2.0 * *x - 1.0);
         }
     }
@@ -246,7 +249,7 @@ mod tests {
     use ndarray::arr2;
 
     #[test]
-    fn rows_are_mapped_and_classes_are_one_hot() {
+    fn maps_rows_and_encodes_classes_one_hot() {
         let (name, of_rows) = ("l".into(), vec![2, 0, 1]);
         let rows = Rows::U8(arr2(&[[0, 51], [255, 0], [102, 255]]));
         let mut data = Data {
@@ -255,12 +258,12 @@ mod tests {
             signed: true,
             ..Data::new("x", rows)
         };
-        let part = data.view(1..3);
+        let view = data.view(1..3);
         let (mut row, mut condition) = ([f32::NAN; 2], [f32::NAN; 3]);
-        part.read_row(1, &mut row);
-        part.read_condition(1, &mut condition);
+        view.read_row(1, &mut row);
+        view.read_condition(1, &mut condition);
         assert_eq!((row, condition), ([0.4_f32.mul_add(2.0, -1.0), 1.0], [0.0, 1.0, 0.0]));
-        assert_eq!((part.row_count(), part.features(), part.conditions()), (2, 2, 3));
+        assert_eq!((view.row_count(), view.features(), view.conditions()), (2, 2, 3));
         assert_eq!(data.numbers(0..1).unwrap(), arr2(&[[-1.0, 0.2_f32.mul_add(2.0, -1.0)]]));
         assert_eq!(data.conditions(0..1), Some(arr2(&[[0.0, 0.0, 1.0]])));
         data.conditional = false;

@@ -1,17 +1,18 @@
-//! The examples, in the type and the place they were stored in.
+//! Rows of a data set, in memory or in their file.
 
 use super::formats::streamed::Streamed;
 use crate::failure::Result;
 use elbo::Dataset;
 use ndarray::Array2;
 
+/// Rows in the type in which they are stored.
 #[derive(Debug)]
 pub enum Rows {
-    /// Bytes, 255 standing for 1. They stay bytes in memory.
+    /// Bytes from 0 to 255, which stand for 0 to 1; they stay bytes in memory.
     U8(Array2<u8>),
-    /// Any finite numbers.
+    /// Any numbers.
     F32(Array2<f32>),
-    /// Rows of either kind, in a file too large for memory.
+    /// Rows of either kind that are read from their file when needed.
     Streamed(Streamed),
 }
 
@@ -32,7 +33,7 @@ impl Rows {
         }
     }
 
-    /// Whether rows are bytes, and so numbers from 0 to 1.
+    /// Returns true if the elements are bytes and thus from 0 to 1.
     pub fn are_bytes(&self) -> bool {
         match self {
             Self::U8(_) => true,
@@ -50,7 +51,7 @@ impl Rows {
         }
     }
 
-    /// Goes over all rows in the order of the file.
+    /// Calls `work` with each row in the order of the file.
     pub fn each(&self, mut work: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
         if let Self::Streamed(rows) = self {
             return rows.each(work);
@@ -62,4 +63,9 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// Location of a row of a file for messages: its line, if it has one, else its number from 0 on.
+pub fn location(lines: &[u64], row: usize) -> String {
+    lines.get(row).map_or_else(|| format!("row {row}"), |line| format!("line {line}"))
 }

@@ -1,34 +1,34 @@
-//! Scaling of each feature, fitted on the training rows and undone on output.
+//! Scaling of features, fitted to the training rows and inverted on output.
 //!
 //! ```text
-//! standardize: (x - mean) / std     std over the rows themselves (divided by their number)
+//! standardize: (x - mean) / std     std divides by the number of rows
 //! min-max:     (x - low) / (high - low)
 //! ```
-//! In 64 bits, row after row in the order of the file: the same bits always. A feature that is constant in
-//! the training rows keeps its distances, as if its std or range were 1.
+//! Statistics are accumulated in f64 in the order of the file, so that they are always the same bits. A
+//! feature that is constant in the training rows is only shifted, as if its std or range were 1.
 
 use crate::failure::Result;
 use clap::ValueEnum;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-/// What is done to each number as it is read.
+/// Scaling of each feature as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scaling {
-    /// Nothing.
+    /// No scaling.
     #[default]
     None,
-    /// Mean 0 and standard deviation 1 in the training rows.
+    /// Maps the training rows to mean 0 and standard deviation 1.
     #[serde(rename = "standardise", alias = "standardize")]
     Standardize { mean: Vec<f64>, std: Vec<f64> },
-    /// From 0 to 1 in the training rows. What lies outside of them goes to 0 or 1 if `clip` says so.
+    /// Maps the training rows to 0 to 1; with `clip`, values outside of their range are clamped to it.
     MinMax { low: Vec<f64>, high: Vec<f64>, clip: bool },
 }
 
-/// The kinds of scaling, by name.
+/// Kind of scaling to fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum ScalingKind {
     #[default]
     None,
     #[value(alias = "standardise")]
@@ -37,21 +37,21 @@ pub enum Kind {
 }
 
 impl Scaling {
-    /// Fits a scaling to the rows that `each` goes over, and counts the constant features.
+    /// Fits a scaling to the rows that `each` iterates over, and counts the constant features.
     pub fn fit(
-        kind: Kind,
+        kind: ScalingKind,
         clip: bool,
         features: usize,
         each: impl FnOnce(&mut dyn FnMut(&[f32])) -> Result<()>,
     ) -> Result<(Self, usize)> {
         match kind {
-            Kind::None => Ok((Self::None, 0)),
-            Kind::Standardize => {
+            ScalingKind::None => Ok((Self::None, 0)),
+            ScalingKind::Standardize => {
                 let mut moments = Moments::new(features);
                 each(&mut |row| moments.add(row))?;
                 Ok(moments.finish())
             }
-            Kind::MinMax => {
+            ScalingKind::MinMax => {
                 let mut low = vec![f64::INFINITY; features];
                 let mut high = vec![f64::NEG_INFINITY; features];
                 each(&mut |row| {
@@ -66,7 +66,7 @@ impl Scaling {
         }
     }
 
-    /// The numbers that a model sees.
+    /// Scales a row in place.
     pub fn apply(&self, row: &mut [f32]) {
         match self {
             Self::None => {}
@@ -85,7 +85,7 @@ impl Scaling {
         }
     }
 
-    /// The numbers as they are outside of the model.
+    /// Inverts the scaling of a row in place.
     pub fn undo(&self, row: &mut [f32]) {
         match self {
             Self::None => {}
@@ -102,7 +102,7 @@ impl Scaling {
         }
     }
 
-    /// As [`Self::undo`], row by row.
+    /// Inverts the scaling of all rows in place.
     pub fn undo_all(&self, rows: &mut Array2<f32>) {
         if *self != Self::None {
             for mut row in rows.rows_mut() {
@@ -118,7 +118,7 @@ impl Scaling {
         }
     }
 
-    /// How many features it is for; `None` if for any number of them.
+    /// Number of features it was fitted to; `None` without scaling.
     pub fn features(&self) -> Option<usize> {
         match self {
             Self::None => None,
@@ -128,13 +128,13 @@ impl Scaling {
     }
 }
 
-/// What a feature's distances are divided by.
+/// Divisor of min-max scaling: the range of a feature, or 1 if it is constant.
 pub fn range(low: f64, high: f64) -> f64 {
     if high > low { high - low } else { 1.0 }
 }
 
-/// Means and squared deviations, row by row (Welford 1962): one pass, and no cancellation where the mean is
-/// large beside the deviations.
+/// Means and sums of squared deviations in one pass (Welford 1962), without cancellation if the mean is large
+/// compared to the deviations.
 struct Moments {
     rows: f64,
     mean: Vec<f64>,
@@ -183,7 +183,7 @@ mod tests {
         [4.0, 7.0, 1e6 + 4.0],
     ];
 
-    fn fitted(kind: Kind, clip: bool) -> (Scaling, usize) {
+    fn fitted(kind: ScalingKind, clip: bool) -> (Scaling, usize) {
         let each = |work: &mut dyn FnMut(&[f32])| {
             ROWS.iter().for_each(|row| work(row));
             Ok(())
@@ -192,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn standardized_rows_have_mean_0_and_deviation_1() {
-        let (scaling, constant) = fitted(Kind::Standardize, false);
+    fn standardizes_to_mean_0_and_deviation_1() {
+        let (scaling, constant) = fitted(ScalingKind::Standardize, false);
         assert_eq!(constant, 1);
         let mut rows = ROWS;
         rows.iter_mut().for_each(|row| scaling.apply(row));
@@ -210,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn min_max_takes_the_training_rows_to_the_unit_interval() {
-        let (scaling, constant) = fitted(Kind::MinMax, false);
+    fn min_max_maps_the_training_rows_to_0_to_1() {
+        let (scaling, constant) = fitted(ScalingKind::MinMax, false);
         assert_eq!((constant, scaling.features()), (1, Some(3)));
         let mut rows = ROWS;
         rows.iter_mut().for_each(|row| scaling.apply(row));
@@ -224,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn clipped_rows_stay_in_range_and_nan_stays_nan() {
-        let (scaling, _) = fitted(Kind::MinMax, true);
+    fn clips_to_the_range_but_keeps_nan() {
+        let (scaling, _) = fitted(ScalingKind::MinMax, true);
         let mut outside = [7.0, 8.0, f32::NAN];
         scaling.apply(&mut outside);
         assert_eq!(outside[..2], [1.0, 0.0]);
@@ -233,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn no_scaling_changes_nothing_and_all_are_kept_as_json() {
-        let (none, constant) = fitted(Kind::None, false);
+    fn no_scaling_is_the_identity_and_all_kinds_round_trip_as_json() {
+        let (none, constant) = fitted(ScalingKind::None, false);
         let mut row = ROWS[2];
         none.apply(&mut row);
         none.undo(&mut row);
         assert_eq!((row, constant), (ROWS[2], 0));
-        for kind in [Kind::None, Kind::Standardize, Kind::MinMax] {
+        for kind in [ScalingKind::None, ScalingKind::Standardize, ScalingKind::MinMax] {
             let scaling = fitted(kind, true).0;
             let text = serde_json::to_string(&scaling).unwrap();
             assert_eq!(serde_json::from_str::<Scaling>(&text).unwrap(), scaling, "{text}");

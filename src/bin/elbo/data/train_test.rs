@@ -1,9 +1,9 @@
-//! Data to train, to validate and to test on.
+//! Split of the data into training, validation and test rows.
 
 use super::domain::{self, LikelihoodSource};
-use super::labels::{self, Classes, Raw};
-use super::scaling::{Kind, Scaling};
-use super::{Data, DataDescription, DataView, Plan, ReadOptions};
+use super::labels::{self, Classes, RawLabels};
+use super::scaling::{Scaling, ScalingKind};
+use super::{Data, DataDescription, DataView, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
 use elbo::Augmentation;
 use elbo::Dataset;
@@ -11,20 +11,20 @@ use elbo::vae::Likelihood;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// How to split the data.
+/// Files, rows and scaling of the training, validation and test data.
 pub struct SplitOptions {
-    /// The training data; `None` for the embedded sample.
+    /// Training data; `None` for the embedded sample.
     pub data: Option<PathBuf>,
     pub labels: Option<PathBuf>,
     pub validation: HeldOut,
     pub test: Option<HeldOut>,
     pub conditional: bool,
-    pub scale: Kind,
+    pub scale: ScalingKind,
     pub clip_to_range: bool,
     pub signed: bool,
     pub augmentation: Augmentation,
     pub read: ReadOptions,
-    /// Draws the rows that are held out.
+    /// Seed of the choice of held-out rows.
     pub seed: u64,
 }
 
@@ -34,7 +34,7 @@ pub enum HeldOut {
         path: PathBuf,
         labels: Option<PathBuf>,
     },
-    /// This share of the rows of the training file.
+    /// A fraction of the rows of the training file.
     Fraction(f64),
 }
 
@@ -47,15 +47,15 @@ impl HeldOut {
     }
 }
 
-/// The training data, the validation data, which choices are made by, and the test data, which no choice
-/// depends on.
+/// Training data, validation data, which decide early stopping and the best epoch, and test data, on which no
+/// choice depends.
 pub struct TrainTestSplit {
     pub data: Data,
-    /// Rows of `data`.
+    /// Training rows of `data`.
     pub train: Range<usize>,
     pub validation: Held,
     pub test: Option<Held>,
-    /// Features that are the same in every training row, where they were to be scaled.
+    /// Number of features that are constant in the training rows; 0 without scaling.
     pub constant: usize,
 }
 
@@ -70,8 +70,8 @@ impl TrainTestSplit {
         let Files { mut data, validation, test } = files(options)?;
         if options.conditional && data.labels.is_none() {
             return Err(Failure::Usage(format!(
-                "--conditional: {} has no labels; name them with --labels, or with --label-column for a \
-                 table, or put the images of each class in a directory of their own",
+                "--conditional: {} has no labels; give them with --labels or, in a table, with \
+                 --label-column, or put the images of each class into a directory of its own",
                 data.name
             )));
         }
@@ -118,9 +118,9 @@ impl TrainTestSplit {
         [Some(&mut self.data), self.validation.file.as_mut(), test].into_iter().flatten()
     }
 
-    /// Fits the scaling to the training rows, for all rows.
-    fn scale(&mut self, kind: Kind, clip: bool) -> Result<()> {
-        if kind == Kind::None {
+    /// Fits the scaling to the training rows and applies it to all rows.
+    fn scale(&mut self, kind: ScalingKind, clip: bool) -> Result<()> {
+        if kind == ScalingKind::None {
             return Ok(());
         }
         domain::check_finite(&self.data)?;
@@ -166,20 +166,20 @@ impl TrainTestSplit {
         self.validation_data().used(result)
     }
 
-    /// How the data were read, to be kept with the model.
-    pub fn notes(&self) -> DataDescription {
-        self.data.notes()
+    /// Description of the data for the model file.
+    pub fn description(&self) -> DataDescription {
+        self.data.description()
     }
 
-    /// Hashes how the data were read, and a sample of the rows: other data have another fingerprint.
+    /// Hashes the description and a sample of the rows, so that a resumed run can tell other data.
     pub fn fingerprint(&self) -> Result<u64> {
         /// Rows of each part.
         const ROWS: usize = 256;
         // FNV-1a.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        let notes = serde_json::to_vec(&self.notes());
-        notes.expect("plain data").into_iter().for_each(&mut add);
+        let description = serde_json::to_vec(&self.description());
+        description.expect("plain data").into_iter().for_each(&mut add);
         let mut numbers = vec![0.0; self.data.width()];
         let parts = [Some(self.train_view()), Some(self.validation_view()), self.test_view()];
         for part in parts.into_iter().flatten() {
@@ -195,12 +195,12 @@ impl TrainTestSplit {
         self.used(Ok(hash))
     }
 
-    /// Whether rows have columns with names, and are no images.
+    /// Returns true if the rows are those of a table and not images.
     pub fn is_table(&self) -> bool {
-        self.notes().is_table()
+        self.description().is_table()
     }
 
-    /// What to call the rows.
+    /// Noun for the rows in messages.
     pub fn noun(&self) -> &'static str {
         if self.is_table() { "rows" } else { "images" }
     }
@@ -221,7 +221,7 @@ impl TrainTestSplit {
     }
 }
 
-/// The data sets with their labels.
+/// Data sets with their labels.
 struct Files {
     data: Data,
     validation: Option<Data>,
@@ -235,13 +235,13 @@ fn files(options: &SplitOptions) -> Result<Files> {
     };
     let read = &options.read;
     let labeled = options.conditional;
-    let mut data = Data::read(path, Plan { options: read, like: None, labeled })?;
-    let like = data.notes();
-    let of_others = read.for_more_of_the_same();
+    let mut data = Data::read(path, ReadPlan { options: read, like: None, labeled })?;
+    let like = data.description();
+    let of_others = read.for_second_file();
     let mut raw = vec![raw_labels(&mut data, options.labels.as_deref())?];
     let mut other = |held: Option<&HeldOut>| -> Result<Option<Data>> {
         let Some(HeldOut::File { path, labels }) = held else { return Ok(None) };
-        let plan = Plan { options: &of_others, like: Some(&like), labeled };
+        let plan = ReadPlan { options: &of_others, like: Some(&like), labeled };
         let mut data = Data::read(path, plan)?;
         raw.push(raw_labels(&mut data, labels.as_deref())?);
         Ok(Some(data))
@@ -251,7 +251,7 @@ fn files(options: &SplitOptions) -> Result<Files> {
     if raw.iter().all(Option::is_none) {
         return Ok(Files { data, validation, test });
     }
-    // A class may occur in one of the files alone.
+    // A class may occur in only one of the files.
     let Classes { count, names } = Classes::of(raw.iter().flatten())?;
     let all = [Some(&mut data), validation.as_mut(), test.as_mut()];
     for (data, raw) in all.into_iter().flatten().zip(raw) {
@@ -263,7 +263,7 @@ fn files(options: &SplitOptions) -> Result<Files> {
             && data.labels.is_some()
         {
             return Err(Failure::Usage(format!(
-                "--conditional: {} has no labels; name them with {option}",
+                "--conditional: {} has no labels; give them with {option}",
                 file.name
             )));
         }
@@ -271,8 +271,8 @@ fn files(options: &SplitOptions) -> Result<Files> {
     Ok(Files { data, validation, test })
 }
 
-/// The labels of a file of labels, or those that came with the rows.
-fn raw_labels(data: &mut Data, path: Option<&Path>) -> Result<Option<Raw>> {
+/// Reads labels from a file, or takes those that came with the rows.
+fn raw_labels(data: &mut Data, path: Option<&Path>) -> Result<Option<RawLabels>> {
     match path {
         Some(path) => labels::read(path, data.len(), &data.name).map(Some),
         None => Ok(data.found.take()),

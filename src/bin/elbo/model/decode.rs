@@ -1,45 +1,46 @@
-//! What a model makes of noise, of codes and of data.
+//! Samples, reconstructions and codes of a model.
 
-use crate::data::formats::columns::listed;
 use crate::data::{Data, DataDescription};
 use crate::failure::{Failure, Result};
+use crate::text::listed;
 use elbo::Compute;
 use elbo::vae::{Encoded, Vae};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice, concatenate};
 
-/// Rows that go through the model at a time: a large file of bytes is never all numbers at once.
+/// Rows that are processed at a time, so that a large file of bytes is never converted as a whole.
 const PIECE: usize = 4096;
 
-/// The class that a label names.
-pub fn class_of(label: &str, classes: usize, notes: &DataDescription) -> Result<usize> {
+/// Finds the class of `--label`.
+pub fn class_of(label: &str, classes: usize, data: &DataDescription) -> Result<usize> {
     if classes == 0 {
         return Err(Failure::Usage(
-            "--label: the model has no conditions; `elbo train --conditional` makes one that has"
+            "--label: the model is not conditional; train one with `elbo train --conditional`"
                 .to_owned(),
         ));
     }
-    if !notes.classes.is_empty() {
-        return notes.classes.iter().position(|class| class == label).ok_or_else(|| {
+    if !data.classes.is_empty() {
+        return data.classes.iter().position(|class| class == label).ok_or_else(|| {
             Failure::Usage(format!(
                 "--label {label}: the model has the classes {}",
-                listed(&notes.classes)
+                listed(&data.classes)
             ))
         });
     }
     match label.parse() {
         Ok(class) if class < classes => Ok(class),
         _ => Err(Failure::Usage(format!(
-            "--label {label}: the model has {classes} classes, 0 to {}",
+            "--label {label}: the model has the classes 0 to {}",
             classes - 1
         ))),
     }
 }
 
+/// Encodes a class as a condition.
 pub fn one_hot(class: usize, classes: usize) -> Array1<f32> {
     Array1::from_shape_fn(classes, |i| f32::from(u8::from(i == class)))
 }
 
-/// Samples of a model: of a conditional one those of a class, or of all classes in turn.
+/// Draws samples. Those of a conditional model are of the class `label`, or of all classes in turn.
 pub fn samples(
     vae: &Vae,
     compute: &Compute,
@@ -57,7 +58,7 @@ pub fn samples(
     Ok(vae.sample_given(compute, conditions.view(), seed)?)
 }
 
-/// What a model makes of data, given their conditions if they have some.
+/// Reconstructs inputs, given their conditions if the model is conditional.
 pub fn reconstructions(
     vae: &Vae,
     compute: &Compute,
@@ -70,7 +71,7 @@ pub fn reconstructions(
     })
 }
 
-/// μ and logvar of each row, side by side.
+/// Encodes each row as μ followed by logvar.
 pub fn codes(vae: &Vae, compute: &Compute, data: &Data) -> Result<Array2<f32>> {
     by_pieces(data, data.len(), 2 * vae.config().latent(), |inputs, conditions| {
         let code = posterior(vae, compute, inputs, conditions)?;
@@ -78,7 +79,7 @@ pub fn codes(vae: &Vae, compute: &Compute, data: &Data) -> Result<Array2<f32>> {
     })
 }
 
-/// The mean code of one row.
+/// Returns the mean code of one row.
 pub fn code_of(vae: &Vae, compute: &Compute, data: &Data, row: usize) -> Result<Array1<f32>> {
     let conditions = data.conditions(row..row + 1);
     let conditions = conditions.as_ref().map(|c| c.view());
@@ -98,7 +99,7 @@ fn posterior(
     })
 }
 
-/// `work` of the first `rows` rows and their conditions, `width` wide.
+/// Applies `work` to the first `rows` rows and their conditions in pieces; its results have `width` columns.
 pub fn by_pieces(
     data: &Data,
     rows: usize,

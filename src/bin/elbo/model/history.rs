@@ -1,42 +1,42 @@
-//! What each epoch of a training run came to, as a table.
+//! Losses of each epoch of a training run, as a table.
 
-use crate::data::formats::delimited::Delimited;
+use crate::data::formats::csv_table::CsvTable;
 use crate::failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 
-/// One epoch. Losses in nats per example; `loss` is the objective's value, in training with the weights of
-/// each step, in validation with those at the end of the annealing.
+/// Results of one epoch. Losses are in nats per example. The train loss is the objective with the weights of
+/// each step, the validation loss the objective with the weights at the end of the annealing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// Counted from 1.
+    /// Number of the epoch, from 1 on.
     pub epoch: usize,
-    /// Mean over the epoch's batches, each before its own update.
+    /// Mean over the batches of the epoch, each before its own update.
     pub train_loss: f64,
     pub train_reconstruction: f64,
     pub train_kl: f64,
-    /// After the epoch.
+    /// Mean over the validation data after the epoch.
     #[serde(alias = "test_loss")]
     pub validation_loss: f64,
     #[serde(alias = "test_reconstruction")]
     pub validation_reconstruction: f64,
     #[serde(alias = "test_kl")]
     pub validation_kl: f64,
-    /// Latent dimensions whose mean has a variance above 0.01 on the validation data.
+    /// Number of latent dimensions whose mean has a variance above 0.01 over the validation data.
     #[serde(alias = "test_active_units")]
     pub validation_active_units: usize,
-    /// Weight of the KL divergence at the last step.
+    /// Weight of the KL divergence in the last step.
     pub beta: f32,
-    /// At the last step.
+    /// Learning rate of the last step.
     pub learning_rate: f64,
-    /// Training images per second of training time; `None` in a model file, whose bytes depend on no clock.
+    /// Training images per second of training; `None` in a model file, whose bytes do not depend on a clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_per_second: Option<f64>,
 }
 
-/// An epoch in model files and checkpoints. They say `test` for the validation data, as they did before the
-/// tool told the two apart: a model file has the same bytes as ever.
+/// An epoch in model files and checkpoints, which keep the former name `test` of the validation data, so that
+/// the bytes of a model file do not change.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "EpochRecord")]
 struct StoredEpoch {
@@ -86,13 +86,13 @@ pub fn best(epochs: &[EpochRecord]) -> Option<&EpochRecord> {
     epochs.iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss))
 }
 
-/// Returns the epochs without the time they took.
+/// Copies the epochs without their speed.
 pub fn timeless(epochs: &[EpochRecord]) -> Vec<EpochRecord> {
     epochs.iter().map(|epoch| EpochRecord { images_per_second: None, ..epoch.clone() }).collect()
 }
 
-/// Writes the epochs as CSV, a header first.
-pub fn write_csv(epochs: &[EpochRecord], file: impl Write) -> std::result::Result<(), csv::Error> {
+/// Writes the epochs as CSV with a header.
+pub fn write_csv(epochs: &[EpochRecord], file: impl Write) -> csv::Result<()> {
     let mut table = csv::Writer::from_writer(file);
     for epoch in epochs {
         table.serialize(epoch)?;
@@ -101,26 +101,15 @@ pub fn write_csv(epochs: &[EpochRecord], file: impl Write) -> std::result::Resul
     Ok(())
 }
 
-/// Reads what [`write_csv`] wrote.
+/// Reads the CSV that [`write_csv`] writes.
 pub fn read_csv(path: &Path) -> Result<Vec<EpochRecord>> {
-    let name = path.display();
-    let expected = "expected a history.csv that `elbo train` wrote";
-    let text = Delimited::read(path)
-        .map_err(|error| Failure::Run(format!("{name}: cannot read: {error}; {expected}")))?;
-    let wrong = |error: csv::Error| {
-        let line = text.line(error.position());
-        let reason = match error.kind() {
-            csv::ErrorKind::Deserialize { err, .. } => format!("line {line}: {}", err.kind()),
-            csv::ErrorKind::UnequalLengths { .. } => format!("line {line} is cut short"),
-            _ => "not a table".to_owned(),
-        };
-        Failure::Run(format!("{name}: {reason}; {expected}"))
-    };
-    let mut table = text.records();
+    let expected = "a history.csv written by `elbo train`";
     let epochs: Vec<EpochRecord> =
-        table.deserialize().collect::<std::result::Result<_, _>>().map_err(wrong)?;
+        CsvTable::read(path, expected)?.deserialize().map_err(|error| {
+            Failure::Run(format!("{}: {error}; expected {expected}", path.display()))
+        })?;
     if epochs.is_empty() {
-        return Err(Failure::Run(format!("{name}: no epochs; {expected}")));
+        return Err(Failure::Run(format!("{}: no epochs; expected {expected}", path.display())));
     }
     Ok(epochs)
 }

@@ -1,4 +1,4 @@
-//! What the tool keeps in a model file beside the model: how the data were read, and how training went.
+//! Metadata of the tool in a model file: the data and the training.
 
 use super::history::{self, EpochRecord};
 use super::quantiles::Quantiles;
@@ -6,31 +6,31 @@ use crate::data::DataDescription;
 use elbo::vae::Objective;
 use serde::{Deserialize, Serialize};
 
-/// The tool's notes in a model file. A file from elsewhere has none.
+/// Metadata in a model file; files that another program wrote have none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelMetadata {
     pub data: DataDescription,
-    /// Of a trained model.
+    /// Training of the model; `None` if another program trained it.
     pub training: Option<TrainingMetadata>,
 }
 
-/// How a model came about.
+/// Training of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingMetadata {
     pub objective: Objective,
     pub seed: u64,
-    /// Rows trained on.
+    /// Number of training rows.
     pub rows: usize,
-    /// The epoch after which the model was as it is here.
+    /// Epoch after which the model was saved.
     pub epoch: usize,
-    /// Every epoch of the run until this file was written.
+    /// Epochs of the run until the file was written.
     #[serde(with = "history::stored")]
     pub history: Vec<EpochRecord>,
-    /// Of each latent dimension, over the validation data, in nats.
+    /// KL divergence of each latent dimension over the validation data, in nats.
     pub kl_per_dimension: Vec<f64>,
-    /// The variance of each latent dimension's mean over the validation data.
+    /// Variance of the mean of each latent dimension over the validation data.
     pub mu_variance: Vec<f64>,
-    /// Of the training rows' negative ELBO; none where the likelihood gives a row alone no score.
+    /// Quantiles of the negative ELBO of training rows; `None` if the likelihood does not score single rows.
     pub scores: Option<Quantiles>,
 }

@@ -1,4 +1,4 @@
-//! Model files, and what the tool keeps in them beside the model.
+//! Model files and the metadata that the tool stores in them.
 
 pub mod decode;
 pub mod history;
@@ -12,21 +12,18 @@ use crate::failure::{Failure, Result};
 use elbo::vae::{Likelihood, Vae};
 use std::path::Path;
 
-/// The model in a file, and the tool's notes about it; empty ones if it comes from elsewhere.
+/// Opens a model file; the metadata are empty if another program wrote it.
 pub fn open(path: &Path) -> Result<(Vae, ModelMetadata)> {
     let opened = Vae::load_with::<ModelMetadata>(path);
-    opened.map(|(vae, notes)| (vae, notes.unwrap_or_default())).map_err(|error| {
-        let expected = "expected a model.safetensors that `elbo train` wrote";
-        Failure::Run(match error {
-            elbo::Error::Io { path, source } => {
-                format!("{}: cannot read: {source}; {expected}", path.display())
-            }
-            error => format!("{error}; {expected}"),
-        })
+    opened.map(|(vae, metadata)| (vae, metadata.unwrap_or_default())).map_err(|error| match error {
+        elbo::Error::Io { path, source } => Failure::cannot_read(&path.display(), &source),
+        error => {
+            Failure::Run(format!("{error}; expected a model.safetensors written by `elbo train`"))
+        }
     })
 }
 
-/// Whether outputs of such a model lie in [−1, 1] and are shown mapped to gray.
+/// Returns true if the outputs of a model are in [−1, 1]; figures map them to gray.
 pub fn is_signed(likelihood: Likelihood) -> bool {
     likelihood == Likelihood::TanhSquaredError
 }

@@ -1,16 +1,16 @@
-//! The distribution of some numbers, in little space.
+//! Compact quantiles of a distribution.
 
 use serde::{Deserialize, Serialize};
 
-/// Order statistics: all of them of few numbers, 4,097 evenly spaced ones of many.
+/// Order statistics: all of them, or 4,097 evenly spaced quantiles of a larger sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles(Vec<f64>);
 
-/// Steps of 1/4096.
+/// Largest number of quantiles: steps of 1/4096.
 const MOST: usize = 4097;
 
 impl Quantiles {
-    /// Of finite numbers; `None` if there are none.
+    /// Computes the quantiles of finite numbers; `None` if there are none.
     pub fn of(mut numbers: Vec<f64>) -> Option<Self> {
         numbers.sort_by(f64::total_cmp);
         if numbers.len() > MOST {
@@ -20,8 +20,8 @@ impl Quantiles {
         (!numbers.is_empty()).then_some(Self(numbers))
     }
 
-    /// The number below which this part of them lies, from 0 to 1; linear between two order statistics
-    /// (Hyndman & Fan 1996, definition 7, that of NumPy).
+    /// Returns the quantile `part` from 0 to 1, interpolated linearly between order statistics (Hyndman & Fan
+    /// 1996, definition 7, the default of NumPy).
     pub fn at(&self, part: f64) -> f64 {
         let position = part.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
         let below = self.0[position.floor() as usize];
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_numbers_have_the_quantiles_of_numpy() {
+    fn matches_numpy_on_few_numbers() {
         let quantiles = Quantiles::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
         // numpy.quantile([1, 2, 3, 10], …)
         for (part, value) in [(0.0, 1.0), (0.5, 2.5), (0.9, 7.9), (0.99, 9.79), (1.0, 10.0)] {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn many_numbers_take_little_space() {
+    fn stores_many_numbers_compactly() {
         let quantiles = Quantiles::of((0..100_000).rev().map(f64::from).collect()).unwrap();
         assert_eq!(quantiles.0.len(), MOST);
         for part in [0.0, 0.001, 0.5, 0.99, 0.9999, 1.0] {

@@ -3,10 +3,10 @@
 use super::reading::ReadingOptions;
 use super::values::named;
 use crate::data::domain::{self, LikelihoodSource};
-use crate::data::formats::images::is_picture;
+use crate::data::formats::images::is_image;
 use crate::data::labels;
 use crate::data::scaling::Scaling;
-use crate::data::{Data, DataDescription, Plan};
+use crate::data::{Data, DataDescription, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
 use clap::Args;
@@ -102,7 +102,7 @@ fn expect_other<'a>(
     let Ok(place) = out.canonicalize() else { return Ok(()) };
     for (option, path) in read {
         let Some(read) = path.and_then(|path| path.canonicalize().ok()) else { continue };
-        if place == read || (read.is_dir() && is_picture(&place) && place.starts_with(&read)) {
+        if place == read || (read.is_dir() && is_image(&place) && place.starts_with(&read)) {
             return Err(Failure::Usage(format!(
                 "--out {}: the file of {option} would be overwritten; choose another name",
                 out.display()
@@ -130,7 +130,7 @@ impl ModelAndData {
         let like = Some(&notes.data);
         let labeled = conditional && self.labels.is_none();
         let mut data =
-            Data::read(&self.data, Plan { options: &self.reading.read(), like, labeled })?;
+            Data::read(&self.data, ReadPlan { options: &self.reading.read(), like, labeled })?;
         // Files not written by elbo do not say how their data were read.
         notes.data.signed |= self.signed;
         data.signed = notes.data.signed;
@@ -183,7 +183,7 @@ impl ModelAndData {
             )));
         };
         data.labels = Some(match classes {
-            0 => raw.for_pictures(notes)?,
+            0 => raw.for_figures(notes)?,
             classes => raw.among(classes, &notes.classes)?,
         });
         Ok(())

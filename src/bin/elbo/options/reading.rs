@@ -1,7 +1,7 @@
 //! Options that say how a data file is read.
 
 use super::values::{WidthHeight, former_shape};
-use crate::data::formats::table::Header;
+use crate::data::formats::table::HeaderRow;
 use crate::data::{DataDescription, ImageShape, ReadOptions, Stream};
 use crate::failure::{Failure, Result};
 use clap::{Args, ValueEnum};
@@ -64,8 +64,8 @@ impl ReadingOptions {
         ReadOptions {
             array: self.array.clone(),
             header: match self.header {
-                HeaderName::Yes => Some(Header::Yes),
-                HeaderName::No => Some(Header::No),
+                HeaderName::Yes => Some(HeaderRow::Yes),
+                HeaderName::No => Some(HeaderRow::No),
                 HeaderName::Auto => None,
             },
             columns: self.columns.clone(),

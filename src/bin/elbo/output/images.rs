@@ -1,4 +1,4 @@
-//! Sheets of images on their way out.
+//! Sheets of images.
 
 use super::path::FigurePath;
 use super::{write_bytes, write_figure};
@@ -12,42 +12,43 @@ use crate::model::is_signed;
 use elbo::vae::Vae;
 use ndarray::Array2;
 
-/// A picture of more images would be too large to look at.
+/// Largest number of images in a figure.
 pub const MOST_IMAGES: usize = 10_000;
 
-/// As PNG the sheet alone, as SVG with its title and names.
-pub fn write_sheet(figure: &LabeledSheet, picture: &FigurePath) -> Result<()> {
-    match picture.format {
-        FigureFormat::Png => write_bytes(&picture.path, figure.sheet.png()),
-        FigureFormat::Svg => write_figure(figure, picture),
+/// Writes a sheet: a PNG without labels, or an SVG with its title and labels.
+pub fn write_sheet(figure: &LabeledSheet, to: &FigurePath) -> Result<()> {
+    match to.format {
+        FigureFormat::Png => write_bytes(&to.path, figure.sheet.png()),
+        FigureFormat::Svg => write_figure(figure, to),
     }
 }
 
-/// Rows as a model gave or saw them, as gray or colors from 0 to 1.
-pub fn to_picture(rows: &mut Array2<f32>, vae: &Vae, notes: &DataDescription) {
-    if notes.image.is_some() || notes.scaling == Scaling::None {
-        notes.to_user_units(rows);
+/// Converts inputs or outputs of a model to gray or colors from 0 to 1.
+pub fn to_pixels(rows: &mut Array2<f32>, vae: &Vae, data: &DataDescription) {
+    if data.image.is_some() || data.scaling == Scaling::None {
+        data.to_user_units(rows);
     }
-    // Of data that were from −1 to 1 as they came.
-    if !notes.signed && is_signed(vae.config().likelihood()) {
+    // The data were in [−1, 1] already in their file.
+    if !data.signed && is_signed(vae.config().likelihood()) {
         image_grid::from_signed(rows);
     }
 }
 
+/// Checks the number of images in a figure.
 pub fn check_images(count: usize) -> Result<()> {
     if count <= MOST_IMAGES {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "--count {count}: expected at most {MOST_IMAGES} in a picture; write a .npy or .csv instead"
+        "--count {count}: a figure has at most {MOST_IMAGES} images; write .npy or .csv instead"
     )))
 }
 
-/// That rows are pictures, or are said to be.
-pub fn expect_images(picture: &FigurePath, shape: Option<ImageShape>) -> Result<ImageShape> {
+/// Checks that the rows are images, by the data or by `--shape`.
+pub fn expect_images(to: &FigurePath, shape: Option<ImageShape>) -> Result<ImageShape> {
     shape.ok_or_else(|| Failure::Usage(format!(
-        "--out {}: the model is of a table, whose rows are no pictures; write a .csv or .npy, or say what \
-         they look like with --size WxH",
-        picture.path.display()
+        "--out {}: the model was trained on a table, whose rows are not images; write .csv or .npy, or give \
+         the shape of an image with --size WxH",
+        to.path.display()
     )))
 }

@@ -1,10 +1,10 @@
-//! Names of files to write, whose endings select the format.
+//! Names of output files, whose extension selects the format.
 
 use crate::figure::FigureFormat;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A figure, in the format that its name asks for.
+/// A `.png` or `.svg` file.
 #[derive(Clone, Debug)]
 pub struct FigurePath {
     pub path: PathBuf,
@@ -12,9 +12,8 @@ pub struct FigurePath {
 }
 
 impl FigurePath {
-    /// `None` if the name has the ending of neither format.
     fn of(path: &Path) -> Option<Self> {
-        let format = match &ending(path)[..] {
+        let format = match &extension(path)[..] {
             "png" => FigureFormat::Png,
             "svg" => FigureFormat::Svg,
             _ => return None,
@@ -27,11 +26,11 @@ impl FromStr for FigurePath {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::of(Path::new(text)).ok_or("expected a name that ends in .png or .svg")
+        Self::of(Path::new(text)).ok_or("expected a file name that ends in .png or .svg")
     }
 }
 
-/// Decoded codes: a figure to look at, or numbers to go on with.
+/// A figure or a table of decoded codes.
 #[derive(Clone, Debug)]
 pub enum DecodedPath {
     Figure(FigurePath),
@@ -53,12 +52,12 @@ impl FromStr for DecodedPath {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let figure = FigurePath::of(Path::new(text)).map(Self::Figure);
         figure.or_else(|| text.parse().ok().map(Self::Table)).ok_or(
-            "expected a name that ends in .png, .svg, .npy or .csv, or - for CSV on standard output",
+            "expected a file name that ends in .png, .svg, .npy or .csv, or - for CSV on standard output",
         )
     }
 }
 
-/// Columns of numbers, in the format that the name asks for; `-` is CSV on standard output.
+/// A `.csv` table or a `.npy` array; `-` is CSV on standard output.
 #[derive(Clone, Debug)]
 pub enum TablePath {
     Csv(PathBuf),
@@ -77,22 +76,25 @@ impl FromStr for TablePath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = PathBuf::from(text);
-        match &ending(&path)[..] {
+        match &extension(&path)[..] {
             "csv" => Ok(Self::Csv(path)),
             "npy" => Ok(Self::Npy(path)),
             _ if is_stdout(&path) => Ok(Self::Csv(path)),
-            _ => Err("expected a name that ends in .csv or .npy, or - for CSV on standard output"),
+            _ => Err(
+                "expected a file name that ends in .csv or .npy, or - for CSV on standard output",
+            ),
         }
     }
 }
 
-/// Whether an output goes to standard output.
+/// Returns true if an output goes to standard output.
 pub fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn ending(path: &Path) -> String {
-    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
+/// Lowercase extension of a file name.
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ending_selects_the_format() {
+    fn extension_selects_the_format() {
         let format = |name: &str| name.parse::<FigurePath>().map(|picture| picture.format);
         assert_eq!(format("a/b.PNG"), Ok(FigureFormat::Png));
         assert_eq!(format("x.y.svg"), Ok(FigureFormat::Svg));

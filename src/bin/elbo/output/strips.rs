@@ -1,8 +1,8 @@
-//! LabeledSheet of decoded codes on their way out: a picture, an array or a table.
+//! Decoded codes as a figure, an array or a table.
 
-use super::images::{MOST_IMAGES, to_picture};
+use super::images::{MOST_IMAGES, to_pixels};
 use super::path::{DecodedPath, FigurePath, TablePath};
-use super::table::number;
+use super::table::{features, number, write_csv};
 use super::{npy, write_figure, write_file};
 use crate::data::scaling::Scaling;
 use crate::data::{DataDescription, ImageShape};
@@ -14,36 +14,37 @@ use elbo::vae::Vae;
 use ndarray::{Array2, ArrayView2, Axis, Slice, concatenate};
 use std::io::Write;
 
-/// Decoded codes, strip after strip.
+/// Outputs of a model for a grid of codes: strips of one code per step.
 pub struct DecodedGrid<'a> {
     pub vae: &'a Vae,
     pub data: &'a DataDescription,
     pub title: String,
-    /// What the places are.
+    /// Label of the axis along a strip.
     pub along: &'static str,
-    /// Where each code of a strip is.
+    /// Position of each code of a strip.
     pub places: Vec<f64>,
     pub strips: Vec<Strip>,
-    /// `[strips × places, D]`, as the model gives them.
+    /// Outputs of the model, `[strips × places, D]`.
     pub outputs: Array2<f32>,
-    /// Names of the columns that tell a table's rows apart.
+    /// Names of the columns of a table before the features.
     pub keys: Vec<&'static str>,
 }
 
+/// A strip of codes, such as a latent dimension or a pair of rows.
 pub struct Strip {
     pub name: String,
-    /// A second line.
+    /// Second line of the label.
     pub detail: String,
-    /// What a table has in the columns before the place.
+    /// Cells of the columns of a table before the position.
     pub keys: Vec<String>,
-    /// What a table has for each place.
+    /// Position of each code in a table.
     pub values: Vec<f32>,
-    /// The rows of data that the strip goes between, `[2, D]`.
+    /// Rows of data at both ends of the strip, `[2, D]`.
     pub ends: Option<Array2<f32>>,
 }
 
 impl DecodedGrid<'_> {
-    /// Writes them; `image` is the shape of the rows, if they are images.
+    /// Writes the outputs; `image` is the shape of the rows if they are images.
     pub fn write(mut self, out: &DecodedPath, image: Option<ImageShape>) -> Result<()> {
         match out {
             DecodedPath::Figure(picture) => match image {
@@ -67,13 +68,13 @@ impl DecodedGrid<'_> {
         let columns = self.places.len() + if ends { 2 } else { 0 };
         if self.strips.len() * columns > MOST_IMAGES {
             return Err(Failure::Usage(format!(
-                "{} strips of {columns} images: expected at most {MOST_IMAGES} images in a picture; write a \
-                 .npy or a .csv instead, or choose fewer with --dimensions, --rows or --steps",
+                "a figure has at most {MOST_IMAGES} images, found {} strips of {columns}; write .npy or .csv \
+                 instead, or reduce --dimensions, --rows or --steps",
                 self.strips.len()
             )));
         }
         let mut images = self.with_ends();
-        to_picture(&mut images, self.vae, self.data);
+        to_pixels(&mut images, self.vae, self.data);
         let sheet = image_grid::grid(images.view(), shape, Some(columns));
         let mut names: Vec<String> = self.places.iter().map(|&place| signed(place, ends)).collect();
         if ends {
@@ -91,7 +92,7 @@ impl DecodedGrid<'_> {
         write_figure(&figure, picture)
     }
 
-    /// All images, each strip between its ends.
+    /// All images, with each strip between its ends.
     fn with_ends(&self) -> Array2<f32> {
         let mut parts: Vec<ArrayView2<f32>> = Vec::new();
         for (i, strip) in self.strips.iter().enumerate() {
@@ -114,14 +115,12 @@ impl DecodedGrid<'_> {
     fn write_lines(self, picture: &FigurePath) -> Result<()> {
         if self.strips.len() > MOST_PANELS {
             return Err(Failure::Usage(format!(
-                "{} strips: expected at most {} panels in a picture; write a .npy or a .csv instead, or \
-                 choose fewer with --dimensions or --rows (rows that are images are drawn with --size WxH)",
-                self.strips.len(),
-                MOST_PANELS
+                "a figure has at most {MOST_PANELS} panels, found {} strips; write .npy or .csv instead, or \
+                 reduce --dimensions or --rows (use --size WxH if the rows are images)",
+                self.strips.len()
             )));
         }
-        let names: Vec<String> =
-            (0..self.vae.config().features()).map(|i| self.data.feature(i)).collect();
+        let names = features(self.data, self.vae);
         let panel = |(i, strip): (usize, &Strip)| {
             let title = match &strip.detail[..] {
                 "" => strip.name.clone(),
@@ -145,26 +144,19 @@ impl DecodedGrid<'_> {
     }
 
     fn write_table(&self, file: impl Write) -> csv::Result<()> {
-        let mut table = csv::Writer::from_writer(file);
-        let features = (0..self.vae.config().features()).map(|i| self.data.feature(i));
-        table.write_record(self.keys.iter().map(|key| (*key).to_owned()).chain(features))?;
-        for (i, strip) in self.strips.iter().enumerate() {
-            for (&value, row) in strip.values.iter().zip(self.strip(i).rows()) {
-                for key in &strip.keys {
-                    table.write_field(key)?;
-                }
-                table.write_field(number(value))?;
-                for &x in row {
-                    table.write_field(number(x))?;
-                }
-                table.write_record(None::<&[u8]>)?;
-            }
-        }
-        Ok(table.flush()?)
+        let keys = self.keys.iter().map(|&key| key.to_owned());
+        let places = self.places.len();
+        let records = self.outputs.rows().into_iter().enumerate().map(|(i, row)| {
+            let strip = &self.strips[i / places];
+            let value = number(strip.values[i % places]);
+            let numbers = row.into_iter().map(|&x| number(x));
+            strip.keys.iter().cloned().chain([value]).chain(numbers)
+        });
+        write_csv(file, keys.chain(features(self.data, self.vae)), records)
     }
 }
 
-/// `+1.2`, or without the sign.
+/// Formats a position such as `+1.2`; `plain` omits the plus sign.
 fn signed(place: f64, plain: bool) -> String {
     let text = format!("{place:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.').replace('-', "−");
@@ -180,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_have_short_names() {
+    fn formats_positions_briefly() {
         let cases = [(3.0, "+3"), (-2.4, "−2.4"), (0.0, "0"), (-0.001, "0"), (0.6000001, "+0.6")];
         for (place, name) in cases {
             assert_eq!(signed(place, false), name);

@@ -10,7 +10,8 @@ mod team;
 
 use crate::failure::{Failure, Result};
 use crate::options::values::count;
-use crate::output::{counted, say};
+use crate::output::say;
+use crate::text::counted;
 use cases::{Case, Work};
 use clap::Args;
 use clock::Clock;

@@ -1,6 +1,7 @@
 //! Scores and labels from a CSV file.
 
-use crate::data::formats::delimited::Delimited;
+use crate::data::formats::csv_table::CsvTable;
+use crate::data::formats::records::TableError;
 use crate::data::labels;
 use crate::failure::{Failure, Result};
 use std::path::Path;
@@ -32,24 +33,32 @@ impl Scores {
             [] => vec![SCORE.to_owned()],
             names => names.to_vec(),
         };
-        let table = CsvTable::read(path)?;
+        let file = path.display().to_string();
+        let table = CsvTable::read(path, "a CSV file with a header")?;
+        if table.rows.is_empty() {
+            return Err(Failure::Run(format!("{file}: the table has a header but no rows")));
+        }
+        let column = |option: &str, name: &str| {
+            let place = table.columns.place(name);
+            place.map_err(|error| Failure::Usage(format!("{file}: {option}: {error}")))
+        };
+        let wrong = |error: TableError| Failure::Run(format!("{file}: {error}"));
         let columns: Vec<(String, Vec<f64>)> = names
             .into_iter()
             .map(|name| {
-                let numbers = table.numbers(table.column("--score-column", &name)?)?;
+                let numbers = table.numbers(column("--score-column", &name)?).map_err(wrong)?;
                 Ok((name, numbers))
             })
             .collect::<Result<_>>()?;
         let classes = match label_file {
-            None => table.cells(table.column("--label-column", label_column)?),
-            Some(path) => labels::read(path, table.rows.len(), &table.name)?.cells.into_words(),
+            None => table.text(column("--label-column", label_column)?).map_err(wrong)?,
+            Some(path) => labels::read(path, table.rows.len(), &file)?.values.into_text(),
         };
         let class = positive_class(&classes, positive)?;
         let positive: Vec<bool> = classes.iter().map(|name| *name == class).collect();
         if positive.iter().all(|&is| is) {
             return Err(Failure::Run(format!(
-                "{}: all {} rows have the label '{class}'; expected rows of at least two classes",
-                table.name,
+                "{file}: all {} rows have the label '{class}'; expected rows of at least two classes",
                 positive.len()
             )));
         }
@@ -77,71 +86,5 @@ fn positive_class(classes: &[String], asked: Option<&str>) -> Result<String> {
             "--positive is missing; name the class that high scores indicate, one of {}",
             list()
         ))),
-    }
-}
-
-/// A CSV file with a header, as text.
-struct CsvTable {
-    name: String,
-    text: Delimited,
-    header: Vec<String>,
-    rows: Vec<csv::StringRecord>,
-}
-
-impl CsvTable {
-    fn read(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let text = Delimited::read(path)
-            .map_err(|error| Failure::Run(format!("{name}: cannot read: {error}")))?;
-        let wrong = |error: csv::Error| match error.into_kind() {
-            csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Failure::Run(format!(
-                "{name}: line {}: {len} cells; expected {expected_len} as in the header",
-                text.line(pos.as_ref())
-            )),
-            csv::ErrorKind::Utf8 { pos, .. } => Failure::Run(format!(
-                "{name}: line {}: not UTF-8; expected CSV with a header",
-                text.line(pos.as_ref())
-            )),
-            _ => Failure::Run(format!("{name}: expected CSV with a header")),
-        };
-        let mut reader = text.records();
-        let header: Vec<String> =
-            reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
-        let rows = reader.records().collect::<std::result::Result<Vec<_>, _>>().map_err(wrong)?;
-        if rows.is_empty() {
-            return Err(Failure::Run(format!(
-                "{name}: no rows below the header; expected a row for each score"
-            )));
-        }
-        Ok(Self { name, text, header, rows })
-    }
-
-    fn column(&self, option: &str, name: &str) -> Result<usize> {
-        self.header.iter().position(|known| known == name).ok_or_else(|| {
-            Failure::Usage(format!(
-                "{option} {name}: {} has no such column; its columns are {}",
-                self.name,
-                self.header.join(", ")
-            ))
-        })
-    }
-
-    fn cells(&self, column: usize) -> Vec<String> {
-        self.rows.iter().map(|row| row[column].to_owned()).collect()
-    }
-
-    fn numbers(&self, column: usize) -> Result<Vec<f64>> {
-        let number = |row: &csv::StringRecord| {
-            row[column].parse().ok().filter(|number: &f64| !number.is_nan()).ok_or_else(|| {
-                Failure::Run(format!(
-                    "{}: line {}, column {}: '{}'; expected a number",
-                    self.name,
-                    self.text.line(row.position()),
-                    self.header[column],
-                    &row[column]
-                ))
-            })
-        };
-        self.rows.iter().map(number).collect()
     }
 }

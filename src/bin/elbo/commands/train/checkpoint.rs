@@ -9,7 +9,8 @@ use crate::data::train_test::TrainTestSplit;
 use crate::failure::{Failure, Result};
 use crate::model::history::{self, EpochRecord};
 use crate::model::{ModelMetadata, TrainingMetadata};
-use crate::output::{Folder, quoted};
+use crate::output::OutputDirectory;
+use crate::text::quoted;
 use elbo::Compute;
 use elbo::train::Trainer;
 use elbo::vae::Vae;
@@ -107,7 +108,7 @@ impl Checkpoint {
 
 /// Writes a checkpoint, replacing an older one.
 pub fn write(
-    folder: &Folder,
+    folder: &OutputDirectory,
     trainer: &Trainer,
     state: &RunState,
     data: DataDescription,
@@ -161,7 +162,7 @@ pub fn refuse_unfinished(folder: &Path) -> Result<()> {
 }
 
 /// Removes the checkpoint of a finished run.
-pub fn remove(folder: &Folder) -> Result<()> {
+pub fn remove(folder: &OutputDirectory) -> Result<()> {
     let path = folder.join(NAME);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

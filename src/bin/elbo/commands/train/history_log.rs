@@ -4,7 +4,7 @@ use crate::failure::{Failure, Result};
 use crate::model::history::EpochRecord;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub struct HistoryLog {
     path: PathBuf,
@@ -19,7 +19,7 @@ impl HistoryLog {
 
     /// Appends the last epoch of a history; a new log gets all of it.
     pub fn write(&mut self, history: &[EpochRecord]) -> Result<()> {
-        let cannot = |error: std::io::Error| cannot_write(&self.path, &error);
+        let cannot = |error: std::io::Error| Failure::cannot_write(&self.path, &error);
         let (file, epochs) = match &mut self.file {
             Some(file) => (file, &history[history.len().saturating_sub(1)..]),
             None => (self.file.insert(File::create(&self.path).map_err(cannot)?), history),
@@ -27,14 +27,10 @@ impl HistoryLog {
         let mut lines = String::new();
         for epoch in epochs {
             let line = serde_json::to_string(epoch);
-            lines.push_str(&line.map_err(|error| cannot_write(&self.path, &error.into()))?);
+            lines.push_str(&line.map_err(|error| Failure::cannot_write(&self.path, &error))?);
             lines.push('\n');
         }
         // One call: a reader never sees half a line.
-        file.write_all(lines.as_bytes()).map_err(|error| cannot_write(&self.path, &error))
+        file.write_all(lines.as_bytes()).map_err(|error| Failure::cannot_write(&self.path, &error))
     }
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Run(format!("{}: cannot write: {error}", path.display()))
 }

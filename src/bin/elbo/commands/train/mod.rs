@@ -16,7 +16,8 @@ pub use options::{Preset, TrainOptions};
 
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
-use crate::output::{Console, Folder, thousands};
+use crate::output::{Console, OutputDirectory};
+use crate::text::thousands;
 use checkpoint::{Checkpoint, RunState};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
@@ -42,7 +43,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     let config = args.model.config(likelihood, features, split.classes())?;
     options.validate_for(&config)?;
     let files = files::all(split.is_table());
-    let folder = Folder::prepare(&args.out, &files)?;
+    let folder = OutputDirectory::prepare(&args.out, &files)?;
     folder.sweep(&[&files[..], &[checkpoint::NAME]].concat());
 
     let train = split.train_view();

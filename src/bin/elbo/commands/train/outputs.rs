@@ -13,8 +13,8 @@ use crate::figure::image_grid::{self, Sheet};
 use crate::figure::{self, FigureFormat};
 use crate::model::decode::{reconstructions, samples};
 use crate::model::{ModelMetadata, Quantiles, TrainingMetadata, history};
-use crate::output::images::to_picture;
-use crate::output::{Folder, Staged};
+use crate::output::images::to_pixels;
+use crate::output::{OutputDirectory, Staged};
 use elbo::vae::Vae;
 use elbo::{Compute, Dataset};
 
@@ -25,7 +25,7 @@ const MOST_PAIRS: usize = 20;
 
 /// Writes all files, then gives them their names, the model first.
 pub fn write(
-    folder: &Folder,
+    folder: &OutputDirectory,
     outcome: &Outcome,
     split: &TrainTestSplit,
     args: &TrainOptions,
@@ -73,7 +73,7 @@ fn sheets(
     let conditions = conditions.as_ref().map(|c| c.view());
     let mut outputs = reconstructions(vae, compute, inputs.view(), conditions)?;
     for rows in [&mut samples, &mut inputs, &mut outputs] {
-        to_picture(rows, vae, data);
+        to_pixels(rows, vae, data);
     }
     Ok([
         image_grid::grid(samples.view(), shape, columns),
@@ -96,7 +96,7 @@ fn notes(outcome: &Outcome, split: &TrainTestSplit, compute: &Compute) -> Result
     };
     let history = history::timeless(&outcome.history);
     let training = TrainingMetadata { history, scores, ..outcome.notes.clone() };
-    Ok(ModelMetadata { data: split.notes(), training: Some(training) })
+    Ok(ModelMetadata { data: split.description(), training: Some(training) })
 }
 
 /// Every `every`-th row of a data set.

@@ -1,7 +1,7 @@
 //! Progress of a run in two lines, the longer of which fits 80 columns: on standard error, and only if that is
 //! a terminal.
 
-use crate::output::thousands;
+use crate::text::thousands;
 use elbo::train::{Epoch, Step};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};

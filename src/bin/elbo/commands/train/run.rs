@@ -13,7 +13,8 @@ use crate::failure::{Failure, Result};
 use crate::model;
 use crate::model::history::{self, EpochRecord};
 use crate::model::{ModelMetadata, TrainingMetadata};
-use crate::output::{Console, Folder, quoted, thousands, write_file};
+use crate::output::{Console, OutputDirectory, write_file};
+use crate::text::{quoted, thousands};
 use elbo::optim::Span;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Evaluation, EvaluationOptions, Vae};
@@ -26,7 +27,7 @@ pub struct TrainingRun<'a> {
     pub split: &'a TrainTestSplit,
     pub compute: &'a Compute,
     pub console: Console,
-    pub folder: &'a Folder,
+    pub folder: &'a OutputDirectory,
     pub trainer: Trainer,
     pub state: RunState,
 }
@@ -206,7 +207,7 @@ impl TrainingRun<'_> {
 
     /// Writes a checkpoint of the current state.
     fn checkpoint(&self, best: Option<&Best>) -> Result<()> {
-        let data = self.split.notes();
+        let data = self.split.description();
         if let Some(Best { vae, notes, .. }) = best {
             let training = Some(self.state.with_history(notes));
             let notes = ModelMetadata { data: data.clone(), training };

@@ -1,4 +1,4 @@
-//! Opening a file, gzipped or not.
+//! Opening of files, gzipped or not.
 
 use crate::failure::{Failure, Result};
 use flate2::read::MultiGzDecoder;
@@ -6,29 +6,26 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// A file to read; `expected` is what a message says it should have been.
-pub fn open(path: &Path, expected: &str) -> Result<File> {
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File> {
     let open = || -> io::Result<_> {
         let file = File::open(path)?;
         if file.metadata()?.is_dir() {
-            return Err(io::Error::other("is a folder"));
+            return Err(io::ErrorKind::IsADirectory.into());
         }
         Ok(file)
     };
-    open().map_err(|error| {
-        Failure::Run(format!("{}: cannot read: {error}; {expected}", path.display()))
-    })
+    open().map_err(|error| Failure::cannot_read(&path.display(), &error))
 }
 
-/// The contents of a stream, decompressed if it is gzipped.
+/// Decompresses a stream if it is gzipped. `expected` lists the accepted formats for messages.
 pub fn plain<'a>(
     name: &str,
     stream: impl Read + 'a,
     expected: &str,
 ) -> Result<Box<dyn BufRead + 'a>> {
     let mut stream = BufReader::new(stream);
-    let start =
-        stream.fill_buf().map_err(|error| Failure::Run(format!("{name}: cannot read: {error}")))?;
+    let start = stream.fill_buf().map_err(|error| Failure::cannot_read(&name, &error))?;
     if start.is_empty() {
         return Err(Failure::Run(format!("{name}: the file is empty; {expected}")));
     }
@@ -39,16 +36,16 @@ pub fn plain<'a>(
     })
 }
 
-/// How the contents begin.
+/// Returns the first bytes of a decompressed stream without consuming them.
 pub fn start<'a>(name: &str, plain: &'a mut impl BufRead, expected: &str) -> Result<&'a [u8]> {
     plain.fill_buf().map_err(|error| {
-        Failure::Run(format!("{name}: damaged or truncated gzip file ({error}); {expected}"))
+        Failure::Run(format!("{name}: damaged or truncated gzip file: {error}; {expected}"))
     })
 }
 
-/// Whether contents that begin so are text.
+/// Returns true if a file that starts with these bytes is text.
 pub fn is_text(start: &[u8]) -> bool {
     let control = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c);
-    // Other bytes may be letters in UTF-8, or in an encoding that the reader of tables names.
+    // Bytes from 0x80 on may be UTF-8, or another encoding, which the table reader rejects by name.
     !start.is_empty() && !start.iter().any(|&byte| control(byte) || byte == 0x7f)
 }

@@ -7,56 +7,46 @@
 //! ```
 //! Source: "The IDX file format" on the MNIST page of Y. LeCun.
 //!
-//! This file leans on the standard library alone, so that a fuzz target can include it.
+//! With `elements`, this file depends on the standard library alone, so that a fuzz target can include it.
 
+use super::elements::{ElementsError, byte_count, read_bytes};
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 
-/// Unsigned bytes under the dimensions that the header names.
+/// Contents of an IDX file of unsigned bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Idx {
-    /// The images, then height and width (or whatever a row is made of).
+    /// Dimensions: the number of images, then usually height and width.
     pub shape: Vec<usize>,
-    /// Row-major, as many as the product of `shape`.
+    /// Elements in row-major order.
     pub bytes: Vec<u8>,
 }
 
-/// Why a stream is not an IDX file of images.
+/// Reason why a stream cannot be read as IDX.
 #[derive(Debug)]
 pub enum IdxError {
     /// The first two bytes are not zero.
     Magic,
-    /// The elements are of another type.
+    /// The elements are not unsigned bytes.
     ElementType(u8),
-    /// Another number of dimensions than asked for.
+    /// The number of dimensions is not the expected one.
     Rank(u8),
-    /// More bytes than this machine can address.
-    TooLarge(Vec<usize>),
-    /// The stream ends within the header.
+    /// The stream ends inside the header.
     HeaderEnds,
-    /// The stream ends before the last element.
-    Truncated {
-        /// What the header promises.
-        shape: Vec<usize>,
-        /// Elements that were there.
-        found: usize,
-    },
-    /// All elements were there, but the compressed stream around them has no proper end.
-    CutOff,
-    /// The stream goes on after the last element.
-    Trailing(Vec<usize>),
-    /// The stream cannot be read.
+    /// The elements do not fit the header.
+    Elements(ElementsError),
+    /// The header cannot be read.
     Io(io::Error),
 }
 
 impl fmt::Display for IdxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic => write!(f, "not an IDX file: it must begin with two zero bytes"),
+            Self::Magic => write!(f, "not an IDX file: it does not start with two zero bytes"),
             Self::ElementType(code) => write!(
                 f,
-                "IDX elements of type 0x{code:02x} ({}); expected unsigned bytes (0x08)",
+                "IDX elements of type 0x{code:02x} ({}) are not supported; expected unsigned bytes (0x08)",
                 match code {
                     0x09 => "signed bytes",
                     0x0b => "16-bit integers",
@@ -68,25 +58,12 @@ impl fmt::Display for IdxError {
             ),
             Self::Rank(rank) => write!(
                 f,
-                "IDX with {rank} dimension{}; expected images, which have at least 2 \
-                 (is this a file of labels?)",
+                "the IDX file has {rank} dimension{}; expected images, which have at least 2 (is this a \
+                 file of labels?)",
                 if *rank == 1 { "" } else { "s" }
             ),
-            Self::TooLarge(shape) => {
-                write!(f, "its header claims {} bytes, more than can be addressed", Times(shape))
-            }
-            Self::HeaderEnds => write!(f, "truncated: the file ends within the IDX header"),
-            Self::Truncated { shape, found } => write!(
-                f,
-                "truncated: its header promises {} bytes, the file holds {found}",
-                Times(shape)
-            ),
-            Self::CutOff => write!(f, "truncated: the compressed stream has no proper end"),
-            Self::Trailing(shape) => write!(
-                f,
-                "longer than the {} bytes that its header promises: damaged, or not IDX",
-                Times(shape)
-            ),
+            Self::HeaderEnds => write!(f, "truncated: the file ends inside the IDX header"),
+            Self::Elements(error) => write!(f, "{error}"),
             Self::Io(error) => write!(f, "{error}"),
         }
     }
@@ -94,51 +71,19 @@ impl fmt::Display for IdxError {
 
 impl std::error::Error for IdxError {}
 
-/// A shape as `60000×28×28`.
-struct Times<'a>(&'a [usize]);
-
-impl fmt::Display for Times<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, n) in self.0.iter().enumerate() {
-            write!(f, "{}{n}", if i == 0 { "" } else { "×" })?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads a whole IDX file of images: unsigned bytes under at least two dimensions.
-///
-/// Memory grows with what the stream holds, never by the word of its header.
+/// Reads a whole IDX file of images: unsigned bytes of at least two dimensions.
 pub fn read(stream: impl Read) -> Result<Idx, IdxError> {
     read_of_rank(2..=u8::MAX, stream)
 }
 
-/// As [`read`], with so many dimensions: labels have one.
+/// Reads a whole IDX file whose number of dimensions is in `ranks`; labels have one.
 pub fn read_of_rank(ranks: RangeInclusive<u8>, mut stream: impl Read) -> Result<Idx, IdxError> {
     let shape = read_header(ranks, &mut stream)?;
-    let promised: usize = shape.iter().product();
-
-    let mut bytes = Vec::new();
-    match stream.by_ref().take(promised as u64).read_to_end(&mut bytes) {
-        Ok(_) => {}
-        // How a gzip stream says that it was cut off: what came before is in `bytes`.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-        Err(error) => return Err(IdxError::Io(error)),
-    }
-    if bytes.len() < promised {
-        return Err(IdxError::Truncated { shape, found: bytes.len() });
-    }
-    match stream.take(1).read_to_end(&mut Vec::new()) {
-        Ok(0) => {}
-        Ok(_) => return Err(IdxError::Trailing(shape)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(IdxError::CutOff),
-        Err(error) => return Err(IdxError::Io(error)),
-    }
-    bytes.shrink_to_fit();
+    let bytes = read_bytes(stream, &shape).map_err(IdxError::Elements)?;
     Ok(Idx { shape, bytes })
 }
 
-/// Reads the shape, and leaves the stream where the elements begin.
+/// Reads the shape and leaves the stream at the first element.
 pub fn read_header(
     ranks: RangeInclusive<u8>,
     stream: &mut impl Read,
@@ -155,14 +100,10 @@ pub fn read_header(
     }
     let mut shape = Vec::with_capacity(usize::from(rank));
     for _ in 0..rank {
-        // A dimension is 32 bits wide and `usize` no narrower on any target of this crate.
+        // A dimension has 32 bits, and `usize` is no narrower on any target of this crate.
         shape.push(u32::from_be_bytes(header_word(stream)?) as usize);
     }
-    // A zero elsewhere must not hide an overflow: `[0, 2³², 2³²]` claims nothing, but its rows do.
-    let size = shape.iter().try_fold(1_usize, |size, &n| size.checked_mul(n.max(1)));
-    let Some(_) = size.filter(|&size| isize::try_from(size).is_ok()) else {
-        return Err(IdxError::TooLarge(shape));
-    };
+    byte_count(&shape, 1).map_err(IdxError::Elements)?;
     Ok(shape)
 }
 
@@ -190,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn images_come_back_as_written() {
+    fn reads_images() {
         let mut file = header(8, &[2, 1, 3]);
         file.extend([1, 2, 3, 4, 5, 6]);
         let idx = read(&file[..]).unwrap();
@@ -198,29 +139,35 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_be_wrong_has_its_message() {
+    fn rejects_what_is_not_a_file_of_images() {
         assert!(message(b"PK\x03\x04").contains("two zero bytes"));
         assert!(message(&header(0x0d, &[2, 2])).contains("32-bit floats"));
         assert!(message(&header(8, &[5])).contains("labels"));
-        assert!(message(&[0, 0, 8, 3, 0, 0]).contains("within the IDX header"));
+        assert!(message(&[0, 0, 8, 3, 0, 0]).contains("inside the IDX header"));
         let mut file = header(8, &[2, 1, 3]);
         file.extend([1, 2, 3, 4, 5]);
-        assert_eq!(message(&file), "truncated: its header promises 2×1×3 bytes, the file holds 5");
+        assert_eq!(
+            message(&file),
+            "truncated: the header promises shape [2, 1, 3], but only 5 of 6 bytes follow"
+        );
         file.extend([6, 7]);
-        assert!(message(&file).starts_with("longer than the 2×1×3 bytes"));
+        assert!(message(&file).starts_with("damaged: data continue after the shape [2, 1, 3]"));
     }
 
     #[test]
-    fn a_header_that_claims_the_world_allocates_nothing() {
+    fn allocates_nothing_for_a_huge_claimed_shape() {
         let world = [1 << 31; 2];
         assert!(message(&header(8, &world)).starts_with("truncated"));
-        assert!(message(&header(8, &[u32::MAX; 3])).contains("more than can be addressed"));
-        assert!(message(&header(8, &[0, u32::MAX, u32::MAX, u32::MAX])).contains("addressed"));
-        assert!(message(&header(8, &[1; 255])[..300]).contains("within the IDX header"));
+        assert!(message(&header(8, &[u32::MAX; 3])).contains("too large to address"));
+        assert!(
+            message(&header(8, &[0, u32::MAX, u32::MAX, u32::MAX]))
+                .contains("too large to address")
+        );
+        assert!(message(&header(8, &[1; 255])[..300]).contains("inside the IDX header"));
     }
 
     #[test]
-    fn no_byte_of_the_header_can_do_harm() {
+    fn survives_any_damaged_byte() {
         let mut file = header(8, &[2, 1, 3]);
         file.extend([1, 2, 3, 4, 5, 6]);
         for place in 0..file.len() {

@@ -1,8 +1,8 @@
-//! Height, width and channels of images.
+//! Shape of images.
 
 use serde::{Deserialize, Serialize};
 
-/// The shape of an image: rows of pixels, a pixel's channels side by side.
+/// Height, width and channels of an image; the channels of a pixel are adjacent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageShape {
     pub height: usize,
@@ -12,12 +12,13 @@ pub struct ImageShape {
 }
 
 impl ImageShape {
+    /// Number of elements of an image.
     pub fn elements(self) -> usize {
         self.height * self.width * self.channels
     }
 
-    /// That of images in an array of `shape`: its axes beyond the first, without those of length 1, are
-    /// height and width, or those and the three colors.
+    /// Shape of the images in an array, or `None` if its rows are not images: apart from the first axis and
+    /// axes of length 1, it must have height and width, optionally followed by 3 channels.
     pub fn of_array(shape: &[usize]) -> Option<Self> {
         let axes: Vec<usize> = shape[1..].iter().copied().filter(|&n| n != 1).collect();
         match axes[..] {
@@ -27,7 +28,7 @@ impl ImageShape {
         }
     }
 
-    /// Height and width of the most nearly square image of so many pixels: one row if it is prime.
+    /// Shape of the most nearly square gray image of `elements` pixels: a single row if it is prime.
     pub fn nearly_square(elements: usize) -> Self {
         let height = (1..=elements.isqrt()).rev().find(|height| elements.is_multiple_of(*height));
         let height = height.unwrap_or(1);
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_told_by_their_axes() {
+    fn recognizes_images_by_their_axes() {
         let shape = |height, width, channels| Some(ImageShape { height, width, channels });
         assert_eq!(ImageShape::of_array(&[9, 28, 20]), shape(28, 20, 1));
         assert_eq!(ImageShape::of_array(&[9, 28, 1, 20]), shape(28, 20, 1));
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_nearly_square_shape() {
+    fn finds_the_most_nearly_square_shape() {
         let shapes = [(784, [28, 28]), (600, [24, 25]), (37, [1, 37]), (1, [1, 1]), (12, [3, 4])];
         for (elements, [height, width]) in shapes {
             let shape = ImageShape { height, width, channels: 1 };

@@ -1,8 +1,8 @@
-//! Reading a folder of pictures as rows of bytes.
+//! Reader of a directory of images as rows of bytes.
 //!
-//! Pictures of the folder itself, sorted by name; or, if it holds folders of pictures, those of each in turn,
-//! sorted, with the name of the folder as their class. Each is turned as its EXIF data say, and what is
-//! transparent lies on white.
+//! The images of the directory itself, sorted by name; or, if it has subdirectories, the images of each
+//! subdirectory in turn, whose name is their class. Images are rotated by their EXIF orientation, and
+//! transparent pixels are blended with white.
 
 use super::file;
 use super::image_shape::ImageShape;
@@ -14,84 +14,84 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What can be read, for messages.
-const EXPECTED: &str = "expected .png or .jpg files, or folders of such, one for each class";
+/// Accepted contents of a directory, for messages.
+const EXPECTED: &str = "expected .png or .jpg images, or one directory of them per class";
 
-/// How to read pictures.
+/// Options for reading images.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ImageOptions {
-    /// Width and height in pixels that each is resized to, if it has others.
+    /// Width and height in pixels to which images of any other size are resized.
     pub size: Option<[u32; 2]>,
-    /// Red, green and blue; else gray.
+    /// Reads red, green and blue instead of gray.
     pub rgb: bool,
 }
 
-/// Pictures as rows.
+/// Images as rows.
 #[derive(Debug)]
 pub struct Images {
-    /// Pixels in rows, a pixel's channels side by side.
+    /// One image per row; the channels of a pixel are adjacent.
     pub rows: Array2<u8>,
     pub shape: ImageShape,
-    /// The class of each, by its folder.
+    /// Class of each image, if they are in one directory per class.
     pub classes: Option<Vec<String>>,
 }
 
-/// Reads a folder.
-pub fn read_folder(folder: &Path, options: ImageOptions) -> Result<Images> {
-    let (pictures, folders) = contents(folder)?;
+/// Reads a directory of images.
+pub fn read_directory(directory: &Path, options: ImageOptions) -> Result<Images> {
+    let (direct, directories) = contents(directory)?;
     let mut inner = Vec::new();
-    for path in folders {
-        inner.extend(contents(&path)?.0.into_iter().map(|picture| (class(&path), picture)));
+    for path in directories {
+        inner.extend(contents(&path)?.0.into_iter().map(|image| (class(&path), image)));
     }
-    match (pictures.is_empty(), inner.is_empty()) {
-        (true, true) => Err(wrong(folder, &format!("no pictures; {EXPECTED}"))),
+    match (direct.is_empty(), inner.is_empty()) {
+        (true, true) => Err(wrong(directory, &format!("no images found; {EXPECTED}"))),
         (false, false) => Err(wrong(
-            folder,
+            directory,
             &format!(
-                "pictures both beside folders and in them, such as {} and {}; {EXPECTED}",
-                pictures[0].display(),
+                "some images are in subdirectories and some are not, such as {1} and {0}; {EXPECTED}",
+                direct[0].display(),
                 inner[0].1.display()
             ),
         )),
-        (false, true) => read(&pictures, None, options),
+        (false, true) => read(&direct, None, options),
         (true, false) => {
-            let (classes, pictures): (Vec<_>, Vec<_>) = inner.into_iter().unzip();
-            read(&pictures, Some(classes), options)
+            let (classes, images): (Vec<_>, Vec<_>) = inner.into_iter().unzip();
+            read(&images, Some(classes), options)
         }
     }
 }
 
-/// Reads one picture.
+/// Reads a single image.
 pub fn read_one(path: &Path, options: ImageOptions) -> Result<Images> {
     read(&[path.to_owned()], None, options)
 }
 
-fn class(folder: &Path) -> String {
-    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn class(directory: &Path) -> String {
+    directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The pictures and the folders in a folder, sorted by name, without hidden ones and other files.
-fn contents(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let cannot = |error: std::io::Error| wrong(folder, &format!("cannot read: {error}"));
-    let (mut pictures, mut folders) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(folder).map_err(cannot)? {
+/// Lists the images and the subdirectories of a directory, sorted by name; hidden entries are left out.
+fn contents(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let cannot = |error: std::io::Error| Failure::cannot_read(&directory.display(), &error);
+    let (mut images, mut directories) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory).map_err(cannot)? {
         let path = entry.map_err(cannot)?.path();
         if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
             continue;
         }
         if path.is_dir() {
-            folders.push(path);
-        } else if is_picture(&path) {
-            pictures.push(path);
+            directories.push(path);
+        } else if is_image(&path) {
+            images.push(path);
         }
     }
-    pictures.sort();
-    folders.sort();
-    Ok((pictures, folders))
+    images.sort();
+    directories.sort();
+    Ok((images, directories))
 }
 
-/// Whether a file has the name of a picture.
-pub fn is_picture(path: &Path) -> bool {
+/// Returns true if the name of a file is that of an image.
+pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
@@ -101,63 +101,63 @@ fn read(paths: &[PathBuf], classes: Option<Vec<String>>, options: ImageOptions) 
     let mut bytes = Vec::new();
     let mut size = options.size;
     for path in paths {
-        let mut picture = open(path)?;
-        let found = [picture.width(), picture.height()];
+        let mut image = open(path)?;
+        let found = [image.width(), image.height()];
         let [width, height] = *size.get_or_insert(found);
         if found != [width, height] {
             if options.size.is_none() {
                 return Err(wrong(
                     path,
                     &format!(
-                        "{}x{} pixels (width x height), and {} has {width}x{height}; make them one size \
-                         with --size {width}x{height}",
+                        "the image is {}x{} pixels (width x height), but {} is {width}x{height}; resize all \
+                         images with --size {width}x{height}",
                         found[0],
                         found[1],
                         paths[0].display()
                     ),
                 ));
             }
-            picture = picture.resize_exact(width, height, FilterType::Triangle);
+            image = image.resize_exact(width, height, FilterType::Triangle);
         }
         if options.rgb {
-            bytes.extend(picture.into_rgb8().into_raw());
+            bytes.extend(image.into_rgb8().into_raw());
         } else {
-            bytes.extend(picture.into_luma8().into_raw());
+            bytes.extend(image.into_luma8().into_raw());
         }
     }
     let [width, height] = size.unwrap_or_default().map(|n| n as usize);
     let shape = ImageShape { height, width, channels };
     let rows = Array2::from_shape_vec([paths.len(), height * width * channels], bytes)
-        .expect("every picture has the size");
+        .expect("images of one size");
     Ok(Images { rows, shape, classes })
 }
 
 fn open(path: &Path) -> Result<DynamicImage> {
-    let file = file::open(path, EXPECTED)?;
+    let file = file::open(path)?;
     let reader = ImageReader::new(std::io::BufReader::new(file)).with_guessed_format();
-    let reader = reader.map_err(|error| wrong(path, &format!("cannot read: {error}")))?;
+    let reader = reader.map_err(|error| Failure::cannot_read(&path.display(), &error))?;
     let decode = || {
         let mut decoder = reader.into_decoder()?;
         Limits::default().reserve(decoder.total_bytes())?;
         let orientation = decoder.orientation()?;
-        let mut picture = DynamicImage::from_decoder(decoder)?;
-        picture.apply_orientation(orientation);
-        Ok(on_white(picture))
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok(on_white(image))
     };
-    decode().map_err(|error: image::ImageError| wrong(path, &format!("damaged picture: {error}")))
+    decode().map_err(|error: image::ImageError| wrong(path, &format!("damaged image: {error}")))
 }
 
-/// The colors that show where a picture lies on white paper: under full transparency a file may hold any.
-fn on_white(picture: DynamicImage) -> DynamicImage {
-    if !picture.color().has_alpha() {
-        return picture;
+/// Blends an image with a white background; fully transparent pixels may have any color in the file.
+fn on_white(image: DynamicImage) -> DynamicImage {
+    if !image.color().has_alpha() {
+        return image;
     }
-    let picture = picture.into_rgba8();
+    let image = image.into_rgba8();
     let over = |color: u8, alpha: u32| {
         ((u32::from(color) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
     };
-    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-        let [red, green, blue, alpha] = picture.get_pixel(x, y).0;
+    RgbImage::from_fn(image.width(), image.height(), |x, y| {
+        let [red, green, blue, alpha] = image.get_pixel(x, y).0;
         Rgb([red, green, blue].map(|color| over(color, alpha.into())))
     })
     .into()
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use image::{GrayImage, Luma, LumaA, Rgba};
 
-    /// A folder of its own for one test, removed at its end.
+    /// A directory for one test, removed at its end.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -183,14 +183,14 @@ mod tests {
             Self(path)
         }
 
-        fn picture(&self, name: &str, size: [u32; 2], color: [u8; 3]) {
+        fn save(&self, name: &str, size: [u32; 2], color: [u8; 3]) {
             let path = self.0.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             RgbImage::from_pixel(size[0], size[1], Rgb(color)).save(path).unwrap();
         }
 
         fn read(&self, options: ImageOptions) -> std::result::Result<Images, String> {
-            read_folder(&self.0, options).map_err(|failure| failure.to_string())
+            read_directory(&self.0, options).map_err(|failure| failure.to_string())
         }
     }
 
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_rows_in_the_order_of_their_names() {
+    fn reads_images_in_the_order_of_their_names() {
         let scratch = Scratch::new("order");
-        scratch.picture("b.png", [3, 2], [255, 255, 255]);
-        scratch.picture("a.PNG", [3, 2], [0, 0, 0]);
-        scratch.picture("c.jpg", [3, 2], [200, 100, 50]);
-        fs::write(scratch.0.join("notes.txt"), "no picture").unwrap();
-        fs::write(scratch.0.join(".hidden.png"), "no picture").unwrap();
+        scratch.save("b.png", [3, 2], [255, 255, 255]);
+        scratch.save("a.PNG", [3, 2], [0, 0, 0]);
+        scratch.save("c.jpg", [3, 2], [200, 100, 50]);
+        fs::write(scratch.0.join("notes.txt"), "no image").unwrap();
+        fs::write(scratch.0.join(".hidden.png"), "no image").unwrap();
         let gray = scratch.read(ImageOptions::default()).unwrap();
         assert_eq!(gray.shape, ImageShape { height: 2, width: 3, channels: 1 });
         assert_eq!(gray.rows.dim(), (3, 6));
@@ -225,28 +225,30 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_classes() {
+    fn subdirectories_are_classes() {
         let scratch = Scratch::new("classes");
         for (name, gray) in [("sun/2.png", 9), ("moon/1.png", 7), ("sun/1.png", 8)] {
-            scratch.picture(name, [2, 2], [gray; 3]);
+            scratch.save(name, [2, 2], [gray; 3]);
         }
         let images = scratch.read(ImageOptions::default()).unwrap();
         assert_eq!(images.classes.unwrap(), ["moon", "sun", "sun"]);
         assert_eq!(images.rows.column(0).to_vec(), [7, 8, 9]);
-        scratch.picture("stray.png", [2, 2], [0; 3]);
+        scratch.save("stray.png", [2, 2], [0; 3]);
         let message = scratch.read(ImageOptions::default()).unwrap_err();
-        assert!(message.contains("pictures both beside folders and in them"), "{message}");
+        assert!(
+            message.contains("some images are in subdirectories and some are not"),
+            "{message}"
+        );
     }
 
     #[test]
-    fn other_sizes_are_resized_or_an_error() {
+    fn resizes_or_rejects_other_sizes() {
         let scratch = Scratch::new("sizes");
-        scratch.picture("a.png", [4, 2], [100; 3]);
-        scratch.picture("b.png", [8, 8], [50; 3]);
+        scratch.save("a.png", [4, 2], [100; 3]);
+        scratch.save("b.png", [8, 8], [50; 3]);
         let message = scratch.read(ImageOptions::default()).unwrap_err();
         assert!(
-            message.contains("b.png: 8x8 pixels (width x height)")
-                && message.contains("--size 4x2"),
+            message.contains("b.png: the image is 8x8 pixels") && message.contains("--size 4x2"),
             "{message}"
         );
         let images = scratch.read(ImageOptions { size: Some([6, 3]), rgb: false }).unwrap();
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_transparent_is_white() {
+    fn blends_transparent_pixels_with_white() {
         let scratch = Scratch::new("transparent");
         let pixels = [[10, 20, 30, 255], [200, 0, 0, 0], [0, 255, 0, 51]];
         let colors = image::RgbaImage::from_fn(3, 1, |x, _| Rgba(pixels[x as usize]));
@@ -271,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn a_photograph_is_turned_as_its_camera_says() {
+    fn rotates_by_exif_orientation() {
         let scratch = Scratch::new("turned");
         let path = scratch.0.join("a.jpg");
         GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 20 } else { 230 }]))
             .save(&path)
             .unwrap();
         let mut file = fs::read(&path).unwrap();
-        // One field, 0x112: 6, to be turned by a quarter, clockwise.
+        // A single field: orientation (0x112) 6, a quarter turn clockwise.
         let exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         file.splice(2..2, exif.iter().copied());
         fs::write(&path, file).unwrap();
@@ -289,22 +291,22 @@ mod tests {
     }
 
     #[test]
-    fn damage_names_the_file() {
+    fn names_the_damaged_file() {
         let scratch = Scratch::new("damage");
         assert!(
             scratch
                 .read(ImageOptions::default())
                 .unwrap_err()
-                .contains("no pictures; expected .png")
+                .contains("no images found; expected .png")
         );
-        scratch.picture("a.png", [40, 20], [100; 3]);
+        scratch.save("a.png", [40, 20], [100; 3]);
         let whole = fs::read(scratch.0.join("a.png")).unwrap();
         fs::write(scratch.0.join("b.png"), &whole[..whole.len() / 2]).unwrap();
         let message = scratch.read(ImageOptions::default()).unwrap_err();
-        assert!(message.contains("b.png: damaged picture"), "{message}");
+        assert!(message.contains("b.png: damaged image"), "{message}");
         fs::write(scratch.0.join("b.png"), "text").unwrap();
         assert!(
-            scratch.read(ImageOptions::default()).unwrap_err().contains("b.png: damaged picture")
+            scratch.read(ImageOptions::default()).unwrap_err().contains("b.png: damaged image")
         );
     }
 }

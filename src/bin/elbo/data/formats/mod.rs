@@ -1,7 +1,9 @@
-//! Readers of the file formats, each apart from what the tool does with the rows.
+//! Readers of file formats; what the tool does with the rows is no concern of theirs.
 
 pub mod columns;
-pub mod delimited;
+pub mod csv_table;
+mod dtype;
+mod elements;
 pub mod file;
 pub mod idx;
 pub mod image_shape;
@@ -9,6 +11,6 @@ pub mod images;
 mod lines;
 pub mod npy;
 pub mod npz;
-mod records;
+pub mod records;
 pub mod streamed;
 pub mod table;

@@ -1,13 +1,13 @@
-//! Reading one array of a `.npz` file, NumPy's archive of arrays: a zip file of `.npy` files.
+//! Reader of one array of a `.npz` file, NumPy's archive of arrays: a zip file of `.npy` files.
 
-use super::columns::listed;
+use crate::text::listed;
 use std::io::{Read, Seek};
 use zip::ZipArchive;
 
-/// How a zip file begins.
+/// First bytes of a zip file.
 pub const MAGIC: &[u8; 4] = b"PK\x03\x04";
 
-/// Hands the `.npy` file of the array `wanted` to `read`; without a name, that of the only array.
+/// Passes the `.npy` file of the array `wanted` to `read`; without a name, that of the only array.
 pub fn with_array<T>(
     archive: impl Read + Seek,
     wanted: Option<&str>,
@@ -24,8 +24,8 @@ pub fn with_array<T>(
     let chosen = match (wanted, &names[..]) {
         (_, []) => {
             return Err(
-                "a zip archive without a .npy array; expected what numpy.savez writes (of a \
-                        spreadsheet, save a .csv)"
+                "the zip archive contains no .npy array; expected a file that numpy.savez wrote (if \
+                         this is a spreadsheet, save it as .csv)"
                     .to_owned(),
             );
         }
@@ -38,7 +38,7 @@ pub fn with_array<T>(
         (None, [only]) => only,
         (None, names) => {
             return Err(format!(
-                "{} arrays: {}; choose one with --array",
+                "the file has {} arrays ({}); choose one with --array",
                 names.len(),
                 listed(names)
             ));
@@ -78,12 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn arrays_are_found_by_name() {
+    fn finds_arrays_by_name() {
         let two = archive(&[("x.npy", b"first"), ("y.npy", b"second"), ("notes.txt", b"")]);
         assert_eq!(contents(&two, Some("x")), Ok(b"first".to_vec()));
         assert_eq!(contents(&two, Some("y.npy")), Ok(b"second".to_vec()));
         assert_eq!(contents(&archive(&[("a.npy", b"only")]), None), Ok(b"only".to_vec()));
-        assert_eq!(contents(&two, None), Err("2 arrays: x, y; choose one with --array".into()));
+        assert_eq!(
+            contents(&two, None),
+            Err("the file has 2 arrays (x, y); choose one with --array".into())
+        );
         assert_eq!(
             contents(&two, Some("z")),
             Err("--array: no array 'z'; the file has x, y".into())
@@ -91,10 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_archive_of_arrays_is_said() {
+    fn rejects_other_zip_archives() {
         let book = archive(&[("[Content_Types].xml", b"")]);
         assert!(
-            contents(&book, None).unwrap_err().starts_with("a zip archive without a .npy array")
+            contents(&book, None)
+                .unwrap_err()
+                .starts_with("the zip archive contains no .npy array")
         );
         let whole = archive(&[("a.npy", &[7; 1000]), ("b.npy", &[7; 1000])]);
         for end in (4..whole.len()).step_by(7) {
@@ -104,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_an_error() {
+    fn rejects_a_damaged_entry() {
         let mut file = archive(&[("b.npy", b""), ("a.npy", &[7; 1000])]);
         let place = file.windows(5).rposition(|name| name == b"a.npy").unwrap();
         let place = file[..place].windows(5).rposition(|name| name == b"a.npy").unwrap();

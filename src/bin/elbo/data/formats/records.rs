@@ -1,12 +1,13 @@
-//! The lines of a table, and what stands in their cells: numbers, labels, or what is told with its place.
+//! Records of a table and the numbers and labels in their cells.
 
 use super::columns::Columns;
-use super::lines::Lines;
+use super::lines::LineCounter;
+use crate::text::counted;
 use csv::{ByteRecord, ReaderBuilder};
 use std::fmt;
-use std::io::Read;
+use std::io::{self, BufRead, Cursor};
 
-/// Why a text is no such table, in a sentence.
+/// Reason why a text cannot be read as a table, in a sentence.
 #[derive(Debug)]
 pub struct TableError(pub String);
 
@@ -24,23 +25,36 @@ impl From<String> for TableError {
     }
 }
 
-/// The lines of a table, with their numbers.
+/// Reader of the records of a table.
 pub struct Records<R> {
-    reader: csv::Reader<Lines<R>>,
+    reader: csv::Reader<LineCounter<io::Chain<Cursor<Vec<u8>>, R>>>,
+    delimiter: u8,
 }
 
-/// A line of a table.
+/// A record of a table.
 pub struct Row {
     pub record: ByteRecord,
-    /// As an editor counts, from 1 on.
+    /// Line on which the record starts, from 1 on, as an editor counts.
     pub line: u64,
 }
 
-impl<R: Read> Records<R> {
-    pub fn new(stream: R, delimiter: u8) -> Self {
+impl<R: BufRead> Records<R> {
+    /// Starts to read a table; without a `delimiter`, it is detected in the first line that is not empty.
+    pub fn new(mut stream: R, delimiter: Option<u8>) -> Result<Self, TableError> {
+        let mut start = Vec::new();
+        while start.trim_ascii().is_empty()
+            && stream.read_until(b'\n', &mut start).map_err(|error| error.to_string())? > 0
+        {
+        }
+        let delimiter = delimiter.unwrap_or_else(|| detect_delimiter(&start));
         let mut builder = ReaderBuilder::new();
         builder.has_headers(false).flexible(true).delimiter(delimiter);
-        Self { reader: builder.from_reader(Lines::new(stream)) }
+        let stream = LineCounter::new(io::Read::chain(Cursor::new(start), stream));
+        Ok(Self { reader: builder.from_reader(stream), delimiter })
+    }
+
+    pub fn delimiter(&self) -> u8 {
+        self.delimiter
     }
 
     pub fn next(&mut self) -> Result<Option<Row>, TableError> {
@@ -50,25 +64,39 @@ impl<R: Read> Records<R> {
             return Ok(None);
         }
         let last = self.reader.get_ref().line(self.reader.position().byte());
-        // A cell in quotes may hold line breaks.
+        // A quoted cell may contain line breaks.
         let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
         Ok(Some(Row { record, line: last.saturating_sub(within).max(1) }))
     }
 }
 
-/// Whether a cell says that there is no value.
+/// Returns the delimiter that occurs most often outside of quotes; in a tie, the first of `,` `;` tab `|`.
+fn detect_delimiter(line: &[u8]) -> u8 {
+    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
+    let mut quoted = false;
+    for &byte in line {
+        quoted ^= byte == b'"';
+        for (delimiter, count) in &mut counts {
+            *count += usize::from(!quoted && byte == *delimiter);
+        }
+    }
+    // `max_by_key` returns the last of several equal elements.
+    counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| *delimiter)
+}
+
+/// Returns true if a cell is empty or a word for a missing value.
 pub fn is_missing(cell: &str) -> bool {
     let words = ["", "na", "n/a", "nan", "null", "none", "?", "-"];
     words.iter().any(|word| cell.eq_ignore_ascii_case(word))
 }
 
-/// What the commas in a number are.
+/// Certainty that the commas in a number separate thousands.
 enum Thousands {
     Perhaps,
     Surely,
 }
 
-/// Whether three digits follow each comma in a number.
+/// Recognizes a number in which three digits follow each comma.
 fn thousands(cell: &str) -> Option<Thousands> {
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = cell.split_once('.').map_or((cell, None), |(w, f)| (w, Some(f)));
@@ -86,23 +114,30 @@ fn thousands(cell: &str) -> Option<Thousands> {
 }
 
 impl Row {
+    /// The cells as text, without whitespace around them.
     pub fn cells(&self) -> impl Iterator<Item = Result<&str, TableError>> {
         (0..self.record.len()).map(|place| self.cell(place))
     }
 
+    /// Cells of a header line.
+    pub fn names(&self) -> Result<Vec<String>, TableError> {
+        self.cells().map(|cell| cell.map(str::to_owned)).collect()
+    }
+
+    /// A cell as text, without whitespace around it.
     pub fn cell(&self, place: usize) -> Result<&str, TableError> {
         let text = std::str::from_utf8(&self.record[place]);
         text.map(str::trim).map_err(|_| {
             TableError(format!(
-                "line {}, column {}: not UTF-8 text; save the table as UTF-8",
+                "line {}, column {}: the text is not UTF-8; save the table as UTF-8",
                 self.line,
                 place + 1
             ))
         })
     }
 
-    /// Where a cell is, for messages.
-    fn at(&self, place: usize, columns: &Columns) -> String {
+    /// Location of a cell for messages.
+    pub fn at(&self, place: usize, columns: &Columns) -> String {
         if columns.named {
             format!("line {}, column '{}'", self.line, columns.names[place])
         } else {
@@ -110,6 +145,7 @@ impl Row {
         }
     }
 
+    /// A cell as a finite number.
     pub fn number(&self, place: usize, columns: &Columns) -> Result<f32, TableError> {
         let cell = self.cell(place)?;
         if let Ok(number) = cell.parse::<f32>()
@@ -121,52 +157,57 @@ impl Row {
         Err(TableError(if is_missing(cell) {
             let shown = if cell.is_empty() { String::new() } else { format!(" ({cell})") };
             format!(
-                "{at}: a missing value{shown}; fill it in, remove the line, or leave the column out with \
+                "{at}: missing value{shown}; fill it in, remove the line, or exclude the column with \
                  --drop-columns"
             )
         } else if cell.parse::<f64>().is_ok() {
-            format!("{at}: {cell}; expected a finite number, within the range of 32 bits")
+            format!("{at}: expected a finite number in the range of float32, found {cell}")
         } else if let Some(commas) = thousands(cell) {
             match commas {
                 Thousands::Perhaps => format!(
-                    "{at}: '{cell}' may have a thousands separator (leave the comma out) or a decimal \
-                     comma (write a point in its place)"
+                    "{at}: the comma in '{cell}' is ambiguous; remove it if it separates thousands, or \
+                     replace it with a point if it is a decimal comma"
                 ),
                 Thousands::Surely => {
-                    format!("{at}: '{cell}' has thousands separators; leave the commas out")
+                    format!("{at}: '{cell}' has thousands separators; remove the commas")
                 }
             }
         } else if cell.replace(',', ".").parse::<f32>().is_ok() {
-            format!("{at}: '{cell}' has a decimal comma; write a point in its place")
+            format!("{at}: '{cell}' has a decimal comma; replace it with a point")
         } else if columns.names.len() == 1 && cell.contains(char::is_whitespace) {
             format!(
-                "{at}: '{cell}'; expected commas, semicolons, tabs or bars (|) between the columns"
+                "{at}: expected columns separated by commas, semicolons, tabs or bars (|), found '{cell}'"
             )
         } else {
             format!(
-                "{at}: '{cell}'; expected a number; leave the column out with --drop-columns, or name it \
-                 with --label-column if it is the label"
+                "{at}: expected a number, found '{cell}'; exclude the column with --drop-columns, or use it as \
+                 the label with --label-column"
             )
         }))
     }
 
+    /// A cell as a label, which must not be empty.
     pub fn label(&self, place: usize, columns: &Columns) -> Result<String, TableError> {
         match self.cell(place)? {
-            "" => Err(TableError(format!("{}: a missing label", self.at(place, columns)))),
+            "" => Err(TableError(format!("{}: missing label", self.at(place, columns)))),
             cell => Ok(cell.to_owned()),
         }
     }
 
-    pub fn of_other_length(&self, columns: &Columns, delimiter: u8) -> String {
-        let between = match delimiter {
+    /// Checks that the record has as many cells as there are columns.
+    pub fn check_length(&self, columns: &Columns, delimiter: u8) -> Result<(), TableError> {
+        if self.record.len() == columns.names.len() {
+            return Ok(());
+        }
+        let delimiter = match delimiter {
             b'\t' => "tabs".to_owned(),
             other => format!("'{}'", char::from(other)),
         };
-        format!(
-            "line {}: {} columns; expected {}, as in the first line ({between} between them)",
+        Err(TableError(format!(
+            "line {} has {}; expected {}, as in the first line (separated by {delimiter})",
             self.line,
-            self.record.len(),
+            counted(self.record.len(), "column"),
             columns.names.len()
-        )
+        )))
     }
 }

@@ -1,12 +1,12 @@
-//! Rows that stay in their file: each is read where it lies, when it is wanted.
+//! Arrays that stay in their file; each row is read when it is needed.
 //!
-//! Read, not mapped into memory. A mapped file counts as the process's own memory as its pages come in, and
-//! ends the process by a signal if someone cuts it short; it also takes `unsafe`. A positional read costs
-//! under a microsecond where the system still holds the page, keeps the memory of the process flat, and
-//! turns a file that was cut short into a message.
+//! Rows are read by position rather than mapped into memory. The pages of a mapped file count as memory of
+//! the process, a file that is cut short ends the process with a signal, and mapping needs `unsafe`. A
+//! positional read costs less than a microsecond while the system caches the page, keeps memory flat and
+//! turns a shortened file into an error.
 
-use super::idx;
-use super::npy;
+use super::dtype::Dtype;
+use super::{elements, idx, npy};
 use crate::failure::{Failure, Result};
 use std::cell::RefCell;
 use std::fs::File;
@@ -16,66 +16,50 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// An array in a file, its first axis as rows and all others flattened.
+/// An array in a file; the first axis is the rows, all others are flattened.
 #[derive(Debug)]
 pub struct Streamed {
     file: File,
     name: String,
-    /// Where the first row begins.
+    /// Position of the first row.
     start: u64,
     rows: usize,
     width: usize,
-    element: Element,
-    /// The first failure to read a row.
+    dtype: Dtype,
+    /// Message of the first read that failed.
     failed: OnceLock<String>,
-    /// Batches whose rows are still to be announced, since a read was slow.
+    /// Number of batches left for which readahead hints are issued.
     announce: AtomicU32,
-}
-
-/// How a number is stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Element {
-    U8,
-    F32Little,
-    F32Big,
-    F64Little,
-    F64Big,
 }
 
 /// A read that takes longer than this had to wait for the disk.
 const SLOW: Duration = Duration::from_micros(100);
-/// For so many batches after a slow read, rows are announced. Of a file that the system holds in memory each
-/// announcement would cost a third of a read, and nothing would come of it.
+/// Number of batches for which readahead hints are issued after a slow read. For a file that the system
+/// caches, each hint would cost a third of a read and gain nothing.
 const BATCHES: u32 = 256;
 
-/// Bytes of one read where the whole file is read in order.
+/// Bytes of one read when the whole file is read in order.
 const PIECE: usize = 1 << 20;
 
 impl Streamed {
-    /// Opens a plain IDX file or a `.npy` file in C order, and gives the array's shape. `None` if it is
-    /// anything else, of which the reader for files in memory knows more to say.
+    /// Opens an uncompressed IDX file or a `.npy` file in C order and returns it with the shape of the
+    /// array; `None` for any other file, whose problem the reader into memory reports.
     pub fn open(path: &Path) -> Result<Option<(Self, Vec<usize>)>> {
         let name = path.display().to_string();
         let cannot = |error: io::Error| Failure::Run(format!("{name}: cannot read: {error}"));
         let file = File::open(path).map_err(cannot)?;
         let mut stream = BufReader::new(&file);
-        let Some((element, shape, start)) = layout(&mut stream) else { return Ok(None) };
+        let Some((dtype, shape, start)) = layout(&mut stream) else { return Ok(None) };
         if shape.len() < 2 {
             return Ok(None);
         }
-        // A zero elsewhere must not hide an overflow, hence `max(1)`.
-        let claim = shape.iter().try_fold(element.bytes(), |n, &m| n.checked_mul(m.max(1)));
-        if claim.is_none() {
-            return Ok(None);
-        }
-        let (rows, width) = (shape[0], shape[1..].iter().product::<usize>());
-        let promised = (rows as u64).checked_mul((width * element.bytes()) as u64);
-        let found = file.metadata().map_err(cannot)?.len();
-        if promised.and_then(|bytes| bytes.checked_add(start)) != Some(found) {
+        let Ok(promised) = elements::byte_count(&shape, dtype.size) else { return Ok(None) };
+        let (rows, width) = (shape[0], shape[1..].iter().product());
+        if file.metadata().map_err(cannot)?.len().checked_sub(start) != Some(promised as u64) {
             return Ok(None);
         }
         let (failed, announce) = (OnceLock::new(), AtomicU32::new(BATCHES));
-        Ok(Some((Self { file, name, start, rows, width, element, failed, announce }, shape)))
+        Ok(Some((Self { file, name, start, rows, width, dtype, failed, announce }, shape)))
     }
 
     pub fn len(&self) -> usize {
@@ -86,12 +70,12 @@ impl Streamed {
         self.width
     }
 
-    /// Whether rows are bytes.
+    /// Returns true if the elements are bytes.
     pub fn is_bytes(&self) -> bool {
-        self.element == Element::U8
+        self.dtype == Dtype::U8
     }
 
-    /// Overwrites `out` with a row: with NaN if it cannot be read, which [`Self::check`] then tells.
+    /// Overwrites `out` with a row, or with NaN if it cannot be read; [`Self::check`] then returns the error.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.width);
         thread_local! {
@@ -105,7 +89,7 @@ impl Streamed {
                 self.announce.store(BATCHES, Ordering::Relaxed);
             }
             match read {
-                Ok(()) => self.element.decode(bytes, out),
+                Ok(()) => self.dtype.decode_row(bytes, out),
                 Err(error) => {
                     let _ = self.failed.set(self.describe(row, &error));
                     out.fill(f32::NAN);
@@ -114,12 +98,12 @@ impl Streamed {
         });
     }
 
-    /// That every row that was read could be read.
+    /// Returns the error of the first read that failed, if any.
     pub fn check(&self) -> Result<()> {
         self.failed.get().map_or(Ok(()), |message| Err(Failure::Run(message.clone())))
     }
 
-    /// Goes over all rows in order.
+    /// Calls `work` with each row in order.
     pub fn each(&self, mut work: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
         let row_bytes = self.row_bytes();
         let at_a_time = (PIECE / row_bytes.max(1)).max(1);
@@ -131,14 +115,14 @@ impl Streamed {
             read_exact_at(&self.file, piece, self.place(first))
                 .map_err(|error| Failure::Run(self.describe(first, &error)))?;
             for (i, bytes) in piece.chunks_exact(row_bytes.max(1)).enumerate() {
-                self.element.decode(bytes, &mut row);
+                self.dtype.decode_row(bytes, &mut row);
                 work(first + i, &row)?;
             }
         }
         Ok(())
     }
 
-    /// Tells the system which rows come next, so that it fetches them from the disk meanwhile.
+    /// Hints to the system which rows are read next, so that it fetches them from the disk meanwhile.
     pub fn prefetch(&self, rows: impl Iterator<Item = usize>) {
         let left = self.announce.load(Ordering::Relaxed);
         if left == 0 {
@@ -150,7 +134,7 @@ impl Streamed {
         #[cfg(target_os = "linux")]
         for row in rows {
             let length = std::num::NonZeroU64::new(self.row_bytes() as u64);
-            // A hint: where it is not taken, reading takes longer and no more.
+            // If the hint fails, reading only takes longer.
             let _ = rustix::fs::fadvise(
                 &self.file,
                 self.place(row),
@@ -161,7 +145,7 @@ impl Streamed {
     }
 
     fn row_bytes(&self) -> usize {
-        self.width * self.element.bytes()
+        self.width * self.dtype.size
     }
 
     fn place(&self, row: usize) -> u64 {
@@ -172,59 +156,24 @@ impl Streamed {
         let name = &self.name;
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return format!(
-                "{name}: row {row} is gone: the file was cut short while it was being read"
+                "{name}: row {row} is missing: the file was truncated while it was in use"
             );
         }
         format!("{name}: row {row}: cannot read: {error}")
     }
 }
 
-impl Element {
-    fn of(descr: &str) -> Option<Self> {
-        Some(match descr {
-            "|u1" | "<u1" | ">u1" | "u1" | "B" => Self::U8,
-            "<f4" => Self::F32Little,
-            ">f4" => Self::F32Big,
-            "<f8" => Self::F64Little,
-            ">f8" => Self::F64Big,
-            _ => return None,
-        })
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::F32Little | Self::F32Big => 4,
-            Self::F64Little | Self::F64Big => 8,
-        }
-    }
-
-    fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
-            for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *out = number(bytes);
-            }
-        }
-        match self {
-            Self::U8 => each(bytes, out, |[byte]| f32::from(byte) / 255.0),
-            Self::F32Little => each(bytes, out, f32::from_le_bytes),
-            Self::F32Big => each(bytes, out, f32::from_be_bytes),
-            Self::F64Little => each(bytes, out, |bytes| f64::from_le_bytes(bytes) as f32),
-            Self::F64Big => each(bytes, out, |bytes| f64::from_be_bytes(bytes) as f32),
-        }
-    }
-}
-
-/// The element, the shape, and where the elements begin.
-fn layout(stream: &mut BufReader<&File>) -> Option<(Element, Vec<usize>, u64)> {
+/// Returns the element type, the shape and the position of the first element.
+fn layout(stream: &mut BufReader<&File>) -> Option<(Dtype, Vec<usize>, u64)> {
     use std::io::BufRead;
     if stream.fill_buf().ok()?.starts_with(npy::MAGIC) {
-        let header = npy::Header::read(stream).ok()?;
-        let element = Element::of(&header.descr).filter(|_| !header.fortran_order)?;
-        return Some((element, header.shape, stream.stream_position().ok()?));
+        let header = npy::NpyHeader::read(stream).ok()?;
+        let dtype = Dtype::parse(&header.descr)
+            .filter(|&dtype| !header.fortran_order && (dtype.is_float() || dtype == Dtype::U8))?;
+        return Some((dtype, header.shape, stream.stream_position().ok()?));
     }
     let shape = idx::read_header(2..=u8::MAX, stream).ok()?;
-    Some((Element::U8, shape, stream.stream_position().ok()?))
+    Some((Dtype::U8, shape, stream.stream_position().ok()?))
 }
 
 #[cfg(unix)]
@@ -256,7 +205,7 @@ mod tests {
     use ndarray_npy::{WritableElement, WriteNpyExt, write_npy};
     use std::path::PathBuf;
 
-    /// A file of its own for one test, removed at its end.
+    /// A file for one test, removed at its end.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -312,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_on_the_disk_are_those_in_memory() {
+    fn reads_the_same_rows_as_into_memory() {
         let scratch = Scratch::new("same");
         // More than one piece, and the last one shorter.
         let wide = |i, j| ((i * 7 + j) % 251) as u8;
@@ -323,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn idx_files_stream_too() {
+    fn streams_idx() {
         let scratch = Scratch::new("idx");
         let bytes: Vec<u8> =
             [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3].into_iter().chain(0..6).collect();
@@ -335,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_rows_in_order_is_left_to_the_other_readers() {
+    fn leaves_other_files_to_the_readers_into_memory() {
         let scratch = Scratch::new("others");
         let fortran = Array2::<f32>::zeros((2, 3).f());
         write_npy(&scratch.0, &fortran).unwrap();
@@ -354,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_short_meanwhile_is_an_error_that_names_it() {
+    fn reports_a_file_that_is_truncated_meanwhile() {
         let scratch = Scratch::new("cut");
         write_npy(&scratch.0, &Array2::<f32>::ones((10, 4))).unwrap();
         let (streamed, _) = scratch.open().unwrap();
@@ -368,7 +317,7 @@ mod tests {
         assert!(row.iter().all(|x| x.is_nan()));
         let message = streamed.check().unwrap_err().to_string();
         assert!(
-            message.ends_with("row 8 is gone: the file was cut short while it was being read"),
+            message.ends_with("row 8 is missing: the file was truncated while it was in use"),
             "{message}"
         );
         assert!(streamed.each(|_, _| Ok(())).is_err());

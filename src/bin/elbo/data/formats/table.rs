@@ -1,102 +1,101 @@
-//! Reading tables: text with commas, semicolons, tabs or bars (`|`) between the columns.
+//! Reader of tables: text whose columns are separated by commas, semicolons, tabs or bars (`|`).
 //!
-//! The crate `csv` takes the text apart; this file decides what is a header and which columns are features
-//! and labels. With `columns`, `lines` and `records` it leans on that crate and the standard library alone,
-//! so that a fuzz target can include it.
+//! The `csv` crate splits the text; this file decides what is a header and which columns are features and
+//! labels. With `columns`, `lines`, `records` and the tool's `text`, it depends on that crate and the standard
+//! library alone, so that a fuzz target can include it.
 
-use super::columns::{Columns, listed};
+use super::columns::Columns;
 use super::records::{Records, Row, TableError, is_missing};
-use std::io::{BufRead, Read};
+use crate::text::{counted, listed};
+use std::io::BufRead;
 
-/// How to read a table.
+/// Options for reading a table.
 #[derive(Clone, Debug, Default)]
 pub struct TableOptions<'a> {
-    /// What stands between columns; found out from the first line if nobody says.
+    /// Delimiter between columns; `None` detects it in the first line.
     pub delimiter: Option<u8>,
-    pub header: Header,
+    pub header: HeaderRow,
     pub features: Features<'a>,
-    /// Columns that are not features, as a list of names and numbers.
+    /// Columns to exclude from the features, as a list of names and numbers.
     pub dropped: Option<&'a str>,
-    /// The column of labels, by name or number.
+    /// Column of labels, by name or number.
     pub label: Option<&'a str>,
-    /// Where none is chosen: the name of a column whose cells are labels if it is there and each row has
-    /// one; or its number, in a table without a header.
+    /// Column of labels of the data that the model was trained on: its name or, without a header, its
+    /// number. It is used without `label` if the table has it and no cell of it is empty.
     pub usual_label: Option<&'a str>,
 }
 
-/// Whether the first line names the columns.
+/// Treatment of the first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Header {
+pub enum HeaderRow {
     Yes,
     No,
-    /// It does if it is words, and does not if it is numbers; labels are passed over.
+    /// The first line is a header if its cells are words, and not if they are numbers; the cell of the
+    /// label column does not count.
     #[default]
     Auto,
 }
 
-/// Which columns are features.
+/// Selection of the feature columns.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Features<'a> {
-    /// All but the label.
+    /// All columns but the label.
     #[default]
     All,
     /// A list of names and numbers.
     Listed(&'a str),
-    /// Those that a model was trained with.
+    /// The columns of the training data.
     OfModel(&'a [String]),
 }
 
-/// A table's numbers and labels.
+/// Numbers and labels of a table.
 #[derive(Debug, PartialEq)]
 pub struct Table {
-    /// What the features are called: by the header, or by their numbers from 1 on.
+    /// Names of the features in the header, or their numbers from 1 on.
     pub columns: Vec<String>,
-    /// Row-major, as wide as there are columns.
+    /// Features in row-major order.
     pub numbers: Vec<f32>,
-    /// What stands in the column of labels.
+    /// Line of each row, from 1 on.
+    pub lines: Vec<u64>,
+    /// Label of each row.
     pub labels: Option<Vec<String>>,
-    /// What that column is called.
+    /// Name of the label column.
     pub label_column: Option<String>,
 }
 
 /// Reads a whole table.
-pub fn read(mut stream: impl BufRead, options: &TableOptions) -> Result<Table, TableError> {
-    let mut start = Vec::new();
-    while start.trim_ascii().is_empty()
-        && stream.read_until(b'\n', &mut start).map_err(|error| error.to_string())? > 0
-    {}
-    let delimiter = options.delimiter.unwrap_or_else(|| sniff(&start));
-    let mut records = Records::new(start.chain(stream), delimiter);
+pub fn read(stream: impl BufRead, options: &TableOptions) -> Result<Table, TableError> {
+    let mut records = Records::new(stream, options.delimiter)?;
     let Some(first) = records.next()? else {
-        return Err("no data: the table is empty".to_owned().into());
+        return Err("the table is empty".to_owned().into());
     };
     let named = has_header(&first, options)?;
     let names = if named {
-        first.cells().map(|cell| cell.map(str::to_owned)).collect::<Result<_, _>>()?
+        first.names()?
     } else {
         (1..=first.record.len()).map(|number| number.to_string()).collect()
     };
     let columns = Columns { names, named };
     let mut next = if named { records.next()? } else { Some(first) };
     let (places, label) = choose(&columns, options)?;
-    check_names(&columns, &places, next.as_ref(), delimiter)?;
+    check_names(&columns, &places, next.as_ref(), records.delimiter())?;
 
     let mut table = Table {
         columns: places.iter().map(|&place| columns.names[place].clone()).collect(),
         numbers: Vec::new(),
+        lines: Vec::new(),
         labels: label.map(|_| Vec::new()),
         label_column: label.map(|place| columns.names[place].clone()),
     };
     if next.is_none() {
-        return Err("no data: there is nothing below the header".to_owned().into());
+        return Err("the table has a header but no rows".to_owned().into());
     }
     while let Some(row) = next {
-        if row.record.len() != columns.names.len() {
-            return Err(row.of_other_length(&columns, delimiter).into());
-        }
+        row.check_length(&columns, records.delimiter())?;
         for &place in &places {
             table.numbers.push(row.number(place, &columns)?);
         }
+        table.lines.push(row.line);
         if let (Some(place), Some(labels)) = (label, &mut table.labels) {
             match row.label(place, &columns) {
                 Ok(label) => labels.push(label),
@@ -109,29 +108,12 @@ pub fn read(mut stream: impl BufRead, options: &TableOptions) -> Result<Table, T
     Ok(table)
 }
 
-/// What most often stands between columns in the first line.
-fn sniff(line: &[u8]) -> u8 {
-    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
-    let mut quoted = false;
-    for &byte in line {
-        quoted ^= byte == b'"';
-        for (delimiter, count) in &mut counts {
-            *count += usize::from(!quoted && byte == *delimiter);
-        }
-    }
-    // Of equals, the first.
-    counts
-        .into_iter()
-        .rev()
-        .max_by_key(|(_, count)| *count)
-        .map_or(b',', |(delimiter, _)| delimiter)
-}
-
+/// Decides whether the first line is a header.
 fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
     match options.header {
-        Header::Yes => return Ok(true),
-        Header::No => return Ok(false),
-        Header::Auto => {}
+        HeaderRow::Yes => return Ok(true),
+        HeaderRow::No => return Ok(false),
+        HeaderRow::Auto => {}
     }
     let mut parts = first.cell(0)?.split_whitespace();
     if first.record.len() == 1
@@ -139,8 +121,7 @@ fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
         && parts.all(|part| part.parse::<f32>().is_ok())
     {
         return Err(format!(
-            "line {}: the columns have spaces between them; expected commas, semicolons, \
-             tabs or bars (|)",
+            "line {}: the columns are separated by spaces; expected commas, semicolons, tabs or bars (|)",
             first.line
         )
         .into());
@@ -160,8 +141,8 @@ fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
     }
     if words > 0 && numbers > 0 {
         return Err(format!(
-            "line {} has words and numbers; say whether it names the columns with --header yes or no \
-             (and name a column of labels with --label-column)",
+            "line {} has words and numbers; use --header yes or --header no to say whether it is a header \
+             (and --label-column for a column of labels)",
             first.line
         )
         .into());
@@ -169,14 +150,22 @@ fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
     Ok(words > 0)
 }
 
-/// The places of the features and of the label.
+/// Finds the places of the features and of the label.
 fn choose(
     columns: &Columns,
     options: &TableOptions,
 ) -> Result<(Vec<usize>, Option<usize>), TableError> {
     let under = |option: &'static str| move |message: String| format!("{option}: {message}");
     let label = options.label.map(|label| columns.place(label)).transpose();
-    let label = label.map_err(under("--label-column"))?.or_else(|| usual_label(columns, options));
+    let label = label.map_err(|error| {
+        if options.label == options.usual_label {
+            // The model names the column, not the user.
+            format!("{error}; the model takes its classes from that column (see --label-column)")
+        } else {
+            under("--label-column")(error)
+        }
+    })?;
+    let label = label.or_else(|| usual_label(columns, options));
     let dropped = options.dropped.map(|list| columns.places(list)).transpose();
     let dropped = dropped.map_err(under("--drop-columns"))?.unwrap_or_default();
     let mut features = match options.features {
@@ -186,30 +175,32 @@ fn choose(
     };
     features.retain(|place| !dropped.contains(place));
     if let Some(label) = label.filter(|label| features.contains(label)) {
-        return Err(
-            format!("column '{}' is both a feature and the label", columns.names[label]).into()
-        );
+        return Err(format!(
+            "column '{}' cannot be both a feature and the label",
+            columns.names[label]
+        )
+        .into());
     }
     if features.is_empty() {
-        return Err("no column of numbers is left to read".to_owned().into());
+        return Err("no feature columns are left".to_owned().into());
     }
     Ok((features, label))
 }
 
-/// The place of the column that a model's labels came from, if the table has it.
+/// Finds the label column of the training data, if the table has it.
 fn usual_label(columns: &Columns, options: &TableOptions) -> Option<usize> {
     let place = columns.place(options.usual_label?).ok()?;
     if columns.named {
         return Some(place);
     }
-    // A number says less than a name: in a table of the features alone it is one of these.
+    // In a table of the features alone, the number of the label column may be that of a feature.
     match options.features {
         Features::OfModel(names) => of_model(columns, names, Some(place)).is_ok().then_some(place),
         _ => None,
     }
 }
 
-/// That each feature has a name of its own; `next` is the line below the header.
+/// Checks that the features have different names; `next` is the line below the header.
 fn check_names(
     columns: &Columns,
     features: &[usize],
@@ -222,8 +213,7 @@ fn check_names(
         let is_empty = |row: &Row| row.record.get(place).is_some_and(|c| c.trim_ascii().is_empty());
         if number == columns.names.len() && next.is_some_and(is_empty) {
             return Err(format!(
-                "an empty column at the end: {} at the end of each line? Leave it out with \
-                 --drop-columns {number}",
+                "the last column is empty; if each line ends with {}, exclude it with --drop-columns {number}",
                 match delimiter {
                     b',' => "a comma",
                     b';' => "a semicolon",
@@ -234,7 +224,7 @@ fn check_names(
             .into());
         }
         return Err(format!(
-            "column {number} has no name in the header: the index of a pandas frame? Leave it out with \
+            "column {number} has no name in the header; if it is a pandas index, exclude it with \
              --drop-columns {number}, or write the file with index=False"
         )
         .into());
@@ -243,7 +233,7 @@ fn check_names(
         let name = &columns.names[place];
         if features[..i].iter().any(|&other| columns.names[other] == *name) {
             return Err(format!(
-                "two columns are called '{name}'; leave one out with --drop-columns, by its number"
+                "two columns are called '{name}'; exclude one by its number with --drop-columns"
             )
             .into());
         }
@@ -251,8 +241,8 @@ fn check_names(
     Ok(())
 }
 
-/// The places of a model's columns: by their names, or by their numbers if the model knows no names. A table
-/// without a header has them in their order.
+/// Finds the columns of the training data: by name, or by number if they had no names. In a table without a
+/// header they are in the same order.
 fn of_model(
     columns: &Columns,
     names: &[String],
@@ -265,7 +255,8 @@ fn of_model(
             Some(places) => Ok(places),
             None if all.len() == names.len() => Ok(all),
             None => Err(format!(
-                "{}; the model wants {}, in a header or as the only columns",
+                "the file has {}; expected the columns of the training data, {}, in a header or as the only \
+                 columns",
                 columns.listed(),
                 listed(names)
             )
@@ -277,30 +268,33 @@ fn of_model(
         Some(place) => Ok(place),
         None if by_number => columns.place(name).map_err(TableError),
         None => Err(TableError(format!(
-            "no column '{name}', which the model was trained with; the file has {}",
+            "no column '{name}', which the training data have; the file has {}",
             columns.listed()
         ))),
     };
     names.iter().map(place).collect()
 }
 
-/// Reads text of one column, with what may be its header.
-pub fn read_column(stream: impl BufRead) -> Result<Vec<String>, TableError> {
-    let mut records = Records::new(stream, b',');
-    let mut cells = Vec::new();
+/// Reads the cells of a table of one column, and the line of each; the first may be a header.
+pub fn read_column(stream: impl BufRead) -> Result<(Vec<String>, Vec<u64>), TableError> {
+    let mut records = Records::new(stream, Some(b','))?;
+    let (mut cells, mut lines) = (Vec::new(), Vec::new());
     while let Some(row) = records.next()? {
         if row.record.len() != 1 {
-            let count = row.record.len();
-            return Err(
-                format!("line {}: {count} columns; expected one, of labels", row.line).into()
-            );
+            let columns = counted(row.record.len(), "column");
+            return Err(format!(
+                "line {} has {columns}; expected a single column of labels",
+                row.line
+            )
+            .into());
         }
         match row.cell(0)? {
-            "" => return Err(format!("line {}: a missing label", row.line).into()),
+            "" => return Err(format!("line {}: missing label", row.line).into()),
             cell => cells.push(cell.to_owned()),
         }
+        lines.push(row.line);
     }
-    Ok(cells)
+    Ok((cells, lines))
 }
 
 #[cfg(test)]
@@ -311,7 +305,7 @@ mod tests {
         read(text.as_bytes(), &options).map_err(|error| error.to_string())
     }
 
-    fn plain(text: &str) -> Table {
+    fn parse(text: &str) -> Table {
         table(text, TableOptions::default()).unwrap()
     }
 
@@ -324,36 +318,36 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_says_what_stands_between_columns_and_whether_it_names_them() {
+    fn detects_delimiter_and_header_in_the_first_line() {
         for text in [
             "a,b\n1,2\n3,4\n",
             "a;b\r\n1;2\r\n3;4",
             "\u{feff}a\tb\n\n1\t 2\n3\t4\n\n",
             "\n\na|b\n1|2\n3| 4\n",
         ] {
-            let found = plain(text);
+            let found = parse(text);
             assert_eq!(found.columns, ["a", "b"], "{text:?}");
             assert_eq!(found.numbers, [1.0, 2.0, 3.0, 4.0], "{text:?}");
         }
-        let found = plain("1,2\n3,-4.5e1\n");
+        let found = parse("1,2\n3,-4.5e1\n");
         assert_eq!((&found.columns.join(" ")[..], &found.numbers[2..]), ("1 2", &[3.0, -45.0][..]));
-        assert_eq!(plain("\"a;b;c\",\"say \"\"d\"\"\"\n1,2\n").columns, ["a;b;c", "say \"d\""]);
-        // However little of it a stream gives at a time.
+        assert_eq!(parse("\"a;b;c\",\"say \"\"d\"\"\"\n1,2\n").columns, ["a;b;c", "say \"d\""]);
+        // A stream that returns two bytes at a time.
         let slowly = std::io::BufReader::with_capacity(2, &b"alpha;beta\n1;2\n"[..]);
         assert_eq!(read(slowly, &TableOptions::default()).unwrap().columns, ["alpha", "beta"]);
-        let years = TableOptions { header: Header::Yes, ..TableOptions::default() };
+        let years = TableOptions { header: HeaderRow::Yes, ..TableOptions::default() };
         assert_eq!(table("2019,2020\n1,2\n", years).unwrap().columns, ["2019", "2020"]);
         let unclear = message("id,2019\n1,2\n");
-        assert!(unclear.starts_with("line 1 has words and numbers; say whether"), "{unclear}");
-        let none = TableOptions { header: Header::No, ..TableOptions::default() };
+        assert!(unclear.starts_with("line 1 has words and numbers; use --header"), "{unclear}");
+        let none = TableOptions { header: HeaderRow::No, ..TableOptions::default() };
         assert_eq!(
             table("a,2\n", none).unwrap_err().split(';').next(),
-            Some("line 1, column 1: 'a'")
+            Some("line 1, column 1: expected a number, found 'a'")
         );
     }
 
     #[test]
-    fn columns_are_chosen_in_the_order_asked_for() {
+    fn selects_columns_in_the_order_of_the_list() {
         let text = "a,b,c,d\n1,2,3,4\n5,6,7,8\n";
         let chosen = |list| {
             table(
@@ -367,7 +361,7 @@ mod tests {
         let dropped = TableOptions { dropped: Some("1,c"), ..TableOptions::default() };
         assert_eq!(table(text, dropped).unwrap().columns, ["b", "d"]);
         let all = TableOptions { dropped: Some("1-4"), ..TableOptions::default() };
-        assert_eq!(table(text, all).unwrap_err(), "no column of numbers is left to read");
+        assert_eq!(table(text, all).unwrap_err(), "no feature columns are left");
         let none = TableOptions { features: Features::Listed("e"), ..TableOptions::default() };
         assert_eq!(
             table(text, none).unwrap_err(),
@@ -376,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_label_is_read_where_there_is_one() {
+    fn reads_the_usual_label_if_present() {
         let read = |text: &str| {
             table(text, TableOptions { usual_label: Some("kind"), ..TableOptions::default() })
                 .unwrap()
@@ -391,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_label_is_read_without_a_header_too() {
+    fn reads_the_usual_label_without_a_header() {
         let read = |text: &str, names: &[&str], label| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
             let features = Features::OfModel(&names);
@@ -404,25 +398,25 @@ mod tests {
         assert_eq!(found, (vec![1.0, 2.0, 3.0, 4.0], labels(&["a", "b"])));
         let found = read("a,1,2\nb,3,4\n", &["2", "3"], "1").unwrap();
         assert_eq!(found, (vec![1.0, 2.0, 3.0, 4.0], labels(&["a", "b"])));
-        // The features alone.
+        // Tables of the features alone.
         for (names, label) in [(["1", "2"], "3"), (["2", "3"], "1")] {
             assert_eq!(read("1,2\n", &names, label).unwrap(), (vec![1.0, 2.0], None));
         }
-        // Another column of words is none of the label's.
+        // A column of words that is not the label's.
         let message = read("1,x,a\n", &["1", "2"], "3").unwrap_err();
         assert!(message.starts_with("line 1 has words and numbers"), "{message}");
     }
 
     #[test]
-    fn labels_may_be_words_and_are_no_features() {
+    fn labels_are_words_and_not_features() {
         let found = labeled("x,kind,y\n1,setosa,2\n3,\"iris, other\",4\n", "kind").unwrap();
         assert_eq!((found.columns.join(" ").as_str(), found.numbers.len()), ("x y", 4));
         assert_eq!(found.labels.unwrap(), ["setosa", "iris, other"]);
         assert_eq!(found.label_column.unwrap(), "kind");
-        // By number a column of words does not make a header of the first line.
+        // The label column, given by number, does not make the first line a header.
         let found = labeled("1,2,a\n3,4,b\n", "3").unwrap();
         assert_eq!((found.columns.join(" ").as_str(), found.numbers.len()), ("1 2", 4));
-        assert_eq!(labeled("x,y\n1,\n", "y").unwrap_err(), "line 2, column 'y': a missing label");
+        assert_eq!(labeled("x,y\n1,\n", "y").unwrap_err(), "line 2, column 'y': missing label");
         assert_eq!(
             labeled("x,y\n1,2\n", "z").unwrap_err(),
             "--label-column: no column 'z'; the file has x, y"
@@ -434,12 +428,12 @@ mod tests {
         };
         assert_eq!(
             table("x,y\n1,2\n", both).unwrap_err(),
-            "column 'y' is both a feature and the label"
+            "column 'y' cannot be both a feature and the label"
         );
     }
 
     #[test]
-    fn a_model_finds_its_columns_by_name() {
+    fn finds_the_columns_of_the_training_data() {
         let of_model = |text, names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
             table(
@@ -449,42 +443,43 @@ mod tests {
         };
         assert_eq!(of_model("c,b,a\n3,2,1\n", &["a", "b"]).unwrap().numbers, [1.0, 2.0]);
         let lacks = of_model("c,b\n3,2\n", &["a", "b"]).unwrap_err();
-        assert_eq!(lacks, "no column 'a', which the model was trained with; the file has c, b");
-        // Without a header they are in their order.
+        assert_eq!(lacks, "no column 'a', which the training data have; the file has c, b");
+        // Without a header they are in the order of the training data.
         assert_eq!(of_model("3,2\n", &["a", "b"]).unwrap().numbers, [3.0, 2.0]);
         let wide = of_model("3,2,1\n", &["a", "b"]).unwrap_err();
         assert_eq!(
             wide,
-            "3 columns and no header; the model wants a, b, in a header or as the only columns"
+            "the file has 3 columns and no header; expected the columns of the training data, a, b, in a \
+             header or as the only columns"
         );
         assert_eq!(of_model("3,2,1\n", &["1", "3"]).unwrap().numbers, [3.0, 1.0]);
         assert_eq!(of_model("x,y,z\n3,2,1\n", &["1", "3"]).unwrap().numbers, [3.0, 1.0]);
     }
 
     #[test]
-    fn what_is_no_number_is_told_with_its_line_as_an_editor_counts() {
-        // An empty line, a cell of two lines, both kinds of line breaks.
+    fn reports_bad_cells_with_their_line() {
+        // An empty line, a cell of two lines, and both kinds of line breaks.
         for line_break in ["\n", "\r\n"] {
             let text = |cell: &str| {
                 let lines = ["a,b", "", "1,2", "\"3", "\",4", cell];
                 lines.join(line_break)
             };
             for (cell, reason) in [
-                ("5,", "a missing value; fill it in, remove the line, or leave the column out"),
-                ("5,NA", "a missing value (NA); fill it in"),
-                ("5,nan", "a missing value (nan); fill it in"),
-                ("5,x", "'x'; expected a number; leave the column out with --drop-columns"),
-                ("5,1e99", "1e99; expected a finite number"),
-                ("5,\"1,5\"", "'1,5' has a decimal comma; write a point in its place"),
-                ("5,\"0,125\"", "'0,125' has a decimal comma; write a point in its place"),
+                ("5,", "missing value; fill it in, remove the line, or exclude the column"),
+                ("5,NA", "missing value (NA); fill it in"),
+                ("5,nan", "missing value (nan); fill it in"),
+                ("5,x", "expected a number, found 'x'; exclude the column with --drop-columns"),
+                ("5,1e99", "expected a finite number in the range of float32, found 1e99"),
+                ("5,\"1,5\"", "'1,5' has a decimal comma; replace it with a point"),
+                ("5,\"0,125\"", "'0,125' has a decimal comma; replace it with a point"),
                 (
                     "5,\"-1,234\"",
-                    "'-1,234' may have a thousands separator (leave the comma out) or a decimal comma \
-                     (write a point in its place)",
+                    "the comma in '-1,234' is ambiguous; remove it if it separates thousands, or replace it \
+                     with a point",
                 ),
-                ("5,\"1,234.5\"", "'1,234.5' has thousands separators; leave the commas out"),
-                ("5,\"1,234,567\"", "'1,234,567' has thousands separators; leave the commas out"),
-                ("5,\"1,23,456\"", "'1,23,456'; expected a number"),
+                ("5,\"1,234.5\"", "'1,234.5' has thousands separators; remove the commas"),
+                ("5,\"1,234,567\"", "'1,234,567' has thousands separators; remove the commas"),
+                ("5,\"1,23,456\"", "expected a number, found '1,23,456'"),
             ] {
                 let message = message(&text(cell));
                 assert!(message.starts_with(&format!("line 6, column 'b': {reason}")), "{message}");
@@ -492,29 +487,29 @@ mod tests {
             let short = message(&text("5"));
             assert_eq!(
                 short,
-                "line 6: 1 columns; expected 2, as in the first line (',' between them)"
+                "line 6 has 1 column; expected 2, as in the first line (separated by ',')"
             );
         }
-        let spaces = "line 2, column 'a b': '1 2'; expected commas, semicolons, tabs or bars (|) between the columns";
+        let spaces = "line 2, column 'a b': expected columns separated by commas, semicolons, tabs or bars (|), found '1 2'";
         assert_eq!(message("a b\n1 2\n"), spaces);
-        assert!(message("1 2\n3 4\n").starts_with("line 1: the columns have spaces between them"));
+        assert!(message("1 2\n3 4\n").starts_with("line 1: the columns are separated by spaces"));
     }
 
     #[test]
-    fn a_table_without_data_or_names_is_an_error() {
-        assert_eq!(message(""), "no data: the table is empty");
-        assert_eq!(message("\n\n"), "no data: the table is empty");
-        assert_eq!(message("a,b\n"), "no data: there is nothing below the header");
+    fn rejects_tables_without_rows_or_names() {
+        assert_eq!(message(""), "the table is empty");
+        assert_eq!(message("\n\n"), "the table is empty");
+        assert_eq!(message("a,b\n"), "the table has a header but no rows");
         assert!(
-            message(",a\n0,1\n").starts_with("column 1 has no name in the header: the index of")
+            message(",a\n0,1\n")
+                .starts_with("column 1 has no name in the header; if it is a pandas index")
         );
-        let comma = "an empty column at the end: a comma at the end of each line? Leave it out with \
-                     --drop-columns 3";
+        let comma = "the last column is empty; if each line ends with a comma, exclude it with --drop-columns 3";
         assert_eq!(message("a,b,\n0,1,\n"), comma);
         assert!(message("a,b,\n0,1,2\n").starts_with("column 3 has no name in the header"));
         assert!(message("a,a\n0,1\n").starts_with("two columns are called 'a'"));
         let latin =
             read(&b"gr\xfc\xdfe,b\n1,2\n"[..], &TableOptions::default()).unwrap_err().to_string();
-        assert_eq!(latin, "line 1, column 1: not UTF-8 text; save the table as UTF-8");
+        assert_eq!(latin, "line 1, column 1: the text is not UTF-8; save the table as UTF-8");
     }
 }

@@ -1,6 +1,6 @@
 //! Options for the data to train, validate and test on.
 
-use crate::data::scaling::Kind;
+use crate::data::scaling::ScalingKind;
 use crate::data::train_test::{HeldOut, SplitOptions};
 use crate::failure::{Failure, Result};
 use crate::options::data::AugmentOption;
@@ -68,7 +68,7 @@ pub struct TrainingDataOptions {
     /// standard deviation 1; min-max: to [0, 1].
     #[arg(long, value_name = "NAME", value_enum, default_value_t, hide_possible_values = true,
           help_heading = None, display_order = 3)]
-    pub scale: Kind,
+    pub scale: ScalingKind,
 
     /// Clip values outside the range of the training rows (min-max only)
     #[arg(long)]

@@ -1,0 +1,24 @@
+//! Lines on standard error.
+
+use std::io::{self, Write};
+
+/// Standard error, for notes that `--quiet` silences and for warnings.
+#[derive(Clone, Copy)]
+pub struct Console {
+    pub quiet: bool,
+}
+
+impl Console {
+    /// Prints a line unless the command is quiet.
+    pub fn note(self, line: &str) {
+        if !self.quiet {
+            // An error is ignored: without standard error nobody can read about it.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    /// Prints a warning.
+    pub fn warn(self, line: &str) {
+        let _ = writeln!(io::stderr(), "warning: {line}");
+    }
+}

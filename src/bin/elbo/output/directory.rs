@@ -1,0 +1,145 @@
+//! Directories for the results of a command.
+
+use super::staged::temporary_name;
+use crate::failure::{Failure, Result};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A directory for results, which is created if necessary and removed again if it stays empty.
+pub struct OutputDirectory {
+    path: PathBuf,
+    /// Directories that were created for it, innermost first.
+    created: Vec<PathBuf>,
+}
+
+impl OutputDirectory {
+    /// Creates the directory and checks that the files `names` can be written there, before hours are spent on
+    /// their contents.
+    pub fn prepare(path: &Path, names: &[&str]) -> Result<Self> {
+        let cannot = |error: io::Error| {
+            Failure::Run(format!(
+                "{}: cannot write to this directory: {error}; choose another --out",
+                path.display()
+            ))
+        };
+        let created = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
+        let directory =
+            Self { path: path.to_owned(), created: created.map(Path::to_owned).collect() };
+        fs::create_dir_all(path).map_err(cannot)?;
+        let probe = temporary_name(&path.join("probe"))?;
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot)?;
+        if let Some(taken) = names.iter().map(|name| path.join(name)).find(|file| file.is_dir()) {
+            return Err(Failure::Run(format!(
+                "{}: cannot write this file, because a directory has its name; remove the directory or choose \
+                 another --out",
+                taken.display()
+            )));
+        }
+        Ok(directory)
+    }
+
+    /// Removes temporary files of `names` that killed processes have left behind.
+    pub fn sweep(&self, names: &[&str]) {
+        let left_behind = |hidden: &str| {
+            let rest = names
+                .iter()
+                .find_map(|name| hidden.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
+            let number = rest
+                .and_then(|rest| rest.strip_suffix(".tmp").or_else(|| rest.strip_suffix(".part")));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(left_behind) {
+                // If this fails, only disk space is lost.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Path of a file in the directory.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for OutputDirectory {
+    fn drop(&mut self) {
+        for directory in &self.created {
+            // Fails if the directory is not empty.
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::write_file;
+
+    /// A directory for one test, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("elbo-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn sweeps_temporary_files_of_killed_processes() {
+        let scratch = Scratch::new("sweep");
+        let (left, stays) = (
+            [".a.bin.17.tmp", ".a.bin.4000000000.part"],
+            ["a.bin", ".a.bin.x.tmp", ".b.bin.17.tmp", ".a.bin.tmp"],
+        );
+        for name in left.iter().chain(&stays) {
+            fs::write(scratch.0.join(name), "").unwrap();
+        }
+        OutputDirectory::prepare(&scratch.0, &[]).unwrap().sweep(&["a.bin"]);
+        let mut names = scratch.names();
+        names.sort();
+        let mut expected = stays.map(str::to_owned);
+        expected.sort();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn removes_a_directory_that_stays_empty() {
+        let scratch = Scratch::new("empty");
+        let directory = OutputDirectory::prepare(&scratch.0.join("x/y"), &[]).unwrap();
+        assert!(directory.join("").exists());
+        drop(directory);
+        assert!(scratch.names().is_empty());
+
+        let directory = OutputDirectory::prepare(&scratch.0.join("x/y"), &[]).unwrap();
+        write_file(&directory.join("a"), |file| file.write_all(b"1")).unwrap();
+        drop(directory);
+        assert!(scratch.0.join("x/y/a").exists());
+    }
+
+    #[test]
+    fn rejects_a_directory_below_a_file() {
+        let scratch = Scratch::new("below");
+        let file = scratch.0.join("file");
+        fs::write(&file, "").unwrap();
+        let message = OutputDirectory::prepare(&file.join("out"), &[]).err().unwrap().to_string();
+        assert!(message.contains("file/out: cannot write to this directory"), "{message}");
+        assert_eq!(scratch.names(), ["file"]);
+    }
+}

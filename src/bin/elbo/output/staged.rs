@@ -1,0 +1,188 @@
+//! Files that appear whole or not at all.
+//!
+//! A file is written under a temporary name in its own directory and renamed when it is complete. If anything
+//! fails before that, the temporary file is removed and an older file of the final name is left as it was.
+//! The library saves models the same way, but a command may have several files appear together.
+
+use super::path::{FigurePath, is_stdout};
+use super::stdout::print;
+use crate::failure::{Failure, Result};
+use crate::figure::{self, Figure};
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file with `write`, whole or not at all; `-` is standard output.
+pub fn write_file<E: Display>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
+) -> Result<()> {
+    if is_stdout(path) {
+        // Buffered as a whole, because `print` accepts a closed pipe.
+        let mut bytes = Vec::new();
+        write(&mut bytes).map_err(|error| Failure::Run(format!("standard output: {error}")))?;
+        return print(&bytes);
+    }
+    let mut staged = Staged::default();
+    staged.add(path, write)?;
+    staged.commit()
+}
+
+/// Writes the bytes of a figure, which may have failed to render, whole or not at all.
+pub fn write_bytes<E: Display>(path: &Path, bytes: std::result::Result<Vec<u8>, E>) -> Result<()> {
+    let bytes = bytes.map_err(|error| Failure::cannot_write(path, &error))?;
+    write_file(path, |file| file.write_all(&bytes))
+}
+
+/// Writes a figure in the format of its file name.
+pub fn write_figure(figure: &impl Figure, to: &FigurePath) -> Result<()> {
+    write_bytes(&to.path, figure::render(figure, to.format))
+}
+
+/// Files that are complete and will be renamed together.
+#[derive(Default)]
+pub struct Staged {
+    /// Temporary and final name of each file.
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// Writes the contents of `path` to a temporary file.
+    pub fn add<E: Display>(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
+    ) -> Result<()> {
+        let temporary = temporary_name(path)?;
+        // An existing file of this name was left by a killed process of the same number.
+        let file = File::create(&temporary).map_err(|error| Failure::cannot_write(path, &error))?;
+        self.files.push((temporary, path.to_owned()));
+        let mut file = BufWriter::new(file);
+        write(&mut file).map_err(|error| Failure::cannot_write(path, &error))?;
+        let file = file.into_inner().map_err(|error| Failure::cannot_write(path, error.error()))?;
+        // Synced before it is renamed, so that a power cut cannot leave an empty file.
+        file.sync_all().map_err(|error| Failure::cannot_write(path, &error))
+    }
+
+    /// Writes the bytes of a figure, which may have failed to render, to a temporary file.
+    pub fn add_bytes<E: Display>(
+        &mut self,
+        path: &Path,
+        bytes: std::result::Result<Vec<u8>, E>,
+    ) -> Result<()> {
+        let bytes = bytes.map_err(|error| Failure::cannot_write(path, &error))?;
+        self.add(path, |file| file.write_all(&bytes))
+    }
+
+    /// Lets `write` create the temporary file under the name that it is given.
+    pub fn add_by_name(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&Path) -> elbo::Result<()>,
+    ) -> Result<()> {
+        let temporary = temporary_name(path)?;
+        self.files.push((temporary.clone(), path.to_owned()));
+        write(&temporary).map_err(|error| match error {
+            // The user knows the final name only.
+            elbo::Error::Io { source, .. } => Failure::cannot_write(path, &source),
+            error => error.into(),
+        })
+    }
+
+    /// Adds a complete file, which `commit` will rename.
+    pub fn adopt(&mut self, written: PathBuf, path: PathBuf) {
+        self.files.push((written, path));
+    }
+
+    /// Renames the files in the order in which they were added.
+    pub fn commit(mut self) -> Result<()> {
+        self.files.reverse();
+        while let Some((temporary, path)) = self.files.pop() {
+            if let Err(error) = fs::rename(&temporary, &path) {
+                self.files.push((temporary, path.clone()));
+                return Err(Failure::cannot_write(&path, &error));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.files {
+            // If this fails, the file is gone already.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+/// Returns a hidden name in the same directory, so that renaming never crosses file systems.
+pub(super) fn temporary_name(path: &Path) -> Result<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return Err(Failure::Usage(format!("{}: expected a file name", path.display())));
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(hidden))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// A directory for one test, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("elbo-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn failure_leaves_the_older_file_and_nothing_else() {
+        let scratch = Scratch::new("midway");
+        let path = scratch.0.join("a.txt");
+        write_file(&path, |file| file.write_all(b"old")).unwrap();
+        let error = write_file(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("the disk is full"))
+        })
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{}: cannot write: the disk is full", path.display())
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(scratch.names(), ["a.txt"]);
+    }
+
+    #[test]
+    fn staged_files_appear_together() {
+        let scratch = Scratch::new("together");
+        let mut staged = Staged::default();
+        staged.add(&scratch.0.join("a"), |file| file.write_all(b"1")).unwrap();
+        staged.add(&scratch.0.join("b"), |file| file.write_all(b"2")).unwrap();
+        assert!(scratch.names().iter().all(|name| name.ends_with(".tmp")));
+        staged.commit().unwrap();
+        let mut names = scratch.names();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+    }
+}
