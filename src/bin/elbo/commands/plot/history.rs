@@ -43,8 +43,11 @@ pub fn run(args: &HistoryOptions) -> Result<()> {
     write_figure(&figure, &args.out)
 }
 
+/// The loss of a run, which the title and the axis name.
+type LossName = (Objective, Likelihood);
+
 /// Reads the epochs, and the loss from a model file if there is one.
-fn read(args: &HistoryOptions) -> Result<(Vec<EpochRecord>, Option<(Objective, Likelihood)>)> {
+fn read(args: &HistoryOptions) -> Result<(Vec<EpochRecord>, Option<LossName>)> {
     let of_model = |(vae, metadata): (Vae, ModelMetadata)| {
         let TrainingMetadata { history, objective, .. } = metadata.training?;
         Some((history, (objective, vae.config().likelihood())))
