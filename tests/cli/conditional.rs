@@ -51,12 +51,12 @@ fn conditional_model_requires_labels_and_draws_the_given_class() {
         (
             2,
             format!("sample {model} --label 6 --out x.npy"),
-            "--label 6: the model has 6 classes, 0 to 5",
+            "--label 6: the model has the classes 0 to 5",
         ),
         (
             2,
             format!("sample {model} --label -1 --out x.npy"),
-            "--label -1: the model has 6 classes, 0 to 5",
+            "--label -1: the model has the classes 0 to 5",
         ),
         (2, format!("eval {model} --data test.idx"), "--labels: missing; the model is conditional"),
         (

@@ -56,7 +56,7 @@ fn eval_takes_an_objective_and_estimates_the_marginal_likelihood() {
         ("--capacity-over 3", "unexpected argument '--capacity-over'"),
         ("--tc-alpha 1", "--tc-alpha requires --total-correlation"),
         ("--augment dequantize", "--likelihood: expected a density on [0, 1]"),
-        ("--signed", "--signed makes data -1 to 1, and the likelihood bernoulli"),
+        ("--signed", "--signed maps data to [-1, 1], but the likelihood bernoulli"),
     ] {
         let message = scratch.fails(2, &format!("{eval} {line}"));
         assert!(message.contains(part), "{line}: {message}");

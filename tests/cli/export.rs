@@ -40,7 +40,11 @@ fn rejects_invalid_exports() {
         (2, format!("{model} --out x.onnx"), "not provided: --onnx <PART>"),
         (2, format!("{model} --onnx head --out x.onnx"), "'head' for '--onnx <PART>'"),
         (1, format!("{model} --onnx encoder --out none/x.onnx"), "none/x.onnx: cannot write: "),
-        (1, format!("{model} --onnx all --out train.idx"), "train.idx: cannot write there: "),
+        (
+            1,
+            format!("{model} --onnx all --out train.idx"),
+            "train.idx: cannot write to this directory: ",
+        ),
         (
             1,
             "--model train.idx --onnx encoder --out x.onnx".to_owned(),

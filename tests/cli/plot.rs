@@ -96,7 +96,7 @@ fn draws_codes_with_and_without_labels() {
     for (code, line, part) in [
         (2, "latent --dimensions 0,3", "--dimensions: 3: the model has 3 latent dimensions"),
         (2, "latent --dimensions 1", "expected two different dimensions"),
-        (1, "latent --labels train.labels", "train.labels: 150 labels; expected 40"),
+        (1, "latent --labels train.labels", "train.labels: the file has 150 labels; expected 40"),
     ] {
         let message = scratch.fails(code, &format!("plot {line} {on} --out new.png"));
         assert!(message.contains(part), "{line}: {message}");

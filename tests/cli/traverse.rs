@@ -129,7 +129,7 @@ fn table_is_drawn_as_lines_and_written_in_its_units() {
     let around = "traverse --model r/model.safetensors --data far.csv --out far.npy";
     let message = scratch.fails(1, around);
     assert!(
-        message.contains("column 'weight': 2000") && message.contains("--clip-to-range"),
+        message.contains("column 'weight': found 2000") && message.contains("--clip-to-range"),
         "{message}"
     );
     scratch.succeeds(&format!("{around} --clip-to-range"));
@@ -214,7 +214,7 @@ fn conditional_model_decodes_the_class_of_the_row_or_the_given_one() {
     let message = scratch.fails(2, &format!("traverse {model} --data test.idx --out new.png"));
     assert!(message.contains("--labels: missing"), "{message}");
     let message = scratch.fails(2, &format!("traverse {model} --label 6 --out new.png"));
-    assert!(message.contains("--label 6: the model has 6 classes, 0 to 5"), "{message}");
+    assert!(message.contains("--label 6: the model has the classes 0 to 5"), "{message}");
 }
 
 #[test]
