@@ -60,8 +60,8 @@
 //! The kernels alone, with buffers of your own and no model:
 //!
 //! ```
-//! use elbo::Compute;
-//! use elbo::loss::{self, Bernoulli, Kl, LossTerm, Prior, Reduction, elbo};
+//! use ::elbo::Compute;
+//! use ::elbo::loss::{self, Bernoulli, Kl, LossTerm, Prior, Reduction, elbo};
 //! use ndarray::Array2;
 //!
 //! let (b, d, z) = (128, 784, 20);
