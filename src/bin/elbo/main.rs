@@ -10,6 +10,8 @@ mod model;
 mod onnx;
 mod options;
 mod output;
+#[cfg(test)]
+mod scratch;
 mod text;
 
 use std::io::Write;

@@ -78,28 +78,7 @@ impl Drop for OutputDirectory {
 mod tests {
     use super::*;
     use crate::output::write_file;
-
-    /// A directory for one test, removed at its end.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("elbo-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn names(&self) -> Vec<String> {
-            let entries = fs::read_dir(&self.0).unwrap();
-            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::scratch::Scratch;
 
     #[test]
     fn sweeps_temporary_files_of_killed_processes() {
@@ -112,11 +91,9 @@ mod tests {
             fs::write(scratch.0.join(name), "").unwrap();
         }
         OutputDirectory::prepare(&scratch.0, &[]).unwrap().sweep(&["a.bin"]);
-        let mut names = scratch.names();
-        names.sort();
         let mut expected = stays.map(str::to_owned);
         expected.sort();
-        assert_eq!(names, expected);
+        assert_eq!(scratch.names(), expected);
     }
 
     #[test]

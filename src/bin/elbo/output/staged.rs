@@ -131,29 +131,8 @@ pub(super) fn temporary_name(path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use std::io;
-
-    /// A directory for one test, removed at its end.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("elbo-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn names(&self) -> Vec<String> {
-            let entries = fs::read_dir(&self.0).unwrap();
-            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     #[test]
     fn failure_leaves_the_older_file_and_nothing_else() {
@@ -181,8 +160,6 @@ mod tests {
         staged.add(&scratch.0.join("b"), |file| file.write_all(b"2")).unwrap();
         assert!(scratch.names().iter().all(|name| name.ends_with(".tmp")));
         staged.commit().unwrap();
-        let mut names = scratch.names();
-        names.sort();
-        assert_eq!(names, ["a", "b"]);
+        assert_eq!(scratch.names(), ["a", "b"]);
     }
 }

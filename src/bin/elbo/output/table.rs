@@ -60,17 +60,18 @@ pub fn number(x: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use ndarray::arr2;
 
     #[test]
     fn writes_numbers_that_parse_to_the_same_bits() {
         let names = ["a", "b,c"].map(str::to_owned);
         let text = TextColumn { name: "class".into(), cells: vec!["x".into(), "y z".into()] };
-        let path = std::env::temp_dir().join(format!("elbo-table-{}.csv", std::process::id()));
+        let scratch = Scratch::new("table");
+        let path = scratch.0.join("a.csv");
         let rows = arr2(&[[0.1, -1e-30], [1e30, 3.0]]);
         write(&TablePath::Csv(path.clone()), rows.view(), &names, Some(&text)).unwrap();
         let written = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
         assert_eq!(written, "a,\"b,c\",class\n0.1,-1e-30,x\n1e30,3,y z\n");
         for x in [0.1_f32, 1.0 / 3.0, f32::MAX, f32::MIN_POSITIVE, -0.0, 16_777_217.0, 1e16] {
             assert_eq!(number(x).parse::<f32>().unwrap().to_bits(), x.to_bits());

@@ -170,50 +170,34 @@ fn wrong(path: &Path, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use image::{GrayImage, Luma, LumaA, Rgba};
 
-    /// A directory for one test, removed at its end.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("elbo-images-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn save(&self, name: &str, size: [u32; 2], color: [u8; 3]) {
-            let path = self.0.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            RgbImage::from_pixel(size[0], size[1], Rgb(color)).save(path).unwrap();
-        }
-
-        fn read(&self, options: ImageOptions) -> std::result::Result<Images, String> {
-            read_directory(&self.0, options).map_err(|failure| failure.to_string())
-        }
+    fn save(scratch: &Scratch, name: &str, size: [u32; 2], color: [u8; 3]) {
+        let path = scratch.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        RgbImage::from_pixel(size[0], size[1], Rgb(color)).save(path).unwrap();
     }
 
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn try_read(scratch: &Scratch, options: ImageOptions) -> std::result::Result<Images, String> {
+        read_directory(&scratch.0, options).map_err(|failure| failure.to_string())
     }
 
     #[test]
     fn reads_images_in_the_order_of_their_names() {
-        let scratch = Scratch::new("order");
-        scratch.save("b.png", [3, 2], [255, 255, 255]);
-        scratch.save("a.PNG", [3, 2], [0, 0, 0]);
-        scratch.save("c.jpg", [3, 2], [200, 100, 50]);
+        let scratch = Scratch::new("images-order");
+        save(&scratch, "b.png", [3, 2], [255, 255, 255]);
+        save(&scratch, "a.PNG", [3, 2], [0, 0, 0]);
+        save(&scratch, "c.jpg", [3, 2], [200, 100, 50]);
         fs::write(scratch.0.join("notes.txt"), "no image").unwrap();
         fs::write(scratch.0.join(".hidden.png"), "no image").unwrap();
-        let gray = scratch.read(ImageOptions::default()).unwrap();
+        let gray = try_read(&scratch, ImageOptions::default()).unwrap();
         assert_eq!(gray.shape, ImageShape { height: 2, width: 3, channels: 1 });
         assert_eq!(gray.rows.dim(), (3, 6));
         assert_eq!((gray.rows[[0, 0]], gray.rows[[1, 5]]), (0, 255));
         assert!(gray.classes.is_none());
-        let rgb = scratch.read(ImageOptions { rgb: true, ..ImageOptions::default() }).unwrap();
+        let rgb =
+            try_read(&scratch, ImageOptions { rgb: true, ..ImageOptions::default() }).unwrap();
         assert_eq!((rgb.rows.dim(), rgb.shape.channels), ((3, 18), 3));
         let off = rgb
             .rows
@@ -226,15 +210,15 @@ mod tests {
 
     #[test]
     fn subdirectories_are_classes() {
-        let scratch = Scratch::new("classes");
+        let scratch = Scratch::new("images-classes");
         for (name, gray) in [("sun/2.png", 9), ("moon/1.png", 7), ("sun/1.png", 8)] {
-            scratch.save(name, [2, 2], [gray; 3]);
+            save(&scratch, name, [2, 2], [gray; 3]);
         }
-        let images = scratch.read(ImageOptions::default()).unwrap();
+        let images = try_read(&scratch, ImageOptions::default()).unwrap();
         assert_eq!(images.classes.unwrap(), ["moon", "sun", "sun"]);
         assert_eq!(images.rows.column(0).to_vec(), [7, 8, 9]);
-        scratch.save("stray.png", [2, 2], [0; 3]);
-        let message = scratch.read(ImageOptions::default()).unwrap_err();
+        save(&scratch, "stray.png", [2, 2], [0; 3]);
+        let message = try_read(&scratch, ImageOptions::default()).unwrap_err();
         assert!(
             message.contains("some images are in subdirectories and some are not"),
             "{message}"
@@ -243,15 +227,15 @@ mod tests {
 
     #[test]
     fn resizes_or_rejects_other_sizes() {
-        let scratch = Scratch::new("sizes");
-        scratch.save("a.png", [4, 2], [100; 3]);
-        scratch.save("b.png", [8, 8], [50; 3]);
-        let message = scratch.read(ImageOptions::default()).unwrap_err();
+        let scratch = Scratch::new("images-sizes");
+        save(&scratch, "a.png", [4, 2], [100; 3]);
+        save(&scratch, "b.png", [8, 8], [50; 3]);
+        let message = try_read(&scratch, ImageOptions::default()).unwrap_err();
         assert!(
             message.contains("b.png: the image is 8x8 pixels") && message.contains("--size 4x2"),
             "{message}"
         );
-        let images = scratch.read(ImageOptions { size: Some([6, 3]), rgb: false }).unwrap();
+        let images = try_read(&scratch, ImageOptions { size: Some([6, 3]), rgb: false }).unwrap();
         assert_eq!(images.shape, ImageShape { height: 3, width: 6, channels: 1 });
         assert!(images.rows.row(0).iter().all(|&gray| gray == 100));
         assert!(images.rows.row(1).iter().all(|&gray| gray == 50));
@@ -259,22 +243,23 @@ mod tests {
 
     #[test]
     fn blends_transparent_pixels_with_white() {
-        let scratch = Scratch::new("transparent");
+        let scratch = Scratch::new("images-transparent");
         let pixels = [[10, 20, 30, 255], [200, 0, 0, 0], [0, 255, 0, 51]];
         let colors = image::RgbaImage::from_fn(3, 1, |x, _| Rgba(pixels[x as usize]));
         colors.save(scratch.0.join("a.png")).unwrap();
         let grays = [[7, 255], [7, 0], [5, 51]];
         let gray = image::GrayAlphaImage::from_fn(3, 1, |x, _| LumaA(grays[x as usize]));
         gray.save(scratch.0.join("b.png")).unwrap();
-        let images = scratch.read(ImageOptions { rgb: true, ..ImageOptions::default() }).unwrap();
+        let images =
+            try_read(&scratch, ImageOptions { rgb: true, ..ImageOptions::default() }).unwrap();
         assert_eq!(images.rows.row(0).to_vec(), [10, 20, 30, 255, 255, 255, 204, 255, 204]);
-        let images = scratch.read(ImageOptions::default()).unwrap();
+        let images = try_read(&scratch, ImageOptions::default()).unwrap();
         assert_eq!(images.rows.row(1).to_vec(), [7, 255, 205]);
     }
 
     #[test]
     fn rotates_by_exif_orientation() {
-        let scratch = Scratch::new("turned");
+        let scratch = Scratch::new("images-turned");
         let path = scratch.0.join("a.jpg");
         GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 20 } else { 230 }]))
             .save(&path)
@@ -284,7 +269,7 @@ mod tests {
         let exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         file.splice(2..2, exif.iter().copied());
         fs::write(&path, file).unwrap();
-        let images = scratch.read(ImageOptions::default()).unwrap();
+        let images = try_read(&scratch, ImageOptions::default()).unwrap();
         assert_eq!(images.shape, ImageShape { height: 32, width: 16, channels: 1 });
         let (top, bottom) = (images.rows[[0, 15]], images.rows[[0, 31 * 16]]);
         assert!(top < 60 && bottom > 190, "{top} {bottom}");
@@ -292,21 +277,22 @@ mod tests {
 
     #[test]
     fn names_the_damaged_file() {
-        let scratch = Scratch::new("damage");
+        let scratch = Scratch::new("images-damage");
         assert!(
-            scratch
-                .read(ImageOptions::default())
+            try_read(&scratch, ImageOptions::default())
                 .unwrap_err()
                 .contains("no images found; expected .png")
         );
-        scratch.save("a.png", [40, 20], [100; 3]);
+        save(&scratch, "a.png", [40, 20], [100; 3]);
         let whole = fs::read(scratch.0.join("a.png")).unwrap();
         fs::write(scratch.0.join("b.png"), &whole[..whole.len() / 2]).unwrap();
-        let message = scratch.read(ImageOptions::default()).unwrap_err();
+        let message = try_read(&scratch, ImageOptions::default()).unwrap_err();
         assert!(message.contains("b.png: damaged image"), "{message}");
         fs::write(scratch.0.join("b.png"), "text").unwrap();
         assert!(
-            scratch.read(ImageOptions::default()).unwrap_err().contains("b.png: damaged image")
+            try_read(&scratch, ImageOptions::default())
+                .unwrap_err()
+                .contains("b.png: damaged image")
         );
     }
 }

@@ -201,36 +201,35 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> io::Resul
 mod tests {
     use super::*;
     use crate::data::Rows;
+    use crate::scratch::Scratch;
     use ndarray::{Array2, Array3, ShapeBuilder};
     use ndarray_npy::{WritableElement, WriteNpyExt, write_npy};
     use std::path::PathBuf;
 
-    /// A file for one test, removed at its end.
-    struct Scratch(PathBuf);
+    /// An array file in a directory of its own.
+    struct ArrayFile {
+        path: PathBuf,
+        _scratch: Scratch,
+    }
 
-    impl Scratch {
+    impl ArrayFile {
         fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("elbo-streamed-{name}-{}", std::process::id())))
+            let scratch = Scratch::new(&format!("streamed-{name}"));
+            Self { path: scratch.0.join("array"), _scratch: scratch }
         }
 
         fn open(&self) -> Option<(Streamed, Vec<usize>)> {
-            Streamed::open(&self.0).unwrap()
+            Streamed::open(&self.path).unwrap()
         }
     }
 
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-
-    fn streams_as_it_is_read<T: WritableElement>(scratch: &Scratch, array: &Array2<T>) {
-        write_npy(&scratch.0, array).unwrap();
-        let in_memory = match npy::read(File::open(&scratch.0).unwrap()).unwrap().rows {
+    fn streams_as_it_is_read<T: WritableElement>(file: &ArrayFile, array: &Array2<T>) {
+        write_npy(&file.path, array).unwrap();
+        let in_memory = match npy::read(File::open(&file.path).unwrap()).unwrap().rows {
             npy::NpyRows::U8(rows) => Rows::U8(rows),
             npy::NpyRows::F32(rows) => Rows::F32(rows),
         };
-        let (streamed, _) = scratch.open().unwrap();
+        let (streamed, _) = file.open().unwrap();
         assert_eq!(
             (streamed.len(), streamed.width(), streamed.is_bytes()),
             (in_memory.len(), in_memory.width(), in_memory.are_bytes())
@@ -262,22 +261,22 @@ mod tests {
 
     #[test]
     fn reads_the_same_rows_as_into_memory() {
-        let scratch = Scratch::new("same");
+        let file = ArrayFile::new("same");
         // More than one piece, and the last one shorter.
         let wide = |i, j| ((i * 7 + j) % 251) as u8;
-        streams_as_it_is_read(&scratch, &Array2::from_shape_fn((5000, 433), |(i, j)| wide(i, j)));
+        streams_as_it_is_read(&file, &Array2::from_shape_fn((5000, 433), |(i, j)| wide(i, j)));
         let numbers = Array2::from_shape_fn((500, 37), |(i, j)| (i * j) as f32 / 7.0);
-        streams_as_it_is_read(&scratch, &numbers);
-        streams_as_it_is_read(&scratch, &numbers.mapv(|x| f64::from(x) / 3.0));
+        streams_as_it_is_read(&file, &numbers);
+        streams_as_it_is_read(&file, &numbers.mapv(|x| f64::from(x) / 3.0));
     }
 
     #[test]
     fn streams_idx() {
-        let scratch = Scratch::new("idx");
+        let file = ArrayFile::new("idx");
         let bytes: Vec<u8> =
             [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3].into_iter().chain(0..6).collect();
-        std::fs::write(&scratch.0, &bytes).unwrap();
-        let (streamed, shape) = scratch.open().unwrap();
+        std::fs::write(&file.path, &bytes).unwrap();
+        let (streamed, shape) = file.open().unwrap();
         let mut row = [f32::NAN; 3];
         streamed.read_row(1, &mut row);
         assert_eq!((shape, row), (vec![2, 1, 3], [3.0, 4.0, 5.0].map(|x: f32| x / 255.0)));
@@ -285,30 +284,30 @@ mod tests {
 
     #[test]
     fn leaves_other_files_to_the_readers_into_memory() {
-        let scratch = Scratch::new("others");
+        let file = ArrayFile::new("others");
         let fortran = Array2::<f32>::zeros((2, 3).f());
-        write_npy(&scratch.0, &fortran).unwrap();
-        assert!(scratch.open().is_none());
-        let mut file = Vec::new();
-        Array3::<u8>::zeros((4, 2, 2)).write_npy(&mut file).unwrap();
-        for length in 0..file.len() {
-            std::fs::write(&scratch.0, &file[..length]).unwrap();
-            assert!(scratch.open().is_none(), "{length}");
+        write_npy(&file.path, &fortran).unwrap();
+        assert!(file.open().is_none());
+        let mut bytes = Vec::new();
+        Array3::<u8>::zeros((4, 2, 2)).write_npy(&mut bytes).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&file.path, &bytes[..length]).unwrap();
+            assert!(file.open().is_none(), "{length}");
         }
-        std::fs::write(&scratch.0, &file).unwrap();
-        assert_eq!(scratch.open().unwrap().1, [4, 2, 2]);
-        file.push(0);
-        std::fs::write(&scratch.0, &file).unwrap();
-        assert!(scratch.open().is_none());
+        std::fs::write(&file.path, &bytes).unwrap();
+        assert_eq!(file.open().unwrap().1, [4, 2, 2]);
+        bytes.push(0);
+        std::fs::write(&file.path, &bytes).unwrap();
+        assert!(file.open().is_none());
     }
 
     #[test]
     fn reports_a_file_that_is_truncated_meanwhile() {
-        let scratch = Scratch::new("cut");
-        write_npy(&scratch.0, &Array2::<f32>::ones((10, 4))).unwrap();
-        let (streamed, _) = scratch.open().unwrap();
-        let length = std::fs::metadata(&scratch.0).unwrap().len();
-        File::options().write(true).open(&scratch.0).unwrap().set_len(length - 20).unwrap();
+        let file = ArrayFile::new("cut");
+        write_npy(&file.path, &Array2::<f32>::ones((10, 4))).unwrap();
+        let (streamed, _) = file.open().unwrap();
+        let length = std::fs::metadata(&file.path).unwrap().len();
+        File::options().write(true).open(&file.path).unwrap().set_len(length - 20).unwrap();
         let mut row = [0.0; 4];
         streamed.read_row(7, &mut row);
         assert_eq!(row, [1.0; 4]);
