@@ -94,7 +94,7 @@
 //! let mut of_each = [0.0; 128];
 //! Bernoulli.per_example(&Compute::serial(), &mut of_each, inputs)?;
 //! assert!((of_each[0] - result.reconstruction).abs() < 1e-9);
-//! # Ok::<(), elbo::Error>(())
+//! # Ok::<(), ::elbo::Error>(())
 //! ```
 
 pub mod bernoulli;
