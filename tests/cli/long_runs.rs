@@ -92,10 +92,11 @@ fn run_killed_twenty_times_gives_the_same_bits() {
 fn interrupt_writes_a_checkpoint_and_prints_how_to_resume() {
     let scratch = with_images("interrupt");
     let long = format!("{RUN} --seed 3 --epochs 100000");
-    let mut child = scratch.command(&format!("{long} --out out"));
-    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = scratch.command(&format!("{long} --out out"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The run is at work once the first epoch is logged.
     while !scratch.path("out/history.jsonl.part").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first epoch");
         sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();

@@ -9,7 +9,7 @@
 //!
 //! The reader is our own because `ndarray-npy` and `npyz` 0.9 both trust the header: the former allocates
 //! what it claims, and the latter allocates its stated length (up to 4 GiB), takes an overflowing shape for
-//! an empty array, ignores trailing data and says nothing of types or shapes in its errors.
+//! an empty array, and ignores trailing data.
 
 use super::dtype::Dtype;
 use super::elements::{ElementsError, byte_count, read_bytes, read_pieces};
