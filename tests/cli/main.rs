@@ -10,6 +10,7 @@ mod export;
 mod families;
 mod long_runs;
 mod manual;
+mod pictures;
 mod plot;
 mod ranges;
 mod readme;

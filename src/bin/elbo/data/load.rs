@@ -1,9 +1,9 @@
 //! Detection of the format of a file, and reading of each format.
 
 use super::formats::image_shape::ImageShape;
-use super::formats::images::{self, Images};
+use super::formats::images::{self, Images, PixelRows};
 use super::formats::streamed::Streamed;
-use super::formats::{file, idx, npy, npz, table};
+use super::formats::{file, idx, image_file, npy, npz, table};
 use super::labels::{self, LabelValues, RawLabels};
 use super::{Data, DataDescription, Rows};
 use crate::failure::{Failure, Result};
@@ -150,6 +150,10 @@ impl Data {
             plan.check_kind(name, FileKind::Table)?;
             return of_table(name, plain, plan);
         }
+        if let Some(format) = image_file::other_format(start) {
+            let reason = format!("{format} images are not supported; convert it to PNG or JPEG");
+            return Err(wrong(name, &reason));
+        }
         Err(wrong(name, &format!("unknown format; {EXPECTED}")))
     }
 }
@@ -262,8 +266,12 @@ fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
         lines: Vec::new(),
     });
     let resized = plan.images()?.size.is_some();
-    let rows = Rows::U8(images.rows);
-    Ok(Data { image: Some(images.shape), resized, found, ..Data::new(&name, rows) })
+    let rows = match images.rows {
+        PixelRows::U8(rows) => Rows::U8(rows),
+        PixelRows::F32(rows) => Rows::F32(rows),
+    };
+    let warnings = images.warning.into_iter().collect();
+    Ok(Data { image: Some(images.shape), resized, found, warnings, ..Data::new(&name, rows) })
 }
 
 fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {

@@ -53,6 +53,8 @@ pub struct Data {
     pub signed: bool,
     /// Position of each row in the file, if they are read in another order.
     pub order: Option<Vec<u32>>,
+    /// Warnings about the file, for the user.
+    pub warnings: Vec<String>,
 }
 
 impl Data {
@@ -72,6 +74,7 @@ impl Data {
             scaling: Scaling::None,
             signed: false,
             order: None,
+            warnings: Vec::new(),
         }
     }
 

@@ -113,6 +113,19 @@ impl TrainTestSplit {
         Ok(split)
     }
 
+    /// Warnings about the files, each once.
+    pub fn warnings(&self) -> Vec<&String> {
+        let test = self.test.as_ref().and_then(|test| test.file.as_ref());
+        let files = [Some(&self.data), self.validation.file.as_ref(), test];
+        let mut all = Vec::new();
+        for warning in files.into_iter().flatten().flat_map(|data| &data.warnings) {
+            if !all.contains(&warning) {
+                all.push(warning);
+            }
+        }
+        all
+    }
+
     fn files_mut(&mut self) -> impl Iterator<Item = &mut Data> {
         let test = self.test.as_mut().and_then(|test| test.file.as_mut());
         [Some(&mut self.data), self.validation.file.as_mut(), test].into_iter().flatten()

@@ -3,12 +3,13 @@
 use super::reading::ReadingOptions;
 use super::values::named;
 use crate::data::domain::{self, LikelihoodSource};
-use crate::data::formats::images::is_image;
+use crate::data::formats::image_file::is_image;
 use crate::data::labels;
 use crate::data::scaling::Scaling;
 use crate::data::{Data, DataDescription, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
+use crate::output::Console;
 use clap::Args;
 use elbo::Augmentation;
 use elbo::vae::Vae;
@@ -142,6 +143,7 @@ impl ModelAndData {
         data.scaling = self.scaling(&notes.data, config.features())?;
         domain::check(&data, config.likelihood(), augmentation, LikelihoodSource::Model)?;
         self.label(&mut data, &notes.data, config.conditions())?;
+        data.warnings.iter().for_each(|warning| Console { quiet: true }.warn(warning));
         Ok((vae, notes, data))
     }
 

@@ -59,6 +59,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         }
     };
     console.note(&headline(&trainer, &split, compute));
+    split.warnings().into_iter().for_each(|warning| console.warn(warning));
     if split.constant > 0 {
         console.note(&constant_features(&split));
     }

@@ -6,6 +6,7 @@ mod dtype;
 mod elements;
 pub mod file;
 pub mod idx;
+pub mod image_file;
 pub mod image_shape;
 pub mod images;
 mod lines;

@@ -16,7 +16,8 @@ pub struct TrainingDataOptions {
     ///
     /// A table (.csv or .tsv), a .npy array (float32 or float64, or uint8, which is divided by 255; all axes
     /// but the first are flattened) or IDX images, each plain or .gz; a .npz file; or a directory of .png and
-    /// .jpg images (transparent pixels become white). Values must be in the range of the likelihood. The
+    /// .jpg images of 8 or 16 bits (black is 0 and white is 1, transparent pixels become white, and the EXIF
+    /// orientation is applied). Values must be in the range of the likelihood. The
     /// default is the embedded sample: 5,000 images, validated on 1,000 others.
     #[arg(long, value_name = "FILE", help_heading = None, display_order = 1)]
     pub data: Option<PathBuf>,
