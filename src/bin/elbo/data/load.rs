@@ -458,7 +458,11 @@ mod tests {
     #[test]
     fn rejects_what_cannot_be_read() {
         assert_eq!(message(b""), format!("x: the file is empty; {EXPECTED}"));
-        assert_eq!(message(b"P5\0"), format!("x: unknown format; {EXPECTED}"));
+        assert_eq!(message(b"P9\0"), format!("x: unknown format; {EXPECTED}"));
+        assert_eq!(
+            message(b"RIFF\0\0\0\0WEBPVP8 "),
+            "x: WebP images are not supported; convert it to PNG or JPEG"
+        );
         assert!(parse("x.npy", b"1,2\n").unwrap_err().to_string().contains("unknown format"));
         assert!(message(b"PAR1...").starts_with("x: Parquet is not supported; convert it first"));
         assert_eq!(

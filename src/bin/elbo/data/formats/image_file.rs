@@ -82,6 +82,7 @@ pub fn other_format(start: &[u8]) -> Option<String> {
     match format {
         ImageFormat::Png | ImageFormat::Jpeg => None,
         ImageFormat::WebP => Some("WebP".to_owned()),
+        ImageFormat::Pnm => Some("PNM".to_owned()),
         other => Some(other.extensions_str().first()?.to_uppercase()),
     }
 }
