@@ -263,9 +263,13 @@ impl ModelFile {
     fn tensors(&self, naming: Option<&Naming>) -> Result<Tensors<'_>> {
         let tensors =
             SafeTensors::deserialize(&self.bytes).map_err(|error| self.damaged(&error))?;
-        let has = |name: &str| tensors.tensor(name).is_ok();
-        let naming = naming.cloned().unwrap_or_else(|| Naming::of(has));
-        Ok(Tensors { file: self, tensors, naming })
+        let (naming, prefix) = {
+            let names = tensors.names();
+            let naming = naming.cloned().unwrap_or_else(|| Naming::of(&names));
+            let prefix = naming.prefix(&names).unwrap_or_default().to_owned();
+            (naming, prefix)
+        };
+        Ok(Tensors { file: self, tensors, naming, prefix })
     }
 
     fn damaged(&self, error: &safetensors::SafeTensorError) -> Error {
@@ -297,6 +301,8 @@ pub(crate) struct Tensors<'a> {
     file: &'a ModelFile,
     tensors: SafeTensors<'a>,
     naming: Naming,
+    /// Prefix of all names in the file, such as `module.`.
+    prefix: String,
 }
 
 impl Tensors<'_> {
@@ -325,7 +331,7 @@ impl Tensors<'_> {
         let name = self.naming.tensor(own).ok_or_else(|| {
             self.file.error(format!("the layout {} has no name for `{own}`", self.naming.layout))
         })?;
-        Ok(format!("{prefix}{name}"))
+        Ok(format!("{}{prefix}{name}", self.prefix))
     }
 
     /// Overwrites all layers of `parameters` with the tensors under `prefix` + their name.
@@ -375,8 +381,13 @@ impl Tensors<'_> {
 
     fn view(&self, name: &str) -> Result<TensorView<'_>> {
         self.tensors.tensor(name).map_err(|_| {
+            let names = self.tensors.names();
+            let similar = names.into_iter().find(|other| other.ends_with(&format!(".{name}")));
+            let similar = similar.map_or_else(String::new, |other| {
+                format!(" (there is `{other}`, but a prefix must be common to all tensors)")
+            });
             self.file.error(format!(
-                "no tensor `{name}`: not a VAE as this crate saves it, nor a state dict of the \
+                "no tensor `{name}`{similar}: not a VAE as this crate saves it, nor a state dict of the \
                  classic example (fc1 … fc4) or of pythae's default networks"
             ))
         })
@@ -414,8 +425,8 @@ impl Tensors<'_> {
                 .map_err(|_| self.error(&tensor, "has two dimensions", view.shape()))
         };
         let has = |own: &str| {
-            let name = self.naming.tensor(&format!("{own}.weight"));
-            name.is_some_and(|name| self.tensors.tensor(&name).is_ok())
+            let name = self.name("", &format!("{own}.weight"));
+            name.is_ok_and(|name| self.tensors.tensor(&name).is_ok())
         };
         let layers = |part: &str| -> Result<Vec<usize>> {
             (0..)

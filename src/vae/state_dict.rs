@@ -10,7 +10,9 @@ use crate::loss::Prior;
 ///
 /// A state dict holds weights `[out, in]` and biases `[out]` and nothing else.
 /// [`Vae::load`](super::Vae::load) knows the two layouts that are built in by their names;
-/// [`Vae::load_as`](super::Vae::load_as) and [`Vae::save_as`](super::Vae::save_as) take any.
+/// [`Vae::load_as`](super::Vae::load_as) and [`Vae::save_as`](super::Vae::save_as) take any. A prefix that all
+/// names have in common, such as the `module.` of a data-parallel or the `_orig_mod.` of a compiled module, is
+/// ignored.
 ///
 /// | here | [`classic`](Self::classic) | [`pythae`](Self::pythae) |
 /// |---|---|---|
@@ -137,10 +139,28 @@ impl Naming {
         Self { likelihood, ..self }
     }
 
-    /// Recognizes the layout of a state dict by the names of its tensors.
-    pub(crate) fn of(has: impl Fn(&str) -> bool) -> Self {
-        let is = |naming: &Self| naming.tensor("mu.weight").is_some_and(|name| has(&name));
-        [Self::classic(), Self::pythae()].into_iter().find(is).unwrap_or_else(Self::own)
+    /// Recognizes the layout of a state dict by the names of its tensors: without a prefix, with a common one, or,
+    /// for an error that names the tensor, with a prefix of some of them.
+    pub(crate) fn of(names: &[&str]) -> Self {
+        let plain = |naming: &Self| naming.prefix(names).is_some_and(str::is_empty);
+        let prefixed = |naming: &Self| naming.prefix(names).is_some();
+        let similar = |naming: &Self| {
+            naming
+                .tensor("mu.weight")
+                .is_some_and(|mu| names.iter().any(|name| name.ends_with(&mu)))
+        };
+        let layouts = || [Self::classic(), Self::pythae(), Self::own()].into_iter();
+        let found = layouts().find(plain).or_else(|| layouts().find(prefixed));
+        found.or_else(|| layouts().find(similar)).unwrap_or_else(Self::own)
+    }
+
+    /// Prefix that all tensors of a state dict of this layout have in common, such as `module.`; `None` if it is
+    /// not of this layout.
+    pub(crate) fn prefix<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
+        let mu = self.tensor("mu.weight")?;
+        let prefixes = names.iter().filter_map(|name| name.strip_suffix(&mu[..]));
+        let common = |prefix: &&str| names.iter().all(|name| name.starts_with(prefix));
+        prefixes.filter(common).min_by_key(|prefix| prefix.len())
     }
 
     /// The name there of a tensor of this crate, such as `mu.weight`.
@@ -228,6 +248,25 @@ mod tests {
         assert_eq!(name("likelihood.logvar").as_deref(), Some("v"));
         assert_eq!(name("logvar.bias"), None);
         assert_eq!(Naming::own().tensor("logvar.bias").as_deref(), Some("logvar.bias"));
+    }
+
+    #[test]
+    fn recognizes_layouts_with_a_common_prefix() {
+        let classic = ["fc1.weight", "fc21.weight", "fc22.bias"];
+        for prefix in ["", "module.", "_orig_mod.", "module._orig_mod.", "vae_"] {
+            let names = classic.map(|name| format!("{prefix}{name}"));
+            let names = names.each_ref().map(String::as_str);
+            let naming = Naming::of(&names);
+            assert_eq!((naming.layout, naming.prefix(&names)), ("classic", Some(prefix)));
+        }
+        let names = ["module.mu.weight", "module.encoder.0.weight"];
+        assert_eq!(Naming::of(&names), Naming::own());
+        assert_eq!(Naming::own().prefix(&names), Some("module."));
+        // A prefix of only some names is none.
+        assert_eq!(Naming::classic().prefix(&["module.fc21.weight", "fc1.weight"]), None);
+        // Names that a mapping gives in full have no prefix.
+        let mapped = Naming::new([("mu", "net.mu"), ("logvar", "net.logvar")]).unwrap();
+        assert_eq!(mapped.prefix(&["net.mu.weight", "net.logvar.weight"]), Some(""));
     }
 
     #[test]

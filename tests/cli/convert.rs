@@ -36,6 +36,32 @@ fn converting_to_a_layout_and_back_keeps_the_bytes() {
 }
 
 #[test]
+fn ignores_a_prefix_that_all_tensors_have() {
+    let scratch = Scratch::new("prefix");
+    let plain = golden("classic_state_dict.safetensors");
+    scratch.says(&format!("convert {plain} plain.safetensors"));
+    let file = fs::read(&plain).unwrap();
+    let length = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
+    let (header, tensors) = file[8..].split_at(length);
+    let header = String::from_utf8(header.to_vec()).unwrap();
+    let write = |name: &str, header: String| {
+        let header = format!("{header:<width$}", width = header.len().next_multiple_of(8));
+        let length = (header.len() as u64).to_le_bytes();
+        fs::write(scratch.path(name), [&length, header.as_bytes(), tensors].concat()).unwrap();
+    };
+    let read = |name: &str| fs::read(scratch.path(name)).unwrap();
+    for prefix in ["module.", "_orig_mod.", "module._orig_mod.", "net."] {
+        write("prefixed.safetensors", header.replace("\"fc", &format!("\"{prefix}fc")));
+        scratch.says("convert prefixed.safetensors again.safetensors");
+        assert!(read("again.safetensors") == read("plain.safetensors"), "{prefix}");
+    }
+    // A prefix of some tensors only.
+    write("some.safetensors", header.replace("\"fc2", "\"module.fc2"));
+    let message = scratch.fails(1, "convert some.safetensors new.safetensors");
+    assert!(message.contains("but a prefix must be common to all tensors"), "{message}");
+}
+
+#[test]
 fn mapping_reads_and_writes_a_custom_layout() {
     let scratch = Scratch::new("map");
     let (theirs, map) = (golden("mapped_state_dict.safetensors"), golden("mapped_state_dict.toml"));

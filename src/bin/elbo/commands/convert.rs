@@ -21,7 +21,8 @@ Layouts:
   map      the names in --map
 
 IN may have any of the first three layouts. --to sets the layout of OUT. --map describes OUT with --to map, \
-otherwise IN. Weights are [out, in] as in PyTorch, in float32, and are copied bit by bit. A model is refused \
+otherwise IN. A prefix that all names of IN have in common, such as module. or _orig_mod., is ignored. Weights \
+are [out, in] as in PyTorch, in float32, and are copied bit by bit. A model is refused \
 if the layout of OUT cannot represent it: other activations, layer normalization, conditions, or more hidden \
 layers; with pythae, also hidden widths other than 512.
 

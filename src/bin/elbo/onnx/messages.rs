@@ -6,10 +6,6 @@
 
 use prost::Message;
 
-/// Version of the intermediate representation: that of ONNX 1.16.
-pub const IR_VERSION: i64 = 9;
-/// Version of the operator set: the first with `Gelu`.
-pub const OPSET: i64 = 20;
 /// `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
 /// `TensorProto.DataType.DOUBLE`.

@@ -10,7 +10,7 @@ use crate::data::DataDescription;
 use crate::failure::{Failure, Result};
 use elbo::vae::Vae;
 use graph::Graph;
-use messages::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
+use messages::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use prost::Message;
 
 /// A part of a model to export. A conditional model takes the condition as a second input.
@@ -50,6 +50,21 @@ pub fn encode(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<
     Ok(model.encode_to_vec())
 }
 
+/// Returns the lowest versions of the intermediate representation and of the operator set that have all operators
+/// of a graph. Older runtimes refuse higher ones.
+///
+/// Source: the operator schemas and the table of versions of ONNX (Versioning.md).
+fn versions(graph: &GraphProto) -> (i64, i64) {
+    let has = |operator: &str| graph.node.iter().any(|node| node.op_type == operator);
+    if has("Gelu") {
+        (9, 20)
+    } else if has("LayerNormalization") {
+        (8, 17)
+    } else {
+        (7, 13)
+    }
+}
+
 fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<ModelProto> {
     let config = vae.config();
     let mut graph = Graph::default();
@@ -79,14 +94,15 @@ fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Model
         let what = "the mean of the likelihood, in the units of the data";
         graph.finish(part.name(), "reconstruction", features, what)
     };
+    let (ir_version, opset) = versions(&graph);
     let list = |names: &[String]| serde_json::to_string(names).expect("names are strings");
     let property = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
     Ok(ModelProto {
-        ir_version: IR_VERSION,
+        ir_version,
         producer_name: "elbo".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
         // Column and class names are JSON arrays, empty if there are none.
         metadata_props: vec![
             property("model", config.to_string()),
@@ -96,4 +112,42 @@ fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Model
             property("classes", list(&notes.classes)),
         ],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elbo::layers::activation::Activation;
+    use elbo::vae::Config;
+
+    #[test]
+    fn declares_the_lowest_versions_that_have_the_operators() {
+        let version = |activation, layer_norm, hidden: &[usize], part| {
+            let config =
+                Config::builder(6, 2).hidden(hidden).activation(activation).layer_norm(layer_norm);
+            let vae = Vae::new(config.build().unwrap(), 1);
+            let model = model(&vae, &DataDescription::default(), part).unwrap();
+            (model.ir_version, model.opset_import[0].version)
+        };
+        use ExportedPart::{Decoder, Encoder, Reconstruct};
+        for part in [Encoder, Decoder, Reconstruct] {
+            for activation in [
+                Activation::Relu,
+                Activation::LeakyRelu { slope: 0.1 },
+                Activation::Elu { alpha: 1.0 },
+                Activation::Silu,
+                Activation::Softplus,
+                Activation::Tanh,
+                Activation::Sigmoid,
+            ] {
+                assert_eq!(version(activation, false, &[4], part), (7, 13), "{activation}");
+                assert_eq!(version(activation, true, &[4], part), (8, 17), "{activation}");
+            }
+            for activation in [Activation::Gelu, Activation::GeluTanh] {
+                assert_eq!(version(activation, true, &[4], part), (9, 20), "{activation}");
+                // Without a hidden layer, the activation is not used.
+                assert_eq!(version(activation, false, &[], part), (7, 13), "{activation}");
+            }
+        }
+    }
 }
