@@ -63,8 +63,9 @@ fn rejects_images_of_a_table_without_size() {
         for name in ["x.png", "x.svg"] {
             let message = scratch.fails(2, &format!("{line} --out {name}"));
             assert!(
-                message.contains(&format!("--out {name}: the model was trained on a table"))
-                    && message.contains("--size WxH"),
+                message.contains(&format!(
+                    "--out {name}: the rows of the training data are not images"
+                )) && message.contains("--size WxH"),
                 "{message}"
             );
             assert!(!scratch.path(name).exists());

@@ -178,7 +178,7 @@ fn architecture(config: &Config) -> String {
 /// The kind of data, its preparation and its classes in one line.
 fn data_summary(data: &DataDescription, features: usize) -> String {
     let mut parts = vec![match (&data.image, data.columns.is_empty()) {
-        (Some(ImageShape { height, width, channels }), _) => {
+        (Some(ImageShape { height, width, channels, .. }), _) => {
             let color = if *channels == 1 { "gray" } else { "color" };
             format!("{color} images of {height} × {width}")
         }

@@ -26,9 +26,10 @@ pub struct DataDescription {
 }
 
 impl DataDescription {
-    /// Returns true if the rows are those of a table and not images.
-    pub fn is_table(&self) -> bool {
-        !self.columns.is_empty() && self.image.is_none()
+    /// Returns true if the rows, of so many features, are those of a table and not images: of an array `[N, D]`,
+    /// D decides.
+    pub fn is_table(&self, features: usize) -> bool {
+        self.image.is_none() && (!self.columns.is_empty() || !ImageShape::is_square(features))
     }
 
     /// Lists the transformations of the rows before the model reads them.

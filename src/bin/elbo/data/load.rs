@@ -113,7 +113,7 @@ impl Data {
             let array = npz::with_array(opened, plan.options.array.as_deref(), |stream| {
                 npy::read(stream).map_err(|error| error.to_string())
             });
-            return of_npy(&name, array.map_err(|reason| wrong(&name, &reason))?);
+            return of_npy(&name, array.map_err(|reason| wrong(&name, &reason))?, plan);
         }
         if let Some(data) = streamed(path, &opened, plan)? {
             return Ok(data);
@@ -134,6 +134,7 @@ impl Data {
             return of_npy(
                 name,
                 npy::read(plain).map_err(|error| wrong(name, &error.to_string()))?,
+                plan,
             );
         }
         if start.starts_with(&[0, 0]) {
@@ -141,7 +142,7 @@ impl Data {
             let idx = idx::read(plain).map_err(|error| wrong(name, &error.to_string()))?;
             let flat = [idx.shape[0], idx.shape[1..].iter().product()];
             let rows = Array2::from_shape_vec(flat, idx.bytes).expect("the reader counted them");
-            return of_array(name, Rows::U8(rows), &idx.shape);
+            return of_array(name, Rows::U8(rows), &idx.shape, plan);
         }
         if let Some(reason) = unsupported(start) {
             return Err(wrong(name, reason));
@@ -226,25 +227,35 @@ fn streamed(path: &Path, opened: &File, plan: ReadPlan) -> Result<Option<Data>> 
     match Streamed::open(path)? {
         Some((rows, shape)) => {
             plan.check_kind(&name, FileKind::Array)?;
-            of_array(&name, Rows::Streamed(rows), &shape).map(Some)
+            of_array(&name, Rows::Streamed(rows), &shape, plan).map(Some)
         }
         None => Ok(None),
     }
 }
 
-fn of_npy(name: &str, npy: npy::Npy) -> Result<Data> {
+fn of_npy(name: &str, npy: npy::Npy, plan: ReadPlan) -> Result<Data> {
     let rows = match npy.rows {
         npy::NpyRows::U8(rows) => Rows::U8(rows),
         npy::NpyRows::F32(rows) => Rows::F32(rows),
     };
-    of_array(name, rows, &npy.shape)
+    of_array(name, rows, &npy.shape, plan)
 }
 
-fn of_array(name: &str, rows: Rows, shape: &[usize]) -> Result<Data> {
+fn of_array(name: &str, rows: Rows, shape: &[usize], plan: ReadPlan) -> Result<Data> {
     if rows.len() == 0 || rows.width() == 0 {
         return Err(wrong(name, &format!("no data: the array has shape {shape:?}")));
     }
-    Ok(Data { image: ImageShape::of_array(shape), ..Data::new(name, rows) })
+    let image = ImageShape::of_array(shape);
+    if let (Some(found), Some(expected)) = (image, plan.like.and_then(|like| like.image))
+        && found != expected
+        && found.elements() == expected.elements()
+    {
+        return Err(wrong(
+            name,
+            &format!("the images are {found}, but those of the training data are {expected}"),
+        ));
+    }
+    Ok(Data { image, ..Data::new(name, rows) })
 }
 
 fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
@@ -421,7 +432,7 @@ mod tests {
     fn embeds_mnist() {
         let (train, test) = Data::sample().unwrap();
         assert_eq!((train.len(), test.len(), train.width()), (5000, 1000, 784));
-        let shape = Some(ImageShape { height: 28, width: 28, channels: 1 });
+        let shape = Some(ImageShape::new(28, 28, 1));
         assert_eq!((train.image, test.image), (shape, shape));
         let digits = |data: &Data| {
             let mut counts = [0; 10];

@@ -57,6 +57,8 @@ pub struct TrainTestSplit {
     pub test: Option<Held>,
     /// Number of features that are constant in the training rows; 0 without scaling.
     pub constant: usize,
+    /// True if `--size` says that the rows are images.
+    sized: bool,
 }
 
 /// Rows of a file of their own or of the training file.
@@ -103,6 +105,7 @@ impl TrainTestSplit {
                 .then(|| Held { rows: rows(&test, test_start..validation_start), file: test }),
             data,
             constant: 0,
+            sized: options.read.size.is_some(),
         };
         split.scale(options.scale, options.clip_to_range)?;
         for data in split.files_mut() {
@@ -208,9 +211,9 @@ impl TrainTestSplit {
         self.used(Ok(hash))
     }
 
-    /// Returns true if the rows are those of a table and not images.
+    /// Returns true if the rows are not images.
     pub fn is_table(&self) -> bool {
-        self.description().is_table()
+        !self.sized && self.description().is_table(self.data.width())
     }
 
     /// Noun for the rows in messages.

@@ -105,13 +105,13 @@ impl Sheet {
 
     fn place(&mut self, row: usize, column: usize, image: ArrayView1<f32>) {
         let [left, top] = self.corner(row, column);
-        let ImageShape { width, channels, .. } = self.shape;
+        let (shape, ImageShape { width, channels, .. }) = (self.shape, self.shape);
         for pixel in 0..image.len() / channels {
             let x = left + (pixel % width) as u32 * self.scale;
             let y = top + (pixel / width) as u32 * self.scale;
             // The cast saturates and turns NaN into black. A gray value serves as all three channels.
             let channel =
-                |c: usize| (image[pixel * channels + c.min(channels - 1)] * 255.0).round();
+                |c: usize| (image[shape.position(pixel, c.min(channels - 1))] * 255.0).round();
             let color = Rgb([0, 1, 2].map(|c| channel(c) as u8));
             for dy in 0..self.scale {
                 for dx in 0..self.scale {
@@ -137,7 +137,7 @@ mod tests {
     use ndarray::arr2;
 
     fn gray(height: usize, width: usize) -> ImageShape {
-        ImageShape { height, width, channels: 1 }
+        ImageShape::new(height, width, 1)
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn reads_interleaved_channels_and_writes_gray_as_grayscale() {
         let image = arr2(&[[1.0, 0.0, 0.0, 0.0, 0.5, 1.0]]);
-        let shape = ImageShape { height: 1, width: 2, channels: 3 };
+        let shape = ImageShape::new(1, 2, 3);
         let sheet = grid(image.view(), shape, None);
         assert_eq!(sheet.canvas.dimensions(), (2 * 8 + 4, 8 + 4));
         assert_eq!(sheet.canvas.get_pixel(2, 2), &Rgb([255, 0, 0]));

@@ -84,7 +84,8 @@ pub struct ImageSize {
     /// Image size in pixels, such as 64x48 (width x height)
     ///
     /// Images of a folder are resized to it, whatever their proportions; rows of other data are shown as
-    /// images of this size [default: the size in the data, else the most nearly square].
+    /// images of this size [default: the size in the data; without one, rows of 64 or more elements are square
+    /// images if they can be, and other rows are not images].
     #[arg(long, value_name = "WxH")]
     pub size: Option<WidthHeight>,
 
@@ -97,15 +98,15 @@ impl ImageSize {
     /// Returns the shape of rows of `features` elements as images; `known` is the shape that the data or the
     /// model have.
     pub fn of(&self, features: usize, known: Option<ImageShape>) -> Result<ImageShape> {
+        let known = known.filter(|known| known.elements() == features);
         let Some(WidthHeight([width, height])) = self.size else {
-            let known = known.filter(|known| known.elements() == features);
             return Ok(known.unwrap_or_else(|| ImageShape::nearly_square(features)));
         };
-        // A color image has three numbers per pixel.
+        // A color image has three numbers per pixel, in the order of the data.
         let shapes = [1, 3].map(|channels| ImageShape {
-            height: height as usize,
-            width: width as usize,
-            channels,
+            channels_first: known
+                .is_some_and(|known| known.channels_first && known.channels == channels),
+            ..ImageShape::new(height as usize, width as usize, channels)
         });
         shapes.into_iter().find(|shape| shape.elements() == features).ok_or_else(|| {
             Failure::Usage(format!(
@@ -115,9 +116,9 @@ impl ImageSize {
         })
     }
 
-    /// Returns the shape of the rows as images; `None` for rows of a table without `--size`.
+    /// Returns the shape of the rows as images; `None` for rows that are not images, without `--size`.
     pub fn images(&self, features: usize, data: &DataDescription) -> Result<Option<ImageShape>> {
-        if data.is_table() && self.size.is_none() {
+        if data.is_table(features) && self.size.is_none() {
             return Ok(None);
         }
         self.of(features, data.image).map(Some)
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn size_must_fit_the_rows() {
         let given = |size: &str| ImageSize { size: Some(size.parse().unwrap()), shape: None };
-        let image = |height, width, channels| ImageShape { height, width, channels };
+        let image = ImageShape::new;
         let size = given("30x20");
         assert_eq!(size.of(600, None).unwrap(), image(20, 30, 1));
         assert_eq!(size.of(1800, None).unwrap(), image(20, 30, 3));
@@ -139,6 +140,9 @@ mod tests {
         let known = Some(image(10, 20, 3));
         assert_eq!(ImageSize::default().of(600, known).unwrap(), image(10, 20, 3));
         assert_eq!(ImageSize::default().of(600, None).unwrap(), image(24, 25, 1));
+        let red_first = ImageShape { channels_first: true, ..image(20, 30, 3) };
+        assert_eq!(size.of(1800, Some(red_first)).unwrap(), red_first);
+        assert_eq!(given("60x30").of(1800, Some(red_first)).unwrap(), image(30, 60, 1));
         assert!("28".parse::<WidthHeight>().is_err() && "0x3".parse::<WidthHeight>().is_err());
         assert_eq!(
             former_shape("20x30").unwrap_err(),

@@ -44,11 +44,11 @@ pub fn check_images(count: usize) -> Result<()> {
     )))
 }
 
-/// Checks that the rows are images, by the data or by `--shape`.
+/// Checks that the rows are images, by the data or by `--size`.
 pub fn expect_images(to: &FigurePath, shape: Option<ImageShape>) -> Result<ImageShape> {
     shape.ok_or_else(|| Failure::Usage(format!(
-        "--out {}: the model was trained on a table, whose rows are not images; write .csv or .npy, or give \
-         the shape of an image with --size WxH",
+        "--out {}: the rows of the training data are not images; write .csv or .npy, or give the size of an \
+         image with --size WxH",
         to.path.display()
     )))
 }

@@ -219,7 +219,7 @@ fn read(paths: &[PathBuf], classes: Option<Vec<String>>, options: ImageOptions) 
         pixels.add(image, options.rgb);
     }
     let [width, height] = size.unwrap_or_default().map(|n| n as usize);
-    let shape = ImageShape { height, width, channels };
+    let shape = ImageShape::new(height, width, channels);
     Ok(Images {
         rows: pixels.into_rows([paths.len(), shape.elements()]),
         shape,
@@ -310,7 +310,7 @@ mod tests {
         fs::write(scratch.0.join("notes.txt"), "no image").unwrap();
         fs::write(scratch.0.join(".hidden.png"), "no image").unwrap();
         let gray = try_read(&scratch, ImageOptions::default()).unwrap();
-        assert_eq!(gray.shape, ImageShape { height: 2, width: 3, channels: 1 });
+        assert_eq!(gray.shape, ImageShape::new(2, 3, 1));
         assert_eq!(bytes(&gray).dim(), (3, 6));
         assert_eq!((bytes(&gray)[[0, 0]], bytes(&gray)[[1, 5]]), (0, 255));
         assert!(gray.classes.is_none());
@@ -353,7 +353,7 @@ mod tests {
             "{message}"
         );
         let images = try_read(&scratch, ImageOptions { size: Some([6, 3]), rgb: false }).unwrap();
-        assert_eq!(images.shape, ImageShape { height: 3, width: 6, channels: 1 });
+        assert_eq!(images.shape, ImageShape::new(3, 6, 1));
         assert!(bytes(&images).row(0).iter().all(|&gray| gray == 100));
         assert!(bytes(&images).row(1).iter().all(|&gray| gray == 50));
     }

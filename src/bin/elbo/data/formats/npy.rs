@@ -271,6 +271,8 @@ impl<'a> Literal<'a> {
         while !self.next_is(')') {
             let digits = self.until(|c| !c.is_ascii_digit());
             numbers.push(digits.parse().map_err(|_| "shape must contain integers")?);
+            // Python 2 wrote long integers as 2L.
+            self.0 = self.0.strip_prefix('L').unwrap_or(self.0);
             if !self.next_is(',') {
                 self.expect(')', "the shape is not closed")?;
                 break;
@@ -399,6 +401,8 @@ mod tests {
         let fine = [
             "{'shape':(2,3),'fortran_order':True,'descr':\"<f8\"}",
             "  { 'descr' : '<f8' , 'fortran_order' : True , 'shape' : ( 2 , 3 , ) , } \n",
+            "{'descr': '<f8', 'fortran_order': True, 'shape': (2L, 3L), }    \n",
+            "{'descr': '<f8', 'fortran_order': True, 'shape': (2L, 3), }",
         ];
         for text in fine {
             let header = NpyHeader { descr: "<f8".into(), fortran_order: true, shape: vec![2, 3] };
@@ -416,6 +420,10 @@ mod tests {
             ("{'shape': (-1,)}", "shape must contain integers"),
             ("{'shape': (99999999999999999999,)}", "shape must contain integers"),
             ("{'shape': (3 4)}", "the shape is not closed"),
+            ("{'shape': (L,)}", "shape must contain integers"),
+            ("{'shape': (2LL,)}", "the shape is not closed"),
+            ("{'shape': (2 L,)}", "the shape is not closed"),
+            ("{'shape': (np.int64(2), 3)}", "shape must contain integers"),
             ("{'color': 1}", "unknown key; expected descr, fortran_order and shape"),
             ("{}", "descr is missing"),
             ("{} {}", "text follows the dictionary"),

@@ -1,0 +1,106 @@
+//! Arrays: their headers, and rows that are images or not.
+
+use crate::scratch::{SHORT, Scratch, last_line};
+use ndarray::{Array2, Array4, Axis};
+use ndarray_npy::write_npy;
+use std::fs;
+
+#[test]
+fn draws_channels_first_and_last_alike() {
+    let scratch = Scratch::new("channels");
+    // Red above, green below: bands of 4 and 2 pixels.
+    let last = Array4::from_shape_fn((20, 6, 8, 3), |(_, y, _, channel)| {
+        if (channel == 0 && y < 4) || (channel == 1 && y >= 4) { 255_u8 } else { 0 }
+    });
+    let first = last.clone().permuted_axes([0, 3, 1, 2]);
+    write_npy(scratch.path("last.npy"), &last).unwrap();
+    write_npy(scratch.path("first.npy"), &first.as_standard_layout().to_owned()).unwrap();
+    write_npy(scratch.path("fortran.npy"), &first).unwrap();
+    let gray = last.index_axis(Axis(3), 0).insert_axis(Axis(1)).to_owned();
+    write_npy(scratch.path("gray.npy"), &gray).unwrap();
+    for (data, size) in
+        [("last", ""), ("first", ""), ("first", "--size 8x6"), ("fortran", ""), ("gray", "")]
+    {
+        let line =
+            format!("train --data {data}.npy --validation {data}.npy {SHORT} {size} --out m");
+        scratch.succeeds(&line);
+        let sheet = image::open(scratch.path("m/reconstructions.png")).unwrap().to_rgb8();
+        // Inputs are above their reconstructions; each pixel is a square of 7, in a frame of 2.
+        let colors = [(2, 2), (2 + 55, 2 + 27), (2, 2 + 28), (2 + 55, 2 + 41)]
+            .map(|(x, y)| sheet.get_pixel(x, y).0);
+        let (upper, lower) =
+            if data == "gray" { ([255; 3], [0; 3]) } else { ([255, 0, 0], [0, 255, 0]) };
+        assert_eq!(colors, [upper, upper, lower, lower], "{data} {size}");
+        let report = last_line(&scratch.succeeds("inspect m/model.safetensors --json"));
+        let image = &report["data"]["image"];
+        assert_eq!(
+            (image["height"].as_u64(), image["width"].as_u64()),
+            (Some(6), Some(8)),
+            "{data}"
+        );
+        if data == "first" && size.is_empty() {
+            let model = "reconstruct --model m/model.safetensors";
+            scratch.succeeds(&format!("{model} --data fortran.npy --out r.png"));
+            let message = scratch.fails(1, &format!("{model} --data last.npy --out s.png"));
+            assert!(
+                message.contains("the channels of a pixel adjacent, but those of"),
+                "{message}"
+            );
+        }
+        fs::remove_dir_all(scratch.path("m")).unwrap();
+    }
+}
+
+#[test]
+fn rows_of_an_array_are_images_only_if_they_are_square_or_have_a_size() {
+    let scratch = Scratch::new("array-kinds");
+    let ramp =
+        |features| Array2::from_shape_fn((40, features), |(i, j)| ((i * j) % 7) as f32 / 7.0);
+    for (features, size, images) in
+        [(3, "", false), (49, "", false), (63, "", false), (64, "", true), (63, "--size 9x7", true)]
+    {
+        write_npy(scratch.path("x.npy"), &ramp(features)).unwrap();
+        let said = scratch
+            .says(&format!("train --data x.npy --hidden 8 --latent 2 --epochs 1 {size} --out m"));
+        let noun = if images { " images/s" } else { " rows/s" };
+        assert!(said.lines().filter(|line| line.contains("/s")).all(|line| line.contains(noun)));
+        let drawn = scratch.names_in("m").contains(&"samples.png".to_owned());
+        assert_eq!(drawn, images, "{features} {size}");
+        if features == 3 {
+            let message = scratch.fails(2, "sample --model m/model.safetensors --out s.png");
+            assert!(message.contains("are not images; write .csv or .npy, or give the size"));
+        }
+        fs::remove_dir_all(scratch.path("m")).unwrap();
+    }
+}
+
+#[test]
+fn reads_long_integers_of_python_2_in_headers() {
+    let scratch = Scratch::new("long-shape");
+    let npy = |shape: &str, descr: &str, elements: &[u8]| {
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend((header.len() as u16).to_le_bytes());
+        file.extend(header.as_bytes());
+        file.extend(elements);
+        file
+    };
+    let rows = [0.0_f32, 0.25, 0.5, 0.75, 1.0, 0.0].map(f32::to_le_bytes);
+    fs::write(scratch.path("l.npy"), npy("(2L, 3L)", "<f4", rows.as_flattened())).unwrap();
+    fs::write(scratch.path("y.npy"), npy("(2L,)", "|u1", &[1, 0])).unwrap();
+    fs::write(scratch.path("n.npy"), npy("(np.int64(2), 3)", "<f4", rows.as_flattened())).unwrap();
+    let train = |data: &str| format!("train --data {data} --validation {data} {SHORT} --out m");
+    let labels = "--conditional --labels y.npy --validation-labels y.npy";
+    scratch.succeeds(&format!("{} {labels}", train("l.npy")));
+    let report = last_line(&scratch.succeeds("inspect m/model.safetensors --json"));
+    assert_eq!(report["config"]["conditions"], 2);
+    fs::remove_dir_all(scratch.path("m")).unwrap();
+    scratch.succeeds(&format!("{} --scale min-max --likelihood gaussian", train("l.npy")));
+    let report = last_line(&scratch.succeeds("inspect m/model.safetensors --json"));
+    let scaling = &report["data"]["scaling"]["min-max"];
+    assert_eq!(scaling["low"], serde_json::json!([0.0, 0.25, 0.0]));
+    assert_eq!(scaling["high"], serde_json::json!([0.75, 1.0, 0.5]));
+    let message = scratch.fails(1, &train("n.npy").replace("--out m", "--out n"));
+    assert_eq!(message, "n.npy: damaged .npy header: shape must contain integers");
+}
