@@ -37,9 +37,9 @@ impl Draw {
         choices[self.between(0, choices.len() - 1)].clone()
     }
 
-    /// Some hidden layers.
-    fn widths(&mut self, narrow: usize, wide: usize) -> Vec<usize> {
-        (0..self.between(0, 2)).map(|_| self.between(narrow, wide)).collect()
+    /// Widths of up to `depth` hidden layers.
+    fn widths(&mut self, [narrow, wide]: [usize; 2], depth: usize) -> Vec<usize> {
+        (0..self.between(0, depth)).map(|_| self.between(narrow, wide)).collect()
     }
 }
 
@@ -107,13 +107,14 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case with widths from `narrow` to `wide`; `None` if the drawn options do not go together.
-    pub fn draw(seed: u64, [narrow, wide]: [usize; 2], rows: [usize; 2]) -> Option<Self> {
+    /// A case with widths from `widths[0]` to `widths[1]` and up to `depth` hidden layers on each side; `None` if
+    /// the drawn options do not go together.
+    pub fn draw(seed: u64, widths: [usize; 2], depth: usize, rows: [usize; 2]) -> Option<Self> {
         let mut draw = Draw(seed);
         let draw = &mut draw;
-        let features = draw.between(narrow, wide);
+        let features = draw.between(widths[0], widths[1]);
         let latent = draw.between(1, 5);
-        let (encoder, decoder) = (draw.widths(narrow, wide), draw.widths(narrow, wide));
+        let (encoder, decoder) = (draw.widths(widths, depth), draw.widths(widths, depth));
         let hidden = !encoder.is_empty() || !decoder.is_empty();
         // Two units normalized are ±1, whatever they were: a gradient of nothing but rounding.
         let normalizable = hidden && encoder.iter().chain(&decoder).all(|&width| width >= 4);

@@ -54,7 +54,7 @@ fn gradients_match_central_differences_of_the_twin() {
     let mut worst = (0.0_f64, String::new());
     let (mut elements, mut kinks) = (0, 0);
     for seed in cases(400) {
-        let Some(case) = Case::draw(seed, [2, 7], [3, 6]) else { continue };
+        let Some(case) = Case::draw(seed, [2, 7], 2, [3, 6]) else { continue };
         let rows = case.x.nrows();
         let (data, noise) = (case.data(rows), case.noise(rows));
         let mut trainer = trainer(&case, &Compute::serial());
@@ -160,7 +160,7 @@ fn total_correlation_counts_the_rows_of_the_data_set() {
 fn inference_and_marginal_likelihoods_match_the_twin() {
     let mut marginals = 0;
     for seed in cases(200) {
-        let Some(case) = Case::draw(seed, [2, 9], [3, 6]) else { continue };
+        let Some(case) = Case::draw(seed, [2, 9], 2, [3, 6]) else { continue };
         if case.config.dropout() > 0.0 {
             continue;
         }
@@ -216,7 +216,7 @@ fn inference_and_marginal_likelihoods_match_the_twin() {
 #[test]
 fn threads_and_instruction_sets_change_no_bit() {
     for seed in cases(24) {
-        let Some(case) = Case::draw(seed, [90, 180], [40, 70]) else { continue };
+        let Some(case) = Case::draw(seed, [90, 180], 2, [40, 70]) else { continue };
         let rows = case.x.nrows();
         let (data, noise) = (case.data(rows), case.noise(rows));
         let mut expected = None;
@@ -242,7 +242,7 @@ fn threads_and_instruction_sets_change_no_bit() {
 #[test]
 fn accumulated_parts_have_the_bits_of_the_whole_batch() {
     for seed in cases(100) {
-        let Some(mut case) = Case::draw(seed, [5, 40], [30, 60]) else { continue };
+        let Some(mut case) = Case::draw(seed, [5, 40], 2, [30, 60]) else { continue };
         let coupled =
             format!("{:?} {:?}", case.config.likelihood(), case.options.objective.penalty);
         if ["Optimal", "Batch", "Dimension", "TotalCorrelation"].iter().any(|w| coupled.contains(w))
@@ -279,7 +279,7 @@ fn saved_and_resumed_runs_have_the_bits_of_uninterrupted_ones() {
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("checkpoint.safetensors");
     for seed in cases(100) {
-        let Some(case) = Case::draw(seed, [2, 30], [8, 20]) else { continue };
+        let Some(case) = Case::draw(seed, [2, 30], 2, [8, 20]) else { continue };
         let data = case.data(case.x.nrows());
         let mut whole = trainer(&case, &Compute::serial());
         for _ in 0..3 {

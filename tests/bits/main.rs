@@ -2,6 +2,11 @@
 //! any instruction set.
 #![cfg(feature = "safetensors")]
 
+#[path = "../composition/draw.rs"]
+#[allow(dead_code, reason = "shared with the tests of composition")]
+mod draw;
+mod matrix;
+
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, EvaluationOptions, Vae};
