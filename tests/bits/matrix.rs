@@ -235,13 +235,15 @@ fn golden_hashes_are_those_committed() {
     let mut lines = vec!["# seed weights noise loss history inference: the case".to_owned()];
     for seed in GOLDEN_SEEDS {
         let case = case(seed).expect("a seed whose options go together");
-        let hashes = run(&case, &Compute::serial());
         let (config, options) = (&case.config, &case.options);
         let (penalty, optimizer) = (variant(&options.objective.penalty), options.optimizer.name());
-        lines.push(format!(
-            "{seed} {hashes}: {config}, batch {}, {penalty}, {optimizer}",
-            options.batch
-        ));
+        let what = format!("{config}, batch {}, {penalty}, {optimizer}", options.batch);
+        let hashes = run(&case, &Compute::serial());
+        for set in InstructionSet::available() {
+            let found = run(&case, &Compute::new(set, 1).unwrap());
+            assert_same(found, hashes, &format!("{set}: {what}"));
+        }
+        lines.push(format!("{seed} {hashes}: {what}"));
     }
     let found = lines.join("\n") + "\n";
     assert!(
