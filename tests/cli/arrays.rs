@@ -4,6 +4,7 @@ use crate::scratch::{SHORT, Scratch, last_line};
 use ndarray::{Array2, Array4, Axis};
 use ndarray_npy::write_npy;
 use std::fs;
+use std::io::Write;
 
 #[test]
 fn draws_channels_first_and_last_alike() {
@@ -103,4 +104,98 @@ fn reads_long_integers_of_python_2_in_headers() {
     assert_eq!(scaling["high"], serde_json::json!([0.75, 1.0, 0.5]));
     let message = scratch.fails(1, &train("n.npy").replace("--out m", "--out n"));
     assert_eq!(message, "n.npy: damaged .npy header: shape must contain integers");
+}
+
+/// An archive with 40 training rows, 10 test rows and their labels, and the arrays as files.
+fn with_archive(name: &str) -> Scratch {
+    let scratch = Scratch::new(name);
+    let file = fs::File::create(scratch.path("two.npz")).unwrap();
+    let mut archive = zip::ZipWriter::new(file);
+    for (set, count) in [("train", 40), ("test", 10)] {
+        let rows = Array2::from_shape_fn((count, 3), |(i, j)| ((i * 3 + j) % 8) as f32 / 8.0);
+        write_npy(scratch.path(&format!("x_{set}.npy")), &rows).unwrap();
+        let labels = ndarray::Array1::from_shape_fn(count, |i| i as i64 % 2);
+        write_npy(scratch.path(&format!("y_{set}.npy")), &labels).unwrap();
+        for array in [format!("x_{set}.npy"), format!("y_{set}.npy")] {
+            archive.start_file(&*array, zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(&fs::read(scratch.path(&array)).unwrap()).unwrap();
+        }
+    }
+    archive.finish().unwrap();
+    scratch
+}
+
+#[test]
+fn arrays_of_an_archive_are_named_one_by_one() {
+    let scratch = with_archive("named-arrays");
+    let short = "--hidden 4 --latent 1 --epochs 1";
+    let model = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
+    let train =
+        |files: &str, out: &str| scratch.says(&format!("train {files} {short} --out {out}"));
+    train("--data x_train.npy --validation x_test.npy", "plain");
+    for (i, files) in [
+        "--data two.npz --array x_train --validation two.npz:x_test",
+        "--data two.npz:x_train --validation two.npz:x_test.npy",
+        "--data two.npz --array x_train --validation x_test.npy",
+        "--data two.npz:x_train --validation x_test.npy",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = train(files, &format!("m{i}"));
+        assert!(said.contains("40 train, 10 validation rows"), "{said}");
+        assert!(model(&format!("m{i}")) == model("plain"), "{files}");
+    }
+    train(
+        "--data x_train.npy --validation x_test.npy --conditional --labels y_train.npy \
+         --validation-labels y_test.npy",
+        "labeled",
+    );
+    train(
+        "--data two.npz:x_train --validation two.npz:x_test --conditional --labels two.npz:y_train \
+         --validation-labels two.npz:y_test",
+        "all",
+    );
+    assert!(model("all") == model("labeled"));
+    let encode = "encode --model all/model.safetensors --out -";
+    assert_eq!(
+        scratch.succeeds(&format!("{encode} --data two.npz:x_test --labels two.npz:y_test")),
+        scratch.succeeds(&format!("{encode} --data x_test.npy --labels y_test.npy"))
+    );
+}
+
+#[test]
+fn the_array_of_the_training_data_is_no_test_array() {
+    let scratch = with_archive("same-array");
+    let names = "the file has 4 arrays (x_test, x_train, y_test, y_train); choose one by its name, as in \
+                 FILE.npz:x_test";
+    let same = "two.npz: the array 'x_train' of this file is the training data; name another array, as in \
+                two.npz:x_test";
+    for (code, files, message) in [
+        (2, "--data two.npz --array x_train --test two.npz", same),
+        (2, "--data two.npz --array x_train --validation two.npz", same),
+        (2, "--data two.npz:x_train --test two.npz", same),
+        (1, "--data two.npz:z --test two.npz", "two.npz:z: no array 'z'; the file has x_test, "),
+        (1, "--data two.npz --test x_test.npy", names),
+        (1, "--data two.npz:x_train --labels two.npz --conditional", names),
+        (
+            1,
+            "--data two.npz:x_train --labels two.npz:x_train",
+            "dtype <f4 is not supported for labels",
+        ),
+        (
+            2,
+            "--data two.npz:x_train --array x_train",
+            "--array: two.npz:x_train already names an array",
+        ),
+        (
+            2,
+            "--data x_train.npy --array x",
+            "--array applies only to .npz files; x_train.npy is not one",
+        ),
+        (1, "--data none.npz:x", "none.npz: cannot read: No such file"),
+    ] {
+        let found = scratch.fails(code, &format!("train {files} --out m"));
+        assert!(found.contains(message), "{files}: {found}");
+    }
 }

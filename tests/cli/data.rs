@@ -272,7 +272,10 @@ fn reads_one_array_of_an_archive() {
     }
     archive.finish().unwrap();
     let message = scratch.fails(1, "train --data both.npz --out m");
-    assert_eq!(message, "both.npz: the file has 2 arrays (x, y); choose one with --array");
+    assert_eq!(
+        message,
+        "both.npz: the file has 2 arrays (x, y); choose one by its name, as in FILE.npz:x"
+    );
     scratch.succeeds(&format!("train --data both.npz --array y {SHORT} --out a"));
     scratch.succeeds(&format!("train --data x.npy {SHORT} --out b"));
     let read = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();

@@ -1,12 +1,12 @@
 //! Labels: the class of each row, which a conditional model is given and figures show.
 
 use super::DataDescription;
-use super::formats::{file, idx, npy, table};
+use super::formats::{file, idx, npy, npz, table};
 use super::rows::location;
 use crate::failure::{Failure, Result};
 use crate::text::{counted, listed};
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 /// Class of each row.
@@ -45,13 +45,13 @@ pub enum LabelValues {
 const MOST_CLASSES: u32 = 1 << 16;
 
 /// Accepted formats, for messages.
-const EXPECTED: &str =
-    "expected IDX labels (may be gzipped), a .npy array of integers, or a .csv file of one column";
+const EXPECTED: &str = "expected IDX labels (may be gzipped), a .npy array of integers, one in a .npz file \
+                        (FILE.npz:NAME), or a .csv file of one column";
 
 /// Reads a file of labels for the `rows` rows of the file `of`: IDX, `.npy`, or text of one column. The first
 /// line of a text is a header if it has one line more than there are rows.
 pub fn read(path: &Path, rows: usize, of: &str) -> Result<RawLabels> {
-    let mut raw = parse(&path.display().to_string(), file::open(path)?)?;
+    let mut raw = parse_file(path)?;
     raw.drop_header(rows);
     if raw.values.len() == rows {
         return Ok(raw);
@@ -63,21 +63,37 @@ pub fn read(path: &Path, rows: usize, of: &str) -> Result<RawLabels> {
     )))
 }
 
+/// Reads a file of labels, or an array of an archive (`FILE.npz:NAME`).
+fn parse_file(path: &Path) -> Result<RawLabels> {
+    let name = path.display().to_string();
+    let (path, named) = npz::split_name(path);
+    let mut opened = file::open(path)?;
+    let wrong = |reason: String| Failure::Run(format!("{name}: {reason}"));
+    // An archive is read from its end, so it cannot come through a pipe.
+    if opened.metadata().is_ok_and(|about| about.is_file()) {
+        let mut start = Vec::new();
+        let read = opened.by_ref().take(4).read_to_end(&mut start);
+        read.and_then(|_| opened.rewind()).map_err(|error| Failure::cannot_read(&name, &error))?;
+        if start == npz::MAGIC {
+            let choice = npz::ArrayChoice { named, usual: None };
+            let array = npz::with_array(opened, choice, |stream| integers(stream));
+            let (numbers, shape) = array.map_err(wrong)?;
+            return of_array(&name, numbers, &shape);
+        }
+    }
+    if named.is_some() {
+        return Err(wrong("the file is not a .npz archive".to_owned()));
+    }
+    parse(&name, opened)
+}
+
 /// Reads labels from a stream.
 pub fn parse(name: &str, stream: impl Read) -> Result<RawLabels> {
     let wrong = |reason: String| Failure::Run(format!("{name}: {reason}"));
     let mut plain = file::plain(name, stream, EXPECTED)?;
     let start = file::start(name, &mut plain, EXPECTED)?;
     let (numbers, shape) = if start.starts_with(npy::MAGIC) {
-        npy::read_integers(plain).map_err(|error| {
-            wrong(match error {
-                npy::NpyError::ElementType(descr) => format!(
-                    "dtype {descr} is not supported for labels; expected integers (in NumPy: \
-                     `a.astype('uint8')`)"
-                ),
-                error => error.to_string(),
-            })
-        })?
+        integers(plain).map_err(wrong)?
     } else if start.starts_with(&[0, 0]) {
         let idx::Idx { bytes, shape } = idx::read_of_rank(1..=1, plain).map_err(|error| {
             wrong(match error {
@@ -95,6 +111,22 @@ pub fn parse(name: &str, stream: impl Read) -> Result<RawLabels> {
     } else {
         return Err(wrong(format!("unknown format; {EXPECTED}")));
     };
+    of_array(name, numbers, &shape)
+}
+
+/// Reads a `.npy` file of integers and its shape.
+fn integers(stream: impl Read) -> std::result::Result<(Vec<i64>, Vec<usize>), String> {
+    npy::read_integers(stream).map_err(|error| match error {
+        npy::NpyError::ElementType(descr) => format!(
+            "dtype {descr} is not supported for labels; expected integers (in NumPy: `a.astype('uint8')`)"
+        ),
+        error => error.to_string(),
+    })
+}
+
+/// Labels in an array of this shape.
+fn of_array(name: &str, numbers: Vec<i64>, shape: &[usize]) -> Result<RawLabels> {
+    let wrong = |reason: String| Failure::Run(format!("{name}: {reason}"));
     // A column of labels is accepted like a row of them.
     if shape.iter().skip(1).any(|&n| n != 1) {
         return Err(wrong(format!("the array has shape {shape:?}; expected one label per row")));

@@ -31,6 +31,8 @@ const TEST_LABELS: &[u8] = include_bytes!("../sample/test-labels-idx1-ubyte.gz")
 pub struct ReadOptions {
     /// Array to read from a .npz file.
     pub array: Option<String>,
+    /// Array that was read from another .npz file, if there was one.
+    pub usual_array: Option<String>,
     /// Treatment of the first line of a table; `None` if the option is absent.
     pub header: Option<table::HeaderRow>,
     /// Columns of a table to read.
@@ -58,7 +60,8 @@ pub enum Stream {
 impl ReadOptions {
     /// Options for a second file, which has the columns of the first.
     pub fn for_second_file(&self) -> Self {
-        Self { columns: None, drop_columns: None, ..self.clone() }
+        let usual_array = self.array.clone();
+        Self { array: None, usual_array, columns: None, drop_columns: None, ..self.clone() }
     }
 }
 
@@ -88,13 +91,17 @@ impl Data {
         ))
     }
 
-    /// Reads a file or a directory; `-` is standard input. Its first bytes decide the format, and then its
-    /// name.
+    /// Reads a file or a directory; `-` is standard input, and `FILE.npz:NAME` an array of an archive. Its first
+    /// bytes decide the format, and then its name.
     pub fn read(path: &Path, plan: ReadPlan) -> Result<Self> {
         if path == Path::new("-") {
             return Self::parse("standard input", io::stdin().lock(), plan);
         }
         let name = path.display().to_string();
+        let (path, named) = npz::split_name(path);
+        if named.is_some() && plan.options.array.is_some() {
+            return Err(Failure::Usage(format!("--array: {name} already names an array")));
+        }
         if path.is_dir() {
             plan.check_kind(&name, FileKind::Images)?;
             return of_images(name, images::read_directory(path, plan.images()?)?, plan);
@@ -110,10 +117,17 @@ impl Data {
         if start.starts_with(npz::MAGIC) {
             plan.check_kind(&name, FileKind::Archive)?;
             opened.rewind().map_err(cannot)?;
-            let array = npz::with_array(opened, plan.options.array.as_deref(), |stream| {
+            let choice = npz::ArrayChoice {
+                named: named.or(plan.options.array.as_deref()),
+                usual: plan.options.usual_array.as_deref(),
+            };
+            let array = npz::with_array(opened, choice, |stream| {
                 npy::read(stream).map_err(|error| error.to_string())
             });
             return of_npy(&name, array.map_err(|reason| wrong(&name, &reason))?, plan);
+        }
+        if named.is_some() {
+            return Err(wrong(&name, "the file is not a .npz archive"));
         }
         if let Some(data) = streamed(path, &opened, plan)? {
             return Ok(data);

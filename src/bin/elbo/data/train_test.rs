@@ -1,6 +1,7 @@
 //! Split of the data into training, validation and test rows.
 
 use super::domain::{self, LikelihoodSource};
+use super::formats::npz;
 use super::labels::{self, Classes, RawLabels};
 use super::scaling::{Scaling, ScalingKind};
 use super::{Data, DataDescription, DataView, ReadOptions, ReadPlan};
@@ -253,10 +254,14 @@ fn files(options: &SplitOptions) -> Result<Files> {
     let labeled = options.conditional;
     let mut data = Data::read(path, ReadPlan { options: read, like: None, labeled })?;
     let like = data.description();
-    let of_others = read.for_second_file();
+    let mut of_others = read.for_second_file();
+    if let (_, Some(named)) = npz::split_name(path) {
+        of_others.usual_array = Some(named.to_owned());
+    }
     let mut raw = vec![raw_labels(&mut data, options.labels.as_deref())?];
     let mut other = |held: Option<&HeldOut>| -> Result<Option<Data>> {
         let Some(HeldOut::File { path, labels }) = held else { return Ok(None) };
+        expect_other_array(path, options)?;
         let plan = ReadPlan { options: &of_others, like: Some(&like), labeled };
         let mut data = Data::read(path, plan)?;
         raw.push(raw_labels(&mut data, labels.as_deref())?);
@@ -285,6 +290,22 @@ fn files(options: &SplitOptions) -> Result<Files> {
         }
     }
     Ok(Files { data, validation, test })
+}
+
+/// Returns an error if a file without the name of an array is the archive of the training data: the training
+/// rows would be validated or tested on.
+fn expect_other_array(path: &Path, options: &SplitOptions) -> Result<()> {
+    let Some(data) = &options.data else { return Ok(()) };
+    let (archive, named) = npz::split_name(data);
+    let array = named.or(options.read.array.as_deref());
+    let same = || path == archive || path.canonicalize().ok() == archive.canonicalize().ok();
+    match array {
+        Some(array) if same() => Err(Failure::Usage(format!(
+            "{}: the array '{array}' of this file is the training data; name another array, as in {0}:x_test",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Reads labels from a file, or takes those that came with the rows.

@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Input format")]
 pub struct ReadingOptions {
-    /// Array to read from a .npz file [default: the only one]
+    /// Array to read from the .npz file of --data [default: the only one]
+    ///
+    /// Other files name their array after a colon, and --data may, too: FILE.npz:NAME.
     #[arg(long, value_name = "NAME")]
     pub array: Option<String>,
 
@@ -63,6 +65,7 @@ impl ReadingOptions {
     pub fn read(&self) -> ReadOptions {
         ReadOptions {
             array: self.array.clone(),
+            usual_array: None,
             header: match self.header {
                 HeaderName::Yes => Some(HeaderRow::Yes),
                 HeaderName::No => Some(HeaderRow::No),

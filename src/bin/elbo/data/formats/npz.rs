@@ -2,15 +2,38 @@
 
 use crate::text::listed;
 use std::io::{Read, Seek};
+use std::path::Path;
 use zip::ZipArchive;
 
 /// First bytes of a zip file.
 pub const MAGIC: &[u8; 4] = b"PK\x03\x04";
 
-/// Passes the `.npy` file of the array `wanted` to `read`; without a name, that of the only array.
+/// Choice of an array of an archive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArrayChoice<'a> {
+    /// Array that the user named for this file.
+    pub named: Option<&'a str>,
+    /// Array of another file, which is read if this file has several arrays and one of this name.
+    pub usual: Option<&'a str>,
+}
+
+/// Splits `FILE.npz:NAME` into the file and the name of the array; any other path has no name.
+pub fn split_name(path: &Path) -> (&Path, Option<&str>) {
+    const SUFFIX: &str = ".npz:";
+    let Some(text) = path.to_str().filter(|_| !path.exists()) else { return (path, None) };
+    match text.to_ascii_lowercase().rfind(SUFFIX) {
+        Some(at) => {
+            let (file, name) = text.split_at(at + SUFFIX.len());
+            (Path::new(&file[..file.len() - 1]), Some(name))
+        }
+        None => (path, None),
+    }
+}
+
+/// Passes the `.npy` file of the chosen array to `read`; without a choice, that of the only array.
 pub fn with_array<T>(
     archive: impl Read + Seek,
-    wanted: Option<&str>,
+    choice: ArrayChoice,
     read: impl FnOnce(&mut dyn Read) -> Result<T, String>,
 ) -> Result<T, String> {
     let mut archive =
@@ -21,7 +44,11 @@ pub fn with_array<T>(
         names.extend(file.strip_suffix(".npy").map(str::to_owned));
     }
     names.sort();
-    let chosen = match (wanted, &names[..]) {
+    let find = |wanted: &str| {
+        let wanted = wanted.strip_suffix(".npy").unwrap_or(wanted);
+        names.iter().find(|name| *name == wanted)
+    };
+    let chosen = match (choice.named, &names[..]) {
         (_, []) => {
             return Err(
                 "the zip archive contains no .npy array; expected a file that numpy.savez wrote (if \
@@ -29,20 +56,16 @@ pub fn with_array<T>(
                     .to_owned(),
             );
         }
-        (Some(wanted), names) => {
-            let wanted = wanted.strip_suffix(".npy").unwrap_or(wanted);
-            names.iter().find(|name| *name == wanted).ok_or_else(|| {
-                format!("--array: no array '{wanted}'; the file has {}", listed(names))
-            })?
-        }
+        (Some(wanted), _) => find(wanted)
+            .ok_or_else(|| format!("no array '{wanted}'; the file has {}", listed(&names)))?,
         (None, [only]) => only,
-        (None, names) => {
-            return Err(format!(
-                "the file has {} arrays ({}); choose one with --array",
+        (None, [first, ..]) => choice.usual.and_then(find).ok_or_else(|| {
+            format!(
+                "the file has {} arrays ({}); choose one by its name, as in FILE.npz:{first}",
                 names.len(),
-                listed(names)
-            ));
-        }
+                listed(&names)
+            )
+        })?,
     };
     let mut entry = archive
         .by_name(&format!("{chosen}.npy"))
@@ -70,7 +93,12 @@ mod tests {
     }
 
     fn contents(archive: &[u8], wanted: Option<&str>) -> Result<Vec<u8>, String> {
-        with_array(Cursor::new(archive), wanted, |stream| {
+        let choice = ArrayChoice { named: wanted, usual: None };
+        choose(archive, choice)
+    }
+
+    fn choose(archive: &[u8], choice: ArrayChoice) -> Result<Vec<u8>, String> {
+        with_array(Cursor::new(archive), choice, |stream| {
             let mut contents = Vec::new();
             stream.read_to_end(&mut contents).map_err(|error| error.to_string())?;
             Ok(contents)
@@ -85,12 +113,29 @@ mod tests {
         assert_eq!(contents(&archive(&[("a.npy", b"only")]), None), Ok(b"only".to_vec()));
         assert_eq!(
             contents(&two, None),
-            Err("the file has 2 arrays (x, y); choose one with --array".into())
+            Err("the file has 2 arrays (x, y); choose one by its name, as in FILE.npz:x".into())
         );
-        assert_eq!(
-            contents(&two, Some("z")),
-            Err("--array: no array 'z'; the file has x, y".into())
-        );
+        assert_eq!(contents(&two, Some("z")), Err("no array 'z'; the file has x, y".into()));
+        // The name that another file is read by.
+        let usual =
+            |archive: &[u8], name| choose(archive, ArrayChoice { named: None, usual: Some(name) });
+        assert_eq!(usual(&two, "y"), Ok(b"second".to_vec()));
+        assert_eq!(usual(&archive(&[("a.npy", b"only")]), "y"), Ok(b"only".to_vec()));
+        assert!(usual(&two, "z").unwrap_err().contains("choose one by its name"));
+    }
+
+    #[test]
+    fn splits_the_name_of_an_array_from_its_file() {
+        for (path, file, name) in [
+            ("a/two.npz:x_train", "a/two.npz", Some("x_train")),
+            ("C:/TWO.NPZ:x", "C:/TWO.NPZ", Some("x")),
+            ("two.npz:a:b.npy", "two.npz", Some("a:b.npy")),
+            ("two.npz", "two.npz", None),
+            ("t.csv:x", "t.csv:x", None),
+            ("-", "-", None),
+        ] {
+            assert_eq!(split_name(Path::new(path)), (Path::new(file), name), "{path}");
+        }
     }
 
     #[test]

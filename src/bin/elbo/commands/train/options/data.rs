@@ -15,7 +15,7 @@ pub struct TrainingDataOptions {
     /// Training data; - for standard input [default: a sample of MNIST]
     ///
     /// A table (.csv or .tsv), a .npy array (float32 or float64, or uint8, which is divided by 255; all axes
-    /// but the first are flattened) or IDX images, each plain or .gz; a .npz file; or a directory of .png and
+    /// but the first are flattened) or IDX images, each plain or .gz; an array of an archive (FILE.npz:NAME); or a directory of .png and
     /// .jpg images of 8 or 16 bits (black is 0 and white is 1, transparent pixels become white, and the EXIF
     /// orientation is applied). Values must be in the range of the likelihood. The
     /// default is the embedded sample: 5,000 images, validated on 1,000 others.
@@ -45,7 +45,7 @@ pub struct TrainingDataOptions {
 
     /// Labels of --data, one per row
     ///
-    /// IDX labels (plain or .gz), a .npy array of whole numbers from 0, or a .csv of one column of words or
+    /// IDX labels (plain or .gz), a .npy array of whole numbers from 0 (or FILE.npz:NAME), or a .csv of one column of words or
     /// numbers [default: labels that come with the data: of --label-column, or of images in one directory per
     /// class].
     #[arg(long, value_name = "FILE")]
