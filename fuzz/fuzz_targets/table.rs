@@ -66,7 +66,7 @@ fn records(table: &Table) -> Vec<Vec<String>> {
     let mut header = table.columns.clone();
     header.extend(table.label_column.clone());
     let rows = table.numbers.chunks(table.columns.len()).enumerate().map(|(i, row)| {
-        let mut cells: Vec<String> = row.iter().map(f32::to_string).collect();
+        let mut cells: Vec<String> = row.iter().map(f64::to_string).collect();
         cells.extend(table.labels.as_ref().map(|labels| labels[i].clone()));
         cells
     });
@@ -112,11 +112,11 @@ fn anything(style: &Style, options: TableOptions, bytes: &[u8]) {
 fn written(style: &Style, bytes: &[u8]) {
     let [width, place, rest @ ..] = bytes else { return };
     let width = usize::from(width % 5) + 1;
-    let cells: Vec<f32> = rest
+    let cells: Vec<f64> = rest
         .as_chunks()
         .0
         .iter()
-        .map(|&word| f32::from_le_bytes(word))
+        .map(|&word| f64::from_le_bytes(word))
         .map(|x| if x.is_finite() { x } else { 0.5 })
         .collect();
     let numbers = cells[..cells.len() / width * width].to_vec();

@@ -13,6 +13,7 @@ mod long_runs;
 mod manual;
 mod pictures;
 mod plot;
+mod precision;
 mod ranges;
 mod readme;
 mod refusals;

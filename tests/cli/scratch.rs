@@ -126,8 +126,11 @@ pub fn last_line(stdout: &str) -> Value {
     serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
 }
 
+/// Reads an array of float32, or of float64, which is rounded to it.
 pub fn read_array(path: &Path) -> Array2<f32> {
-    read_npy(path).unwrap()
+    read_npy(path)
+        .or_else(|_| read_npy(path).map(|wide: Array2<f64>| wide.mapv(|x| x as f32)))
+        .unwrap()
 }
 
 /// Rows of numbers around −0.5 and 0.5 with a little structure, in [−1, 1].

@@ -1,5 +1,6 @@
 //! Text of counts, numbers, names and paths in messages.
 
+use std::fmt;
 use std::path::Path;
 
 /// More names than this are not listed in a message.
@@ -30,6 +31,16 @@ pub fn thousands(value: f64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// Formats an `f32` or an `f64` with the fewest digits that parse to the same number.
+pub fn number<T: Copy + Into<f64> + fmt::Display + fmt::LowerExp>(x: T) -> String {
+    let size = x.into().abs();
+    if size == 0.0 || (1e-5..1e16).contains(&size) || !size.is_finite() {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
 }
 
 /// Quotes a path for a shell, if necessary.
@@ -66,6 +77,19 @@ mod tests {
         {
             assert_eq!(quoted(Path::new(path)), text);
         }
+    }
+
+    #[test]
+    fn numbers_parse_to_the_same_bits() {
+        for x in [0.1_f32, 1.0 / 3.0, f32::MAX, f32::MIN_POSITIVE, -0.0, 16_777_217.0, 1e16] {
+            assert_eq!(number(x).parse::<f32>().unwrap().to_bits(), x.to_bits());
+        }
+        for x in [0.1_f64, 1_700_000_031.0, -0.0, 5e-324, f64::MAX, 1e16, 9_007_199_254_740_993.0] {
+            assert_eq!(number(x).parse::<f64>().unwrap().to_bits(), x.to_bits());
+        }
+        let texts =
+            [number(1_700_000_031.5), number(1e40), number(-1e-7_f32), number(f64::INFINITY)];
+        assert_eq!(texts, ["1700000031.5", "1e40", "-1e-7", "inf"]);
     }
 
     #[test]

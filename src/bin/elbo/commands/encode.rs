@@ -1,5 +1,7 @@
 //! `elbo encode`: the latent code of each example.
 
+use crate::data::UserRows;
+use crate::data::domain::Accepted;
 use crate::failure::Result;
 use crate::model::decode::codes;
 use crate::options::data::ModelAndData;
@@ -29,10 +31,10 @@ pub struct EncodeOptions {
 }
 
 pub fn run(args: &EncodeOptions, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(args.out.path())?;
+    let (vae, _, data) = args.input.open_for(args.out.path(), Accepted::Finite)?;
     let codes = codes(&vae, compute, &data)?;
     let latent = vae.config().latent();
     let name = |kind: &'static str| (0..latent).map(move |i| format!("{kind}_{i}"));
     let names: Vec<String> = name("mu").chain(name("logvar")).collect();
-    table::write(&args.out, codes.view(), &names, None)
+    table::write(&args.out, &UserRows::F32(codes), &names, None)
 }

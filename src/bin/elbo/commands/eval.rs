@@ -1,6 +1,7 @@
 //! `elbo eval`: the loss of a model on a data set.
 
 use crate::data::Data;
+use crate::data::domain::Accepted;
 use crate::failure::{Result, option_for};
 use crate::options::data::{AugmentOption, ModelAndData};
 use crate::options::objective::KlOptions;
@@ -64,7 +65,7 @@ pub fn run(args: &EvalOptions, compute: &Compute, console: Console) -> Result<()
     let given = args.kl.objective(|_| {})?;
     let augmentation = args.augment.augment;
     args.augment.check(args.input.signed)?;
-    let (vae, metadata, data) = args.input.open(augmentation)?;
+    let (vae, metadata, data) = args.input.open(augmentation, Accepted::Finite)?;
     args.augment.check(data.signed)?;
     let own = metadata.training.map(|training| training.objective);
     let objective = own.filter(|_| !args.kl.is_given()).unwrap_or(given);

@@ -1,6 +1,7 @@
 //! `elbo interpolate`: codes between those of two rows.
 
 use crate::data::Data;
+use crate::data::domain::Accepted;
 use crate::failure::Result;
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, code_of, one_hot};
@@ -52,8 +53,8 @@ pub struct InterpolateOptions {
 
     /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
     ///
-    /// .png or .svg: a figure; .npy: an array (float32, [strips × steps, features]); .csv: a table with the
-    /// columns from, to, part and the features.
+    /// .png or .svg: a figure; .npy: an array (float32, or float64 of scaled data, [strips × steps,
+    /// features]); .csv: a table with the columns from, to, part and the features.
     #[arg(long, short, help_heading = None, value_name = "FILE")]
     out: DecodedPath,
 }
@@ -79,7 +80,7 @@ fn count_from_two(text: &str) -> std::result::Result<usize, String> {
 }
 
 pub fn run(args: &InterpolateOptions, compute: &Compute) -> Result<()> {
-    let (vae, notes, data) = args.input.open_for(args.out.path())?;
+    let (vae, notes, data) = args.input.open_for(args.out.path(), Accepted::Readable)?;
     for &row in &args.rows.0 {
         data.check_row("--rows: row", row)?;
     }

@@ -1,5 +1,6 @@
 //! `elbo reconstruct`: the rows of a data set, encoded and decoded.
 
+use crate::data::domain::Accepted;
 use crate::data::{Data, DataDescription, ImageShape};
 use crate::failure::Result;
 use crate::figure::image_grid::{self, Sheet};
@@ -38,22 +39,22 @@ pub struct ReconstructOptions {
     /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
     ///
     /// .png: a sheet of images, inputs above outputs; .svg: the same with a title and names; .npy: the outputs
-    /// as an array (float32, [rows, features]); .csv: a table with a header.
+    /// as an array (float32, or float64 of scaled data, [rows, features]); .csv: a table with a header.
     #[arg(long, short, help_heading = None, value_name = "FILE")]
     out: DecodedPath,
 }
 
 pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
-    let (vae, ModelMetadata { data: notes, .. }, data) = args.input.open_for(args.out.path())?;
+    let (vae, ModelMetadata { data: notes, .. }, data) =
+        args.input.open_for(args.out.path(), Accepted::Finite)?;
     match &args.out {
         DecodedPath::Table(path) => {
             let rows = args.count.unwrap_or(usize::MAX).min(data.len());
-            let mut outputs =
-                by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
-                    reconstructions(&vae, compute, inputs, conditions)
-                })?;
-            notes.to_user_units(&mut outputs);
-            table::write(path, outputs.view(), &features(&notes, &vae), None)
+            let outputs = by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
+                reconstructions(&vae, compute, inputs, conditions)
+            })?;
+            let outputs = notes.to_user_units(outputs.view());
+            table::write(path, &outputs, &features(&notes, &vae), None)
         }
         DecodedPath::Figure(picture) => {
             let rows = args.count.unwrap_or(PAIRS).min(data.len());

@@ -60,7 +60,7 @@ pub struct SampleOptions {
     /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
     ///
     /// .png: a sheet of images; .svg: the same with a title and the classes above the columns; .npy: an array
-    /// (float32, [count, features]); .csv: a table with a header and the class, if there is one.
+    /// (float32, or float64 of scaled data, [count, features]); .csv: a table with a header and the class, if there is one.
     #[arg(long, short, value_name = "FILE")]
     out: DecodedPath,
 }
@@ -78,13 +78,13 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
     let mut samples = samples(&vae, compute, args.count, args.seed, label)?;
     match &args.out {
         DecodedPath::Table(path) => {
-            notes.to_user_units(&mut samples);
+            let samples = notes.to_user_units(samples.view());
             let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
             let text = (classes > 0).then(|| TextColumn {
                 name: class_column(&notes),
                 cells: (0..args.count).map(drawn).collect(),
             });
-            table::write(path, samples.view(), &features(&notes, &vae), text.as_ref())
+            table::write(path, &samples, &features(&notes, &vae), text.as_ref())
         }
         DecodedPath::Figure(picture) => {
             let shape = expect_images(picture, shape)?;

@@ -1,6 +1,7 @@
 //! `elbo score`: a score per row, for finding unusual ones.
 
 use crate::data::Data;
+use crate::data::domain::Accepted;
 use crate::failure::{Failure, Result, option_for};
 use crate::model::ModelMetadata;
 use crate::options::data::ModelAndData;
@@ -60,7 +61,7 @@ pub struct ScoreOptions {
 }
 
 pub fn run(args: &ScoreOptions, compute: &Compute, console: Console) -> Result<()> {
-    let (vae, metadata, data) = args.input.open_for(args.out.path())?;
+    let (vae, metadata, data) = args.input.open_for(args.out.path(), Accepted::MostReadable)?;
     let threshold = args.flag_above.map(|part| threshold(&metadata, part)).transpose()?;
     let table = ScoreTable::of(args, &vae, &data, threshold, compute)?;
     match &args.out {

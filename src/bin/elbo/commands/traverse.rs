@@ -1,6 +1,7 @@
 //! `elbo traverse`: one latent dimension varies at a time, the others stay fixed.
 
 use crate::data::Data;
+use crate::data::domain::Accepted;
 use crate::failure::{Failure, Result};
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, code_of, one_hot};
@@ -78,8 +79,8 @@ pub struct TraverseOptions {
 
     /// File to write: X.png, X.svg, X.npy, X.csv, or - for CSV
     ///
-    /// .png or .svg: a figure with one dimension per row; .npy: an array (float32, [dimensions × steps,
-    /// features]); .csv: a table with the columns dimension, value and the features.
+    /// .png or .svg: a figure with one dimension per row; .npy: an array (float32, or float64 of scaled
+    /// data, [dimensions × steps, features]); .csv: a table with the columns dimension, value and the features.
     #[arg(long, short, value_name = "FILE")]
     out: DecodedPath,
 
@@ -124,7 +125,8 @@ pub fn run(args: &TraverseOptions, compute: &Compute) -> Result<()> {
             (vae, notes, None)
         }
         Some(path) => {
-            let (vae, notes, data) = args.input(path).open_for(args.out.path())?;
+            let (vae, notes, data) =
+                args.input(path).open_for(args.out.path(), Accepted::Readable)?;
             data.check_row("--row", args.row)?;
             (vae, notes, Some(data))
         }

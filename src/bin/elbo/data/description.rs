@@ -2,7 +2,7 @@
 
 use super::formats::image_shape::ImageShape;
 use super::scaling::Scaling;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 /// Names, shape and scaling of the data that a model was trained on.
@@ -25,6 +25,33 @@ pub struct DataDescription {
     pub label_column: Option<String>,
 }
 
+/// Rows in the units of the data.
+#[derive(Debug, PartialEq)]
+pub enum UserRows {
+    /// Outputs of a model without scaling.
+    F32(Array2<f32>),
+    /// Unscaled outputs, with the digits of numbers that are large compared to their spread.
+    F64(Array2<f64>),
+}
+
+impl UserRows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(rows) => rows.nrows(),
+            Self::F64(rows) => rows.nrows(),
+        }
+    }
+
+    /// The rows in float32, for figures.
+    pub fn into_f32(self) -> Array2<f32> {
+        match self {
+            Self::F32(rows) => rows,
+            Self::F64(rows) => rows.mapv(|x| x as f32),
+        }
+    }
+}
+
 impl DataDescription {
     /// Returns true if the rows, of so many features, are those of a table and not images: of an array `[N, D]`,
     /// D decides.
@@ -44,11 +71,18 @@ impl DataDescription {
     }
 
     /// Converts outputs of a model to the units of its training data.
-    pub fn to_user_units(&self, rows: &mut Array2<f32>) {
-        if self.signed {
-            rows.mapv_inplace(|x| 0.5 * (x + 1.0));
+    pub fn to_user_units(&self, rows: ArrayView2<f32>) -> UserRows {
+        if self.scaling == Scaling::None {
+            return UserRows::F32(match self.signed {
+                true => rows.mapv(|x| 0.5 * (x + 1.0)),
+                false => rows.to_owned(),
+            });
         }
-        self.scaling.undo_all(rows);
+        let wide = rows.mapv(|x| match self.signed {
+            true => 0.5 * (f64::from(x) + 1.0),
+            false => f64::from(x),
+        });
+        UserRows::F64(self.scaling.undo(wide))
     }
 
     /// Name of feature `i`.
@@ -71,9 +105,13 @@ mod tests {
     fn to_user_units_inverts_scaling_and_mapping() {
         let scaling = Scaling::MinMax { low: vec![10.0, 0.0], high: vec![20.0, 4.0], clip: false };
         let data = DataDescription { signed: true, scaling, ..DataDescription::default() };
-        let mut rows = arr2(&[[-1.0, 1.0], [0.0, 0.0]]);
-        data.to_user_units(&mut rows);
-        assert_eq!(rows, arr2(&[[10.0, 4.0], [15.0, 2.0]]));
+        let rows = arr2(&[[-1.0, 1.0], [0.0, 0.0]]);
+        let units = data.to_user_units(rows.view());
+        assert_eq!(units, UserRows::F64(arr2(&[[10.0, 4.0], [15.0, 2.0]])));
+        assert_eq!(units.len(), 2);
+        let unscaled = DataDescription { signed: true, ..DataDescription::default() };
+        let units = unscaled.to_user_units(rows.view());
+        assert_eq!(units, UserRows::F32(arr2(&[[0.0, 1.0], [0.5, 0.5]])));
         let named = DataDescription { columns: vec!["a".into()], ..DataDescription::default() };
         assert_eq!((named.feature(0), named.feature(1)), ("a".into(), "x1".into()));
     }

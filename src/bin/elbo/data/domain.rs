@@ -4,6 +4,7 @@ use super::Data;
 use super::rows::location;
 use super::scaling::Scaling;
 use crate::failure::{Failure, Result};
+use crate::text::{number, thousands};
 use elbo::Augmentation;
 use elbo::vae::Likelihood;
 
@@ -14,73 +15,158 @@ pub enum LikelihoodSource {
     Model,
 }
 
-/// Returns an error at the first value that the likelihood, the augmentation or `--signed` does not accept.
-pub fn check(
-    data: &Data,
-    likelihood: Likelihood,
-    augmentation: Augmentation,
-    chosen: LikelihoodSource,
-) -> Result<()> {
-    use Likelihood::{Gaussian, SquaredError, TanhSquaredError};
-    let name = likelihood.name();
-    let any = matches!(likelihood, SquaredError | Gaussian(_));
-    if data.signed && !any && likelihood != TanhSquaredError {
-        return Err(Failure::Usage(format!(
-            "--signed maps data to [-1, 1], but the likelihood {name} needs data in [0, 1]; {}",
-            match chosen {
-                LikelihoodSource::CommandLine =>
-                    "use --likelihood squared-error --output tanh, or --likelihood gaussian",
-                LikelihoodSource::Model => "the model was trained without --signed",
-            }
-        )));
-    }
-    let (low, why) = if data.signed {
-        (0.0, "for --signed to map to [-1, 1]".to_owned())
-    } else if augmentation != Augmentation::None {
-        (0.0, format!("for --augment {augmentation}"))
-    } else if any {
-        (f32::MIN, String::new())
-    } else if likelihood == TanhSquaredError {
-        (-1.0, format!("for the likelihood {name}"))
-    } else {
-        let bytes = "(or uint8, which is divided by 255) for the likelihood";
-        (0.0, format!("{bytes} {name}"))
-    };
-    if low != f32::MIN && matches!(data.scaling, Scaling::Standardize { .. }) {
-        let other = if data.signed { "remove --signed" } else { "--likelihood gaussian" };
-        return Err(Failure::Usage(format!(
-            "--scale standardize gives values of any size; expected values in [{low}, 1] {why}; use --scale \
-             min-max or {other}"
-        )));
-    }
-    if data.rows.are_bytes() && data.scaling == Scaling::None {
-        return Ok(());
-    }
-    let Some(wrong) = OutOfDomain::first(data, low, if low == f32::MIN { f32::MAX } else { 1.0 })?
-    else {
-        return Ok(());
-    };
-    let place = wrong.place(data);
-    if low == f32::MIN || !wrong.value.is_finite() && data.scaling != Scaling::None {
-        return Err(Failure::Run(format!("{place}; expected finite values")));
-    }
-    if let Scaling::MinMax { low, high, .. } = &data.scaling {
-        let (low, high) = (low[wrong.column] as f32, high[wrong.column] as f32);
-        return Err(Failure::Run(format!(
-            "{place}; outside of {low} to {high}, the range of the training rows that --scale min-max maps to \
-             [0, 1]; clamp such values with --clip-to-range, or train with --scale standardize --likelihood \
-             gaussian, which has no range"
-        )));
-    }
-    // With an augmentation or --signed, the likelihoods for other values would be rejected too.
-    let remedy = match (chosen, data.signed || augmentation != Augmentation::None) {
-        (LikelihoodSource::CommandLine, false) => wrong.remedy(),
-        (LikelihoodSource::CommandLine, true) if wrong.all != ValueRange::Anything => {
-            "; --scale min-max maps them to that range"
+/// Rows that a command accepts although the model cannot read them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Accepted {
+    /// None.
+    Readable,
+    /// Rows with numbers beyond the range of float32.
+    Finite,
+    /// Rows with any finite numbers, unless all rows are out of the domain.
+    MostReadable,
+}
+
+/// Checks the rows of a data set for a likelihood.
+#[derive(Clone, Copy)]
+pub struct DomainCheck {
+    pub likelihood: Likelihood,
+    pub augmentation: Augmentation,
+    pub chosen: LikelihoodSource,
+    pub accepted: Accepted,
+}
+
+impl DomainCheck {
+    /// Returns an error at the first value that the likelihood, the augmentation or `--signed` does not accept.
+    ///
+    /// Values that min-max scaling maps out of the domain are not in the range of the training rows: they will
+    /// be clipped to the domain, and a warning counts the rows.
+    pub fn run(self, data: &mut Data) -> Result<()> {
+        let Domain { low, why } = self.domain(data)?;
+        let any = low == f32::MIN;
+        if data.rows.are_bytes() && data.scaling == Scaling::None {
+            return Ok(());
         }
-        _ => "",
+        let clips = !any && matches!(data.scaling, Scaling::MinMax { .. });
+        let bounds = if any { f32::MIN..=f32::MAX } else { low..=1.0 };
+        let mut found = Unreadable::default();
+        let (mut scaled, mut all) = (vec![0.0; data.width()], ValueRange::SignedUnit);
+        data.rows.each(|row, numbers| {
+            data.scaling.apply_to(numbers, &mut scaled);
+            let mut outside = None;
+            for (column, (&value, x)) in numbers.iter().zip(&scaled).enumerate() {
+                // `contains` is false for NaN.
+                if !bounds.contains(x) {
+                    outside.get_or_insert(Value { row, column, value });
+                    if !value.is_finite() {
+                        found.not_finite.get_or_insert(Value { row, column, value });
+                    }
+                }
+                all = all.max(ValueRange::of(value));
+            }
+            if let Some(value) = outside {
+                found.rows += 1;
+                found.first.get_or_insert(value);
+            }
+            Ok(())
+        })?;
+        if let Some(wrong) = found.not_finite
+            && (any || clips)
+        {
+            return Err(Failure::Run(format!("{}; expected finite values", wrong.place(data))));
+        }
+        let Some(first) = found.first else { return Ok(()) };
+        if clips {
+            data.clip = Some([low, 1.0]);
+            data.warnings.push(clipping(data, found.rows, first));
+            return Ok(());
+        }
+        let most = found.rows < data.len() && found.not_finite.is_none();
+        if self.accepted == Accepted::MostReadable && most
+            || self.accepted == Accepted::Finite && any
+        {
+            return Ok(());
+        }
+        let place = found.not_finite.filter(|_| self.accepted == Accepted::MostReadable);
+        let place = place.unwrap_or(first).place(data);
+        if any {
+            let remedy = match (self.chosen, &data.scaling) {
+                (LikelihoodSource::CommandLine, Scaling::None) => " (--scale standardize)",
+                _ => "",
+            };
+            return Err(Failure::Run(format!(
+                "{place}; expected values in the range of float32, up to 3.4e38, after scaling{remedy}"
+            )));
+        }
+        // With an augmentation or --signed, the likelihoods for other values would be rejected too.
+        let remedy = match (self.chosen, data.signed || self.augmentation != Augmentation::None) {
+            (LikelihoodSource::CommandLine, false) => all.remedy(),
+            (LikelihoodSource::CommandLine, true) if all != ValueRange::Anything => {
+                "; --scale min-max maps them to that range"
+            }
+            _ => "",
+        };
+        Err(Failure::Run(format!("{place}; expected values in [{low}, 1] {why}{remedy}")))
+    }
+
+    fn domain(self, data: &Data) -> Result<Domain> {
+        use Likelihood::{Gaussian, SquaredError, TanhSquaredError};
+        let name = self.likelihood.name();
+        let any = matches!(self.likelihood, SquaredError | Gaussian(_));
+        if data.signed && !any && self.likelihood != TanhSquaredError {
+            return Err(Failure::Usage(format!(
+                "--signed maps data to [-1, 1], but the likelihood {name} needs data in [0, 1]; {}",
+                match self.chosen {
+                    LikelihoodSource::CommandLine =>
+                        "use --likelihood squared-error --output tanh, or --likelihood gaussian",
+                    LikelihoodSource::Model => "the model was trained without --signed",
+                }
+            )));
+        }
+        let (low, why) = if data.signed {
+            (0.0, "for --signed to map to [-1, 1]".to_owned())
+        } else if self.augmentation != Augmentation::None {
+            (0.0, format!("for --augment {}", self.augmentation))
+        } else if any {
+            (f32::MIN, String::new())
+        } else if self.likelihood == TanhSquaredError {
+            (-1.0, format!("for the likelihood {name}"))
+        } else {
+            let bytes = "(or uint8, which is divided by 255) for the likelihood";
+            (0.0, format!("{bytes} {name}"))
+        };
+        if low != f32::MIN && matches!(data.scaling, Scaling::Standardize { .. }) {
+            let other = if data.signed { "remove --signed" } else { "--likelihood gaussian" };
+            return Err(Failure::Usage(format!(
+                "--scale standardize gives values of any size; expected values in [{low}, 1] {why}; use --scale \
+                 min-max or {other}"
+            )));
+        }
+        Ok(Domain { low, why })
+    }
+}
+
+/// Lowest scaled value that is accepted, `f32::MIN` if any value is, and the reason.
+struct Domain {
+    low: f32,
+    why: String,
+}
+
+/// Warning about rows with values that are clipped; `first` is one of the values.
+fn clipping(data: &Data, rows: usize, first: Value) -> String {
+    let have = if rows == 1 { "row has" } else { "rows have" };
+    let range = match &data.scaling {
+        Scaling::MinMax { low, high, .. } => {
+            format!("{} to {}", low[first.column], high[first.column])
+        }
+        _ => String::new(),
     };
-    Err(Failure::Run(format!("{place}; expected values in [{low}, 1] {why}{remedy}")))
+    format!(
+        "{}: {} {have} values outside of the range of the training rows, which are clipped to it (first: {}, \
+         expected {range})",
+        data.name,
+        thousands(rows as f64),
+        first.place_in_file(data),
+    )
 }
 
 /// Returns an error at the first value that is NaN or infinite.
@@ -91,24 +177,50 @@ pub fn check_finite(data: &Data) -> Result<()> {
     data.rows.each(|row, numbers| match numbers.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(column) => {
-            let wrong =
-                OutOfDomain { row, column, value: numbers[column], all: ValueRange::Anything };
+            let wrong = Value { row, column, value: numbers[column] };
             Err(Failure::Run(format!("{}; expected finite values", wrong.place(data))))
         }
     })
 }
 
-/// First value out of the domain, as it is in the file.
-struct OutOfDomain {
+/// Values out of the domain.
+#[derive(Default)]
+struct Unreadable {
+    /// Number of rows with such values.
+    rows: usize,
+    first: Option<Value>,
+    /// First that is NaN or infinite.
+    not_finite: Option<Value>,
+}
+
+/// A value as it is in the file.
+#[derive(Clone, Copy)]
+struct Value {
     row: usize,
     column: usize,
-    value: f32,
-    /// Range of all values of the data.
-    all: ValueRange,
+    value: f64,
+}
+
+impl Value {
+    fn place(self, data: &Data) -> String {
+        format!("{}: {}", data.name, self.place_in_file(data))
+    }
+
+    fn place_in_file(self, data: &Data) -> String {
+        let row = location(&data.lines, self.row);
+        let column = match data.columns.get(self.column) {
+            Some(column) => format!("column '{column}'"),
+            None => format!("column {}", self.column),
+        };
+        // A float32 has fewer digits than the f64 of the same value.
+        let value =
+            if data.rows.are_wide() { number(self.value) } else { number(self.value as f32) };
+        format!("{row}, {column}: found {value}")
+    }
 }
 
 /// Range of the values of a data set, in ascending order.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ValueRange {
     /// [−1, 1].
     SignedUnit,
@@ -116,46 +228,23 @@ enum ValueRange {
     Anything,
 }
 
-impl OutOfDomain {
-    fn first(data: &Data, low: f32, high: f32) -> Result<Option<Self>> {
-        let mut first: Option<Self> = None;
-        let mut all = ValueRange::SignedUnit;
-        let mut scaled = vec![0.0; data.width()];
-        data.rows.each(|row, numbers| {
-            scaled.copy_from_slice(numbers);
-            data.scaling.apply(&mut scaled);
-            for (column, (&value, x)) in numbers.iter().zip(&scaled).enumerate() {
-                // `contains` is false for NaN.
-                if first.is_none() && !(low..=high).contains(x) {
-                    first = Some(Self { row, column, value, all });
-                }
-                if !(-1.0..=1.0).contains(&value) {
-                    let within =
-                        if value.is_finite() { ValueRange::Finite } else { ValueRange::Anything };
-                    all = if within > all { within } else { all };
-                }
-            }
-            Ok(())
-        })?;
-        Ok(first.map(|first| Self { all, ..first }))
-    }
-
-    fn place(&self, data: &Data) -> String {
-        let (name, row) = (&data.name, location(&data.lines, self.row));
-        match data.columns.get(self.column) {
-            Some(column) => format!("{name}: {row}, column '{column}': found {}", self.value),
-            None => format!("{name}: {row}, column {}: found {}", self.column, self.value),
+impl ValueRange {
+    fn of(value: f64) -> Self {
+        match value {
+            _ if !value.is_finite() => Self::Anything,
+            -1.0..=1.0 => Self::SignedUnit,
+            _ => Self::Finite,
         }
     }
 
     /// Suggestion of a likelihood that accepts all values.
-    fn remedy(&self) -> &'static str {
-        match self.all {
-            ValueRange::Anything => "",
-            ValueRange::SignedUnit => {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Anything => "",
+            Self::SignedUnit => {
                 "; for values in [-1, 1] use --likelihood squared-error --output tanh, or --likelihood gaussian"
             }
-            ValueRange::Finite => {
+            Self::Finite => {
                 "; for any finite values use --scale standardize --likelihood gaussian, or --scale min-max to \
                  map them to [0, 1]"
             }
@@ -175,14 +264,17 @@ mod tests {
         Data { signed, ..Data::new("x", rows) }
     }
 
-    fn message(value: f32, likelihood: Likelihood) -> String {
-        let result = check(
-            &data(value, false),
+    fn of(likelihood: Likelihood) -> DomainCheck {
+        DomainCheck {
             likelihood,
-            Augmentation::None,
-            LikelihoodSource::CommandLine,
-        );
-        result.unwrap_err().to_string()
+            augmentation: Augmentation::None,
+            chosen: LikelihoodSource::CommandLine,
+            accepted: Accepted::Readable,
+        }
+    }
+
+    fn message(value: f32, likelihood: Likelihood) -> String {
+        of(likelihood).run(&mut data(value, false)).unwrap_err().to_string()
     }
 
     #[test]
@@ -220,26 +312,15 @@ mod tests {
             message(f32::NAN, gaussian),
             "x: row 1, column 1: found NaN; expected finite values"
         );
-        let model = check(
-            &data(-0.1, false),
-            Likelihood::Bernoulli,
-            Augmentation::None,
-            LikelihoodSource::Model,
-        );
+        let model = DomainCheck { chosen: LikelihoodSource::Model, ..of(Likelihood::Bernoulli) }
+            .run(&mut data(-0.1, false));
         assert!(model.unwrap_err().to_string().ends_with("for the likelihood bernoulli"));
     }
 
     #[test]
     fn accepts_the_domain_of_each_likelihood() {
-        let accepts = |value, likelihood, signed| {
-            check(
-                &data(value, signed),
-                likelihood,
-                Augmentation::None,
-                LikelihoodSource::CommandLine,
-            )
-            .is_ok()
-        };
+        let accepts =
+            |value, likelihood, signed| of(likelihood).run(&mut data(value, signed)).is_ok();
         let gaussian = Likelihood::Gaussian(Variance::Fixed(1.0));
         let tanh = Likelihood::TanhSquaredError;
         assert!(accepts(-0.0, Likelihood::Bernoulli, false));
@@ -248,37 +329,95 @@ mod tests {
         assert!(accepts(0.5, tanh, true) && accepts(0.5, gaussian, true));
         assert!(!accepts(-0.5, tanh, true) && !accepts(0.5, Likelihood::Bernoulli, true));
         let levels = Augmentation::Dequantize { levels: 256 };
-        assert!(
-            check(&data(-0.5, false), gaussian, levels, LikelihoodSource::CommandLine).is_err()
-        );
+        let dequantized = DomainCheck { augmentation: levels, ..of(gaussian) };
+        assert!(dequantized.run(&mut data(-0.5, false)).is_err());
     }
 
     #[test]
     fn checks_values_after_scaling() {
-        let min_max = |clip| Scaling::MinMax { low: vec![0.0; 2], high: vec![4.0, 2.0], clip };
         let with = |value, scaling, likelihood| {
-            let data =
-                Data { scaling, columns: vec!["a".into(), "b".into()], ..data(value, false) };
-            check(&data, likelihood, Augmentation::None, LikelihoodSource::CommandLine)
+            let mut data = Data { scaling, ..data(value, false) };
+            of(likelihood).run(&mut data)
         };
         let bernoulli = Likelihood::Bernoulli;
-        assert!(with(2.0, min_max(false), bernoulli).is_ok());
-        assert!(with(9.0, min_max(true), bernoulli).is_ok());
-        assert!(with(9.0, min_max(false), Likelihood::SquaredError).is_ok());
-        let message = with(2.5, min_max(false), bernoulli).unwrap_err().to_string();
-        assert!(
-            message.starts_with("x: row 1, column 'b': found 2.5; outside of 0 to 2, the range")
-                && message.contains("--clip-to-range"),
-            "{message}"
-        );
-        let nan = with(f32::NAN, min_max(true), bernoulli).unwrap_err().to_string();
-        assert_eq!(nan, "x: row 1, column 'b': found NaN; expected finite values");
         let standard = || Scaling::Standardize { mean: vec![0.0; 2], std: vec![1.0; 2] };
         assert!(matches!(with(0.5, standard(), bernoulli), Err(Failure::Usage(_))));
         assert!(with(-7.0, standard(), Likelihood::Gaussian(Variance::Shared)).is_ok());
         assert!(
             check_finite(&data(f32::NAN, false)).is_err()
                 && check_finite(&data(9.0, false)).is_ok()
+        );
+    }
+
+    #[test]
+    fn clips_values_outside_of_the_training_range_and_counts_their_rows() {
+        let with = |value, clip, likelihood| {
+            let scaling = Scaling::MinMax { low: vec![0.0; 2], high: vec![4.0, 2.0], clip };
+            let columns = vec!["a".into(), "b".into()];
+            let mut data = Data { scaling, columns, lines: vec![2, 5], ..data(value, false) };
+            of(likelihood).run(&mut data).map(|()| (data.numbers(1..2).unwrap()[[0, 1]], data))
+        };
+        let bernoulli = Likelihood::Bernoulli;
+        let (x, data) = with(2.5, false, bernoulli).unwrap();
+        assert_eq!((x, data.clip), (1.0, Some([0.0, 1.0])));
+        assert_eq!(
+            data.warnings,
+            [
+                "x: 1 row has values outside of the range of the training rows, which are clipped to it \
+              (first: line 5, column 'b': found 2.5, expected 0 to 2)"
+            ]
+        );
+        assert_eq!(with(-3.0, false, bernoulli).unwrap().0, 0.0);
+        // Values in the range, values that --clip-to-range clips, and a likelihood without a domain.
+        for (value, clip, likelihood, x) in [
+            (2.0, false, bernoulli, 1.0),
+            (9.0, true, bernoulli, 1.0),
+            (9.0, false, Likelihood::SquaredError, 4.5),
+            (-1.0, false, Likelihood::TanhSquaredError, -0.5),
+        ] {
+            let (found, data) = with(value, clip, likelihood).unwrap();
+            assert_eq!((found, data.clip, data.warnings.len()), (x, None, 0), "{value}");
+        }
+        assert_eq!(with(-9.0, false, Likelihood::TanhSquaredError).unwrap().0, -1.0);
+        for value in [f32::NAN, f32::INFINITY] {
+            let message = with(value, true, bernoulli).err();
+            let message = message.or_else(|| with(value, false, bernoulli).err());
+            let expected = number(value);
+            assert_eq!(
+                message.unwrap().to_string(),
+                format!("x: line 5, column 'b': found {expected}; expected finite values")
+            );
+        }
+    }
+
+    #[test]
+    fn scoring_accepts_some_rows_that_cannot_be_read() {
+        let accepts = |accepted, likelihood, rows: [[f64; 2]; 2]| {
+            let mut data = Data::new("x", Rows::F64(arr2(&rows)));
+            DomainCheck { accepted, ..of(likelihood) }.run(&mut data).is_ok()
+        };
+        let (bernoulli, any) = (Likelihood::Bernoulli, Likelihood::SquaredError);
+        let (one_wild, both_wild) = ([[0.0, 1.0], [0.5, 7.0]], [[2.0, 1.0], [0.5, 7.0]]);
+        let (huge, nan) = ([[0.0, 1.0], [0.5, 1e39]], [[0.0, 1.0], [0.5, f64::NAN]]);
+        for (policy, likelihood, rows, accepted) in [
+            (Accepted::Readable, bernoulli, one_wild, false),
+            (Accepted::Finite, bernoulli, one_wild, false),
+            (Accepted::MostReadable, bernoulli, one_wild, true),
+            (Accepted::MostReadable, bernoulli, both_wild, false),
+            (Accepted::MostReadable, bernoulli, nan, false),
+            (Accepted::Readable, any, huge, false),
+            (Accepted::Finite, any, huge, true),
+            (Accepted::MostReadable, any, huge, true),
+            (Accepted::MostReadable, any, nan, false),
+            (Accepted::Finite, any, nan, false),
+        ] {
+            assert_eq!(accepts(policy, likelihood, rows), accepted, "{policy:?} {rows:?}");
+        }
+        let mut data = Data::new("x", Rows::F64(arr2(&[[0.0, 1e40]])));
+        assert_eq!(
+            of(any).run(&mut data).unwrap_err().to_string(),
+            "x: row 0, column 1: found 1e40; expected values in the range of float32, up to 3.4e38, after \
+             scaling (--scale standardize)"
         );
     }
 }

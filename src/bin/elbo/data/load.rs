@@ -251,6 +251,7 @@ fn of_npy(name: &str, npy: npy::Npy, plan: ReadPlan) -> Result<Data> {
     let rows = match npy.rows {
         npy::NpyRows::U8(rows) => Rows::U8(rows),
         npy::NpyRows::F32(rows) => Rows::F32(rows),
+        npy::NpyRows::F64(rows) => Rows::F64(rows),
     };
     of_array(name, rows, &npy.shape, plan)
 }
@@ -315,7 +316,7 @@ fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
         lines: table.lines,
         label_column: table.label_column,
         found,
-        ..Data::new(name, Rows::F32(rows))
+        ..Data::new(name, Rows::F64(rows))
     })
 }
 

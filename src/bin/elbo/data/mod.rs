@@ -10,7 +10,7 @@ mod rows;
 pub mod scaling;
 pub mod train_test;
 
-pub use description::DataDescription;
+pub use description::{DataDescription, UserRows};
 pub use formats::image_shape::ImageShape;
 pub use load::{ReadOptions, ReadPlan, Stream};
 pub use rows::Rows;
@@ -53,6 +53,8 @@ pub struct Data {
     pub signed: bool,
     /// Position of each row in the file, if they are read in another order.
     pub order: Option<Vec<u32>>,
+    /// Range to which scaled values are clipped because the likelihood accepts no others.
+    pub clip: Option<[f32; 2]>,
     /// Warnings about the file, for the user.
     pub warnings: Vec<String>,
 }
@@ -74,6 +76,7 @@ impl Data {
             scaling: Scaling::None,
             signed: false,
             order: None,
+            clip: None,
             warnings: Vec::new(),
         }
     }
@@ -126,7 +129,7 @@ impl Data {
     pub fn check_read(&self) -> Result<()> {
         match &self.rows {
             Rows::Streamed(rows) => rows.check(),
-            Rows::U8(_) | Rows::F32(_) => Ok(()),
+            Rows::U8(_) | Rows::F32(_) | Rows::F64(_) => Ok(()),
         }
     }
 
@@ -217,8 +220,10 @@ impl Dataset for DataView<'_> {
     }
 
     fn read_row(&self, row: usize, out: &mut [f32]) {
-        self.data.rows.read_row(self.place(row), out);
-        self.data.scaling.apply(out);
+        self.data.rows.read_row(self.place(row), &self.data.scaling, out);
+        if let Some([low, high]) = self.data.clip {
+            out.iter_mut().for_each(|x| *x = x.clamp(low, high));
+        }
         if self.data.signed {
             // 2x is exact, so this rounds once, like a fused multiply-add.
             out.iter_mut().for_each(|x| *x = 2.0 * *x - 1.0);

@@ -1,6 +1,7 @@
 //! Rows of a data set, in memory or in their file.
 
 use super::formats::streamed::Streamed;
+use super::scaling::Scaling;
 use crate::failure::Result;
 use elbo::Dataset;
 use ndarray::Array2;
@@ -10,9 +11,11 @@ use ndarray::Array2;
 pub enum Rows {
     /// Bytes from 0 to 255, which stand for 0 to 1; they stay bytes in memory.
     U8(Array2<u8>),
-    /// Any numbers.
+    /// Numbers that float32 holds exactly.
     F32(Array2<f32>),
-    /// Rows of either kind that are read from their file when needed.
+    /// Other numbers, which are rounded to float32 after they are scaled.
+    F64(Array2<f64>),
+    /// Rows of any of these kinds that are read from their file when needed.
     Streamed(Streamed),
 }
 
@@ -21,6 +24,7 @@ impl Rows {
         match self {
             Self::U8(rows) => rows.nrows(),
             Self::F32(rows) => rows.nrows(),
+            Self::F64(rows) => rows.nrows(),
             Self::Streamed(rows) => rows.len(),
         }
     }
@@ -29,6 +33,7 @@ impl Rows {
         match self {
             Self::U8(rows) => rows.ncols(),
             Self::F32(rows) => rows.ncols(),
+            Self::F64(rows) => rows.ncols(),
             Self::Streamed(rows) => rows.width(),
         }
     }
@@ -37,29 +42,49 @@ impl Rows {
     pub fn are_bytes(&self) -> bool {
         match self {
             Self::U8(_) => true,
-            Self::F32(_) => false,
+            Self::F32(_) | Self::F64(_) => false,
             Self::Streamed(rows) => rows.is_bytes(),
         }
     }
 
-    /// Overwrites `out` with a row.
-    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+    /// Returns true if float32 may not hold the numbers exactly.
+    pub fn are_wide(&self) -> bool {
         match self {
-            Self::U8(rows) => rows.read_row(row, out),
-            Self::F32(rows) => rows.read_row(row, out),
-            Self::Streamed(rows) => rows.read_row(row, out),
+            Self::U8(_) | Self::F32(_) => false,
+            Self::F64(_) => true,
+            Self::Streamed(rows) => rows.is_wide(),
         }
     }
 
-    /// Calls `work` with each row in the order of the file.
-    pub fn each(&self, mut work: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
-        if let Self::Streamed(rows) = self {
-            return rows.each(work);
+    /// Overwrites `out` with a scaled row. The scaled numbers are rounded once.
+    pub fn read_row(&self, row: usize, scaling: &Scaling, out: &mut [f32]) {
+        match self {
+            Self::U8(rows) => rows.read_row(row, out),
+            Self::F32(rows) => rows.read_row(row, out),
+            Self::F64(rows) => {
+                let numbers = rows.row(row);
+                return scaling.apply_to(numbers.as_slice().expect("rows in C order"), out);
+            }
+            Self::Streamed(rows) => return rows.read_row(row, scaling, out),
         }
-        let mut row = vec![0.0; self.width()];
+        scaling.apply(out);
+    }
+
+    /// Calls `work` with each row in the order of the file, not scaled.
+    pub fn each(&self, mut work: impl FnMut(usize, &[f64]) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Streamed(rows) => return rows.each(work),
+            Self::F64(rows) => {
+                let mut rows = rows.rows().into_iter().enumerate();
+                return rows.try_for_each(|(i, row)| work(i, row.as_slice().expect("C order")));
+            }
+            Self::U8(_) | Self::F32(_) => {}
+        }
+        let (mut row, mut wide) = (vec![0.0; self.width()], vec![0.0; self.width()]);
         for i in 0..self.len() {
-            self.read_row(i, &mut row);
-            work(i, &row)?;
+            self.read_row(i, &Scaling::None, &mut row);
+            wide.iter_mut().zip(&row).for_each(|(wide, &x)| *wide = f64::from(x));
+            work(i, &wide)?;
         }
         Ok(())
     }

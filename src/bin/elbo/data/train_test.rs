@@ -1,6 +1,6 @@
 //! Split of the data into training, validation and test rows.
 
-use super::domain::{self, LikelihoodSource};
+use super::domain::{self, Accepted, DomainCheck, LikelihoodSource};
 use super::formats::npz;
 use super::labels::{self, Classes, RawLabels};
 use super::scaling::{Scaling, ScalingKind};
@@ -109,10 +109,16 @@ impl TrainTestSplit {
             sized: options.read.size.is_some(),
         };
         split.scale(options.scale, options.clip_to_range)?;
+        let check = DomainCheck {
+            likelihood,
+            augmentation: options.augmentation,
+            chosen: LikelihoodSource::CommandLine,
+            accepted: Accepted::Readable,
+        };
         for data in split.files_mut() {
             data.signed = options.signed;
             data.conditional = options.conditional;
-            domain::check(data, likelihood, options.augmentation, LikelihoodSource::CommandLine)?;
+            check.run(data)?;
         }
         Ok(split)
     }

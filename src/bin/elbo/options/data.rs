@@ -2,7 +2,7 @@
 
 use super::reading::ReadingOptions;
 use super::values::named;
-use crate::data::domain::{self, LikelihoodSource};
+use crate::data::domain::{Accepted, DomainCheck, LikelihoodSource};
 use crate::data::formats::image_file::is_image;
 use crate::data::labels;
 use crate::data::scaling::Scaling;
@@ -70,6 +70,8 @@ pub struct ModelAndData {
     pub labels: Option<PathBuf>,
 
     /// Clip values outside the training range (models of --scale min-max)
+    ///
+    /// With a likelihood of [0, 1] they are clipped in any case, and a warning counts the rows.
     #[arg(long)]
     pub clip_to_range: bool,
 
@@ -116,15 +118,19 @@ fn expect_other<'a>(
 impl ModelAndData {
     /// Opens the model and the data for results that go to `out`. Returns an error if `out` is one of the files
     /// that are read.
-    pub fn open_for(&self, out: &Path) -> Result<(Vae, ModelMetadata, Data)> {
+    pub fn open_for(&self, out: &Path, accepted: Accepted) -> Result<(Vae, ModelMetadata, Data)> {
         let model = ("--model", Some(&self.model.model));
         let data = ("--data", Some(&self.data));
         expect_other(out, [model, data, ("--labels", self.labels.as_ref())])?;
-        self.open(Augmentation::None)
+        self.open(Augmentation::None, accepted)
     }
 
     /// Reads the model, its metadata, and data that have its width, its range and its conditions.
-    pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, ModelMetadata, Data)> {
+    pub fn open(
+        &self,
+        augmentation: Augmentation,
+        accepted: Accepted,
+    ) -> Result<(Vae, ModelMetadata, Data)> {
         let (vae, mut notes) = self.model.open()?;
         let config = vae.config();
         let conditional = config.conditions() > 0;
@@ -141,7 +147,8 @@ impl ModelAndData {
         // Checks that --size fits, even if nothing is drawn.
         self.reading.image.of(config.features(), data.image)?;
         data.scaling = self.scaling(&notes.data, config.features())?;
-        domain::check(&data, config.likelihood(), augmentation, LikelihoodSource::Model)?;
+        let (likelihood, chosen) = (config.likelihood(), LikelihoodSource::Model);
+        DomainCheck { likelihood, augmentation, chosen, accepted }.run(&mut data)?;
         self.label(&mut data, &notes.data, config.conditions())?;
         data.warnings.iter().for_each(|warning| Console { quiet: true }.warn(warning));
         Ok((vae, notes, data))

@@ -26,7 +26,7 @@ pub fn write_sheet(figure: &LabeledSheet, to: &FigurePath) -> Result<()> {
 /// Converts inputs or outputs of a model to gray or colors from 0 to 1.
 pub fn to_pixels(rows: &mut Array2<f32>, vae: &Vae, data: &DataDescription) {
     if data.image.is_some() || data.scaling == Scaling::None {
-        data.to_user_units(rows);
+        *rows = data.to_user_units(rows.view()).into_f32();
     }
     // The data were in [−1, 1] already in their file.
     if !data.signed && is_signed(vae.config().likelihood()) {

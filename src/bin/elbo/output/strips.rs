@@ -2,14 +2,15 @@
 
 use super::images::{MOST_IMAGES, to_pixels};
 use super::path::{DecodedPath, FigurePath, TablePath};
-use super::table::{features, number, write_csv};
-use super::{npy, write_figure, write_file};
+use super::table::{cells, features, write_csv, write_npy};
+use super::{write_figure, write_file};
 use crate::data::scaling::Scaling;
-use crate::data::{DataDescription, ImageShape};
+use crate::data::{DataDescription, ImageShape, UserRows};
 use crate::failure::{Failure, Result};
 use crate::figure::image_grid;
 use crate::figure::response_lines::{MOST as MOST_PANELS, ResponseLines, ResponsePanel};
 use crate::figure::sheet::LabeledSheet;
+use crate::text::number;
 use elbo::vae::Vae;
 use ndarray::{Array2, ArrayView2, Axis, Slice, concatenate};
 use std::io::Write;
@@ -45,19 +46,19 @@ pub struct Strip {
 
 impl DecodedGrid<'_> {
     /// Writes the outputs; `image` is the shape of the rows if they are images.
-    pub fn write(mut self, out: &DecodedPath, image: Option<ImageShape>) -> Result<()> {
+    pub fn write(self, out: &DecodedPath, image: Option<ImageShape>) -> Result<()> {
         match out {
             DecodedPath::Figure(picture) => match image {
                 Some(image) => self.write_images(picture, image),
                 None => self.write_lines(picture),
             },
             DecodedPath::Table(table) => {
-                self.data.to_user_units(&mut self.outputs);
+                let outputs = self.data.to_user_units(self.outputs.view());
                 match table {
-                    TablePath::Npy(path) => {
-                        write_file(path, |file| npy::write(file, self.outputs.view()))
+                    TablePath::Npy(path) => write_file(path, |file| write_npy(file, &outputs)),
+                    TablePath::Csv(path) => {
+                        write_file(path, |file| self.write_table(file, &outputs))
                     }
-                    TablePath::Csv(path) => write_file(path, |file| self.write_table(file)),
                 }
             }
         }
@@ -143,14 +144,13 @@ impl DecodedGrid<'_> {
         write_figure(&figure, picture)
     }
 
-    fn write_table(&self, file: impl Write) -> csv::Result<()> {
+    fn write_table(&self, file: impl Write, outputs: &UserRows) -> csv::Result<()> {
         let keys = self.keys.iter().map(|&key| key.to_owned());
         let places = self.places.len();
-        let records = self.outputs.rows().into_iter().enumerate().map(|(i, row)| {
+        let records = (0..outputs.len()).map(|i| {
             let strip = &self.strips[i / places];
             let value = number(strip.values[i % places]);
-            let numbers = row.into_iter().map(|&x| number(x));
-            strip.keys.iter().cloned().chain([value]).chain(numbers)
+            strip.keys.iter().cloned().chain([value]).chain(cells(outputs, i))
         });
         write_csv(file, keys.chain(features(self.data, self.vae)), records)
     }

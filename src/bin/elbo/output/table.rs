@@ -2,11 +2,11 @@
 
 use super::path::TablePath;
 use super::{npy, write_file};
-use crate::data::DataDescription;
+use crate::data::{DataDescription, UserRows};
 use crate::failure::Result;
+use crate::text::number;
 use elbo::vae::Vae;
-use ndarray::ArrayView2;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// A column of text after the numbers of a `.csv` file; a `.npy` file does not contain it.
 pub struct TextColumn {
@@ -17,19 +17,34 @@ pub struct TextColumn {
 /// Writes rows as `.csv` or `.npy`.
 pub fn write(
     to: &TablePath,
-    rows: ArrayView2<f32>,
+    rows: &UserRows,
     names: &[String],
     text: Option<&TextColumn>,
 ) -> Result<()> {
     match to {
-        TablePath::Npy(path) => write_file(path, |file| npy::write(file, rows)),
+        TablePath::Npy(path) => write_file(path, |file| write_npy(file, rows)),
         TablePath::Csv(path) => write_file(path, |file| {
             let header = names.iter().chain(text.map(|text| &text.name));
-            let records = rows.rows().into_iter().enumerate().map(|(i, row)| {
-                row.into_iter().map(|&x| number(x)).chain(text.map(|text| text.cells[i].clone()))
-            });
+            let records = (0..rows.len())
+                .map(|i| cells(rows, i).into_iter().chain(text.map(|text| text.cells[i].clone())));
             write_csv(file, header, records)
         }),
+    }
+}
+
+/// Writes rows as `.npy`, in the type that they have.
+pub fn write_npy(file: &mut (impl Write + ?Sized), rows: &UserRows) -> io::Result<()> {
+    match rows {
+        UserRows::F32(rows) => npy::write(file, rows.view()),
+        UserRows::F64(rows) => npy::write(file, rows.view()),
+    }
+}
+
+/// Formats the numbers of a row.
+pub fn cells(rows: &UserRows, row: usize) -> Vec<String> {
+    match rows {
+        UserRows::F32(rows) => rows.row(row).iter().map(|&x| number(x)).collect(),
+        UserRows::F64(rows) => rows.row(row).iter().map(|&x| number(x)).collect(),
     }
 }
 
@@ -52,11 +67,6 @@ pub fn features(data: &DataDescription, vae: &Vae) -> Vec<String> {
     (0..vae.config().features()).map(|i| data.feature(i)).collect()
 }
 
-/// Formats a number with the fewest digits that parse to the same number.
-pub fn number(x: f32) -> String {
-    if x == 0.0 || (1e-5..1e16).contains(&x.abs()) { x.to_string() } else { format!("{x:e}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,11 +80,12 @@ mod tests {
         let scratch = Scratch::new("table");
         let path = scratch.0.join("a.csv");
         let rows = arr2(&[[0.1, -1e-30], [1e30, 3.0]]);
-        write(&TablePath::Csv(path.clone()), rows.view(), &names, Some(&text)).unwrap();
+        write(&TablePath::Csv(path.clone()), &UserRows::F32(rows), &names, Some(&text)).unwrap();
         let written = std::fs::read_to_string(&path).unwrap();
         assert_eq!(written, "a,\"b,c\",class\n0.1,-1e-30,x\n1e30,3,y z\n");
-        for x in [0.1_f32, 1.0 / 3.0, f32::MAX, f32::MIN_POSITIVE, -0.0, 16_777_217.0, 1e16] {
-            assert_eq!(number(x).parse::<f32>().unwrap().to_bits(), x.to_bits());
-        }
+        let wide = UserRows::F64(arr2(&[[1_700_000_031.0, 0.1], [1e40, 16_777_217.0]]));
+        write(&TablePath::Csv(path.clone()), &wide, &names, None).unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written, "a,\"b,c\"\n1700000031,0.1\n1e40,16777217\n");
     }
 }

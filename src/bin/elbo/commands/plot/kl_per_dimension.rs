@@ -1,5 +1,6 @@
 //! `elbo plot kl-per-dimension`: the KL divergence of each latent dimension as bars.
 
+use crate::data::domain::Accepted;
 use crate::failure::Result;
 use crate::figure::legend::{Entry, Mark};
 use crate::figure::panel::{Axis, Panel};
@@ -38,7 +39,7 @@ pub struct KlPerDimensionOptions {
 }
 
 pub fn run(args: &KlPerDimensionOptions, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(&args.out.path)?;
+    let (vae, _, data) = args.input.open_for(&args.out.path, Accepted::Readable)?;
     let rows = data.view(0..data.len());
     let evaluation = data.used(vae.evaluate(compute, &rows, &EvaluationOptions::default()))?;
     let mut bars: Vec<(usize, f64)> =

@@ -1,6 +1,7 @@
 //! `elbo plot latent`: a map of the latent means.
 
 use crate::data::Data;
+use crate::data::domain::Accepted;
 use crate::failure::{Failure, Result};
 use crate::figure::legend::{Entry, Mark, draw_column};
 use crate::figure::panel::{Axis, MARGIN, Panel, TITLE_HEIGHT};
@@ -45,7 +46,7 @@ pub struct LatentOptions {
 }
 
 pub fn run(args: &LatentOptions, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(&args.out.path)?;
+    let (vae, _, data) = args.input.open_for(&args.out.path, Accepted::Readable)?;
     let codes = codes(&vae, compute, &data)?;
     let (mu, logvar) = codes.view().split_at(Along(1), vae.config().latent());
     let variances: Vec<f64> = mu.columns().into_iter().map(variance).collect();

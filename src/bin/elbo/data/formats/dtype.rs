@@ -36,25 +36,53 @@ impl Dtype {
         })
     }
 
+    /// Returns true if the elements are integers of which float64 rounds some.
+    pub fn may_round(self) -> bool {
+        !self.is_float() && self.size == 8
+    }
+
     /// Returns true for `float32` and `float64`.
     pub fn is_float(self) -> bool {
         self.kind == b'f'
     }
 
-    /// Decodes a row of floats, or of bytes that are divided by 255; other integers are not read as data.
+    /// Returns true if float32 holds every element exactly: bytes, integers of 16 bits, `float32`.
+    pub fn fits_f32(self) -> bool {
+        self.size <= if self.is_float() { 4 } else { 2 }
+    }
+
+    /// Decodes a row of a type that float32 holds exactly. `uint8` is divided by 255.
     pub fn decode_row(self, bytes: &[u8], out: &mut [f32]) {
-        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
-            for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *out = number(bytes);
-            }
+        let swap = self.big_endian;
+        match (self.kind, self.size) {
+            (b'u', 1) => each(bytes, out, swap, |[byte]| f32::from(byte) / 255.0),
+            (b'i', 1) => each(bytes, out, swap, |[byte]| f32::from(byte as i8)),
+            (b'u', 2) => each(bytes, out, swap, |bytes| f32::from(u16::from_le_bytes(bytes))),
+            (b'i', 2) => each(bytes, out, swap, |bytes| f32::from(i16::from_le_bytes(bytes))),
+            (b'f', 4) => each(bytes, out, swap, f32::from_le_bytes),
+            _ => unreachable!("{self:?} does not fit float32"),
         }
-        match (self.is_float(), self.size, self.big_endian) {
-            (false, 1, _) => each(bytes, out, |[byte]| f32::from(byte) / 255.0),
-            (true, 4, false) => each(bytes, out, f32::from_le_bytes),
-            (true, 4, true) => each(bytes, out, f32::from_be_bytes),
-            (true, 8, false) => each(bytes, out, |bytes| f64::from_le_bytes(bytes) as f32),
-            (true, 8, true) => each(bytes, out, |bytes| f64::from_be_bytes(bytes) as f32),
-            _ => unreachable!("{self:?} is not a type of rows"),
+    }
+
+    /// Decodes a row of any type. Integers beyond 2⁵³ are rounded.
+    pub fn decode_wide_row(self, bytes: &[u8], out: &mut [f64]) {
+        let swap = self.big_endian;
+        match (self.kind, self.size) {
+            (b'u', 4) => each(bytes, out, swap, |bytes| f64::from(u32::from_le_bytes(bytes))),
+            (b'i', 4) => each(bytes, out, swap, |bytes| f64::from(i32::from_le_bytes(bytes))),
+            (b'u', 8) => each(bytes, out, swap, |bytes| u64::from_le_bytes(bytes) as f64),
+            (b'i', 8) => each(bytes, out, swap, |bytes| i64::from_le_bytes(bytes) as f64),
+            (b'f', 8) => each(bytes, out, swap, f64::from_le_bytes),
+            _ => {
+                let mut narrow = [0.0; 64];
+                let pieces =
+                    bytes.chunks(narrow.len() * self.size).zip(out.chunks_mut(narrow.len()));
+                for (bytes, out) in pieces {
+                    let narrow = &mut narrow[..out.len()];
+                    self.decode_row(bytes, narrow);
+                    out.iter_mut().zip(narrow).for_each(|(out, x)| *out = f64::from(*x));
+                }
+            }
         }
     }
 
@@ -73,9 +101,52 @@ impl Dtype {
     }
 }
 
+/// Decodes each element; `number` takes its bytes in little-endian order.
+fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], swap: bool, number: impl Fn([u8; N]) -> T) {
+    let elements = out.iter_mut().zip(bytes.as_chunks().0);
+    if swap {
+        elements.for_each(|(out, bytes)| {
+            let mut bytes: [u8; N] = *bytes;
+            bytes.reverse();
+            *out = number(bytes);
+        });
+    } else {
+        elements.for_each(|(out, &bytes)| *out = number(bytes));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decodes_rows_of_every_type() {
+        let wide = |descr: &str, bytes: &[u8], count: usize| {
+            let mut out = vec![f64::NAN; count];
+            Dtype::parse(descr).unwrap().decode_wide_row(bytes, &mut out);
+            out
+        };
+        let mut big = 1_700_000_031_u32.to_be_bytes().to_vec();
+        big.extend(7_u32.to_be_bytes());
+        assert_eq!(wide(">u4", &big, 2), [1_700_000_031.0, 7.0]);
+        assert_eq!(wide("<i4", &(-16_777_217_i32).to_le_bytes(), 1), [-16_777_217.0]);
+        assert_eq!(wide("<u8", &u64::MAX.to_le_bytes(), 1), [2.0_f64.powi(64)]);
+        assert_eq!(wide(">i8", &i64::MIN.to_be_bytes(), 1), [-(2.0_f64.powi(63))]);
+        assert_eq!(wide("<f8", &5e-324_f64.to_le_bytes(), 1), [5e-324]);
+        assert_eq!(wide(">f8", &0.1_f64.to_be_bytes(), 1), [0.1]);
+        assert_eq!(wide("<f4", &0.1_f32.to_le_bytes(), 1), [f64::from(0.1_f32)]);
+        // More elements than are decoded at a time.
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert!(
+            wide("|u1", &bytes, 256)
+                .iter()
+                .zip(0..)
+                .all(|(x, i)| *x == f64::from(i as f32 / 255.0))
+        );
+        assert_eq!(wide("|i1", &[200, 3], 2), [-56.0, 3.0]);
+        assert_eq!(wide("<i2", &[254, 255], 1), [-2.0]);
+        assert_eq!(wide(">u2", &[128, 0], 1), [32_768.0]);
+    }
 
     #[test]
     fn parses_the_types_of_numpy() {

@@ -1,4 +1,4 @@
-//! Reader of `.npy`, the array format of NumPy: `float32`, `float64` and `uint8` in C or Fortran order.
+//! Reader of `.npy`, the array format of NumPy: integers, `float32` and `float64` in C or Fortran order.
 //!
 //! ```text
 //! \x93NUMPY  major minor  header length (u16 in version 1, u32 later, little-endian)
@@ -31,8 +31,10 @@ const PIECE: usize = 1 << 16;
 pub enum NpyRows {
     /// `uint8`.
     U8(Array2<u8>),
-    /// `float32`, or `float64` rounded to it.
+    /// `float32` and integers of 16 bits.
     F32(Array2<f32>),
+    /// `float64` and wider integers.
+    F64(Array2<f64>),
 }
 
 /// Contents of a file: its rows and the shape in its header.
@@ -63,8 +65,8 @@ impl fmt::Display for NpyError {
             Self::Header(reason) => write!(f, "damaged .npy header: {reason}"),
             Self::ElementType(descr) => write!(
                 f,
-                "dtype {descr} is not supported; expected float32, float64 or uint8 (in NumPy: \
-                 `a.astype('float32')`)"
+                "dtype {descr} is not supported; expected integers, float32 or float64 (in NumPy: \
+                 `a.astype('float64')`)"
             ),
             Self::Rank(shape) => write!(
                 f,
@@ -93,20 +95,37 @@ pub fn read(mut stream: impl Read) -> Result<Npy, NpyError> {
     }
     let rows = match Dtype::parse(&descr) {
         Some(Dtype::U8) => NpyRows::U8(rows_of(read_bytes(stream, &shape)?, &shape, fortran_order)),
-        Some(dtype) if dtype.is_float() => {
-            let promised = byte_count(&shape, dtype.size)?;
-            let mut elements = Vec::new();
-            read_pieces(stream, &shape, promised, PIECE, |bytes| {
-                let start = elements.len();
-                elements.resize(start + bytes.len() / dtype.size, 0.0);
-                dtype.decode_row(bytes, &mut elements[start..]);
-            })?;
-            elements.shrink_to_fit();
+        Some(dtype) if dtype.fits_f32() => {
+            let decode = |bytes: &[u8], out: &mut [f32]| dtype.decode_row(bytes, out);
+            let elements = decoded(stream, &shape, dtype, decode)?;
             NpyRows::F32(rows_of(elements, &shape, fortran_order))
         }
-        _ => return Err(NpyError::ElementType(descr)),
+        Some(dtype) => {
+            let decode = |bytes: &[u8], out: &mut [f64]| dtype.decode_wide_row(bytes, out);
+            let elements = decoded(stream, &shape, dtype, decode)?;
+            NpyRows::F64(rows_of(elements, &shape, fortran_order))
+        }
+        None => return Err(NpyError::ElementType(descr)),
     };
     Ok(Npy { rows, shape })
+}
+
+/// Reads and decodes the elements of an array.
+fn decoded<T: Copy + Default>(
+    stream: impl Read,
+    shape: &[usize],
+    dtype: Dtype,
+    decode: impl Fn(&[u8], &mut [T]),
+) -> Result<Vec<T>, NpyError> {
+    let promised = byte_count(shape, dtype.size)?;
+    let mut elements = Vec::new();
+    read_pieces(stream, shape, promised, PIECE, |bytes| {
+        let start = elements.len();
+        elements.resize(start + bytes.len() / dtype.size, T::default());
+        decode(bytes, &mut elements[start..]);
+    })?;
+    elements.shrink_to_fit();
+    Ok(elements)
 }
 
 /// Reads a whole `.npy` file of integers, of any size and any number of dimensions.
@@ -324,8 +343,14 @@ mod tests {
     fn reads_each_element_type() {
         let doubles = arr2(&[[0.1_f64, 0.2], [0.3, 1e300]]);
         let floats = arr2(&[[0.1_f32, 0.2], [0.3, f32::INFINITY]]);
+        let integers = arr2(&[[1_700_000_031_i64, -7], [0, 1]]);
+        let wide = integers.mapv(|i| i as f64);
+        assert_eq!(read(&written(&integers)[..]).unwrap().rows, NpyRows::F64(wide));
+        let short = arr2(&[[-3_i16, 255], [0, 1]]);
+        let exact = short.mapv(f32::from);
+        assert_eq!(read(&written(&short)[..]).unwrap().rows, NpyRows::F32(exact));
         let bytes = arr2(&[[1_u8, 2, 3], [4, 5, 255]]);
-        assert_eq!(read(&written(&doubles)[..]).unwrap().rows, NpyRows::F32(floats.clone()));
+        assert_eq!(read(&written(&doubles)[..]).unwrap().rows, NpyRows::F64(doubles));
         assert_eq!(read(&written(&floats)[..]).unwrap().rows, NpyRows::F32(floats));
         assert_eq!(read(&written(&bytes)[..]).unwrap().rows, NpyRows::U8(bytes));
     }
@@ -361,8 +386,11 @@ mod tests {
     #[test]
     fn rejects_what_is_not_an_array_of_rows() {
         assert!(
-            message(&written(&arr2(&[[1_i32]])))
-                .starts_with("dtype <i4 is not supported; expected float32")
+            message(&with_header(
+                "{'descr': '<c8', 'fortran_order': False, 'shape': (1, 1)}",
+                &[0; 8]
+            ))
+            .starts_with("dtype <c8 is not supported; expected integers, float32")
         );
         assert!(
             message(&written(&ndarray::arr1(&[1.0_f32])))
@@ -444,6 +472,7 @@ mod tests {
                     let elements = match npy.rows {
                         NpyRows::U8(rows) => rows.len(),
                         NpyRows::F32(rows) => rows.len(),
+                        NpyRows::F64(rows) => rows.len(),
                     };
                     assert_eq!(elements, 12, "byte {place} = {byte}");
                 }

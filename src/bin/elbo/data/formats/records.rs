@@ -146,9 +146,9 @@ impl Row {
     }
 
     /// A cell as a finite number.
-    pub fn number(&self, place: usize, columns: &Columns) -> Result<f32, TableError> {
+    pub fn number(&self, place: usize, columns: &Columns) -> Result<f64, TableError> {
         let cell = self.cell(place)?;
-        if let Ok(number) = cell.parse::<f32>()
+        if let Ok(number) = cell.parse::<f64>()
             && number.is_finite()
         {
             return Ok(number);
@@ -161,7 +161,7 @@ impl Row {
                  --drop-columns"
             )
         } else if cell.parse::<f64>().is_ok() {
-            format!("{at}: expected a finite number in the range of float32, found {cell}")
+            format!("{at}: expected a finite number in the range of float64, found {cell}")
         } else if let Some(commas) = thousands(cell) {
             match commas {
                 Thousands::Perhaps => format!(
@@ -172,7 +172,7 @@ impl Row {
                     format!("{at}: '{cell}' has thousands separators; remove the commas")
                 }
             }
-        } else if cell.replace(',', ".").parse::<f32>().is_ok() {
+        } else if cell.replace(',', ".").parse::<f64>().is_ok() {
             format!("{at}: '{cell}' has a decimal comma; replace it with a point")
         } else if columns.names.len() == 1 && cell.contains(char::is_whitespace) {
             format!(

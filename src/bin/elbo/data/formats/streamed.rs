@@ -7,6 +7,7 @@
 
 use super::dtype::Dtype;
 use super::{elements, idx, npy};
+use crate::data::scaling::Scaling;
 use crate::failure::{Failure, Result};
 use std::cell::RefCell;
 use std::fs::File;
@@ -75,13 +76,19 @@ impl Streamed {
         self.dtype == Dtype::U8
     }
 
-    /// Overwrites `out` with a row, or with NaN if it cannot be read; [`Self::check`] then returns the error.
-    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+    /// Returns true if float32 may not hold the elements exactly.
+    pub fn is_wide(&self) -> bool {
+        !self.dtype.fits_f32()
+    }
+
+    /// Overwrites `out` with a scaled row, or with NaN if it cannot be read; [`Self::check`] then returns the
+    /// error.
+    pub fn read_row(&self, row: usize, scaling: &Scaling, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.width);
         thread_local! {
-            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+            static BUFFERS: RefCell<(Vec<u8>, Vec<f64>)> = const { RefCell::new((Vec::new(), Vec::new())) };
         }
-        BYTES.with_borrow_mut(|bytes| {
+        BUFFERS.with_borrow_mut(|(bytes, numbers)| {
             bytes.resize(self.row_bytes(), 0);
             let began = Instant::now();
             let read = read_exact_at(&self.file, bytes, self.place(row));
@@ -89,7 +96,15 @@ impl Streamed {
                 self.announce.store(BATCHES, Ordering::Relaxed);
             }
             match read {
-                Ok(()) => self.dtype.decode_row(bytes, out),
+                Ok(()) if self.is_wide() => {
+                    numbers.resize(self.width, 0.0);
+                    self.dtype.decode_wide_row(bytes, numbers);
+                    scaling.apply_to(numbers, out);
+                }
+                Ok(()) => {
+                    self.dtype.decode_row(bytes, out);
+                    scaling.apply(out);
+                }
                 Err(error) => {
                     let _ = self.failed.set(self.describe(row, &error));
                     out.fill(f32::NAN);
@@ -103,8 +118,8 @@ impl Streamed {
         self.failed.get().map_or(Ok(()), |message| Err(Failure::Run(message.clone())))
     }
 
-    /// Calls `work` with each row in order.
-    pub fn each(&self, mut work: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+    /// Calls `work` with each row in order, not scaled.
+    pub fn each(&self, mut work: impl FnMut(usize, &[f64]) -> Result<()>) -> Result<()> {
         let row_bytes = self.row_bytes();
         let at_a_time = (PIECE / row_bytes.max(1)).max(1);
         let mut bytes = vec![0; at_a_time.min(self.rows) * row_bytes];
@@ -115,7 +130,7 @@ impl Streamed {
             read_exact_at(&self.file, piece, self.place(first))
                 .map_err(|error| Failure::Run(self.describe(first, &error)))?;
             for (i, bytes) in piece.chunks_exact(row_bytes.max(1)).enumerate() {
-                self.dtype.decode_row(bytes, &mut row);
+                self.dtype.decode_wide_row(bytes, &mut row);
                 work(first + i, &row)?;
             }
         }
@@ -168,8 +183,7 @@ fn layout(stream: &mut BufReader<&File>) -> Option<(Dtype, Vec<usize>, u64)> {
     use std::io::BufRead;
     if stream.fill_buf().ok()?.starts_with(npy::MAGIC) {
         let header = npy::NpyHeader::read(stream).ok()?;
-        let dtype = Dtype::parse(&header.descr)
-            .filter(|&dtype| !header.fortran_order && (dtype.is_float() || dtype == Dtype::U8))?;
+        let dtype = Dtype::parse(&header.descr).filter(|_| !header.fortran_order)?;
         return Some((dtype, header.shape, stream.stream_position().ok()?));
     }
     let shape = idx::read_header(2..=u8::MAX, stream).ok()?;
@@ -228,24 +242,33 @@ mod tests {
         let in_memory = match npy::read(File::open(&file.path).unwrap()).unwrap().rows {
             npy::NpyRows::U8(rows) => Rows::U8(rows),
             npy::NpyRows::F32(rows) => Rows::F32(rows),
+            npy::NpyRows::F64(rows) => Rows::F64(rows),
         };
         let (streamed, _) = file.open().unwrap();
         assert_eq!(
-            (streamed.len(), streamed.width(), streamed.is_bytes()),
-            (in_memory.len(), in_memory.width(), in_memory.are_bytes())
+            (streamed.len(), streamed.width(), streamed.is_bytes(), streamed.is_wide()),
+            (in_memory.len(), in_memory.width(), in_memory.are_bytes(), in_memory.are_wide())
         );
         let width = in_memory.width();
         let mut seen = 0;
+        let scaling = Scaling::Standardize { mean: vec![0.25; width], std: vec![3.0; width] };
         let both = |row: usize| {
             let (mut a, mut b) = (vec![f32::NAN; width], vec![f32::NAN; width]);
-            streamed.read_row(row, &mut a);
-            in_memory.read_row(row, &mut b);
+            streamed.read_row(row, &scaling, &mut a);
+            in_memory.read_row(row, &scaling, &mut b);
             (a, b)
         };
+        let mut numbers_in_memory = Vec::new();
+        in_memory
+            .each(|_, numbers| {
+                numbers_in_memory.push(numbers.to_vec());
+                Ok(())
+            })
+            .unwrap();
         streamed
             .each(|row, numbers| {
                 let (a, b) = both(row);
-                assert!(row == seen && numbers == a && a == b, "{row}");
+                assert!(row == seen && numbers == numbers_in_memory[row] && a == b, "{row}");
                 seen += 1;
                 Ok(())
             })
@@ -268,6 +291,8 @@ mod tests {
         let numbers = Array2::from_shape_fn((500, 37), |(i, j)| (i * j) as f32 / 7.0);
         streams_as_it_is_read(&file, &numbers);
         streams_as_it_is_read(&file, &numbers.mapv(|x| f64::from(x) / 3.0));
+        streams_as_it_is_read(&file, &numbers.mapv(|x| 1_700_000_000 + x as i64));
+        streams_as_it_is_read(&file, &numbers.mapv(|x| x as i16));
     }
 
     #[test]
@@ -278,7 +303,7 @@ mod tests {
         std::fs::write(&file.path, &bytes).unwrap();
         let (streamed, shape) = file.open().unwrap();
         let mut row = [f32::NAN; 3];
-        streamed.read_row(1, &mut row);
+        streamed.read_row(1, &Scaling::None, &mut row);
         assert_eq!((shape, row), (vec![2, 1, 3], [3.0, 4.0, 5.0].map(|x: f32| x / 255.0)));
     }
 
@@ -309,10 +334,10 @@ mod tests {
         let length = std::fs::metadata(&file.path).unwrap().len();
         File::options().write(true).open(&file.path).unwrap().set_len(length - 20).unwrap();
         let mut row = [0.0; 4];
-        streamed.read_row(7, &mut row);
+        streamed.read_row(7, &Scaling::None, &mut row);
         assert_eq!(row, [1.0; 4]);
         streamed.check().unwrap();
-        streamed.read_row(8, &mut row);
+        streamed.read_row(8, &Scaling::None, &mut row);
         assert!(row.iter().all(|x| x.is_nan()));
         let message = streamed.check().unwrap_err().to_string();
         assert!(

@@ -54,7 +54,7 @@ pub struct Table {
     /// Names of the features in the header, or their numbers from 1 on.
     pub columns: Vec<String>,
     /// Features in row-major order.
-    pub numbers: Vec<f32>,
+    pub numbers: Vec<f64>,
     /// Line of each row, from 1 on.
     pub lines: Vec<u64>,
     /// Label of each row.
@@ -118,7 +118,7 @@ fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
     let mut parts = first.cell(0)?.split_whitespace();
     if first.record.len() == 1
         && parts.clone().count() > 1
-        && parts.all(|part| part.parse::<f32>().is_ok())
+        && parts.all(|part| part.parse::<f64>().is_ok())
     {
         return Err(format!(
             "line {}: the columns are separated by spaces; expected commas, semicolons, tabs or bars (|)",
@@ -134,7 +134,7 @@ fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
         if Some(place + 1) == label || is_missing(cell) {
             continue;
         }
-        match cell.parse::<f32>() {
+        match cell.parse::<f64>() {
             Ok(_) => numbers += 1,
             Err(_) => words += 1,
         }
@@ -469,7 +469,7 @@ mod tests {
                 ("5,NA", "missing value (NA); fill it in"),
                 ("5,nan", "missing value (nan); fill it in"),
                 ("5,x", "expected a number, found 'x'; exclude the column with --drop-columns"),
-                ("5,1e99", "expected a finite number in the range of float32, found 1e99"),
+                ("5,1e999", "expected a finite number in the range of float64, found 1e999"),
                 ("5,\"1,5\"", "'1,5' has a decimal comma; replace it with a point"),
                 ("5,\"0,125\"", "'0,125' has a decimal comma; replace it with a point"),
                 (

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct TrainingDataOptions {
     /// Training data; - for standard input [default: a sample of MNIST]
     ///
-    /// A table (.csv or .tsv), a .npy array (float32 or float64, or uint8, which is divided by 255; all axes
+    /// A table (.csv or .tsv), a .npy array (integers, float32 or float64; uint8 is divided by 255; all axes
     /// but the first are flattened) or IDX images, each plain or .gz; an array of an archive (FILE.npz:NAME); or a directory of .png and
     /// .jpg images of 8 or 16 bits (black is 0 and white is 1, transparent pixels become white, and the EXIF
     /// orientation is applied). Values must be in the range of the likelihood. The
@@ -66,12 +66,15 @@ pub struct TrainingDataOptions {
     /// Scale each feature: none, standardize or min-max
     ///
     /// Fitted to the training rows, kept in the model file and undone on output. standardize: to mean 0 and
-    /// standard deviation 1; min-max: to [0, 1].
+    /// standard deviation 1; min-max: to [0, 1]. With min-max and a likelihood of [0, 1], values of other rows
+    /// outside of that range are clipped to it, and a warning counts the rows. Numbers are scaled in float64.
     #[arg(long, value_name = "NAME", value_enum, default_value_t, hide_possible_values = true,
           help_heading = None, display_order = 3)]
     pub scale: ScalingKind,
 
     /// Clip values outside the range of the training rows (min-max only)
+    ///
+    /// Whatever the likelihood, without a warning, and when the model is used later.
     #[arg(long)]
     pub clip_to_range: bool,
 
