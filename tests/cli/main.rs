@@ -399,6 +399,9 @@ fn invalid_data_exit_with_1_and_name_the_file() {
     write_npy(scratch.path("integers.npy"), &arr2(&[[1_i64, 2]])).unwrap();
     write_npy(scratch.path("flat.npy"), &Array1::<f32>::zeros(30)).unwrap();
     let mut npy = fs::read(scratch.path("integers.npy")).unwrap();
+    let place = npy.windows(3).position(|bytes| bytes == b"<i8").unwrap();
+    npy[place + 1] = b'c';
+    write("complex.npy", &npy);
     npy.truncate(70);
     write("cut.npy", &npy);
     let mut rows = Array2::from_elem((4, 30), 0.5_f32);
@@ -427,7 +430,7 @@ fn invalid_data_exit_with_1_and_name_the_file() {
         ("floats.idx", "32-bit floats) are not supported; expected unsigned bytes"),
         ("cut.gz", "truncated gzip file"),
         ("none.idx", "no data: the array has shape [0, 6, 5]"),
-        ("integers.npy", "dtype <i8 is not supported; expected float32, float64 or uint8"),
+        ("complex.npy", "dtype <c8 is not supported; expected integers, float32 or float64"),
         ("flat.npy", "the array has shape [30]; expected at least 2 dimensions"),
         ("cut.npy", "damaged .npy header: the file ends inside it"),
         ("bright.npy", "row 2, column 7: found 1.25; expected values in [0, 1]"),

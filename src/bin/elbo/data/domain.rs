@@ -208,10 +208,7 @@ impl Value {
 
     fn place_in_file(self, data: &Data) -> String {
         let row = location(&data.lines, self.row);
-        let column = match data.columns.get(self.column) {
-            Some(column) => format!("column '{column}'"),
-            None => format!("column {}", self.column),
-        };
+        let column = data.column_name(self.column);
         // A float32 has fewer digits than the f64 of the same value.
         let value =
             if data.rows.are_wide() { number(self.value) } else { number(self.value as f32) };

@@ -6,6 +6,7 @@ pub mod formats;
 mod hold_out;
 pub mod labels;
 mod load;
+mod rounding;
 mod rows;
 pub mod scaling;
 pub mod train_test;
@@ -78,6 +79,14 @@ impl Data {
             order: None,
             clip: None,
             warnings: Vec::new(),
+        }
+    }
+
+    /// Names a column for messages: `column 'age'`, or its number from 0 on.
+    pub fn column_name(&self, column: usize) -> String {
+        match self.columns.get(column) {
+            Some(name) => format!("column '{name}'"),
+            None => format!("column {column}"),
         }
     }
 

@@ -65,7 +65,12 @@ impl Rows {
                 let numbers = rows.row(row);
                 return scaling.apply_to(numbers.as_slice().expect("rows in C order"), out);
             }
-            Self::Streamed(rows) => return rows.read_row(row, scaling, out),
+            Self::Streamed(rows) => {
+                rows.read_row(row, out, |numbers, out| scaling.apply_to(numbers, out));
+                if rows.is_wide() {
+                    return;
+                }
+            }
         }
         scaling.apply(out);
     }

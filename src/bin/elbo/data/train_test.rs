@@ -3,6 +3,7 @@
 use super::domain::{self, Accepted, DomainCheck, LikelihoodSource};
 use super::formats::npz;
 use super::labels::{self, Classes, RawLabels};
+use super::rounding;
 use super::scaling::{Scaling, ScalingKind};
 use super::{Data, DataDescription, DataView, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
@@ -109,6 +110,8 @@ impl TrainTestSplit {
             sized: options.read.size.is_some(),
         };
         split.scale(options.scale, options.clip_to_range)?;
+        let rounded = rounding::warnings(&split.data)?;
+        split.data.warnings.extend(rounded);
         let check = DomainCheck {
             likelihood,
             augmentation: options.augmentation,

@@ -12,6 +12,7 @@ use crate::figure::history::HistoryFigure;
 use crate::figure::image_grid::{self, Sheet};
 use crate::figure::{self, FigureFormat};
 use crate::model::decode::{reconstructions, samples};
+use crate::model::usable::{OfUsable, of_usable};
 use crate::model::{ModelMetadata, Quantiles, TrainingMetadata, history};
 use crate::output::images::to_pixels;
 use crate::output::{OutputDirectory, Staged};

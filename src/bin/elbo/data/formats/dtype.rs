@@ -36,11 +36,6 @@ impl Dtype {
         })
     }
 
-    /// Returns true if the elements are integers of which float64 rounds some.
-    pub fn may_round(self) -> bool {
-        !self.is_float() && self.size == 8
-    }
-
     /// Returns true for `float32` and `float64`.
     pub fn is_float(self) -> bool {
         self.kind == b'f'

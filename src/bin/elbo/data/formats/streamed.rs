@@ -7,7 +7,6 @@
 
 use super::dtype::Dtype;
 use super::{elements, idx, npy};
-use crate::data::scaling::Scaling;
 use crate::failure::{Failure, Result};
 use std::cell::RefCell;
 use std::fs::File;
@@ -81,9 +80,9 @@ impl Streamed {
         !self.dtype.fits_f32()
     }
 
-    /// Overwrites `out` with a scaled row, or with NaN if it cannot be read; [`Self::check`] then returns the
-    /// error.
-    pub fn read_row(&self, row: usize, scaling: &Scaling, out: &mut [f32]) {
+    /// Overwrites `out` with a row, or with NaN if it cannot be read; [`Self::check`] then returns the error. A
+    /// row of wide elements is rounded by `round`.
+    pub fn read_row(&self, row: usize, out: &mut [f32], round: impl FnOnce(&[f64], &mut [f32])) {
         assert!(row < self.rows && out.len() == self.width);
         thread_local! {
             static BUFFERS: RefCell<(Vec<u8>, Vec<f64>)> = const { RefCell::new((Vec::new(), Vec::new())) };
@@ -99,12 +98,9 @@ impl Streamed {
                 Ok(()) if self.is_wide() => {
                     numbers.resize(self.width, 0.0);
                     self.dtype.decode_wide_row(bytes, numbers);
-                    scaling.apply_to(numbers, out);
+                    round(numbers, out);
                 }
-                Ok(()) => {
-                    self.dtype.decode_row(bytes, out);
-                    scaling.apply(out);
-                }
+                Ok(()) => self.dtype.decode_row(bytes, out),
                 Err(error) => {
                     let _ = self.failed.set(self.describe(row, &error));
                     out.fill(f32::NAN);
@@ -215,6 +211,7 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> io::Resul
 mod tests {
     use super::*;
     use crate::data::Rows;
+    use crate::data::scaling::Scaling;
     use crate::scratch::Scratch;
     use ndarray::{Array2, Array3, ShapeBuilder};
     use ndarray_npy::{WritableElement, WriteNpyExt, write_npy};
@@ -252,12 +249,14 @@ mod tests {
         let width = in_memory.width();
         let mut seen = 0;
         let scaling = Scaling::Standardize { mean: vec![0.25; width], std: vec![3.0; width] };
+        let stays = Rows::Streamed(streamed);
         let both = |row: usize| {
             let (mut a, mut b) = (vec![f32::NAN; width], vec![f32::NAN; width]);
-            streamed.read_row(row, &scaling, &mut a);
+            stays.read_row(row, &scaling, &mut a);
             in_memory.read_row(row, &scaling, &mut b);
             (a, b)
         };
+        let Rows::Streamed(streamed) = &stays else { unreachable!() };
         let mut numbers_in_memory = Vec::new();
         in_memory
             .each(|_, numbers| {
@@ -303,7 +302,7 @@ mod tests {
         std::fs::write(&file.path, &bytes).unwrap();
         let (streamed, shape) = file.open().unwrap();
         let mut row = [f32::NAN; 3];
-        streamed.read_row(1, &Scaling::None, &mut row);
+        streamed.read_row(1, &mut row, |_, _| unreachable!());
         assert_eq!((shape, row), (vec![2, 1, 3], [3.0, 4.0, 5.0].map(|x: f32| x / 255.0)));
     }
 
@@ -334,10 +333,10 @@ mod tests {
         let length = std::fs::metadata(&file.path).unwrap().len();
         File::options().write(true).open(&file.path).unwrap().set_len(length - 20).unwrap();
         let mut row = [0.0; 4];
-        streamed.read_row(7, &Scaling::None, &mut row);
+        streamed.read_row(7, &mut row, |_, _| unreachable!());
         assert_eq!(row, [1.0; 4]);
         streamed.check().unwrap();
-        streamed.read_row(8, &Scaling::None, &mut row);
+        streamed.read_row(8, &mut row, |_, _| unreachable!());
         assert!(row.iter().all(|x| x.is_nan()));
         let message = streamed.check().unwrap_err().to_string();
         assert!(
