@@ -11,6 +11,7 @@ mod export;
 mod families;
 mod long_runs;
 mod manual;
+mod outliers;
 mod pictures;
 mod plot;
 mod precision;

@@ -4,7 +4,9 @@ use crate::data::UserRows;
 use crate::data::domain::Accepted;
 use crate::failure::Result;
 use crate::model::decode::codes;
+use crate::model::usable;
 use crate::options::data::ModelAndData;
+use crate::output::Console;
 use crate::output::path::TablePath;
 use crate::output::table;
 use clap::Args;
@@ -30,9 +32,10 @@ pub struct EncodeOptions {
     out: TablePath,
 }
 
-pub fn run(args: &EncodeOptions, compute: &Compute) -> Result<()> {
+pub fn run(args: &EncodeOptions, compute: &Compute, console: Console) -> Result<()> {
     let (vae, _, data) = args.input.open_for(args.out.path(), Accepted::Finite)?;
     let codes = codes(&vae, compute, &data)?;
+    console.warn_all(usable::not_finite(codes.view(), &data));
     let latent = vae.config().latent();
     let name = |kind: &'static str| (0..latent).map(move |i| format!("{kind}_{i}"));
     let names: Vec<String> = name("mu").chain(name("logvar")).collect();

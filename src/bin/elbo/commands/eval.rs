@@ -1,13 +1,13 @@
 //! `elbo eval`: the loss of a model on a data set.
 
-use crate::data::Data;
 use crate::data::domain::Accepted;
-use crate::failure::{Result, option_for};
+use crate::failure::Result;
+use crate::model::usable::{self, OfUsable, of_usable};
 use crate::options::data::{AugmentOption, ModelAndData};
 use crate::options::objective::KlOptions;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::{Console, say, say_json};
-use crate::text::thousands;
+use crate::text::{counted, thousands};
 use clap::Args;
 use elbo::loss::Decomposition;
 use elbo::train::Options;
@@ -23,7 +23,8 @@ The loss is that of the objective the model was trained with, at the end of its 
 --capacity and --total-correlation replace it. The data are not augmented unless --augment is given. The noise \
 is a function of the seed and of the row, so the result is deterministic. The parts of the KL divergence \
 (mutual information, total correlation and dimension-wise KL, which add up to it) are estimated from the first \
-10,000 rows; this estimate of the mutual information is at most the logarithm of the number of rows.
+10,000 rows; this estimate of the mutual information is at most the logarithm of the number of rows. Rows \
+whose loss is not finite, such as outliers of 1e36, are left out, and a warning names them.
 
 Examples:
   elbo eval --model elbo-out/model.safetensors --data t10k-images-idx3-ubyte.gz --json
@@ -50,7 +51,7 @@ pub struct EvalOptions {
     ///
     /// rows, loss, reconstruction, kl, kl_per_dimension, mutual_information, total_correlation,
     /// dimension_wise_kl (nats per example), active_units, collapsed_units; with --importance-samples also
-    /// importance_samples, marginal_log_likelihood, standard_error.
+    /// importance_samples, marginal_log_likelihood, standard_error; rows_left_out if any rows were.
     #[arg(long, help_heading = None)]
     json: bool,
 
@@ -71,15 +72,21 @@ pub fn run(args: &EvalOptions, compute: &Compute, console: Console) -> Result<()
     let objective = own.filter(|_| !args.kl.is_given()).unwrap_or(given);
     Options { objective, augmentation, ..Options::default() }.validate_for(vae.config())?;
     let options = EvaluationOptions { objective, augmentation, seed: args.seed };
-    let rows = data.view(0..data.len());
-    let results = EvalResults {
-        evaluation: data.used(vae.evaluate(compute, &rows, &options))?,
-        parts: data.used(vae.decompose(compute, &rows, &options))?,
-        marginal: args
-            .importance_samples
-            .map(|samples| marginal(&vae, compute, &data, samples, &options, console))
-            .transpose()?,
+    let probe = |rows: &dyn Dataset| vae.evaluate(compute, rows, &options).map(drop);
+    let work = |rows: &dyn Dataset| {
+        Ok(EvalResults {
+            evaluation: vae.evaluate(compute, rows, &options)?,
+            parts: vae.decompose(compute, rows, &options)?,
+            marginal: args
+                .importance_samples
+                .map(|samples| marginal(&vae, compute, rows, samples, &options, console))
+                .transpose()?,
+            left_out: 0,
+        })
     };
+    let OfUsable { result, left_out } = of_usable(&data, &data.view(0..data.len()), probe, work)?;
+    console.warn_all(usable::warning(&left_out, &data, "which the results leave out"));
+    let results = EvalResults { left_out: left_out.len(), ..result };
     if args.json { say_json(&results.report()) } else { say(&results.text(&objective)) }
 }
 
@@ -87,26 +94,24 @@ pub fn run(args: &EvalOptions, compute: &Compute, console: Console) -> Result<()
 fn marginal(
     vae: &Vae,
     compute: &Compute,
-    data: &Data,
+    rows: &dyn Dataset,
     samples: usize,
     options: &EvaluationOptions,
     console: Console,
-) -> Result<MarginalLikelihood> {
-    let rows = data.view(0..data.len());
+) -> elbo::Result<MarginalLikelihood> {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left")
         .expect("a template that indicatif knows");
     // On standard error, and only if that is a terminal.
     let bar = match console.quiet {
         true => ProgressBar::hidden(),
-        false => ProgressBar::new(data.len() as u64),
+        false => ProgressBar::new(rows.row_count() as u64),
     };
     let bar = bar.with_style(style);
     bar.set_message(format!("{} samples per row", thousands(samples as f64)));
-    let counted = CountedRows { rows: &rows, bar: &bar };
+    let counted = CountedRows { rows, bar: &bar };
     let result = vae.marginal_log_likelihood(compute, &counted, samples, options);
     bar.finish_and_clear();
-    data.check_read()?;
-    result.map_err(|error| option_for(&[], error))
+    result
 }
 
 /// Rows that advance the bar when they are read, each of them once.
@@ -142,11 +147,16 @@ struct EvalResults {
     evaluation: Evaluation,
     parts: Decomposition,
     marginal: Option<MarginalLikelihood>,
+    /// Number of rows that could not be evaluated.
+    left_out: usize,
 }
 
 #[derive(Serialize)]
 struct EvalReport<'a> {
     rows: usize,
+    /// Absent if no row was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows_left_out: Option<usize>,
     loss: f64,
     reconstruction: f64,
     kl: f64,
@@ -169,9 +179,10 @@ struct MarginalReport {
 
 impl EvalResults {
     fn report(&self) -> EvalReport<'_> {
-        let Self { evaluation, parts, marginal } = self;
+        let Self { evaluation, parts, marginal, left_out } = self;
         EvalReport {
             rows: evaluation.rows,
+            rows_left_out: (*left_out > 0).then_some(*left_out),
             loss: evaluation.loss,
             reconstruction: evaluation.reconstruction,
             kl: evaluation.kl,
@@ -190,7 +201,11 @@ impl EvalResults {
     }
 
     fn text(&self, objective: &Objective) -> String {
-        let Self { evaluation, parts, marginal } = self;
+        let Self { evaluation, parts, marginal, left_out } = self;
+        let without = match left_out {
+            0 => String::new(),
+            _ => format!(" (without {})", counted(*left_out, "row")),
+        };
         let weight = match objective.penalty {
             Penalty::Kl if objective.beta == 1.0 => String::new(),
             Penalty::Kl => format!(" (times {} in the loss)", objective.beta),
@@ -198,7 +213,7 @@ impl EvalResults {
         };
         let dimensions = evaluation.kl_per_dimension.len();
         let mut text = format!(
-            "{} rows, nats per example\n\
+            "{} rows{without}, nats per example\n\
              loss            {:10.4}\n\
              reconstruction  {:10.4}\n\
              KL              {:10.4}{weight}\n",

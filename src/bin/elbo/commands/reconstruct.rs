@@ -7,8 +7,10 @@ use crate::figure::image_grid::{self, Sheet};
 use crate::figure::sheet::LabeledSheet;
 use crate::model::ModelMetadata;
 use crate::model::decode::{by_pieces, reconstructions};
+use crate::model::usable;
 use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count};
+use crate::output::Console;
 use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
 use crate::output::path::{DecodedPath, FigurePath};
 use crate::output::table::{self, features};
@@ -44,7 +46,7 @@ pub struct ReconstructOptions {
     out: DecodedPath,
 }
 
-pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
+pub fn run(args: &ReconstructOptions, compute: &Compute, console: Console) -> Result<()> {
     let (vae, ModelMetadata { data: notes, .. }, data) =
         args.input.open_for(args.out.path(), Accepted::Finite)?;
     match &args.out {
@@ -53,6 +55,7 @@ pub fn run(args: &ReconstructOptions, compute: &Compute) -> Result<()> {
             let outputs = by_pieces(&data, rows, vae.config().features(), |inputs, conditions| {
                 reconstructions(&vae, compute, inputs, conditions)
             })?;
+            console.warn_all(usable::not_finite(outputs.view(), &data));
             let outputs = notes.to_user_units(outputs.view());
             table::write(path, &outputs, &features(&notes, &vae), None)
         }

@@ -2,17 +2,18 @@
 
 use crate::data::Data;
 use crate::data::domain::Accepted;
-use crate::failure::{Failure, Result, option_for};
+use crate::failure::{Failure, Result};
 use crate::model::ModelMetadata;
+use crate::model::usable::{self, LeftOut, OfUsable, of_usable};
 use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
 use crate::output::path::TablePath;
 use crate::output::table::write_csv;
 use crate::output::{Console, is_stdout, npy, write_file};
-use crate::text::thousands;
+use crate::text::{counted, number, thousands};
 use clap::Args;
-use elbo::Compute;
 use elbo::vae::{EvaluationOptions, Vae};
+use elbo::{Compute, Dataset};
 use ndarray::Array2;
 use std::io::Write;
 
@@ -24,7 +25,10 @@ const NAMED: usize = 5;
 #[command(after_long_help = "\
 The columns, in nats: reconstruction, -ln p(x|z) with the decoder at the mean of the row's latent code; kl, the \
 divergence of the code from the prior; negative_elbo, their sum: the larger, the more unusual the row. They are \
-a function of the row and the model alone, without noise. --flag-above compares the negative_elbo with a \
+a function of the row and the model alone, without noise. A row that cannot be scored, because a value or a \
+variance is beyond the range of the numbers or of the likelihood, has infinite scores, and a warning names it. \
+With --scale min-max and a likelihood of [0, 1], values outside of the range of the training rows are clipped \
+to it, and their distance from it, in units of the range, is added to reconstruction. --flag-above compares the negative_elbo with a \
 quantile over the training rows (at most 262,144 of them), which the model file holds. Rows are counted from \
 0; the last column is the label, if the data have labels.
 
@@ -63,7 +67,7 @@ pub struct ScoreOptions {
 pub fn run(args: &ScoreOptions, compute: &Compute, console: Console) -> Result<()> {
     let (vae, metadata, data) = args.input.open_for(args.out.path(), Accepted::MostReadable)?;
     let threshold = args.flag_above.map(|part| threshold(&metadata, part)).transpose()?;
-    let table = ScoreTable::of(args, &vae, &data, threshold, compute)?;
+    let table = ScoreTable::of(args, &vae, &data, threshold, compute, console)?;
     match &args.out {
         TablePath::Csv(path) => write_file(path, |file| table.write_csv(file))?,
         TablePath::Npy(path) => write_file(path, |file| npy::write(file, table.numbers().view()))?,
@@ -87,6 +91,33 @@ fn threshold(notes: &ModelMetadata, part: f64) -> Result<f64> {
     Ok(scores.at(part))
 }
 
+/// Distance of each row from the range of the training rows to which it is clipped, if rows are.
+fn excess(data: &Data) -> Result<Option<Vec<f64>>> {
+    let Some(domain) = data.clip else { return Ok(None) };
+    let mut excess = Vec::with_capacity(data.len());
+    data.rows.each(|_, numbers| {
+        excess.push(data.scaling.excess(numbers, domain));
+        Ok(())
+    })?;
+    Ok(Some(excess))
+}
+
+/// Inserts infinite scores for the rows that were left out.
+fn with_infinite(scores: Vec<f64>, left_out: &[LeftOut]) -> Vec<f64> {
+    let mut left_out = left_out.iter().map(|left_out| left_out.row).peekable();
+    let mut scores = scores.into_iter();
+    let mut all = Vec::with_capacity(scores.len() + left_out.len());
+    loop {
+        if left_out.next_if_eq(&all.len()).is_some() {
+            all.push(f64::INFINITY);
+        } else if let Some(score) = scores.next() {
+            all.push(score);
+        } else {
+            return all;
+        }
+    }
+}
+
 /// Scores of all rows, in nats; larger is more unusual.
 struct ScoreTable {
     reconstruction: Vec<f64>,
@@ -104,20 +135,35 @@ impl ScoreTable {
         data: &Data,
         threshold: Option<f64>,
         compute: &Compute,
+        console: Console,
     ) -> Result<Self> {
         let rows = data.view(0..data.len());
-        let scores = data.used(vae.score(compute, &rows))?;
+        let excess = excess(data)?;
+        let score = |rows: &dyn Dataset| vae.score(compute, rows);
+        let probe = |rows: &dyn Dataset| score(rows).map(drop);
+        let OfUsable { result: scores, left_out } = of_usable(data, &rows, probe, score)?;
+        console.warn_all(usable::warning(&left_out, data, "whose score is infinite"));
+        let complete = |scores: Vec<f64>| with_infinite(scores, &left_out);
+        let added = |scores: Vec<f64>| match &excess {
+            None => scores,
+            Some(excess) => {
+                scores.iter().zip(excess).map(|(score, excess)| score + excess).collect()
+            }
+        };
         let bound = |samples| -> Result<Vec<f64>> {
             let options = EvaluationOptions { seed: args.seed, ..EvaluationOptions::default() };
-            let marginal = vae.marginal_log_likelihood(compute, &rows, samples, &options);
-            data.check_read()?;
-            let marginal = marginal.map_err(|error| option_for(&[], error))?;
-            Ok(marginal.of_rows.iter().map(|value| -value).collect())
+            let bound =
+                |rows: &dyn Dataset| vae.marginal_log_likelihood(compute, rows, samples, &options);
+            let OfUsable { result, left_out } = of_usable(data, &rows, probe, bound)?;
+            let negative = result.of_rows.iter().map(|value| -value).collect();
+            Ok(added(with_infinite(negative, &left_out)))
         };
+        let kl = complete(scores.kl);
+        let reconstruction = added(complete(scores.reconstruction));
         Ok(Self {
-            negative_elbo: scores.negative_elbo().collect(),
-            reconstruction: scores.reconstruction,
-            kl: scores.kl,
+            negative_elbo: reconstruction.iter().zip(&kl).map(|(a, b)| a + b).collect(),
+            reconstruction,
+            kl,
             negative_bound: args.importance_samples.map(bound).transpose()?,
             threshold,
             labels: data.label_names(),
@@ -155,7 +201,7 @@ impl ScoreTable {
             let label = self.labels.as_ref().map(|labels| labels[row].clone());
             [row.to_string()]
                 .into_iter()
-                .chain(numbers.into_iter().map(f64::to_string))
+                .chain(numbers.into_iter().map(|&x| number(x)))
                 .chain(label)
         });
         write_csv(file, header, records)
@@ -163,7 +209,13 @@ impl ScoreTable {
 
     fn summary(&self, part: Option<f64>) -> String {
         let rows = self.negative_elbo.len();
-        let mean = self.negative_elbo.iter().sum::<f64>() / rows as f64;
+        let finite = || self.negative_elbo.iter().filter(|score| score.is_finite());
+        let infinite = rows - finite().count();
+        let mean = finite().sum::<f64>() / (rows - infinite).max(1) as f64;
+        let of = match infinite {
+            0 => String::new(),
+            _ => format!(" without {}", counted(infinite, "infinite score")),
+        };
         let mut order: Vec<usize> = (0..rows).collect();
         order.sort_by(|&a, &b| self.negative_elbo[b].total_cmp(&self.negative_elbo[a]));
         let highest: Vec<String> = order
@@ -179,7 +231,7 @@ impl ScoreTable {
             ),
             _ => format!("{} rows; ", thousands(rows as f64)),
         };
-        format!("{flagged}mean {mean:.2} nats; highest: row {}", highest.join(", "))
+        format!("{flagged}mean {mean:.2} nats{of}; highest: row {}", highest.join(", "))
     }
 }
 
@@ -196,6 +248,21 @@ mod tests {
             threshold: Some(2.25),
             labels: Some(vec!["a".into(), "b, c".into(), "a".into()]),
         }
+    }
+
+    #[test]
+    fn an_infinite_score_is_flagged_and_not_part_of_the_mean() {
+        let mut table = table();
+        table.negative_elbo[2] = f64::INFINITY;
+        table.kl[2] = 4.5e73;
+        assert_eq!(
+            table.summary(Some(0.99)),
+            "2 of 3 rows flagged, above 2.25, the 0.99 quantile of the training rows; mean 5.00 nats without 1 \
+             infinite score; highest: row 2 (inf), 1 (8.50), 0 (1.50)"
+        );
+        let mut file = Vec::new();
+        table.write_csv(&mut file).unwrap();
+        assert!(String::from_utf8(file).unwrap().ends_with("2,2,4.5e73,inf,2,1,a\n"));
     }
 
     #[test]

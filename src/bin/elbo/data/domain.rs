@@ -1,7 +1,7 @@
 //! Checks that data are in the domain of a likelihood.
 
 use super::Data;
-use super::rows::location;
+use super::location;
 use super::scaling::Scaling;
 use crate::failure::{Failure, Result};
 use crate::text::{number, thousands};

@@ -14,7 +14,7 @@ pub mod train_test;
 pub use description::{DataDescription, UserRows};
 pub use formats::image_shape::ImageShape;
 pub use load::{ReadOptions, ReadPlan, Stream};
-pub use rows::Rows;
+pub use rows::{Rows, location};
 
 use crate::failure::{Failure, Result};
 use crate::text::counted;

@@ -4,6 +4,7 @@ pub mod decode;
 pub mod history;
 mod metadata;
 mod quantiles;
+pub mod usable;
 
 pub use metadata::{ModelMetadata, TrainingMetadata};
 pub use quantiles::Quantiles;

@@ -10,8 +10,10 @@ pub struct Quantiles(Vec<f64>);
 const MOST: usize = 4097;
 
 impl Quantiles {
-    /// Computes the quantiles of finite numbers; `None` if there are none.
+    /// Computes the quantiles of numbers other than NaN; `None` if there are none. An infinite number is stored
+    /// as the largest finite one, since JSON has no infinity.
     pub fn of(mut numbers: Vec<f64>) -> Option<Self> {
+        numbers.iter_mut().for_each(|x| *x = x.clamp(f64::MIN, f64::MAX));
         numbers.sort_by(f64::total_cmp);
         if numbers.len() > MOST {
             let all = Self(numbers);
@@ -26,7 +28,9 @@ impl Quantiles {
         let position = part.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
         let below = self.0[position.floor() as usize];
         let above = self.0[position.ceil() as usize];
-        below + position.fract() * (above - below)
+        let fraction = position.fract();
+        // The difference of two numbers of the largest size would overflow.
+        below * (1.0 - fraction) + above * fraction
     }
 }
 
@@ -43,6 +47,18 @@ mod tests {
         }
         assert_eq!(Quantiles::of(vec![7.0]).unwrap().at(0.3), 7.0);
         assert_eq!(Quantiles::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn infinite_numbers_stay_above_all_others() {
+        let quantiles = Quantiles::of(vec![f64::INFINITY, -1.0, f64::NEG_INFINITY]).unwrap();
+        assert_eq!(
+            (quantiles.at(0.0), quantiles.at(0.5), quantiles.at(1.0)),
+            (f64::MIN, -1.0, f64::MAX)
+        );
+        assert!(quantiles.at(0.75).is_finite());
+        let text = serde_json::to_string(&quantiles).unwrap();
+        assert_eq!(serde_json::from_str::<Quantiles>(&text).unwrap(), quantiles);
     }
 
     #[test]

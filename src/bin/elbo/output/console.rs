@@ -17,6 +17,11 @@ impl Console {
         }
     }
 
+    /// Prints warnings, if there are any.
+    pub fn warn_all(self, warnings: impl IntoIterator<Item = String>) {
+        warnings.into_iter().for_each(|warning| self.warn(&warning));
+    }
+
     /// Prints a warning.
     pub fn warn(self, line: &str) {
         let _ = writeln!(io::stderr(), "warning: {line}");

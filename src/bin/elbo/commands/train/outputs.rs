@@ -92,8 +92,12 @@ fn notes(outcome: &Outcome, split: &TrainTestSplit, compute: &Compute) -> Result
         None
     } else {
         let every = train.row_count().div_ceil(SCORED);
-        let scores = split.used(vae.score(compute, &Every { rows: &train, every }))?;
-        Quantiles::of(scores.negative_elbo().collect())
+        let score = |rows: &dyn Dataset| vae.score(compute, rows);
+        let probe = |rows: &dyn Dataset| score(rows).map(drop);
+        let rows = Every { rows: &train, every };
+        let OfUsable { result, left_out } = of_usable(&split.data, &rows, probe, score)?;
+        let infinite = left_out.iter().map(|_| f64::INFINITY);
+        Quantiles::of(result.negative_elbo().chain(infinite).collect())
     };
     let history = history::timeless(&outcome.history);
     let training = TrainingMetadata { history, scores, ..outcome.notes.clone() };
