@@ -18,19 +18,20 @@ fn converting_to_a_layout_and_back_keeps_the_bytes() {
         let short = SHORT.replace("--hidden 8", &format!("--hidden {hidden}"));
         scratch.succeeds(&format!("train --data train.idx {short} --out {layout}"));
         let model = format!("{layout}/model.safetensors");
-        let line = format!("convert {model} other.safetensors --to {layout}");
+        let line = format!("convert {model} other.safetensors --to {layout} --overwrite");
         let stdout = scratch.says(&line);
         let expected = format!("30-{hidden}-2-{hidden}-30, relu layers, bernoulli likelihood");
         assert!(stdout.starts_with(&expected), "{stdout}");
         // Commands accept a state dict in place of a model.
-        let back = scratch.says("convert other.safetensors back.safetensors");
+        let back = scratch.says("convert other.safetensors back.safetensors --overwrite");
         assert!(back.starts_with(&expected), "{back}");
         scratch.succeeds("sample --model other.safetensors --count 3 --out s.npy");
         scratch.succeeds(&format!("sample --model {model} --count 3 --out t.npy"));
         let read = |name: &str| fs::read(scratch.path(name)).unwrap();
         assert!(read("s.npy") == read("t.npy"), "{layout}");
         assert_ne!(read("other.safetensors"), read("back.safetensors"));
-        scratch.says(&format!("convert back.safetensors again.safetensors --to {layout}"));
+        scratch
+            .says(&format!("convert back.safetensors again.safetensors --to {layout} --overwrite"));
         assert!(read("again.safetensors") == read("other.safetensors"), "{layout}");
     }
 }

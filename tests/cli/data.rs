@@ -173,7 +173,7 @@ fn rejects_an_output_that_would_overwrite_the_data() {
         );
         assert_eq!(
             message,
-            "--out m/../own.csv: the file of --data would be overwritten; choose another name",
+            "--out m/../own.csv: --data reads this file, and it would be overwritten; choose another name",
             "{command}"
         );
     }

@@ -32,7 +32,7 @@ fn history_has_beta_and_learning_rate_of_each_epoch() {
 #[test]
 fn warns_of_posterior_collapse_and_of_a_weak_kl() {
     let scratch = Scratch::new("diagnosis");
-    let train = "train --hidden 64 --latent 16 --batch 64 --json --quiet";
+    let train = "train --hidden 64 --latent 16 --batch 64 --json --quiet --overwrite";
     let report = |options: &str| last_line(&scratch.succeeds(&format!("{train} {options}")));
     let warning = |report: &Value| {
         let warnings = report["warnings"].as_array().unwrap();

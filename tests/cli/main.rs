@@ -9,9 +9,11 @@ mod diagnosis;
 mod evaluation;
 mod export;
 mod families;
+mod further;
 mod long_runs;
 mod manual;
 mod outliers;
+mod overwriting;
 mod pictures;
 mod plot;
 mod precision;
@@ -51,6 +53,7 @@ fn training_writes_all_files_and_names_them() {
     assert_eq!(
         scratch.names_in("model"),
         [
+            "checkpoint.safetensors",
             "history.csv",
             "history.jsonl",
             "loss.png",
@@ -91,7 +94,7 @@ fn json_agrees_with_history_and_evaluation() {
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(stdout.lines().count(), 1);
     assert!(String::from_utf8(output.stderr).unwrap().starts_with("30-16-9-3-9-16-30 ("));
-    let quiet = scratch.succeeds(&format!("{TRAIN} --json --quiet --out model"));
+    let quiet = scratch.succeeds(&format!("{TRAIN} --json --quiet --overwrite --out model"));
     assert_eq!(quiet.lines().count(), 1);
 
     let report = last_line(&stdout);
@@ -166,7 +169,7 @@ fn threads_and_instruction_set_change_no_bit() {
     let files = ["s.npy", "s.png", "r.npy", "r.png", "e.npy"];
     let mut first: Option<(String, Vec<Vec<u8>>)> = None;
     for way in &ways {
-        scratch.succeeds(&format!("{TRAIN} --quiet {way} --out again"));
+        scratch.succeeds(&format!("{TRAIN} --quiet {way} --overwrite --out again"));
         assert!(fs::read(scratch.path("again/model.safetensors")).unwrap() == model, "{way}");
 
         let with = "--model model/model.safetensors";
@@ -241,7 +244,7 @@ fn data_in_any_format_train_the_same_model() {
     let model = fs::read(scratch.path("model/model.safetensors")).unwrap();
     for name in ["named.anyhow", "u8.npy", "f32.npy", "f64.npy", "fortran.npy"] {
         let line = TRAIN.replace("train.idx", name);
-        scratch.succeeds(&format!("{line} --quiet --out other"));
+        scratch.succeeds(&format!("{line} --quiet --overwrite --out other"));
         assert!(fs::read(scratch.path("other/model.safetensors")).unwrap() == model, "{name}");
     }
 }
@@ -249,7 +252,7 @@ fn data_in_any_format_train_the_same_model() {
 #[test]
 fn holds_out_a_tenth_for_validation() {
     let scratch = Scratch::with_model("tenth");
-    let train = "train --data train.idx --hidden 8 --latent 2 --epochs 1 --out held";
+    let train = "train --data train.idx --hidden 8 --latent 2 --epochs 1 --overwrite --out held";
     let said = scratch.says(train);
     assert!(said.contains("135 train, 15 validation rows"), "{said}");
     let model = fs::read(scratch.path("held/model.safetensors")).unwrap();
@@ -338,7 +341,7 @@ fn short_names_and_other_spellings_are_accepted() {
     );
     if elbo::simd::InstructionSet::available().iter().any(|simd| simd.name() == "avx2") {
         scratch.succeeds(&format!("{TRAIN} -q -o avx2 --simd avx2"));
-        scratch.succeeds(&format!("{TRAIN} -q -o avx2 --simd v3"));
+        scratch.succeeds(&format!("{TRAIN} -q -o avx2 --overwrite --simd v3"));
         assert!(fs::read(scratch.path("avx2/model.safetensors")).unwrap() == model);
     }
 }
@@ -358,21 +361,6 @@ fn dash_is_standard_input_and_output() {
     assert!(scores.starts_with("row,"), "{scores}");
     let sample = scratch.succeeds(&format!("sample {with} --count 3 --out -"));
     assert_eq!(sample.lines().count(), 4);
-}
-
-#[test]
-fn no_file_that_is_read_is_overwritten() {
-    let scratch = Scratch::with_model("overwrite");
-    let model = "model/model.safetensors";
-    let whole = fs::read(scratch.path(model)).unwrap();
-    for line in [
-        format!("export --onnx encoder --model {model} --out {model}"),
-        format!("convert {model} {model} --to classic"),
-    ] {
-        let message = scratch.fails(2, &line);
-        assert!(message.contains("would be overwritten"), "{message}");
-    }
-    assert!(fs::read(scratch.path(model)).unwrap() == whole);
 }
 
 #[test]
@@ -515,7 +503,7 @@ fn diverging_run_reports_the_step_and_keeps_older_results() {
     let scratch = Scratch::with_model("diverges");
     let model = fs::read(scratch.path("model/model.safetensors")).unwrap();
     for out in ["model", "new/deep"] {
-        let line = format!("{TRAIN} --quiet --lr 1e30 --out {out}");
+        let line = format!("{TRAIN} --quiet --lr 1e30 --overwrite --out {out}");
         let message = scratch.fails(1, &line);
         assert!(message.contains("at step ") && message.contains("learning rate"), "{message}");
     }
@@ -534,7 +522,7 @@ fn reports_a_full_disk_but_no_closed_pipe() {
     assert!(stderr.starts_with("error: standard output: No space left"), "{stderr}");
 
     let mut child = scratch
-        .command(&format!("{TRAIN} --quiet --json --out model"))
+        .command(&format!("{TRAIN} --quiet --json --overwrite --out model"))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

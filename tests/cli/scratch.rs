@@ -141,8 +141,8 @@ pub fn signed_table(rows: usize) -> Array2<f32> {
     })
 }
 
-/// Options of short runs.
-pub const SHORT: &str = "--hidden 8 --latent 2 --epochs 2 --batch 32 --quiet --json";
+/// Options of short runs, which replace earlier ones.
+pub const SHORT: &str = "--hidden 8 --latent 2 --epochs 2 --batch 32 --quiet --json --overwrite";
 
 impl Scratch {
     /// Returns a directory with the images of [`Self::with_model`] and their labels, but no model.

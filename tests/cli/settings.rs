@@ -90,7 +90,7 @@ fn command_line_replaces_any_choice_of_a_preset_or_a_file() {
     fs::write(scratch.path("t.csv"), format!("a,b,c\n{table}")).unwrap();
     let run = |line: &str, out: &str| -> String {
         scratch.succeeds(&format!(
-            "train {line} --hidden 8 --latent 2 --epochs 1 --quiet --out {out}"
+            "train {line} --hidden 8 --latent 2 --epochs 1 --quiet --overwrite --out {out}"
         ));
         fs::read_to_string(scratch.path(out).join("run.toml")).unwrap()
     };

@@ -18,11 +18,23 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Options of one call, which are neither read from a file nor written to one.
-pub const OF_A_CALL: [&str; 10] =
-    ["config", "preset", "resume", "out", "json", "quiet", "threads", "simd", "help", "version"];
+pub const OF_A_CALL: [&str; 11] = [
+    "config",
+    "preset",
+    "resume",
+    "out",
+    "overwrite",
+    "json",
+    "quiet",
+    "threads",
+    "simd",
+    "help",
+    "version",
+];
 
-/// Options that are allowed beside `--resume`: none that changes the run.
-const BESIDE_RESUME: [&str; 6] = ["resume", "threads", "simd", "json", "quiet", "checkpoint-every"];
+/// Options that are allowed beside `--resume`: those that change no step that is done already.
+const BESIDE_RESUME: [&str; 8] =
+    ["resume", "epochs", "patience", "threads", "simd", "json", "quiet", "checkpoint-every"];
 
 /// Makes `elbo train` accept any value of any option, and `=false` for switches: values are parsed when the
 /// layers are merged.

@@ -1,7 +1,7 @@
 //! `elbo man`: manual pages from the definition of the command line.
 
 use crate::failure::Result;
-use crate::output::{Console, OutputDirectory, Staged, say};
+use crate::output::{Console, Inputs, OutputDirectory, Staged, check_target, say};
 use clap::{Args, Command};
 use clap_mangen::roff::{Roff, roman};
 use std::io;
@@ -36,6 +36,9 @@ pub fn run(args: &ManOptions, command: Command, console: Console) -> Result<()> 
     let names: Vec<String> = pages.iter().map(|(_, name)| format!("{name}.1")).collect();
     let folder =
         OutputDirectory::prepare(path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    for name in &names {
+        check_target("--out", &folder.join(name), &Inputs::default())?;
+    }
     let mut staged = Staged::default();
     for ((command, name), file) in pages.iter().zip(&names) {
         staged.add(&folder.join(file), |file| io::Write::write_all(file, &page(command, name)?))?;

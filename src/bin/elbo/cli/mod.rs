@@ -22,6 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::options::dependent::conflict;
 use crate::options::values::count;
 use crate::output::{Console, say};
+use crate::text::quoted;
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -33,6 +34,7 @@ use elbo::simd::InstructionSet;
 use man::ManOptions;
 use run_toml::effective;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Train and use MLP variational autoencoders
 ///
@@ -153,7 +155,7 @@ pub fn parse() -> Result<Option<Cli>> {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 Err(Failure::Help(error.render().to_string()))
             }
-            _ => Err(Failure::Usage(one_line(&error.render().to_string()))),
+            _ => Err(Failure::Usage(with_remedy(&error))),
         },
     }
 }
@@ -210,7 +212,7 @@ fn matched(
             let mut options = train.get_arguments();
             let option = options.find(|option| Some(&option.to_string()) == wrong);
             let name = option.and_then(clap::Arg::get_long);
-            return Err(from(name, one_line(&error.render().to_string())).into());
+            return Err(from(name, with_remedy(&error)).into());
         }
     };
     let mut cli = Cli::from_arg_matches(&matches)?;
@@ -247,6 +249,24 @@ fn check(
             Some(value.filter(|_| given || !switch))
         },
     )
+}
+
+/// Puts clap's message in one line; names the option for a file that was given without one.
+fn with_remedy(error: &clap::Error) -> String {
+    let line = one_line(&error.render().to_string());
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word))
+            if error.kind() == ErrorKind::UnknownArgument
+                && !word.starts_with('-')
+                && Path::new(word).exists() =>
+        {
+            let model = word.ends_with(".safetensors")
+                || Path::new(word).join("model.safetensors").exists();
+            let option = if model { "--model" } else { "--data" };
+            format!("{line}; to read this file, use {option} {}", quoted(Path::new(word)))
+        }
+        _ => line,
+    }
 }
 
 /// Puts clap's message in one line, without the usage.

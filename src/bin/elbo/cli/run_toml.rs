@@ -3,6 +3,7 @@
 use super::config_file::OF_A_CALL;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path;
 use toml::Value;
@@ -13,6 +14,16 @@ pub fn effective(train: &Command, matches: &ArgMatches) -> String {
     let mut text = String::from(
         "# The options of this run: `elbo train --config` with this file repeats it.\n",
     );
+    let piped = ["data", "validation", "test", "labels", "validation-labels", "test-labels"];
+    let piped = piped.into_iter().find(|name| {
+        matches.get_raw(name.replace('-', "_").as_str()).into_iter().flatten().any(is_stream)
+    });
+    if let Some(name) = piped {
+        let _ = writeln!(
+            text,
+            "# It read --{name} from standard input or a pipe: repeating or resuming it needs the same bytes there."
+        );
+    }
     let mut heading = None;
     for option in train.get_arguments() {
         let Some(name) = option.get_long().filter(|name| !OF_A_CALL.contains(name)) else {
@@ -26,6 +37,15 @@ pub fn effective(train: &Command, matches: &ArgMatches) -> String {
         let _ = writeln!(text, "{name} = {value}");
     }
     text
+}
+
+/// Returns true for standard input and for pipes of the shell, whose contents are gone after the run.
+fn is_stream(path: &OsStr) -> bool {
+    let path = path.to_string_lossy();
+    path == "-"
+        || path == "/dev/stdin"
+        || path.starts_with("/dev/fd/")
+        || path.starts_with("/proc/self/fd/")
 }
 
 fn value(option: &Arg, matches: &ArgMatches) -> Option<Value> {

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::output::Console;
+use crate::output::{Console, Inputs, check_writable, is_stdout};
 use clap::{Args, ValueEnum};
 use elbo::layers::activation::Activation;
 use elbo::vae::{Likelihood, Naming, Vae, Variance};
@@ -75,6 +75,12 @@ pub struct ConvertOptions {
     /// For OUT with --to map, otherwise for IN.
     #[arg(long, value_name = "FILE", required_if_eq("to", "map"))]
     pub map: Option<PathBuf>,
+
+    /// Replace OUT if it exists
+    ///
+    /// IN and --map are never replaced.
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -86,13 +92,7 @@ pub enum LayoutName {
 }
 
 pub fn run(args: &ConvertOptions, console: Console) -> Result<()> {
-    let file = |path: &Path| path.canonicalize().ok();
-    if file(&args.out).is_some_and(|out| Some(out) == file(&args.input)) {
-        return Err(Failure::Usage(format!(
-            "{}: IN would be overwritten; choose another name for OUT",
-            args.out.display()
-        )));
-    }
+    check_out(args)?;
     let map = args.map.as_deref().map(read_mapping).transpose()?;
     let (from, to) = match args.to {
         LayoutName::Map => (None, map),
@@ -101,7 +101,9 @@ pub fn run(args: &ConvertOptions, console: Console) -> Result<()> {
         LayoutName::Pythae => (map, Some(Naming::pythae())),
     };
     let (vae, notes) = match &from {
-        Some(naming) => (Vae::load_as(&args.input, naming)?, ModelMetadata::default()),
+        Some(naming) => {
+            (Vae::load_as(model::file_of(&args.input), naming)?, ModelMetadata::default())
+        }
         None => model::open(&args.input)?,
     };
     // The library renames the file to OUT once it is complete.
@@ -135,6 +137,25 @@ pub fn run(args: &ConvertOptions, console: Console) -> Result<()> {
         args.out.display()
     ));
     Ok(())
+}
+
+/// Checks that OUT can be written. An existing file is a model, too, and nothing tells an earlier result of this
+/// command from a model that was trained for hours.
+fn check_out(args: &ConvertOptions) -> Result<()> {
+    let input = model::file_of(&args.input);
+    let inputs = Inputs::new([("IN", Some(&input)), ("--map", args.map.as_ref())])?;
+    inputs.expect_none_is("OUT", &args.out)?;
+    let exists = args.out.exists() && !args.out.is_dir();
+    if is_stdout(&args.out) || (exists && !args.out.is_file()) {
+        return Err(Failure::Usage(format!("OUT {}: expected a regular file", args.out.display())));
+    }
+    if exists && !args.overwrite {
+        return Err(Failure::Usage(format!(
+            "OUT {}: the file exists; choose another name, or replace it with --overwrite",
+            args.out.display()
+        )));
+    }
+    check_writable(&args.out)
 }
 
 /// Another program's names for elbo's tensors, and the settings that names do not determine.

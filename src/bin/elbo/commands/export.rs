@@ -1,9 +1,12 @@
 //! `elbo export`: a model as an ONNX file.
 
 use crate::failure::{Failure, Result};
+use crate::model::file_of;
 use crate::onnx::{self, ExportedPart};
 use crate::options::data::ModelFile;
-use crate::output::{Console, OutputDirectory, Staged, is_stdout, write_file};
+use crate::output::{
+    Console, Inputs, OutputDirectory, Staged, check_target, is_stdout, write_file,
+};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -48,8 +51,43 @@ pub enum PartName {
     All,
 }
 
+impl PartName {
+    fn parts(self) -> &'static [ExportedPart] {
+        match self {
+            Self::Encoder => &[ExportedPart::Encoder],
+            Self::Decoder => &[ExportedPart::Decoder],
+            Self::Reconstruct => &[ExportedPart::Reconstruct],
+            Self::All => &[ExportedPart::Encoder, ExportedPart::Decoder, ExportedPart::Reconstruct],
+        }
+    }
+}
+
 pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
-    args.model.expect_other(&args.out)?;
+    let model = file_of(&args.model.model);
+    let mut inputs = Inputs::new([("--model", Some(&model))])?;
+    inputs.add_run_of(&model);
+    let parts = args.onnx.parts();
+    let names: Vec<String> = parts.iter().map(|part| format!("{}.onnx", part.name())).collect();
+    let directory = match parts {
+        [_] => {
+            if !is_stdout(&args.out) && args.out.extension().is_none_or(|end| end != "onnx") {
+                return Err(Failure::Usage(format!(
+                    "--out {}: expected a file name that ends in .onnx, or - for standard output",
+                    args.out.display()
+                )));
+            }
+            check_target("--out", &args.out, &inputs)?;
+            None
+        }
+        _ => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let directory = OutputDirectory::prepare(&args.out, &names)?;
+            for name in names {
+                check_target("--out", &directory.join(name), &inputs)?;
+            }
+            Some(directory)
+        }
+    };
     let (vae, notes) = args.model.open()?;
     let (config, notes) = (vae.config(), &notes.data);
     if notes.scaling.features().is_some_and(|found| found != config.features()) {
@@ -59,23 +97,14 @@ pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
             config.features()
         )));
     }
-    let one = |part| {
-        let bytes = onnx::encode(&vae, notes, part)?;
-        write_file(&args.out, |file| file.write_all(&bytes))
-    };
-    match args.onnx {
-        PartName::Encoder => one(ExportedPart::Encoder)?,
-        PartName::Decoder => one(ExportedPart::Decoder)?,
-        PartName::Reconstruct => one(ExportedPart::Reconstruct)?,
-        PartName::All => {
-            let parts = [ExportedPart::Encoder, ExportedPart::Decoder, ExportedPart::Reconstruct];
-            let names = parts.map(|part| format!("{}.onnx", part.name()));
-            let folder =
-                OutputDirectory::prepare(&args.out, &names.each_ref().map(String::as_str))?;
+    let encoded: Vec<Vec<u8>> =
+        parts.iter().map(|&part| onnx::encode(&vae, notes, part)).collect::<Result<_>>()?;
+    match directory {
+        None => write_file(&args.out, |file| file.write_all(&encoded[0]))?,
+        Some(directory) => {
             let mut staged = Staged::default();
-            for (part, name) in parts.into_iter().zip(&names) {
-                let bytes = onnx::encode(&vae, notes, part)?;
-                staged.add(&folder.join(name), |file| file.write_all(&bytes))?;
+            for (name, bytes) in names.iter().zip(&encoded) {
+                staged.add(&directory.join(name), |file| file.write_all(bytes))?;
             }
             staged.commit()?;
         }

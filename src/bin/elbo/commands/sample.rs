@@ -1,6 +1,5 @@
 //! `elbo sample`: samples of a model.
 
-use crate::data::DataDescription;
 use crate::failure::Result;
 use crate::figure::image_grid;
 use crate::figure::sheet::LabeledSheet;
@@ -11,7 +10,7 @@ use crate::options::reading::ImageSize;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
 use crate::output::path::DecodedPath;
-use crate::output::table::{self, TextColumn, features};
+use crate::output::table::{self, TextColumn, class_column, features};
 use clap::Args;
 use elbo::Compute;
 
@@ -66,7 +65,7 @@ pub struct SampleOptions {
 }
 
 pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
-    let (vae, ModelMetadata { data: mut notes, .. }) = args.model.open()?;
+    let (vae, ModelMetadata { data: mut notes, .. }) = args.model.open_for(args.out.path(), &[])?;
     notes.signed |= args.signed;
     let shape = args.image.images(vae.config().features(), &notes)?;
     if let DecodedPath::Figure(picture) = &args.out {
@@ -110,9 +109,4 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
             write_sheet(&figure, picture)
         }
     }
-}
-
-/// Returns the name of the column of classes.
-fn class_column(notes: &DataDescription) -> String {
-    notes.label_column.clone().unwrap_or_else(|| "class".to_owned())
 }

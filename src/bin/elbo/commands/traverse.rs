@@ -120,7 +120,7 @@ fn row(text: &str) -> std::result::Result<usize, &'static str> {
 pub fn run(args: &TraverseOptions, compute: &Compute) -> Result<()> {
     let (vae, notes, data) = match &args.data {
         None => {
-            let (vae, mut notes) = args.model.open()?;
+            let (vae, mut notes) = args.model.open_for(args.out.path(), &[])?;
             notes.data.signed |= args.signed;
             (vae, notes, None)
         }

@@ -3,7 +3,8 @@
 use crate::data::formats::csv_table::CsvTable;
 use crate::failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Results of one epoch. Losses are in nats per example. The train loss is the objective with the weights of
@@ -99,6 +100,35 @@ pub fn write_csv(epochs: &[EpochRecord], file: impl Write) -> csv::Result<()> {
     }
     table.flush()?;
     Ok(())
+}
+
+/// Writes the epochs as JSON, one a line.
+pub fn write_lines(epochs: &[EpochRecord], mut file: impl Write) -> io::Result<()> {
+    epochs.iter().try_for_each(|epoch| {
+        let line = serde_json::to_string(epoch).map_err(io::Error::other)?;
+        writeln!(file, "{line}")
+    })
+}
+
+/// Reads the lines that [`write_lines`] writes; the last one may be cut off in a run that was killed.
+pub fn read_lines(path: &Path) -> Result<Vec<EpochRecord>> {
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::cannot_read(&path.display(), &error))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(i, line)| {
+        serde_json::from_str(line).map_err(|error| {
+            Failure::Run(format!(
+                "{}: line {}: {error}; expected a history.jsonl written by `elbo train`",
+                path.display(),
+                i + 1
+            ))
+        })
+    };
+    let epochs: Vec<EpochRecord> = whole.lines().enumerate().map(parse).collect::<Result<_>>()?;
+    if epochs.is_empty() {
+        return Err(Failure::Run(format!("{}: no epoch is complete yet", path.display())));
+    }
+    Ok(epochs)
 }
 
 /// Reads the CSV that [`write_csv`] writes.

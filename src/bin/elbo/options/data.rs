@@ -2,14 +2,19 @@
 
 use super::reading::ReadingOptions;
 use super::values::named;
+<<<<<<< HEAD
 use crate::data::domain::{Accepted, DomainCheck, LikelihoodSource};
 use crate::data::formats::image_file::is_image;
+=======
+use crate::data::domain::{self, LikelihoodSource};
+>>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
 use crate::data::labels;
 use crate::data::scaling::Scaling;
 use crate::data::{Data, DataDescription, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::output::Console;
+use crate::output::table::{class_column, features};
+use crate::output::{Console, Inputs, check_table, check_target};
 use clap::Args;
 use elbo::Augmentation;
 use elbo::vae::Vae;
@@ -90,32 +95,29 @@ impl ModelFile {
         model::open(&self.model)
     }
 
-    /// Returns an error if `out` is the model file.
-    pub fn expect_other(&self, out: &Path) -> Result<()> {
-        expect_other(out, [("--model", Some(&self.model))])
+    /// Opens the model for results that go to `out`, once it is certain that they can be written there and
+    /// replace neither a file that the call reads nor anything but an earlier result.
+    pub fn open_for(&self, out: &Path, others: Files) -> Result<(Vae, ModelMetadata)> {
+        let model = model::file_of(&self.model);
+        let own = ("--model", Some(&model));
+        let mut inputs = Inputs::new([own].into_iter().chain(others.iter().copied()))?;
+        inputs.add_run_of(&model);
+        check_target("--out", out, &inputs)?;
+        let (vae, metadata) = self.open()?;
+        let mut names = features(&metadata.data, &vae);
+        if vae.config().conditions() > 0 {
+            names.push(class_column(&metadata.data));
+        }
+        check_table("--out", out, &names)?;
+        Ok((vae, metadata))
     }
 }
 
-/// Returns an error if `out` is one of the files that the options read.
-fn expect_other<'a>(
-    out: &Path,
-    read: impl IntoIterator<Item = (&'static str, Option<&'a PathBuf>)>,
-) -> Result<()> {
-    // A file that does not exist yet is none of them.
-    let Ok(place) = out.canonicalize() else { return Ok(()) };
-    for (option, path) in read {
-        let Some(read) = path.and_then(|path| path.canonicalize().ok()) else { continue };
-        if place == read || (read.is_dir() && is_image(&place) && place.starts_with(&read)) {
-            return Err(Failure::Usage(format!(
-                "--out {}: the file of {option} would be overwritten; choose another name",
-                out.display()
-            )));
-        }
-    }
-    Ok(())
-}
+/// Files of options, of which some may not be given.
+pub type Files<'a> = &'a [(&'static str, Option<&'a PathBuf>)];
 
 impl ModelAndData {
+<<<<<<< HEAD
     /// Opens the model and the data for results that go to `out`. Returns an error if `out` is one of the files
     /// that are read.
     pub fn open_for(&self, out: &Path, accepted: Accepted) -> Result<(Vae, ModelMetadata, Data)> {
@@ -132,6 +134,25 @@ impl ModelAndData {
         accepted: Accepted,
     ) -> Result<(Vae, ModelMetadata, Data)> {
         let (vae, mut notes) = self.model.open()?;
+=======
+    /// Opens the model and the data for results that go to `out`, as [`ModelFile::open_for`] does.
+    pub fn open_for(&self, out: &Path) -> Result<(Vae, ModelMetadata, Data)> {
+        let files = [("--data", Some(&self.data)), ("--labels", self.labels.as_ref())];
+        let opened = self.model.open_for(out, &files)?;
+        self.read(opened, Augmentation::None)
+    }
+
+    /// Reads the model, its metadata, and data that have its width, its range and its conditions.
+    pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, ModelMetadata, Data)> {
+        self.read(self.model.open()?, augmentation)
+    }
+
+    fn read(
+        &self,
+        (vae, mut notes): (Vae, ModelMetadata),
+        augmentation: Augmentation,
+    ) -> Result<(Vae, ModelMetadata, Data)> {
+>>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
         let config = vae.config();
         let conditional = config.conditions() > 0;
         let like = Some(&notes.data);

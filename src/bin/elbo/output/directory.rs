@@ -1,5 +1,6 @@
 //! Directories for the results of a command.
 
+use super::path::is_stdout;
 use super::staged::temporary_name;
 use crate::failure::{Failure, Result};
 use std::fs::{self, File};
@@ -17,6 +18,11 @@ impl OutputDirectory {
     /// Creates the directory and checks that the files `names` can be written there, before hours are spent on
     /// their contents.
     pub fn prepare(path: &Path, names: &[&str]) -> Result<Self> {
+        if is_stdout(path) {
+            return Err(Failure::Usage(
+                "--out -: the results are several files; expected a directory".to_owned(),
+            ));
+        }
         let cannot = |error: io::Error| {
             Failure::Run(format!(
                 "{}: cannot write to this directory: {error}; choose another --out",
@@ -55,6 +61,10 @@ impl OutputDirectory {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Path of a file in the directory.

@@ -3,15 +3,19 @@
 mod console;
 mod directory;
 pub mod images;
+mod inputs;
 pub mod npy;
 pub mod path;
 mod staged;
 mod stdout;
 pub mod strips;
 pub mod table;
+mod target;
 
 pub use console::Console;
 pub use directory::OutputDirectory;
+pub use inputs::Inputs;
 pub use path::is_stdout;
 pub use staged::{Staged, write_bytes, write_figure, write_file};
 pub use stdout::{say, say_json};
+pub use target::{check_table, check_target, check_writable};

@@ -24,9 +24,33 @@ pub fn write_file<E: Display>(
         write(&mut bytes).map_err(|error| Failure::Run(format!("standard output: {error}")))?;
         return print(&bytes);
     }
+    if fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        return write_device(path, write);
+    }
     let mut staged = Staged::default();
     staged.add(path, write)?;
     staged.commit()
+}
+
+/// Writes to a device or a pipe, which cannot be renamed.
+fn write_device<E: Display>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
+) -> Result<()> {
+    let cannot = |error: &dyn Display| Failure::cannot_write(path, error);
+    let file = File::options().write(true).open(path).map_err(|error| cannot(&error))?;
+    let mut file = BufWriter::new(file);
+    write(&mut file).map_err(|error| cannot(&error))?;
+    file.flush().map_err(|error| cannot(&error))
+}
+
+/// Follows a symbolic link to the file that is replaced.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    if path.is_symlink() {
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    } else {
+        path.to_owned()
+    }
 }
 
 /// Writes the bytes of a figure, which may have failed to render, whole or not at all.
@@ -54,10 +78,11 @@ impl Staged {
         path: &Path,
         write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
     ) -> Result<()> {
-        let temporary = temporary_name(path)?;
+        let target = resolved(path);
+        let temporary = temporary_name(&target)?;
         // An existing file of this name was left by a killed process of the same number.
         let file = File::create(&temporary).map_err(|error| Failure::cannot_write(path, &error))?;
-        self.files.push((temporary, path.to_owned()));
+        self.files.push((temporary, target));
         let mut file = BufWriter::new(file);
         write(&mut file).map_err(|error| Failure::cannot_write(path, &error))?;
         let file = file.into_inner().map_err(|error| Failure::cannot_write(path, error.error()))?;
@@ -88,11 +113,6 @@ impl Staged {
             elbo::Error::Io { source, .. } => Failure::cannot_write(path, &source),
             error => error.into(),
         })
-    }
-
-    /// Adds a complete file, which `commit` will rename.
-    pub fn adopt(&mut self, written: PathBuf, path: PathBuf) {
-        self.files.push((written, path));
     }
 
     /// Renames the files in the order in which they were added.

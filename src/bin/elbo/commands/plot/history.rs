@@ -5,7 +5,7 @@ use crate::figure::history::HistoryFigure;
 use crate::model::history::{self, EpochRecord};
 use crate::model::{self, ModelMetadata, TrainingMetadata};
 use crate::output::path::FigurePath;
-use crate::output::write_figure;
+use crate::output::{Inputs, check_target, write_figure};
 use clap::{ArgGroup, Args};
 use elbo::vae::{Likelihood, Objective, Vae};
 use std::path::PathBuf;
@@ -15,11 +15,12 @@ use std::path::PathBuf;
 pub struct HistoryOptions {
     /// Read the epochs from DIR, the output of `elbo train`
     ///
-    /// From history.csv, and the objective from model.safetensors, if it is there.
+    /// From history.csv, or from history.jsonl.part if the run is under way or was interrupted; the objective
+    /// from model.safetensors or from the checkpoint, if there is one.
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
 
-    /// Read the epochs from FILE, a history.csv written by `elbo train`
+    /// Read the epochs from FILE, a history.csv or history.jsonl
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
 
@@ -33,6 +34,9 @@ pub struct HistoryOptions {
 }
 
 pub fn run(args: &HistoryOptions) -> Result<()> {
+    let inputs = [("--history", &args.history), ("--model", &args.model)];
+    let inputs = Inputs::new(inputs.map(|(option, path)| (option, path.as_ref())))?;
+    check_target("--out", &args.out.path, &inputs)?;
     let (epochs, known) = read(args)?;
     let figure = match &known {
         None => HistoryFigure::new(&epochs, None),
@@ -62,11 +66,23 @@ fn read(args: &HistoryOptions) -> Result<(Vec<EpochRecord>, Option<LossName>)> {
         return Ok((epochs, Some(loss)));
     }
     if let Some(path) = &args.history {
-        return Ok((history::read_csv(path)?, None));
+        let lines =
+            [".jsonl", ".jsonl.part"].iter().any(|end| path.display().to_string().ends_with(end));
+        return Ok((
+            if lines { history::read_lines(path) } else { history::read_csv(path) }?,
+            None,
+        ));
     }
     let directory: PathBuf = args.run.iter().collect();
-    let epochs = history::read_csv(&directory.join("history.csv"))?;
-    // Without the model file, only the title and the unit of the loss are unknown.
-    let opened = model::open(&directory.join("model.safetensors")).ok();
+    // During a run, this is its history; the other files may be those of an earlier one.
+    let so_far = directory.join("history.jsonl.part");
+    let (epochs, models) = if so_far.exists() {
+        (history::read_lines(&so_far)?, ["checkpoint.safetensors", "model.safetensors"])
+    } else {
+        let epochs = history::read_csv(&directory.join("history.csv"))?;
+        (epochs, ["model.safetensors", "checkpoint.safetensors"])
+    };
+    // Without a model file, only the title and the unit of the loss are unknown.
+    let opened = models.iter().find_map(|name| model::open(&directory.join(name)).ok());
     Ok((epochs, opened.and_then(of_model).map(|(_, loss)| loss)))
 }

@@ -13,7 +13,7 @@ use crate::figure::style::{
 };
 use crate::figure::{Area, DrawResult, Figure};
 use crate::output::path::FigurePath;
-use crate::output::{say, say_json, write_figure};
+use crate::output::{Inputs, check_target, say, say_json, write_figure};
 use clap::Args;
 use elbo::Compute;
 use elbo::loss::{Prior, kl};
@@ -60,6 +60,7 @@ pub struct KlFigureOptions {
 }
 
 pub fn run(args: &KlFigureOptions, compute: &Compute) -> Result<()> {
+    check_target("--out", &args.out.path, &Inputs::default())?;
     let points: Vec<[f64; 2]> = TABLE.iter().chain(&args.at).copied().collect();
     let values = divergences(compute.simd(), &points)?;
     let row = |(&[mu, sigma], kl): (&[f64; 2], f64)| KlRow { mu, sigma, kl };

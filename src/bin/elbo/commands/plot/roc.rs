@@ -9,7 +9,7 @@ use crate::figure::scale::Scale;
 use crate::figure::style::{FAINT, LINE, PALETTE, shortened};
 use crate::figure::{Area, DrawResult, Figure};
 use crate::output::path::FigurePath;
-use crate::output::{say, say_json, write_figure};
+use crate::output::{Inputs, check_target, say, say_json, write_figure};
 use crate::text::thousands;
 use clap::Args;
 use plotters::prelude::*;
@@ -62,6 +62,9 @@ pub struct RocOptions {
 }
 
 pub fn run(args: &RocOptions) -> Result<()> {
+    let inputs =
+        Inputs::new([("--scores", Some(&args.scores)), ("--labels", args.labels.as_ref())])?;
+    check_target("--out", &args.out.path, &inputs)?;
     let scores = Scores::read(
         &args.scores,
         &args.score_column,

@@ -1,27 +1,31 @@
-//! `checkpoint.safetensors`: the state of an interrupted run, in one file.
+//! `checkpoint.safetensors`: the state of a run, in one file.
 //!
 //! The library's part holds the weights, the moments, the options and the position in the data; the tool's part
 //! holds the history and the command-line options. The file is written whole or not at all, so a run that is
-//! killed resumes from its last checkpoint.
+//! killed resumes from its last checkpoint. A finished run leaves its last state, to be trained further.
 
+use super::files::{CHECKPOINT, RUN};
+use super::options::TrainOptions;
 use crate::data::DataDescription;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::{Failure, Result};
 use crate::model::history::{self, EpochRecord};
 use crate::model::{ModelMetadata, TrainingMetadata};
-use crate::output::OutputDirectory;
-use crate::text::quoted;
+use crate::output::{OutputDirectory, Staged};
+use crate::text::{counted, quoted};
 use elbo::Compute;
 use elbo::train::Trainer;
 use elbo::vae::Vae;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use serde_json::Value;
 use std::io;
 use std::path::Path;
 
-pub const NAME: &str = "checkpoint.safetensors";
+/// Version of the tool's part, to be raised when an older one would be misread. Files without a version come from
+/// before there was one; their options had other names.
+const VERSION: u64 = 1;
 
-/// An interrupted run.
+/// A run that can go on.
 pub struct Checkpoint {
     pub trainer: Trainer,
     pub state: RunState,
@@ -38,8 +42,12 @@ struct CheckpointMetadata {
 /// State of a run beside its trainer.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RunState {
+    /// Version of this layout.
+    version: u64,
     /// The options, in the format of `run.toml`.
     pub settings: String,
+    /// True after the last epoch, when all files are written.
+    pub finished: bool,
     /// Completed epochs.
     #[serde(with = "history::stored")]
     pub history: Vec<EpochRecord>,
@@ -60,7 +68,9 @@ pub struct RunState {
 impl RunState {
     pub fn new(split: &TrainTestSplit, settings: &str) -> Result<Self> {
         Ok(Self {
+            version: VERSION,
             settings: settings.to_owned(),
+            finished: false,
             history: Vec::new(),
             training_seconds: 0.0,
             epoch_seconds: 0.0,
@@ -69,6 +79,57 @@ impl RunState {
             validation_rows: split.validation.rows.len(),
             fingerprint: split.fingerprint()?,
         })
+    }
+
+    /// Returns the state after the last epoch.
+    pub fn as_finished(&self) -> Self {
+        Self { finished: true, ..self.clone() }
+    }
+
+    /// Returns the epoch of the lowest validation loss, the first of several.
+    pub fn best_epoch(&self) -> Option<usize> {
+        history::best(&self.history).map(|epoch| epoch.epoch)
+    }
+
+    /// Returns true if as many epochs have passed without a lower validation loss.
+    pub fn out_of_patience(&self, patience: Option<usize>) -> bool {
+        let since = |best| self.history.len() - best;
+        patience.zip(self.best_epoch()).is_some_and(|(patience, best)| since(best) >= patience)
+    }
+
+    /// Returns an error if the run cannot go on with these options; takes them over otherwise.
+    pub fn go_on(&mut self, args: &TrainOptions) -> Result<()> {
+        let (epochs, done) = (args.length.epochs, self.history.len());
+        let settings: toml::Table = self.settings.parse().unwrap_or_default();
+        let before = settings.get("epochs").and_then(toml::Value::as_integer).unwrap_or_default();
+        let wrong = |reason: String| Err(Failure::Usage(reason));
+        if self.finished && self.out_of_patience(args.stopping.patience) {
+            return wrong(format!(
+                "{}: the run stopped early, at epoch {done}; train it further with a larger --patience, or with \
+                 --patience none",
+                args.out.display()
+            ));
+        }
+        if epochs < done || (self.finished && epochs == done) {
+            return wrong(format!(
+                "{}: the run has finished {}; train it further with a larger --epochs",
+                args.out.display(),
+                counted(done, "epoch")
+            ));
+        }
+        if epochs as i64 != before
+            && let Some(bound) = args.bound_to_epochs()
+        {
+            return wrong(format!(
+                "--epochs {epochs}: the run began with --epochs {before} and {bound}, which spans all epochs, \
+                 so a run of {epochs} epochs would have differed from its first step on; start a new run with \
+                 --config {} --epochs {epochs} and a new --out",
+                quoted(&args.out.join(RUN))
+            ));
+        }
+        self.settings.clone_from(&args.settings);
+        self.finished = false;
+        Ok(())
     }
 
     /// Returns the metadata with the history so far.
@@ -98,10 +159,10 @@ impl RunState {
 
 impl Checkpoint {
     pub fn read(folder: &Path, compute: &Compute) -> Result<Self> {
-        let path = folder.join(NAME);
-        let (trainer, notes) = Trainer::resume_with::<CheckpointMetadata>(&path, compute.clone())
+        let path = folder.join(CHECKPOINT);
+        let (trainer, notes) = Trainer::resume_with::<Value>(&path, compute.clone())
             .map_err(|error| unreadable(&path, error))?;
-        let CheckpointMetadata { model, run } = notes.ok_or_else(|| foreign(&path))?;
+        let CheckpointMetadata { model, run } = metadata(&path, notes)?;
         Ok(Self { trainer, state: RunState { last: model.training, ..run } })
     }
 }
@@ -113,22 +174,62 @@ pub fn write(
     state: &RunState,
     data: DataDescription,
 ) -> Result<()> {
+    let mut files = Staged::default();
+    add(&mut files, folder, trainer, state, data)?;
+    files.commit()
+}
+
+/// Adds a checkpoint to files that appear together.
+pub fn add(
+    files: &mut Staged,
+    folder: &OutputDirectory,
+    trainer: &Trainer,
+    state: &RunState,
+    data: DataDescription,
+) -> Result<()> {
     let training = state.last.as_ref().map(|last| state.with_history(last));
     let model = ModelMetadata { data, training };
     let notes = CheckpointMetadata { model, run: state.clone() };
-    Ok(trainer.save_checkpoint_with(folder.join(NAME), &notes)?)
+    files.add_by_name(&folder.join(CHECKPOINT), |name| trainer.save_checkpoint_with(name, &notes))
 }
 
-/// Returns the options of the run whose checkpoint is in a directory.
+/// Returns the options of the run whose checkpoint is in a directory, with the default that depends on others.
 pub fn saved_settings(folder: &Path) -> Result<String> {
-    let path = folder.join(NAME);
-    let (_, notes) =
-        Vae::load_with::<CheckpointMetadata>(&path).map_err(|e| unreadable(&path, e))?;
-    Ok(notes.ok_or_else(|| foreign(&path))?.run.settings)
+    let path = folder.join(CHECKPOINT);
+    let (_, notes) = Vae::load_with::<Value>(&path).map_err(|error| unreadable(&path, error))?;
+    let mut settings = metadata(&path, notes)?.run.settings;
+    let given = |name: &str| settings.lines().any(|line| line.starts_with(&format!("{name} = ")));
+    // Another --patience must not change which model is kept.
+    match (given("keep"), given("patience")) {
+        (true, _) => {}
+        (false, true) => settings.push_str("keep = \"best\"\n"),
+        (false, false) => settings.push_str("keep = \"last\"\n"),
+    }
+    Ok(settings)
+}
+
+/// Checks the version of the tool's part before its fields.
+fn metadata(path: &Path, notes: Option<Value>) -> Result<CheckpointMetadata> {
+    let wrong = |reason: String| Failure::Run(format!("{}: {reason}", path.display()));
+    let run = notes.as_ref().and_then(|notes| notes.get("run")).ok_or_else(|| {
+        wrong("a checkpoint that `elbo train` did not write: it does not name its data".to_owned())
+    })?;
+    let version = run.get("version").and_then(Value::as_u64).unwrap_or(0);
+    if version != VERSION {
+        let age = if version < VERSION { "an earlier" } else { "a later" };
+        return Err(wrong(format!(
+            "a checkpoint of version {version}, which {age} version of elbo wrote; this one resumes version \
+             {VERSION}. Finish the run with the elbo that began it, or start a new run from its weights with \
+             --init {}",
+            quoted(path)
+        )));
+    }
+    serde_json::from_value(notes.unwrap_or_default())
+        .map_err(|error| wrong(format!("a damaged checkpoint: {error}")))
 }
 
 fn unreadable(path: &Path, error: elbo::Error) -> Failure {
-    let expected = "expected the directory of an interrupted `elbo train`";
+    let expected = "expected the directory of a run of `elbo train`";
     Failure::Run(match error {
         elbo::Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             format!("{}: no checkpoint; {expected}", path.display())
@@ -138,36 +239,4 @@ fn unreadable(path: &Path, error: elbo::Error) -> Failure {
         }
         error => format!("{error}; {expected}"),
     })
-}
-
-fn foreign(path: &Path) -> Failure {
-    Failure::Run(format!(
-        "{}: this checkpoint was not written by `elbo train`: it does not name its data",
-        path.display()
-    ))
-}
-
-/// Returns an error if the directory holds the checkpoint of an unfinished run.
-pub fn refuse_unfinished(folder: &Path) -> Result<()> {
-    let path = folder.join(NAME);
-    if !path.exists() {
-        return Ok(());
-    }
-    let folder = quoted(folder);
-    Err(Failure::Run(format!(
-        "{}: the checkpoint of an unfinished run; resume it with `elbo train --resume {folder}`, remove \
-         it, or choose another --out",
-        path.display()
-    )))
-}
-
-/// Removes the checkpoint of a finished run.
-pub fn remove(folder: &OutputDirectory) -> Result<()> {
-    let path = folder.join(NAME);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::Run(format!("{}: cannot remove: {error}", path.display())))
-        }
-        _ => Ok(()),
-    }
 }

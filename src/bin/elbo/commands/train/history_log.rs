@@ -1,7 +1,7 @@
 //! `history.jsonl.part`: one line per epoch, to follow a run.
 
 use crate::failure::{Failure, Result};
-use crate::model::history::EpochRecord;
+use crate::model::history::{EpochRecord, write_lines};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,13 +24,9 @@ impl HistoryLog {
             Some(file) => (file, &history[history.len().saturating_sub(1)..]),
             None => (self.file.insert(File::create(&self.path).map_err(cannot)?), history),
         };
-        let mut lines = String::new();
-        for epoch in epochs {
-            let line = serde_json::to_string(epoch);
-            lines.push_str(&line.map_err(|error| Failure::cannot_write(&self.path, &error))?);
-            lines.push('\n');
-        }
+        let mut lines = Vec::new();
+        write_lines(epochs, &mut lines).expect("memory takes any lines");
         // One call: a reader never sees half a line.
-        file.write_all(lines.as_bytes()).map_err(|error| Failure::cannot_write(&self.path, &error))
+        file.write_all(&lines).map_err(|error| Failure::cannot_write(&self.path, &error))
     }
 }

@@ -3,8 +3,10 @@
 mod checkpoint;
 mod files;
 mod history_log;
+mod init;
 mod interrupt;
 mod options;
+mod outcome;
 mod outputs;
 mod progress;
 mod report;
@@ -31,9 +33,17 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     args.data.check()?;
     let likelihood = args.likelihood.likelihood();
     let mut options = options(args)?;
-    if args.stopping.resume.is_none() {
-        checkpoint::refuse_unfinished(&args.out)?;
-    }
+    files::check(args)?;
+    let folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
+    folder.sweep(&files::ALL);
+    let resumed = match &args.stopping.resume {
+        None => None,
+        Some(directory) => {
+            let mut checkpoint = Checkpoint::read(directory, compute)?;
+            checkpoint.state.go_on(args)?;
+            Some(checkpoint)
+        }
+    };
 
     let split = TrainTestSplit::read(&args.data.split(args.length.seed), likelihood)?;
     let steps = steps_of_an_epoch(&options, split.train.len()) * args.length.epochs as u64;
@@ -42,18 +52,16 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     let shape = args.data.reading.image.of(features, split.data.image)?;
     let config = args.model.config(likelihood, features, split.classes())?;
     options.validate_for(&config)?;
-    let files = files::all(split.is_table());
-    let folder = OutputDirectory::prepare(&args.out, &files)?;
-    folder.sweep(&[&files[..], &[checkpoint::NAME]].concat());
-
     let train = split.train_view();
-    let (trainer, state) = match &args.stopping.resume {
+    let (trainer, state) = match resumed {
         None => {
-            let vae = Vae::new(config, args.length.seed);
+            let vae = match &args.source.init {
+                None => Vae::new(config, args.length.seed),
+                Some(path) => init::from_weights(path, config)?,
+            };
             (Trainer::new(vae, options, compute.clone())?, RunState::new(&split, &args.settings)?)
         }
-        Some(_) => {
-            let Checkpoint { trainer, state } = Checkpoint::read(&args.out, compute)?;
+        Some(Checkpoint { trainer, state }) => {
             state.expect_same(&split)?;
             (trainer, state)
         }
@@ -66,9 +74,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     interrupt::listen()?;
     let run =
         TrainingRun { args, split: &split, compute, console, folder: &folder, trainer, state };
-    let outcome = run.run(&train)?;
-    outputs::write(&folder, &outcome, &split, args, shape, compute)?;
-    checkpoint::remove(&folder)?;
+    let outcome =
+        run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
     report::report(&outcome, &split, args, console, started.elapsed())
 }
 

@@ -1,10 +1,11 @@
 //! Results of a run: the model, its history and figures.
 
+use super::checkpoint::{self, RunState};
 use super::files::{
-    HISTORY, HISTORY_LINES, HISTORY_SO_FAR, LOSS, MODEL, RECONSTRUCTIONS, RUN, SAMPLES,
+    self, CHECKPOINT, HISTORY, HISTORY_LINES, LOSS, MODEL, RECONSTRUCTIONS, RUN, SAMPLES,
 };
 use super::options::TrainOptions;
-use super::run::Outcome;
+use super::outcome::{Kept, Outcome};
 use crate::data::train_test::TrainTestSplit;
 use crate::data::{DataDescription, ImageShape};
 use crate::failure::Result;
@@ -12,8 +13,13 @@ use crate::figure::history::HistoryFigure;
 use crate::figure::image_grid::{self, Sheet};
 use crate::figure::{self, FigureFormat};
 use crate::model::decode::{reconstructions, samples};
+<<<<<<< HEAD
 use crate::model::usable::{OfUsable, of_usable};
 use crate::model::{ModelMetadata, Quantiles, TrainingMetadata, history};
+=======
+use crate::model::history::{self, EpochRecord};
+use crate::model::{ModelMetadata, Quantiles, TrainingMetadata};
+>>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
 use crate::output::images::to_pixels;
 use crate::output::{OutputDirectory, Staged};
 use elbo::vae::Vae;
@@ -24,7 +30,8 @@ const MOST_SAMPLES: usize = 64;
 /// Pairs in `reconstructions.png`.
 const MOST_PAIRS: usize = 20;
 
-/// Writes all files, then gives them their names, the model first.
+/// Writes all files, then gives them their names: the model first, and last the checkpoint, which says that the
+/// run is finished. Files of earlier runs that are left are removed.
 pub fn write(
     folder: &OutputDirectory,
     outcome: &Outcome,
@@ -33,15 +40,19 @@ pub fn write(
     shape: ImageShape,
     compute: &Compute,
 ) -> Result<()> {
-    let vae = &outcome.vae;
-    let notes = notes(outcome, split, compute)?;
+    let Outcome { kept: Kept { vae, notes, .. }, state, .. } = outcome;
     let mut files = Staged::default();
+    let notes = ModelMetadata {
+        data: split.description(),
+        training: Some(TrainingMetadata {
+            scores: scores(vae, split, compute)?,
+            ..state.with_history(notes)
+        }),
+    };
     files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
-    files.add(&folder.join(HISTORY), |file| history::write_csv(&outcome.history, file))?;
-    files.adopt(folder.join(HISTORY_SO_FAR), folder.join(HISTORY_LINES));
-    files.add(&folder.join(RUN), |file| file.write_all(outcome.settings.as_bytes()))?;
-    let chart = HistoryFigure::new(&outcome.history, Some(&outcome.notes.objective))
-        .of(outcome.vae.config().likelihood());
+    add_history(&mut files, folder, &state.history, &state.settings)?;
+    let objective = notes.training.as_ref().map(|training| &training.objective);
+    let chart = HistoryFigure::new(&state.history, objective).of(vae.config().likelihood());
     let chart = figure::render(&chart, FigureFormat::Png);
     files.add_bytes(&folder.join(LOSS), chart)?;
     if !split.is_table() {
@@ -49,7 +60,42 @@ pub fn write(
         files.add_bytes(&folder.join(SAMPLES), samples.png())?;
         files.add_bytes(&folder.join(RECONSTRUCTIONS), pairs.png())?;
     }
-    files.commit()
+    let finished = state.as_finished();
+    checkpoint::add(&mut files, folder, &outcome.trainer, &finished, split.description())?;
+    files.commit()?;
+    files::remove_others(folder.path(), &files::of_finished(split.is_table()));
+    Ok(())
+}
+
+/// Writes the model and the history of a run that failed.
+pub fn rescue(
+    folder: &OutputDirectory,
+    Kept { vae, notes, .. }: &Kept,
+    state: &RunState,
+    split: &TrainTestSplit,
+    compute: &Compute,
+) -> Result<()> {
+    let mut files = Staged::default();
+    // If the rows cannot be scored, `elbo score --flag-above` will say so.
+    let scores = scores(vae, split, compute).ok().flatten();
+    let training = Some(TrainingMetadata { scores, ..state.with_history(notes) });
+    let notes = ModelMetadata { data: split.description(), training };
+    files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
+    add_history(&mut files, folder, &state.history, &state.settings)?;
+    files.commit()?;
+    files::remove_others(folder.path(), &[MODEL, HISTORY, HISTORY_LINES, RUN, CHECKPOINT]);
+    Ok(())
+}
+
+fn add_history(
+    files: &mut Staged,
+    folder: &OutputDirectory,
+    epochs: &[EpochRecord],
+    settings: &str,
+) -> Result<()> {
+    files.add(&folder.join(HISTORY), |file| history::write_csv(epochs, file))?;
+    files.add(&folder.join(HISTORY_LINES), |file| history::write_lines(epochs, file))?;
+    files.add(&folder.join(RUN), |file| file.write_all(settings.as_bytes()))
 }
 
 /// Draws samples, and inputs above their reconstructions.
@@ -85,6 +131,7 @@ fn sheets(
 /// Largest number of training rows, evenly spaced, for the quantiles of the scores.
 const SCORED: usize = 1 << 18;
 
+<<<<<<< HEAD
 /// Returns the metadata of the model file.
 fn notes(outcome: &Outcome, split: &TrainTestSplit, compute: &Compute) -> Result<ModelMetadata> {
     let (vae, train) = (&outcome.vae, split.train_view());
@@ -102,6 +149,17 @@ fn notes(outcome: &Outcome, split: &TrainTestSplit, compute: &Compute) -> Result
     let history = history::timeless(&outcome.history);
     let training = TrainingMetadata { history, scores, ..outcome.notes.clone() };
     Ok(ModelMetadata { data: split.description(), training: Some(training) })
+=======
+/// Returns the quantiles of the scores of the training rows, if the likelihood scores single rows.
+fn scores(vae: &Vae, split: &TrainTestSplit, compute: &Compute) -> Result<Option<Quantiles>> {
+    if vae.config().has_optimal_variance() {
+        return Ok(None);
+    }
+    let train = split.train_view();
+    let every = train.row_count().div_ceil(SCORED);
+    let scores = split.used(vae.score(compute, &Every { rows: &train, every }))?;
+    Ok(Quantiles::of(scores.negative_elbo().collect()))
+>>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
 }
 
 /// Every `every`-th row of a data set.

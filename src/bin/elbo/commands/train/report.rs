@@ -2,7 +2,7 @@
 
 use super::files::{self, MODEL};
 use super::options::TrainOptions;
-use super::run::Outcome;
+use super::outcome::Outcome;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
 use crate::output::{Console, say_json};
@@ -45,8 +45,9 @@ pub fn report(
     console: Console,
     time: Duration,
 ) -> Result<()> {
-    let kept = outcome.kept();
-    let (likelihood, objective) = (outcome.vae.config().likelihood(), &outcome.notes.objective);
+    let kept = outcome.kept_epoch();
+    let (likelihood, objective) =
+        (outcome.kept.vae.config().likelihood(), &outcome.kept.notes.objective);
     console.note(&format!(
         "{}, {} {}/s, {:.1} s",
         summary("validation", likelihood, objective, &outcome.validated),
@@ -54,23 +55,26 @@ pub fn report(
         split.noun(),
         time.as_secs_f64(),
     ));
-    if outcome.notes.epoch < outcome.history.len() {
-        let epochs = outcome.history.len();
-        console.note(&format!("kept the best model, of epoch {} of {epochs}", outcome.notes.epoch));
+    if outcome.kept.notes.epoch < outcome.state.history.len() {
+        let epochs = outcome.state.history.len();
+        console.note(&format!(
+            "kept the best model, of epoch {} of {epochs}",
+            outcome.kept.notes.epoch
+        ));
     }
     if let Some(tested) = &outcome.tested {
         let summary = summary("test", likelihood, objective, tested);
         console.note(&format!("{summary}, {} rows", thousands(tested.rows as f64)));
     }
-    let files = files::all(split.is_table()).join(", ");
+    let files = files::of_finished(split.is_table()).join(", ");
     console.note(&format!("in {}: {files}", args.out.display()));
     outcome.warnings.iter().for_each(|warning| console.warn(warning));
     if !args.json {
         return Ok(());
     }
     say_json(&TrainReport {
-        epochs: outcome.history.len(),
-        model_epoch: outcome.notes.epoch,
+        epochs: outcome.state.history.len(),
+        model_epoch: outcome.kept.notes.epoch,
         train_loss: kept.train_loss,
         validation_loss: kept.validation_loss,
         validation_reconstruction: kept.validation_reconstruction,

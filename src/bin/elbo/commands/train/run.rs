@@ -1,17 +1,19 @@
 //! The epochs of a run: steps, validation, checkpoints, and early stopping.
 
 use super::checkpoint::{self, RunState};
-use super::files::{HISTORY_SO_FAR, MODEL, RUN};
+use super::files::{CHECKPOINT, HISTORY_SO_FAR, MODEL, RUN, remove_others};
 use super::history_log::HistoryLog;
 use super::interrupt;
 use super::options::{Keep, TrainOptions};
+use super::outcome::{Kept, Outcome};
+use super::outputs;
 use super::progress::Progress;
 use super::warnings::{self, warnings};
 use crate::data::DataView;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::{Failure, Result};
 use crate::model;
-use crate::model::history::{self, EpochRecord};
+use crate::model::history::EpochRecord;
 use crate::model::{ModelMetadata, TrainingMetadata};
 use crate::output::{Console, OutputDirectory, write_file};
 use crate::text::{quoted, thousands};
@@ -32,39 +34,6 @@ pub struct TrainingRun<'a> {
     pub state: RunState,
 }
 
-/// A finished run.
-pub struct Outcome {
-    /// The last or the best model.
-    pub vae: Vae,
-    /// Metadata of its file, without history and scores.
-    pub notes: TrainingMetadata,
-    /// All epochs, including those after the model's.
-    pub history: Vec<EpochRecord>,
-    pub validated: Evaluation,
-    /// On the test data, if there are any.
-    pub tested: Option<Evaluation>,
-    pub warnings: Vec<String>,
-    /// Training images per second of training time, over all epochs.
-    pub images_per_second: f64,
-    pub settings: String,
-}
-
-impl Outcome {
-    /// Returns the losses after the model's epoch.
-    pub fn kept(&self) -> &EpochRecord {
-        &self.history[self.notes.epoch - 1]
-    }
-}
-
-/// The model of the lowest validation loss so far.
-struct Best {
-    vae: Vae,
-    /// Metadata after its epoch, without a history.
-    notes: TrainingMetadata,
-    /// `None` if the model was read from a file.
-    validated: Option<Evaluation>,
-}
-
 /// The reason to pause between steps.
 enum Pause {
     EpochOver,
@@ -73,7 +42,42 @@ enum Pause {
 }
 
 impl TrainingRun<'_> {
-    pub fn run(mut self, train: &DataView<'_>) -> Result<Outcome> {
+    /// Trains to the last epoch and writes the results with `write`. If anything fails, the model to keep is
+    /// written all the same.
+    pub fn run(
+        mut self,
+        train: &DataView<'_>,
+        write: impl FnOnce(&Outcome) -> Result<()>,
+    ) -> Result<Outcome> {
+        let rows = train.row_count();
+        let mut kept = self.kept_so_far()?;
+        match self.epochs(train, &mut kept) {
+            Ok(()) => {}
+            Err(Failure::Run(message)) => return Err(self.failed(kept.as_ref(), message)),
+            Err(interrupted) => return Err(interrupted),
+        }
+        if kept.is_none() {
+            kept = self.last_epoch();
+        }
+        let kept = kept.expect("an epoch is done");
+        let (validated, tested, warnings) = match self.evaluate(&kept) {
+            Ok(evaluations) => evaluations,
+            Err(failure) => return Err(self.failed(Some(&kept), failure.to_string())),
+        };
+        let Self { split, compute, folder, args, trainer, state, .. } = self;
+        let images_per_second = rate(rows * state.history.len(), state.training_seconds);
+        let outcome =
+            Outcome { kept, trainer, state, validated, tested, warnings, images_per_second };
+        write(&outcome).map_err(|failure| {
+            let Outcome { kept, state, .. } = &outcome;
+            let rescued = outputs::rescue(folder, kept, state, split, compute);
+            after_failure(rescued.is_ok().then_some(kept), state, args, failure.to_string())
+        })?;
+        Ok(outcome)
+    }
+
+    /// Trains all epochs that are left.
+    fn epochs(&mut self, train: &DataView<'_>, kept: &mut Option<Kept>) -> Result<()> {
         let rows = train.row_count();
         let stopping = &self.args.stopping;
         let epochs = self.args.length.epochs;
@@ -82,38 +86,34 @@ impl TrainingRun<'_> {
         let noun = self.split.noun();
         let mut progress = Progress::new(all, done, epochs, noun, self.console.quiet);
         let mut log = HistoryLog::new(self.folder.join(HISTORY_SO_FAR));
-        let (mut best, mut last) = (self.best_so_far()?, None);
-        if stopping.checkpoint_every.is_some() && stopping.resume.is_none() {
-            self.checkpoint(best.as_ref())?;
+        if stopping.checkpoint_every.is_some() && stopping.resume.is_none() && !self.args.overwrite
+        {
+            self.checkpoint(kept.as_ref())?;
         }
         while self.state.history.len() < epochs && !self.out_of_patience() {
             match self.steps(train, &mut progress)? {
-                Pause::CheckpointDue => self.checkpoint(best.as_ref())?,
-                Pause::Interrupted => return Err(self.interrupted(best.as_ref())?),
+                Pause::CheckpointDue => self.checkpoint(kept.as_ref())?,
+                Pause::Interrupted => return Err(self.interrupted(kept.as_ref())?),
                 Pause::EpochOver => {
                     let (epoch, validated) = self.end_of_epoch(rows)?;
-                    if stopping.keep() == Keep::Best && self.best_epoch() == Some(epoch.epoch) {
-                        let notes = self.state.last.clone().expect("an epoch is done");
-                        let (vae, validated) = (self.trainer.vae().clone(), Some(validated));
-                        best = Some(Best { vae, notes, validated });
-                    } else {
-                        last = Some(validated);
+                    if stopping.keep() == Keep::Last || self.best_epoch() == Some(epoch.epoch) {
+                        *kept = self.last_epoch();
+                        kept.iter_mut().for_each(|kept| kept.validated = Some(validated.clone()));
                     }
                     log.write(&self.state.history)?;
                     progress.suspend(|| self.console.note(&line(&epoch, epochs, noun)));
                     if interrupt::requested().is_some() {
-                        return Err(self.interrupted(best.as_ref())?);
+                        return Err(self.interrupted(kept.as_ref())?);
                     }
                     if let Some(Span::Epochs(every)) = stopping.checkpoint_every
                         && (epoch.epoch as u64).is_multiple_of(every)
                     {
-                        self.checkpoint(best.as_ref())?;
+                        self.checkpoint(kept.as_ref())?;
                     }
                 }
             }
         }
-        drop(progress);
-        self.outcome(best, last, rows)
+        Ok(())
     }
 
     /// Trains until the epoch is over, a checkpoint is due or a signal was received.
@@ -184,41 +184,60 @@ impl TrainingRun<'_> {
         self.split.used(vae.evaluate(self.compute, &rows, &self.evaluation()))
     }
 
-    /// Returns the epoch of the lowest validation loss, the first of several.
     fn best_epoch(&self) -> Option<usize> {
-        history::best(&self.state.history).map(|epoch| epoch.epoch)
+        self.state.best_epoch()
     }
 
     fn out_of_patience(&self) -> bool {
-        let since = |best| self.state.history.len() - best;
-        let (patience, best) = (self.args.stopping.patience, self.best_epoch());
-        patience.zip(best).is_some_and(|(patience, best)| since(best) >= patience)
+        self.state.out_of_patience(self.args.stopping.patience)
     }
 
-    /// Returns the best model of a run that is resumed. Its file may be ahead of the checkpoint; the run then
-    /// repeats that epoch, with the same bits.
-    fn best_so_far(&self) -> Result<Option<Best>> {
-        if self.args.stopping.keep() == Keep::Last || self.state.history.is_empty() {
+    /// Returns the model to keep of a run that is resumed. The file of the best model may be ahead of the
+    /// checkpoint; the run then repeats that epoch, with the same bits.
+    fn kept_so_far(&self) -> Result<Option<Kept>> {
+        if self.state.history.is_empty() {
             return Ok(None);
         }
+        if self.args.stopping.keep() == Keep::Last {
+            let epoch = steps_of_an_epoch(self.trainer.options(), self.split.train.len());
+            let between_epochs = self.trainer.steps() == epoch * self.state.history.len() as u64;
+            return Ok(self.last_epoch().filter(|_| between_epochs));
+        }
         let (vae, notes) = model::open(&self.folder.join(MODEL))?;
-        Ok(notes.training.map(|notes| Best { vae, notes, validated: None }))
+        Ok(notes.training.map(|notes| Kept { vae, notes, validated: None }))
+    }
+
+    /// Returns the model as it is now, after the last epoch.
+    fn last_epoch(&self) -> Option<Kept> {
+        let notes = self.state.last.clone()?;
+        Some(Kept { vae: self.trainer.vae().clone(), notes, validated: None })
     }
 
     /// Writes a checkpoint of the current state.
-    fn checkpoint(&self, best: Option<&Best>) -> Result<()> {
+    fn checkpoint(&self, kept: Option<&Kept>) -> Result<()> {
         let data = self.split.description();
-        if let Some(Best { vae, notes, .. }) = best {
+        let best = kept.filter(|_| self.args.stopping.keep() == Keep::Best);
+        if let Some(Kept { vae, notes, .. }) = best {
             let training = Some(self.state.with_history(notes));
             let notes = ModelMetadata { data: data.clone(), training };
             vae.save_with(self.folder.join(MODEL), &notes)?;
         }
-        write_file(&self.folder.join(RUN), |file| file.write_all(self.state.settings.as_bytes()))?;
-        checkpoint::write(self.folder, &self.trainer, &self.state, data)
+        // Until its first epoch is over, a run has nothing to put in the place of an older one.
+        let begun = !self.args.overwrite || !self.state.history.is_empty();
+        if begun {
+            let settings = self.state.settings.as_bytes();
+            write_file(&self.folder.join(RUN), |file| file.write_all(settings))?;
+        }
+        checkpoint::write(self.folder, &self.trainer, &self.state, data)?;
+        if self.args.overwrite && begun {
+            let own = [Some(CHECKPOINT), Some(RUN), Some(HISTORY_SO_FAR), best.map(|_| MODEL)];
+            remove_others(self.folder.path(), &own.into_iter().flatten().collect::<Vec<_>>());
+        }
+        Ok(())
     }
 
-    fn interrupted(&self, best: Option<&Best>) -> Result<Failure> {
-        self.checkpoint(best)?;
+    fn interrupted(&self, kept: Option<&Kept>) -> Result<Failure> {
+        self.checkpoint(kept)?;
         let message = format!(
             "interrupted after step {} ({} of {} epochs done); resume with: elbo train --resume {}",
             thousands(self.trainer.steps() as f64),
@@ -230,16 +249,18 @@ impl TrainingRun<'_> {
         Ok(Failure::Interrupted { signal, message })
     }
 
-    /// Returns the model to keep; `last` is the validation of the last epoch, unless an earlier process did it.
-    fn outcome(self, best: Option<Best>, last: Option<Evaluation>, rows: usize) -> Result<Outcome> {
-        let options = self.evaluation();
-        let kept = best.unwrap_or_else(|| Best {
-            vae: self.trainer.vae().clone(),
-            notes: self.state.last.clone().expect("an epoch is done"),
-            validated: last,
+    /// Writes the model to keep, if there is one, and returns the failure that ended the run.
+    fn failed(&self, kept: Option<&Kept>, message: String) -> Failure {
+        let rescued = kept.filter(|kept| {
+            outputs::rescue(self.folder, kept, &self.state, self.split, self.compute).is_ok()
         });
-        let Best { vae, notes, validated } = kept;
-        let validated = validated.map_or_else(|| self.validate(&vae), Ok)?;
+        after_failure(rescued, &self.state, self.args, message)
+    }
+
+    /// Evaluates the model to keep on the validation and test data, and returns the warnings.
+    fn evaluate(&self, kept: &Kept) -> Result<(Evaluation, Option<Evaluation>, Vec<String>)> {
+        let (options, vae) = (self.evaluation(), &kept.vae);
+        let validated = kept.validated.clone().map_or_else(|| self.validate(vae), Ok)?;
         // The one time that the test data are used.
         let test = self.split.test_view();
         let tested = test.map(|rows| vae.evaluate(self.compute, &rows, &options));
@@ -247,18 +268,26 @@ impl TrainingRun<'_> {
         let seen =
             self.split.validation_data().view(self.split.first_of_validation(warnings::ROWS));
         let parts = self.split.used(vae.decompose(self.compute, &seen, &options))?;
-        let RunState { history, training_seconds, settings, .. } = self.state;
-        Ok(Outcome {
-            warnings: warnings(&validated, &parts),
-            vae,
-            notes,
-            validated,
-            tested,
-            images_per_second: rate(rows * history.len(), training_seconds),
-            history,
-            settings,
-        })
+        let warnings = warnings(&validated, &parts);
+        Ok((validated, tested, warnings))
     }
+}
+
+/// Returns the failure of a run, with the model that was kept.
+fn after_failure(
+    kept: Option<&Kept>,
+    state: &RunState,
+    args: &TrainOptions,
+    message: String,
+) -> Failure {
+    let Some(kept) = kept else { return Failure::Run(message) };
+    let which = if args.stopping.keep() == Keep::Best { "best" } else { "last" };
+    Failure::Run(format!(
+        "{message}; kept the {which} model, of epoch {} of {}: {}",
+        kept.notes.epoch,
+        state.history.len(),
+        args.out.join(MODEL).display()
+    ))
 }
 
 pub fn steps_of_an_epoch(options: &Options, rows: usize) -> u64 {

@@ -23,7 +23,13 @@ use std::path::PathBuf;
 Without --data, elbo trains on an embedded sample of MNIST: 5,000 images, and 1,000 others for validation. \
 The directory then holds model.safetensors, history.csv and history.jsonl (one line per epoch; \
 history.jsonl.part during the run), run.toml (the options of the run), samples.png, reconstructions.png \
-(inputs above outputs) and loss.png.
+(inputs above outputs), loss.png and checkpoint.safetensors. The checkpoint holds the weights and the state of \
+the optimizer, three times the size of the model; --resume needs it to train the model further, nothing else \
+does.
+
+A directory that holds any of these files is refused unless --overwrite is given. The old files stay until the \
+new run has finished its first epoch or been interrupted; a run that fails before that leaves them as they \
+were. No file that the run reads is ever replaced.
 
 In a table (.csv or .tsv; comma, semicolon, tab or | between the columns) every column but the labels is a \
 feature; a missing value is an error that names its line. Most tables need --scale standardize --likelihood \
@@ -33,7 +39,9 @@ one directory per class, in the order of their names, in gray unless --rgb is gi
 
 Ctrl-C finishes the step, writes a checkpoint and prints the command that resumes the run; with \
 --checkpoint-every a killed run loses no more than that span. A resumed run yields the same bits as an \
-uninterrupted one.
+uninterrupted one. So does a finished run that is trained further with --resume DIR --epochs N, unless a \
+schedule or an annealing spans all epochs. A run that fails after its first epoch keeps its best model, or that \
+of the last epoch.
 
 Options are merged in layers: --preset, then --config, then the command line. A later layer replaces an \
 option of an earlier one and drops the options that depended on it: `--preset tabular --likelihood \
@@ -61,6 +69,8 @@ Examples:
   elbo train --conditional --latent 5 --hidden 256 --batch 32 --epochs 30
   elbo train --epochs 500 --patience 20 --checkpoint-every 10epochs --out long
   elbo train --resume long
+  elbo train --resume long --epochs 800
+  elbo train --init long/model.safetensors --lr 1e-4 --out tuned
   elbo train --preset beta-vae --beta 2
   elbo train --config long/run.toml --seed 2 --out second
 
@@ -95,10 +105,16 @@ pub struct TrainOptions {
 
     /// Directory for the results
     ///
-    /// Created if it does not exist. Results of an earlier run in it are replaced.
+    /// Created if it does not exist. A directory with the files of another run is refused.
     #[arg(long, short, value_name = "DIR", default_value = "elbo-out", help_heading = None,
           display_order = 11)]
     pub out: PathBuf,
+
+    /// Replace the files of an earlier run in --out
+    ///
+    /// All of them, even those that this run does not write; files that the run reads are refused all the same.
+    #[arg(long, help_heading = "Output")]
+    pub overwrite: bool,
 
     /// Print the result as one line of JSON on standard output
     ///
@@ -156,14 +172,15 @@ pub struct StoppingOptions {
     #[arg(long, value_name = "SPAN", value_parser = span, allow_negative_numbers = true)]
     pub checkpoint_every: Option<Span>,
 
-    /// Resume the interrupted run whose checkpoint is in DIR
+    /// Resume the run in DIR; with more --epochs, a finished one too
     ///
-    /// With the options it began with, to the same bits as if it had not been interrupted.
+    /// With the options it began with, to the same bits as if it had not been interrupted. --epochs and
+    /// --patience may change.
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Keep {
     Last,
     Best,
@@ -193,4 +210,18 @@ pub struct ConfigurationOptions {
     /// `latent = 8`, `hidden = [512, 256]`, `layer-norm = true`; the command line overrides it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Start from the weights of a model instead of random ones
+    ///
+    /// The options must describe a network with the same layers. Only the weights are taken, not the scaling
+    /// of the data, the history or the state of the optimizer.
+    #[arg(long, value_name = "MODEL")]
+    pub init: Option<PathBuf>,
+}
+
+impl TrainOptions {
+    /// Returns the options that make each step depend on the number of epochs.
+    pub fn bound_to_epochs(&self) -> Option<&'static str> {
+        self.optimizer.bound_to_epochs().or_else(|| self.objective.bound_to_epochs())
+    }
 }

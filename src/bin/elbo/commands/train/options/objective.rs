@@ -124,6 +124,15 @@ impl ObjectiveOptions {
         })
     }
 
+    /// Returns the options that make the objective depend on the number of epochs.
+    pub fn bound_to_epochs(&self) -> Option<&'static str> {
+        if self.anneal.is_some() && self.anneal_over.is_none() {
+            return Some("--anneal without --anneal-over");
+        }
+        (self.kl.capacity.is_some() && self.capacity_over.is_none())
+            .then_some("--capacity without --capacity-over")
+    }
+
     /// Sets the spans that were not given in steps of the run: a weight that grows by epochs would stand
     /// still for the length of one.
     pub fn by_steps(&self, mut objective: Objective, steps: u64) -> Objective {

@@ -144,6 +144,12 @@ impl OptimizerOptions {
         self.clip_norm.map(Clip::Norm).or(self.clip_value.map(Clip::Value))
     }
 
+    /// Returns the options that make the learning rate depend on the number of epochs.
+    pub fn bound_to_epochs(&self) -> Option<&'static str> {
+        (self.schedule == ScheduleName::Cosine && self.decay_over.is_none())
+            .then_some("--schedule cosine without --decay-over")
+    }
+
     /// Returns the schedule of a run of `epochs` epochs.
     pub fn schedule(&self, epochs: usize) -> LearningRateSchedule {
         let factor = self.decay_factor.unwrap_or(0.5);
