@@ -53,7 +53,7 @@ fn ignores_a_prefix_that_all_tensors_have() {
     let read = |name: &str| fs::read(scratch.path(name)).unwrap();
     for prefix in ["module.", "_orig_mod.", "module._orig_mod.", "net."] {
         write("prefixed.safetensors", header.replace("\"fc", &format!("\"{prefix}fc")));
-        scratch.says("convert prefixed.safetensors again.safetensors");
+        scratch.says("convert prefixed.safetensors again.safetensors --overwrite");
         assert!(read("again.safetensors") == read("plain.safetensors"), "{prefix}");
     }
     // A prefix of some tensors only.

@@ -366,7 +366,8 @@ fn streamed_rows_give_the_same_bits_as_rows_in_memory() {
             let report =
                 scratch.succeeds(&format!("train {data} {SHORT} --stream {stream} --out m"));
             let model = fs::read(scratch.path("m/model.safetensors")).unwrap();
-            let picture = fs::read(scratch.path("m/reconstructions.png")).unwrap();
+            // Rows that are not images have no picture.
+            let picture = fs::read(scratch.path("m/reconstructions.png")).ok();
             (last_line(&report)["validation_loss"].clone(), model, picture)
         };
         assert!(run("always") == run("never"), "{data}");

@@ -105,7 +105,7 @@ fn more_epochs_are_refused_where_they_would_change_earlier_steps() {
         assert!(message.contains(part), "{line}: {message}");
     }
     // The data must be the same, as for an interrupted run.
-    write_idx(&scratch.path("train.idx"), &images(150, 7));
+    write_idx(&scratch.path("train.idx"), &images(150, 5));
     let message = scratch.fails(1, "train --resume r --epochs 4");
     assert!(message.contains("train.idx: the data have changed"), "{message}");
 }
