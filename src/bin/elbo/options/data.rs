@@ -2,12 +2,7 @@
 
 use super::reading::ReadingOptions;
 use super::values::named;
-<<<<<<< HEAD
 use crate::data::domain::{Accepted, DomainCheck, LikelihoodSource};
-use crate::data::formats::image_file::is_image;
-=======
-use crate::data::domain::{self, LikelihoodSource};
->>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
 use crate::data::labels;
 use crate::data::scaling::Scaling;
 use crate::data::{Data, DataDescription, ReadPlan};
@@ -117,14 +112,11 @@ impl ModelFile {
 pub type Files<'a> = &'a [(&'static str, Option<&'a PathBuf>)];
 
 impl ModelAndData {
-<<<<<<< HEAD
-    /// Opens the model and the data for results that go to `out`. Returns an error if `out` is one of the files
-    /// that are read.
+    /// Opens the model and the data for results that go to `out`, as [`ModelFile::open_for`] does.
     pub fn open_for(&self, out: &Path, accepted: Accepted) -> Result<(Vae, ModelMetadata, Data)> {
-        let model = ("--model", Some(&self.model.model));
-        let data = ("--data", Some(&self.data));
-        expect_other(out, [model, data, ("--labels", self.labels.as_ref())])?;
-        self.open(Augmentation::None, accepted)
+        let files = [("--data", Some(&self.data)), ("--labels", self.labels.as_ref())];
+        let opened = self.model.open_for(out, &files)?;
+        self.read(opened, Augmentation::None, accepted)
     }
 
     /// Reads the model, its metadata, and data that have its width, its range and its conditions.
@@ -133,26 +125,15 @@ impl ModelAndData {
         augmentation: Augmentation,
         accepted: Accepted,
     ) -> Result<(Vae, ModelMetadata, Data)> {
-        let (vae, mut notes) = self.model.open()?;
-=======
-    /// Opens the model and the data for results that go to `out`, as [`ModelFile::open_for`] does.
-    pub fn open_for(&self, out: &Path) -> Result<(Vae, ModelMetadata, Data)> {
-        let files = [("--data", Some(&self.data)), ("--labels", self.labels.as_ref())];
-        let opened = self.model.open_for(out, &files)?;
-        self.read(opened, Augmentation::None)
-    }
-
-    /// Reads the model, its metadata, and data that have its width, its range and its conditions.
-    pub fn open(&self, augmentation: Augmentation) -> Result<(Vae, ModelMetadata, Data)> {
-        self.read(self.model.open()?, augmentation)
+        self.read(self.model.open()?, augmentation, accepted)
     }
 
     fn read(
         &self,
         (vae, mut notes): (Vae, ModelMetadata),
         augmentation: Augmentation,
+        accepted: Accepted,
     ) -> Result<(Vae, ModelMetadata, Data)> {
->>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
         let config = vae.config();
         let conditional = config.conditions() > 0;
         let like = Some(&notes.data);

@@ -67,19 +67,11 @@ pub fn features(data: &DataDescription, vae: &Vae) -> Vec<String> {
     (0..vae.config().features()).map(|i| data.feature(i)).collect()
 }
 
-<<<<<<< HEAD
-=======
 /// Name of the column of classes.
 pub fn class_column(data: &DataDescription) -> String {
     data.label_column.clone().unwrap_or_else(|| "class".to_owned())
 }
 
-/// Formats a number with the fewest digits that parse to the same number.
-pub fn number(x: f32) -> String {
-    if x == 0.0 || (1e-5..1e16).contains(&x.abs()) { x.to_string() } else { format!("{x:e}") }
-}
-
->>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
 #[cfg(test)]
 mod tests {
     use super::*;

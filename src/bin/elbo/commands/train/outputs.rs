@@ -13,13 +13,9 @@ use crate::figure::history::HistoryFigure;
 use crate::figure::image_grid::{self, Sheet};
 use crate::figure::{self, FigureFormat};
 use crate::model::decode::{reconstructions, samples};
-<<<<<<< HEAD
-use crate::model::usable::{OfUsable, of_usable};
-use crate::model::{ModelMetadata, Quantiles, TrainingMetadata, history};
-=======
 use crate::model::history::{self, EpochRecord};
+use crate::model::usable::{OfUsable, of_usable};
 use crate::model::{ModelMetadata, Quantiles, TrainingMetadata};
->>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
 use crate::output::images::to_pixels;
 use crate::output::{OutputDirectory, Staged};
 use elbo::vae::Vae;
@@ -131,25 +127,6 @@ fn sheets(
 /// Largest number of training rows, evenly spaced, for the quantiles of the scores.
 const SCORED: usize = 1 << 18;
 
-<<<<<<< HEAD
-/// Returns the metadata of the model file.
-fn notes(outcome: &Outcome, split: &TrainTestSplit, compute: &Compute) -> Result<ModelMetadata> {
-    let (vae, train) = (&outcome.vae, split.train_view());
-    let scores = if vae.config().has_optimal_variance() {
-        None
-    } else {
-        let every = train.row_count().div_ceil(SCORED);
-        let score = |rows: &dyn Dataset| vae.score(compute, rows);
-        let probe = |rows: &dyn Dataset| score(rows).map(drop);
-        let rows = Every { rows: &train, every };
-        let OfUsable { result, left_out } = of_usable(&split.data, &rows, probe, score)?;
-        let infinite = left_out.iter().map(|_| f64::INFINITY);
-        Quantiles::of(result.negative_elbo().chain(infinite).collect())
-    };
-    let history = history::timeless(&outcome.history);
-    let training = TrainingMetadata { history, scores, ..outcome.notes.clone() };
-    Ok(ModelMetadata { data: split.description(), training: Some(training) })
-=======
 /// Returns the quantiles of the scores of the training rows, if the likelihood scores single rows.
 fn scores(vae: &Vae, split: &TrainTestSplit, compute: &Compute) -> Result<Option<Quantiles>> {
     if vae.config().has_optimal_variance() {
@@ -157,9 +134,12 @@ fn scores(vae: &Vae, split: &TrainTestSplit, compute: &Compute) -> Result<Option
     }
     let train = split.train_view();
     let every = train.row_count().div_ceil(SCORED);
-    let scores = split.used(vae.score(compute, &Every { rows: &train, every }))?;
-    Ok(Quantiles::of(scores.negative_elbo().collect()))
->>>>>>> c2ba0d2 (Train and other commands replace nothing but their own earlier results; finished runs can go on; failed runs keep a model)
+    let score = |rows: &dyn Dataset| vae.score(compute, rows);
+    let probe = |rows: &dyn Dataset| score(rows).map(drop);
+    let rows = Every { rows: &train, every };
+    let OfUsable { result, left_out } = of_usable(&split.data, &rows, probe, score)?;
+    let infinite = left_out.iter().map(|_| f64::INFINITY);
+    Ok(Quantiles::of(result.negative_elbo().chain(infinite).collect()))
 }
 
 /// Every `every`-th row of a data set.
