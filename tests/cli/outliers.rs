@@ -52,7 +52,7 @@ fn a_row_beyond_the_range_of_the_numbers_leaves_the_others_as_they_are() {
         "--scale min-max --likelihood gaussian",
     ] {
         scratch.succeeds(&format!(
-            "train --data train.csv {model} --hidden 8 --latent 2 --epochs 20 --batch 16 --quiet --out m"
+            "train --data train.csv {model} --hidden 8 --latent 2 --epochs 20 --batch 16 --quiet --overwrite --out m"
         ));
         for value in [9.969e36, -1e39, 1e300] {
             let (clean, glitch) = with_glitch(value);
@@ -249,7 +249,7 @@ fn every_seed_of_the_example_of_the_help_runs() {
         let (_, said) = run(
             &scratch,
             &format!(
-                "train --data {data} --columns 2-9,12 --scale min-max --test-fraction 0.2 --epochs 1 --seed {seed} \
+                "train --overwrite --data {data} --columns 2-9,12 --scale min-max --test-fraction 0.2 --epochs 1 --seed {seed} \
              --hidden 8 --latent 2 --quiet --out o"
             ),
         );

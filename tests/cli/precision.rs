@@ -54,7 +54,7 @@ fn every_format_fits_the_scaling_to_all_digits() {
         files.push(name.to_owned());
     }
     let model = |data: &str| {
-        scratch.succeeds(&format!("train --data {data} --scale standardize {TRAIN} --out m"));
+        scratch.succeeds(&format!("train --data {data} --scale standardize {TRAIN} --overwrite --out m"));
         let scaling = scaling(&scratch, "m");
         (numbers(&scaling["standardise"]["mean"]), numbers(&scaling["standardise"]["std"]))
     };
@@ -79,7 +79,7 @@ fn unscaled_outputs_keep_the_digits() {
     fs::write(scratch.path("t.csv"), csv(&timestamps(), ",")).unwrap();
     for scale in ["standardize", "min-max"] {
         scratch.succeeds(&format!(
-            "train --data t.csv --scale {scale} --likelihood squared-error --beta 0.0001 --hidden 32 \
+            "train --overwrite --data t.csv --scale {scale} --likelihood squared-error --beta 0.0001 --hidden 32 \
              --latent 2 --lr 0.01 --batch 16 --epochs 400 --quiet --out m"
         ));
         for (command, first) in [
@@ -122,7 +122,7 @@ fn large_and_small_numbers_are_scaled_before_they_are_rounded() {
     fs::write(scratch.path("t.csv"), csv(&rows, ",")).unwrap();
     write_npy(scratch.path("t.npy"), &rows).unwrap();
     for data in ["t.csv", "t.npy"] {
-        let train = format!("train --data {data} --validation {data} {TRAIN} --out m");
+        let train = format!("train --data {data} --validation {data} {TRAIN} --overwrite --out m");
         scratch.succeeds(&format!("{train} --scale standardize"));
         let scaling = scaling(&scratch, "m");
         let std = numbers(&scaling["standardise"]["std"]);
@@ -154,7 +154,7 @@ fn constant_columns_are_those_of_the_file() {
     let scratch = Scratch::new("constant");
     let mut rows = timestamps();
     write_npy(scratch.path("t.npy"), &rows).unwrap();
-    let train = "train --data t.npy --scale standardize --likelihood gaussian --hidden 8 --epochs 1 --out m";
+    let train = "train --data t.npy --scale standardize --likelihood gaussian --hidden 8 --epochs 1 --overwrite --out m";
     assert!(!scratch.says(train).contains("constant"));
     rows.column_mut(0).fill(1_700_000_001.0);
     write_npy(scratch.path("t.npy"), &rows).unwrap();
@@ -172,7 +172,7 @@ fn float32_files_give_the_same_model_as_their_float64_copies() {
     write_npy(scratch.path("wide.npy"), &narrow.mapv(f64::from)).unwrap();
     for options in ["--scale standardize", "--scale min-max", ""] {
         for data in ["narrow", "wide"] {
-            scratch.succeeds(&format!("train --data {data}.npy {options} {TRAIN} --out {data}"));
+            scratch.succeeds(&format!("train --data {data}.npy {options} {TRAIN} --overwrite --out {data}"));
         }
         let model = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
         assert!(model("narrow") == model("wide"), "{options}");
@@ -188,7 +188,7 @@ fn float32_files_give_the_same_model_as_their_float64_copies() {
 fn unscaled_columns_that_lose_digits_are_announced() {
     let scratch = Scratch::new("rounded");
     fs::write(scratch.path("t.csv"), csv(&timestamps(), ",")).unwrap();
-    let train = format!("train --data t.csv {TRAIN} --out m");
+    let train = format!("train --data t.csv {TRAIN} --overwrite --out m");
     let said = String::from_utf8(scratch.run(&train).stderr).unwrap();
     assert!(
         said.contains(
@@ -202,7 +202,7 @@ fn unscaled_columns_that_lose_digits_are_announced() {
     // 2⁵³ + 1 is no float64.
     let ids: String = (1..65).map(|i| format!("{}\n", 9_007_199_254_740_992_u64 + i)).collect();
     fs::write(scratch.path("ids.csv"), format!("id\n{ids}")).unwrap();
-    let said = scratch.run(&format!("train --data ids.csv --scale standardize {TRAIN} --out m"));
+    let said = scratch.run(&format!("train --data ids.csv --scale standardize {TRAIN} --overwrite --out m"));
     assert!(
         String::from_utf8_lossy(&said.stderr)
             .contains("warning: ids.csv: column 'id': integers beyond 2^53 are rounded to float64"),
