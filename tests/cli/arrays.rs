@@ -199,3 +199,90 @@ fn the_array_of_the_training_data_is_no_test_array() {
         assert!(found.contains(message), "{files}: {found}");
     }
 }
+
+/// Masks of zeros and ones, as bytes.
+fn mask(rows: usize) -> ndarray::Array3<u8> {
+    ndarray::Array3::from_shape_fn((rows, 8, 8), |(i, y, x)| ((i + y * x) % 3 == 0) as u8)
+}
+
+#[test]
+fn bytes_of_a_small_range_are_announced_and_read_by_their_white() {
+    let scratch = Scratch::new("white");
+    write_npy(scratch.path("u.npy"), &mask(40)).unwrap();
+    write_npy(scratch.path("bool.npy"), &mask(40).mapv(|x| x == 1)).unwrap();
+    write_npy(scratch.path("f.npy"), &mask(40).mapv(f32::from)).unwrap();
+    write_npy(scratch.path("full.npy"), &mask(40).mapv(|x| x * 255)).unwrap();
+    crate::scratch::write_idx(&scratch.path("u.idx"), &mask(40));
+    fs::create_dir(scratch.path("pictures")).unwrap();
+    for (i, image) in mask(40).outer_iter().enumerate() {
+        let bytes = image.iter().copied().collect();
+        let image = image::GrayImage::from_raw(8, 8, bytes).unwrap();
+        image.save(scratch.path(&format!("pictures/{i:02}.png"))).unwrap();
+    }
+    let warning = |name: &str| {
+        format!(
+            "warning: {name}: the largest value is 1 (of 255), which is read as 0.00; to read 1 as 1, use \
+             --white 1\n"
+        )
+    };
+    let train = |line: &str| {
+        let line = format!("train --hidden 8 --latent 2 --epochs 2 --quiet --json {line}");
+        let output = scratch.run(&line);
+        assert!(output.status.success(), "{line}");
+        let loss = last_line(&String::from_utf8(output.stdout).unwrap())["validation_loss"].clone();
+        (String::from_utf8(output.stderr).unwrap(), loss.as_f64().unwrap())
+    };
+    let (_, fair) = train("--data f.npy --out f");
+    assert_eq!(train("--data bool.npy --out b").1, fair);
+    for name in ["u.npy", "u.idx", "pictures"] {
+        let (said, dark) = train(&format!("--data {name} --out dark"));
+        assert_eq!(said.matches(&warning(name)).count(), 1, "{said}");
+        assert_ne!(dark, fair);
+        for stream in ["never", "always"] {
+            if stream == "always" && name == "pictures" {
+                continue;
+            }
+            let (said, loss) =
+                train(&format!("--data {name} --white 1 --stream {stream} --out white"));
+            assert!(!said.contains("largest value"), "{said}");
+            assert_eq!(loss, fair, "{name} {stream}");
+        }
+        assert!(
+            !train(&format!("--data {name} --scale min-max --out m")).0.contains("largest value")
+        );
+        for out in ["dark", "white", "m"] {
+            fs::remove_dir_all(scratch.path(out)).unwrap();
+        }
+    }
+    // Scores read the bytes as training did, and other files by an option of their own.
+    train("--data u.npy --white 1 --out white");
+    let score = |line: &str| {
+        let output = scratch.run(&format!("score --model white/model.safetensors {line}"));
+        assert!(output.status.success(), "{line}");
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (expected, said) = score("--data f.npy");
+    for line in ["--data u.npy", "--data u.idx", "--data pictures", "--data full.npy --white 255"] {
+        assert_eq!(score(line).0, expected, "{line}");
+    }
+    assert!(!said.contains("largest value"), "{said}");
+    let message = scratch.fails(1, "score --model white/model.safetensors --data full.npy");
+    assert!(message.contains("found 255; expected values in [0, 1]"), "{message}");
+    let text = scratch.succeeds("inspect white/model.safetensors");
+    assert!(text.contains("values 0 to 1 read as 0 to 1"), "{text}");
+    // A model that was trained on floats warns about bytes.
+    let output = scratch.run("score --model f/model.safetensors --data u.npy");
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&warning("u.npy")));
+
+    fs::write(scratch.path("t.csv"), "a,b\n1,2\n3,4\n").unwrap();
+    for (line, part) in [
+        ("--data f.npy --white 1", "--white applies only to bytes (uint8) and images; f.npy"),
+        ("--data t.csv --white 1", "--white applies only to bytes (uint8) and images; t.csv"),
+        ("--data u.npy --white 256", "--white 256: u.npy has 8 bits per value, 0 to 255"),
+        ("--data u.npy --white 0", "'0' for '--white <VALUE>'"),
+        ("--white 1", "--white requires --data"),
+    ] {
+        let message = scratch.fails(2, &format!("train {line} --out new"));
+        assert!(message.contains(part), "{line}: {message}");
+    }
+}

@@ -419,7 +419,7 @@ fn invalid_data_exit_with_1_and_name_the_file() {
         ("floats.idx", "32-bit floats) are not supported; expected unsigned bytes"),
         ("cut.gz", "truncated gzip file"),
         ("none.idx", "no data: the array has shape [0, 6, 5]"),
-        ("complex.npy", "dtype <c8 is not supported; expected integers, float32 or float64"),
+        ("complex.npy", "dtype <c8 is not supported; expected booleans, integers or floats"),
         ("flat.npy", "the array has shape [30]; expected at least 2 dimensions"),
         ("cut.npy", "damaged .npy header: the file ends inside it"),
         ("bright.npy", "row 2, column 7: found 1.25; expected values in [0, 1]"),

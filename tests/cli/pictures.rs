@@ -37,6 +37,29 @@ fn images_of_16_bits_keep_them() {
 }
 
 #[test]
+fn pixels_of_12_bits_are_read_by_their_white() {
+    let scratch = Scratch::new("12-bits");
+    fs::create_dir(scratch.path("s")).unwrap();
+    let image: ImageBuffer<Luma<u16>, _> =
+        ImageBuffer::from_fn(3, 2, |x, y| Luma([4095 - 819 * (x + 3 * y) as u16]));
+    for name in ["a", "b"] {
+        image.save(scratch.path(&format!("s/{name}.png"))).unwrap();
+    }
+    let train = format!("train --data s --validation s {SHORT}");
+    let output = scratch.run(&format!("{train} --out dark"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let warning = "warning: s: the largest value is 4095 (of 65535), which is read as 0.06; to read 4095 as 1, use \
+                   --white 4095\n";
+    assert!(said.contains(warning), "{said}");
+    let output = scratch.run(&format!("{train} --white 4095 --out m"));
+    assert_eq!(String::from_utf8(output.stderr).unwrap().matches("largest value").count(), 0);
+    let sheet = image::open(scratch.path("m/reconstructions.png")).unwrap().to_luma8();
+    // The pixels of the upper row are 1, 0.8 and 0.6.
+    let pixels = [0, 8, 16].map(|x| sheet.get_pixel(2 + x, 2).0[0]);
+    assert_eq!(pixels, [255, 204, 153]);
+}
+
+#[test]
 fn truncated_images_are_damaged_and_trailing_bytes_are_not() {
     let scratch = Scratch::new("cut-images");
     for (name, marker) in [("a.jpg", "end-of-image marker"), ("a.png", "IEND chunk")] {

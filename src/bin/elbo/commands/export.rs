@@ -18,7 +18,7 @@ The encoder maps x [rows, features] to mu [rows, latent]. The decoder maps z [ro
 rows is free and the type float32. A conditional model has the second input condition [rows, classes], one-hot.
 
 x and reconstruction are in the units of the data: the file includes --scale and --signed of `elbo train`. \
-Pixels stored as bytes must be divided by 255 first. The metadata lists columns and classes. The encoder's \
+Pixels stored as bytes must be divided by 255 (or the value of --white) first. The metadata lists columns and classes. The encoder's \
 log-variance is not exported. The file declares the lowest versions that its operators need: IR 7 and operator \
 set 13 (ONNX Runtime 1.6), IR 8 and set 17 with layer normalization (1.12), IR 9 and set 20 with GELU (1.17). The \
 same model gives the same bytes.

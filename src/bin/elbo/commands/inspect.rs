@@ -185,6 +185,7 @@ fn data_summary(data: &DataDescription, features: usize) -> String {
         (None, true) => counted(features, "feature"),
         (None, false) => format!("{}: {}", counted(features, "column"), listed(&data.columns)),
     }];
+    parts.extend(data.white.map(|white| format!("values 0 to {white} read as 0 to 1")));
     parts.extend(data.preparation().into_iter().map(str::to_owned));
     if !data.classes.is_empty() {
         parts.push(format!("classes {}", listed(&data.classes)));

@@ -15,6 +15,9 @@ pub struct DataDescription {
     pub image: Option<ImageShape>,
     /// True if images were resized to that shape.
     pub resized: bool,
+    /// Value of bytes or pixels that is read as 1, if it is not the largest possible one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub white: Option<u16>,
     /// Scaling of each feature, which comes first.
     pub scaling: Scaling,
     /// True if rows were then mapped to 2x − 1.

@@ -42,6 +42,7 @@ impl DomainCheck {
     /// be clipped to the domain, and a warning counts the rows.
     pub fn run(self, data: &mut Data) -> Result<()> {
         let Domain { low, why } = self.domain(data)?;
+        data.warnings.extend(dark(data));
         let any = low == f32::MIN;
         if data.rows.are_bytes() && data.scaling == Scaling::None {
             return Ok(());
@@ -149,6 +150,22 @@ impl DomainCheck {
 struct Domain {
     low: f32,
     why: String,
+}
+
+/// Warning about bytes or pixels that use less than half of their range, such as masks of zeros and ones. With a
+/// scaling, the range does not matter.
+fn dark(data: &Data) -> Option<String> {
+    if data.deepest == 0 || data.white.is_some() || data.scaling != Scaling::None {
+        return None;
+    }
+    let deepest = f32::from(data.deepest);
+    let largest = data.rows.largest_below(0.5).filter(|&largest| largest > 0.0)?;
+    let value = (largest * deepest).round();
+    Some(format!(
+        "{}: the largest value is {value} (of {deepest}), which is read as {largest:.2}; to read {value} as 1, use \
+         --white {value}",
+        data.name
+    ))
 }
 
 /// Warning about rows with values that are clipped; `first` is one of the values.
@@ -312,6 +329,33 @@ mod tests {
         let model = DomainCheck { chosen: LikelihoodSource::Model, ..of(Likelihood::Bernoulli) }
             .run(&mut data(-0.1, false));
         assert!(model.unwrap_err().to_string().ends_with("for the likelihood bernoulli"));
+    }
+
+    #[test]
+    fn warns_about_bytes_of_a_small_range() {
+        let warnings = |bytes: [u8; 2], change: fn(&mut Data)| {
+            let rows = Rows::U8(arr2(&[[0, 0], bytes]));
+            let mut data = Data { deepest: 255, ..Data::new("x", rows) };
+            change(&mut data);
+            of(Likelihood::Bernoulli).run(&mut data).unwrap();
+            data.warnings
+        };
+        assert_eq!(
+            warnings([1, 0], |_| {}),
+            [
+                "x: the largest value is 1 (of 255), which is read as 0.00; to read 1 as 1, use --white 1"
+            ]
+        );
+        assert!(warnings([3, 15], |_| {})[0].contains("15 (of 255), which is read as 0.06;"));
+        for bytes in [[0, 0], [0, 128], [255, 1]] {
+            assert!(warnings(bytes, |_| {}).is_empty(), "{bytes:?}");
+        }
+        assert!(warnings([1, 0], |data| data.white = Some(255)).is_empty());
+        assert!(warnings([1, 0], |data| data.deepest = 0).is_empty());
+        let min_max = |data: &mut Data| {
+            data.scaling = Scaling::MinMax { low: vec![0.0; 2], high: vec![1.0; 2], clip: false };
+        };
+        assert!(warnings([1, 0], min_max).is_empty());
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct ReadOptions {
     pub size: Option<[u32; 2]>,
     /// Reads images in color instead of gray.
     pub rgb: bool,
+    /// Value of bytes and pixels that is read as 1.
+    pub white: Option<u16>,
     pub stream: Stream,
 }
 
@@ -61,7 +63,14 @@ impl ReadOptions {
     /// Options for a second file, which has the columns of the first.
     pub fn for_second_file(&self) -> Self {
         let usual_array = self.array.clone();
-        Self { array: None, usual_array, columns: None, drop_columns: None, ..self.clone() }
+        Self {
+            array: None,
+            usual_array,
+            white: None,
+            columns: None,
+            drop_columns: None,
+            ..self.clone()
+        }
     }
 }
 
@@ -270,7 +279,8 @@ fn of_array(name: &str, rows: Rows, shape: &[usize], plan: ReadPlan) -> Result<D
             &format!("the images are {found}, but those of the training data are {expected}"),
         ));
     }
-    Ok(Data { image, ..Data::new(name, rows) })
+    let (rows, deepest, white) = plan.whiten(name, rows)?;
+    Ok(Data { image, deepest, white, ..Data::new(name, rows) })
 }
 
 fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
@@ -292,12 +302,13 @@ fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
         lines: Vec::new(),
     });
     let resized = plan.images()?.size.is_some();
-    let rows = match images.rows {
-        PixelRows::U8(rows) => Rows::U8(rows),
-        PixelRows::F32(rows) => Rows::F32(rows),
+    let (rows, deepest, white) = match images.rows {
+        PixelRows::U8(rows) => plan.whiten(&name, Rows::U8(rows))?,
+        PixelRows::F32(rows) => (Rows::F32(rows), u16::MAX, plan.white()),
     };
     let warnings = images.warning.into_iter().collect();
-    Ok(Data { image: Some(images.shape), resized, found, warnings, ..Data::new(&name, rows) })
+    let image = Some(images.shape);
+    Ok(Data { image, resized, found, deepest, white, warnings, ..Data::new(&name, rows) })
 }
 
 fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
@@ -354,6 +365,11 @@ impl ReadPlan<'_> {
             (self.options.header.is_some(), "--header", FileKind::Table),
             (*rgb, "--rgb", FileKind::Images),
         ];
+        if self.options.white.is_some() && kind == FileKind::Table {
+            return Err(Failure::Usage(format!(
+                "--white applies only to bytes (uint8) and images; {name} is a table"
+            )));
+        }
         let misplaced = options.iter().find(|(given, _, its)| *given && *its != kind);
         if let Some((_, option, its)) = misplaced {
             return Err(Failure::Usage(format!(
@@ -367,10 +383,43 @@ impl ReadPlan<'_> {
         Ok(())
     }
 
+    /// Value of bytes and pixels that is read as 1: that of the option, or of the training data.
+    fn white(&self) -> Option<u16> {
+        self.options.white.or_else(|| self.like?.white)
+    }
+
+    /// Reads bytes by the value of `--white`. Returns the rows, the largest value of a byte (0 for other numbers),
+    /// and the value that is read as 1.
+    fn whiten(&self, name: &str, rows: Rows) -> Result<(Rows, u16, Option<u16>)> {
+        let are_bytes = rows.are_bytes();
+        if !are_bytes && self.options.white.is_some() {
+            return Err(Failure::Usage(format!(
+                "--white applies only to bytes (uint8) and images; {name} has other numbers"
+            )));
+        }
+        let Some(white) = self.white().filter(|_| are_bytes) else {
+            return Ok((rows, if are_bytes { 255 } else { 0 }, None));
+        };
+        let byte = u8::try_from(white).map_err(|_| {
+            Failure::Usage(format!("--white {white}: {name} has 8 bits per value, 0 to 255"))
+        })?;
+        let rows = match rows {
+            Rows::U8(bytes) if byte != 255 => {
+                Rows::F32(bytes.mapv(|value| f32::from(value) / f32::from(byte)))
+            }
+            Rows::Streamed(mut rows) => {
+                rows.set_white(byte);
+                Rows::Streamed(rows)
+            }
+            rows => rows,
+        };
+        Ok((rows, 255, Some(white)))
+    }
+
     fn images(&self) -> Result<images::ImageOptions> {
-        let given = self.options.size;
+        let (given, white) = (self.options.size, self.white());
         let Some(like) = self.like.and_then(|like| Some((like.image?, like.resized))) else {
-            return Ok(images::ImageOptions { size: given, rgb: self.options.rgb });
+            return Ok(images::ImageOptions { size: given, rgb: self.options.rgb, white });
         };
         let (shape, resized) = like;
         let size = [shape.width as u32, shape.height as u32];
@@ -384,7 +433,7 @@ impl ReadPlan<'_> {
             )));
         }
         let size = given.or(resized.then_some(size));
-        Ok(images::ImageOptions { size, rgb: shape.channels == 3 })
+        Ok(images::ImageOptions { size, rgb: shape.channels == 3, white })
     }
 
     fn table(&self, name: &str) -> Result<table::TableOptions<'_>> {

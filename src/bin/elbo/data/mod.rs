@@ -52,6 +52,10 @@ pub struct Data {
     pub scaling: Scaling,
     /// True if rows are then mapped to 2x − 1.
     pub signed: bool,
+    /// Largest value that bytes or pixels of this depth can have, 255 or 65,535; 0 for other numbers.
+    pub deepest: u16,
+    /// Value of the bytes or pixels that is read as 1, if it is not the largest possible one.
+    pub white: Option<u16>,
     /// Position of each row in the file, if they are read in another order.
     pub order: Option<Vec<u32>>,
     /// Range to which scaled values are clipped because the likelihood accepts no others.
@@ -76,6 +80,8 @@ impl Data {
             conditional: false,
             scaling: Scaling::None,
             signed: false,
+            deepest: 0,
+            white: None,
             order: None,
             clip: None,
             warnings: Vec::new(),
@@ -194,6 +200,7 @@ impl Data {
             columns: self.columns.clone(),
             image: self.image,
             resized: self.resized,
+            white: self.white,
             scaling: self.scaling.clone(),
             signed: self.signed,
             classes: self.labels.as_ref().map(|labels| labels.names.clone()).unwrap_or_default(),

@@ -43,7 +43,7 @@ impl Rows {
         match self {
             Self::U8(_) => true,
             Self::F32(_) | Self::F64(_) => false,
-            Self::Streamed(rows) => rows.is_bytes(),
+            Self::Streamed(rows) => rows.is_unit(),
         }
     }
 
@@ -73,6 +73,19 @@ impl Rows {
             }
         }
         scaling.apply(out);
+    }
+
+    /// Returns the largest element if all are below `limit`.
+    pub fn largest_below(&self, limit: f32) -> Option<f32> {
+        let (mut row, mut largest) = (vec![0.0; self.width()], 0.0);
+        for i in 0..self.len() {
+            self.read_row(i, &Scaling::None, &mut row);
+            largest = row.iter().copied().fold(largest, f32::max);
+            if largest >= limit {
+                return None;
+            }
+        }
+        Some(largest)
     }
 
     /// Calls `work` with each row in the order of the file, not scaled.

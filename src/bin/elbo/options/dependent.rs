@@ -45,6 +45,7 @@ pub const DEPENDENT: &[Dependent] = &[
     dependent("decay-floor", "schedule", &["cosine"]),
     dependent("decay-patience", "schedule", &["plateau"]),
     dependent("clip-to-range", "scale", &["min-max"]),
+    dependent("white", "data", &[]),
     dependent("validation", "data", &[]),
     dependent("validation-fraction", "data", &[]),
     dependent("test", "data", &[]),

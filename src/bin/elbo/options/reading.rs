@@ -41,6 +41,13 @@ pub struct ReadingOptions {
     #[arg(long)]
     pub rgb: bool,
 
+    /// Read this value of bytes or pixels as 1 [default: 255 or 65535]
+    ///
+    /// For uint8 arrays, IDX files and images (65535 only in those of 16 bits) of a smaller range: 1 for masks of
+    /// zeros and ones, 15 for 16 gray levels. Kept in the model file.
+    #[arg(long, value_name = "VALUE", value_parser = clap::value_parser!(u16).range(1..))]
+    pub white: Option<u16>,
+
     /// Leave large arrays on the disk: auto, always or never
     ///
     /// auto: from 1 GiB on. Applies to plain IDX and .npy files, whose rows are then read when they are needed.
@@ -76,6 +83,7 @@ impl ReadingOptions {
             label_column: self.label_column.clone(),
             size: self.image.size.map(|size| size.0),
             rgb: self.rgb,
+            white: self.white,
             stream: self.stream,
         }
     }

@@ -3,7 +3,7 @@
 /// Type, size and byte order of an element, as the `descr` of a `.npy` header names them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dtype {
-    /// NumPy's letter: `u` for unsigned integers, `i` for signed ones, `f` for floats.
+    /// NumPy's letter: `u` for unsigned integers, `i` for signed ones, `f` for floats, `b` for booleans.
     kind: u8,
     /// Bytes of one element.
     pub size: usize,
@@ -14,7 +14,7 @@ impl Dtype {
     /// `uint8`, also the type of IDX images.
     pub const U8: Self = Self { kind: b'u', size: 1, big_endian: false };
 
-    /// Parses a `descr` such as `<f4`; `None` unless it is an integer, `float32` or `float64`.
+    /// Parses a `descr` such as `<f4`; `None` unless it is a boolean, an integer or a float.
     pub fn parse(descr: &str) -> Option<Self> {
         let (order, name) = match descr.as_bytes() {
             [order @ (b'<' | b'>' | b'|'), name @ ..] => (*order, name),
@@ -23,7 +23,8 @@ impl Dtype {
         let (kind, size) = match name {
             b"u1" | b"B" => (b'u', 1),
             b"i1" | b"b" => (b'i', 1),
-            &[kind @ (b'u' | b'i'), b'2'] => (kind, 2),
+            b"b1" | b"?" => (b'b', 1),
+            &[kind @ (b'u' | b'i' | b'f'), b'2'] => (kind, 2),
             &[kind @ (b'u' | b'i' | b'f'), b'4'] => (kind, 4),
             &[kind @ (b'u' | b'i' | b'f'), b'8'] => (kind, 8),
             _ => return None,
@@ -36,7 +37,7 @@ impl Dtype {
         })
     }
 
-    /// Returns true for `float32` and `float64`.
+    /// Returns true for floats.
     pub fn is_float(self) -> bool {
         self.kind == b'f'
     }
@@ -52,6 +53,8 @@ impl Dtype {
         match (self.kind, self.size) {
             (b'u', 1) => each(bytes, out, swap, |[byte]| f32::from(byte) / 255.0),
             (b'i', 1) => each(bytes, out, swap, |[byte]| f32::from(byte as i8)),
+            (b'b', 1) => each(bytes, out, swap, |[byte]| f32::from(byte.min(1))),
+            (b'f', 2) => each(bytes, out, swap, |bytes| float16(u16::from_le_bytes(bytes))),
             (b'u', 2) => each(bytes, out, swap, |bytes| f32::from(u16::from_le_bytes(bytes))),
             (b'i', 2) => each(bytes, out, swap, |bytes| f32::from(i16::from_le_bytes(bytes))),
             (b'f', 4) => each(bytes, out, swap, f32::from_le_bytes),
@@ -83,6 +86,9 @@ impl Dtype {
 
     /// Decodes one integer; one above the range of `i64` becomes `i64::MAX`.
     pub fn decode_integer(self, bytes: &[u8]) -> i64 {
+        if self.kind == b'b' {
+            return i64::from(bytes.iter().any(|&byte| byte != 0));
+        }
         let append = |number: i64, &byte: &u8| number << 8 | i64::from(byte);
         let highest = if self.big_endian { bytes.first() } else { bytes.last() };
         let negative = highest.is_some_and(|byte| byte >> 7 == 1);
@@ -94,6 +100,20 @@ impl Dtype {
         };
         if number < 0 && self.kind == b'u' { i64::MAX } else { number }
     }
+}
+
+/// Returns the value of a `float16` (IEEE 754 binary16): a sign, 5 bits of exponent and 10 of fraction.
+fn float16(bits: u16) -> f32 {
+    let (exponent, fraction) = (u32::from(bits >> 10) & 0x1f, u32::from(bits) & 0x3ff);
+    let magnitude = match exponent {
+        // Subnormal: a multiple of 2⁻²⁴.
+        0 => fraction as f32 / (1 << 24) as f32,
+        0x1f if fraction == 0 => f32::INFINITY,
+        0x1f => f32::NAN,
+        // The exponents are biased by 15 and by 127.
+        _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 /// Decodes each element; `number` takes its bytes in little-endian order.
@@ -144,6 +164,33 @@ mod tests {
     }
 
     #[test]
+    fn decodes_booleans_and_float16() {
+        let decode = |descr: &str, bytes: &[u8], count: usize| {
+            let mut out = vec![f32::NAN; count];
+            Dtype::parse(descr).unwrap().decode_row(bytes, &mut out);
+            out
+        };
+        assert_eq!(decode("|b1", &[0, 1, 255], 3), [0.0, 1.0, 1.0]);
+        assert_eq!(Dtype::parse("|b1").unwrap().decode_integer(&[255]), 1);
+        // numpy.float16 of each.
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x3555, 0.333_251_953_125),
+            (0x7bff, 65_504.0),
+            (0x0400, 6.103_515_625e-5),
+            (0x03ff, 6.097_555_160_522_461e-5),
+            (0x0001, 5.960_464_477_539_063e-8),
+            (0xfc00, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(decode("<f2", &u16::to_le_bytes(bits), 1), [value], "{bits:#x}");
+            assert_eq!(decode(">f2", &u16::to_be_bytes(bits), 1), [value], "{bits:#x}");
+        }
+        assert!(decode("<f2", &[0, 0x80], 1)[0].is_sign_negative());
+        assert!(decode("<f2", &[1, 0x7c], 1)[0].is_nan());
+    }
+
+    #[test]
     fn parses_the_types_of_numpy() {
         for (descr, kind, size, big_endian) in [
             ("|u1", b'u', 1, false),
@@ -151,13 +198,17 @@ mod tests {
             ("B", b'u', 1, false),
             ("b", b'i', 1, false),
             ("<i2", b'i', 2, false),
+            ("|b1", b'b', 1, false),
+            (">f2", b'f', 2, true),
             (">u8", b'u', 8, true),
             ("<f4", b'f', 4, false),
             (">f8", b'f', 8, true),
         ] {
             assert_eq!(Dtype::parse(descr), Some(Dtype { kind, size, big_endian }), "{descr}");
         }
-        for descr in ["", "<", "f4", "|f4", "i4", "<f2", "<f1", "<i3", "<c8", "|b1", "<U1", "ü1"] {
+        for descr in
+            ["", "<", "f4", "|f4", "i4", "|f2", "<f1", "<i3", "<c8", "<f16", "|O", "<U1", "ü1"]
+        {
             assert_eq!(Dtype::parse(descr), None, "{descr}");
         }
         assert_eq!(Dtype::parse("|u1"), Some(Dtype::U8));

@@ -31,6 +31,8 @@ pub struct ImageOptions {
     pub size: Option<[u32; 2]>,
     /// Reads red, green and blue instead of gray.
     pub rgb: bool,
+    /// Value that is read as 1, if it is not the largest possible one.
+    pub white: Option<u16>,
 }
 
 /// Images as rows.
@@ -48,7 +50,7 @@ pub struct Images {
 /// Pixels in the precision of their files.
 #[derive(Debug)]
 pub enum PixelRows {
-    /// All images have 8 bits per channel.
+    /// All images have 8 bits per channel; these are their bytes.
     U8(Array2<u8>),
     /// Some image has 16 bits per channel; 0 is black and 1 is white.
     F32(Array2<f32>),
@@ -195,7 +197,7 @@ fn first_image(directory: &Path, depth: usize) -> Option<PathBuf> {
 
 fn read(paths: &[PathBuf], classes: Option<Vec<String>>, options: ImageOptions) -> Result<Images> {
     let channels = if options.rgb { 3 } else { 1 };
-    let mut pixels = Pixels::U8(Vec::new());
+    let mut pixels = Pixels { stored: Stored::U8(Vec::new()), white: options.white };
     let mut size = options.size;
     for path in paths {
         let mut image = image_file::read(path)?;
@@ -229,7 +231,12 @@ fn read(paths: &[PathBuf], classes: Option<Vec<String>>, options: ImageOptions) 
 }
 
 /// Pixels of the images so far.
-enum Pixels {
+struct Pixels {
+    stored: Stored,
+    white: Option<u16>,
+}
+
+enum Stored {
     U8(Vec<u8>),
     F32(Vec<f32>),
 }
@@ -237,33 +244,33 @@ enum Pixels {
 impl Pixels {
     /// Appends an image; from the first one of 16 bits on, all pixels are floats.
     fn add(&mut self, image: DynamicImage, rgb: bool) {
-        if image_file::is_deep(&image)
-            && let Self::U8(bytes) = self
-        {
-            *self = Self::F32(bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect());
-        }
+        let [white, deep_white] = [255, 65_535].map(|white| f32::from(self.white.unwrap_or(white)));
+        let float = |byte: u8| f32::from(byte) / white;
         let deep = image_file::is_deep(&image);
-        match self {
-            Self::F32(floats) if deep => {
+        if deep && let Stored::U8(bytes) = &self.stored {
+            self.stored = Stored::F32(bytes.iter().copied().map(float).collect());
+        }
+        match &mut self.stored {
+            Stored::F32(floats) if deep => {
                 let words = if rgb {
                     image.into_rgb16().into_raw()
                 } else {
                     image.into_luma16().into_raw()
                 };
-                floats.extend(words.into_iter().map(|word| f32::from(word) / 65_535.0));
+                floats.extend(words.into_iter().map(|word| f32::from(word) / deep_white));
             }
-            Self::F32(floats) => {
-                floats.extend(bytes(image, rgb).into_iter().map(|byte| f32::from(byte) / 255.0));
-            }
-            Self::U8(all) => all.extend(bytes(image, rgb)),
+            Stored::F32(floats) => floats.extend(bytes(image, rgb).into_iter().map(float)),
+            Stored::U8(all) => all.extend(bytes(image, rgb)),
         }
     }
 
     fn into_rows(self, shape: [usize; 2]) -> PixelRows {
         const ONE_SIZE: &str = "images of one size";
-        match self {
-            Self::U8(bytes) => PixelRows::U8(Array2::from_shape_vec(shape, bytes).expect(ONE_SIZE)),
-            Self::F32(floats) => {
+        match self.stored {
+            Stored::U8(bytes) => {
+                PixelRows::U8(Array2::from_shape_vec(shape, bytes).expect(ONE_SIZE))
+            }
+            Stored::F32(floats) => {
                 PixelRows::F32(Array2::from_shape_vec(shape, floats).expect(ONE_SIZE))
             }
         }
@@ -352,7 +359,9 @@ mod tests {
             message.contains("b.png: the image is 8x8 pixels") && message.contains("--size 4x2"),
             "{message}"
         );
-        let images = try_read(&scratch, ImageOptions { size: Some([6, 3]), rgb: false }).unwrap();
+        let images =
+            try_read(&scratch, ImageOptions { size: Some([6, 3]), ..ImageOptions::default() })
+                .unwrap();
         assert_eq!(images.shape, ImageShape::new(3, 6, 1));
         assert!(bytes(&images).row(0).iter().all(|&gray| gray == 100));
         assert!(bytes(&images).row(1).iter().all(|&gray| gray == 50));
@@ -395,7 +404,7 @@ mod tests {
         // 1000 / 65535 and 1100 / 65535.
         let (low, high) = (0.015_259_021_896_7_f64 as f32, 0.016_784_924_086_4_f64 as f32);
         assert_eq!(floats(ImageOptions::default()), [0.2, 0.2, low, high, 1.0, 1.0]);
-        let rgb = floats(ImageOptions { rgb: true, size: None });
+        let rgb = floats(ImageOptions { rgb: true, ..ImageOptions::default() });
         assert_eq!(rgb[6..12], [low, low, low, high, high, high]);
     }
 

@@ -1,4 +1,4 @@
-//! Reader of `.npy`, the array format of NumPy: integers, `float32` and `float64` in C or Fortran order.
+//! Reader of `.npy`, the array format of NumPy: booleans, integers and floats in C or Fortran order.
 //!
 //! ```text
 //! \x93NUMPY  major minor  header length (u16 in version 1, u32 later, little-endian)
@@ -65,7 +65,7 @@ impl fmt::Display for NpyError {
             Self::Header(reason) => write!(f, "damaged .npy header: {reason}"),
             Self::ElementType(descr) => write!(
                 f,
-                "dtype {descr} is not supported; expected integers, float32 or float64 (in NumPy: \
+                "dtype {descr} is not supported; expected booleans, integers or floats of at most 64 bits (in NumPy: \
                  `a.astype('float64')`)"
             ),
             Self::Rank(shape) => write!(
@@ -390,7 +390,7 @@ mod tests {
                 "{'descr': '<c8', 'fortran_order': False, 'shape': (1, 1)}",
                 &[0; 8]
             ))
-            .starts_with("dtype <c8 is not supported; expected integers, float32")
+            .starts_with("dtype <c8 is not supported; expected booleans, integers or")
         );
         assert!(
             message(&written(&ndarray::arr1(&[1.0_f32])))

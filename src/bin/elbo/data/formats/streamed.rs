@@ -26,6 +26,8 @@ pub struct Streamed {
     rows: usize,
     width: usize,
     dtype: Dtype,
+    /// Byte that is read as 1.
+    white: u8,
     /// Message of the first read that failed.
     failed: OnceLock<String>,
     /// Number of batches left for which readahead hints are issued.
@@ -59,7 +61,10 @@ impl Streamed {
             return Ok(None);
         }
         let (failed, announce) = (OnceLock::new(), AtomicU32::new(BATCHES));
-        Ok(Some((Self { file, name, start, rows, width, dtype, failed, announce }, shape)))
+        Ok(Some((
+            Self { file, name, start, rows, width, dtype, white: 255, failed, announce },
+            shape,
+        )))
     }
 
     pub fn len(&self) -> usize {
@@ -73,6 +78,16 @@ impl Streamed {
     /// Returns true if the elements are bytes.
     pub fn is_bytes(&self) -> bool {
         self.dtype == Dtype::U8
+    }
+
+    /// Reads the byte `white` as 1.
+    pub fn set_white(&mut self, white: u8) {
+        self.white = white;
+    }
+
+    /// Returns true if no element is read as more than 1.
+    pub fn is_unit(&self) -> bool {
+        self.is_bytes() && self.white == 255
     }
 
     /// Returns true if float32 may not hold the elements exactly.
@@ -100,6 +115,7 @@ impl Streamed {
                     self.dtype.decode_wide_row(bytes, numbers);
                     round(numbers, out);
                 }
+                Ok(()) if self.white != 255 => self.decode_bytes(bytes, out, f32::from),
                 Ok(()) => self.dtype.decode_row(bytes, out),
                 Err(error) => {
                     let _ = self.failed.set(self.describe(row, &error));
@@ -126,7 +142,11 @@ impl Streamed {
             read_exact_at(&self.file, piece, self.place(first))
                 .map_err(|error| Failure::Run(self.describe(first, &error)))?;
             for (i, bytes) in piece.chunks_exact(row_bytes.max(1)).enumerate() {
-                self.dtype.decode_wide_row(bytes, &mut row);
+                if self.white == 255 {
+                    self.dtype.decode_wide_row(bytes, &mut row);
+                } else {
+                    self.decode_bytes(bytes, &mut row, f64::from);
+                }
                 work(first + i, &row)?;
             }
         }
@@ -152,6 +172,12 @@ impl Streamed {
                 length,
                 rustix::fs::Advice::WillNeed,
             );
+        }
+    }
+
+    fn decode_bytes<T>(&self, bytes: &[u8], out: &mut [T], number: impl Fn(f32) -> T) {
+        for (out, &byte) in out.iter_mut().zip(bytes) {
+            *out = number(f32::from(byte) / f32::from(self.white));
         }
     }
 

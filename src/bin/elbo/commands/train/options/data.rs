@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct TrainingDataOptions {
     /// Training data; - for standard input [default: a sample of MNIST]
     ///
-    /// A table (.csv or .tsv), a .npy array (integers, float32 or float64; uint8 is divided by 255; all axes
+    /// A table (.csv or .tsv), a .npy array (any numbers; uint8 is divided by 255, see --white; all axes
     /// but the first are flattened) or IDX images, each plain or .gz; an array of an archive (FILE.npz:NAME); or a directory of .png and
     /// .jpg images of 8 or 16 bits (black is 0 and white is 1, transparent pixels become white, and the EXIF
     /// orientation is applied). Values must be in the range of the likelihood. The
