@@ -118,7 +118,7 @@ pub fn parse(name: &str, stream: impl Read) -> Result<RawLabels> {
 fn integers(stream: impl Read) -> std::result::Result<(Vec<i64>, Vec<usize>), String> {
     npy::read_integers(stream).map_err(|error| match error {
         npy::NpyError::ElementType(descr) => format!(
-            "dtype {descr} is not supported for labels; expected integers (in NumPy: `a.astype('uint8')`)"
+            "dtype {descr} is not supported for labels; expected integers (in NumPy: `a.astype('uint8')`; save words as a .csv of one column)"
         ),
         error => error.to_string(),
     })
