@@ -226,7 +226,8 @@ fn bytes_of_a_small_range_are_announced_and_read_by_their_white() {
         )
     };
     let train = |line: &str| {
-        let line = format!("train --hidden 8 --latent 2 --epochs 2 --quiet --json {line}");
+        let line =
+            format!("train --hidden 8 --latent 2 --epochs 2 --quiet --json --overwrite {line}");
         let output = scratch.run(&line);
         assert!(output.status.success(), "{line}");
         let loss = last_line(&String::from_utf8(output.stdout).unwrap())["validation_loss"].clone();

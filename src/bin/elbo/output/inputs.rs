@@ -1,6 +1,7 @@
 //! Files that a call reads, which its output must not replace.
 
 use crate::data::formats::image_file::is_image;
+use crate::data::formats::npz::split_name;
 use crate::failure::{Failure, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ impl Inputs {
     }
 
     fn add(&mut self, reason: String, path: &Path) {
+        // The file of FILE.npz:NAME.
+        let (path, _) = split_name(path);
         self.0.push(Input { reason, path: path.to_owned() });
     }
 
@@ -166,6 +169,8 @@ mod tests {
             assert!(message.contains("--data reads this file, and it would be"), "{message}");
             assert!(refused(&path(name), &path("a.csv")).is_some(), "{name}");
         }
+        fs::write(path("two.npz"), "1").unwrap();
+        assert!(refused(&path("two.npz:x"), &path("two.npz")).is_some());
         for name in ["b.csv", "sub/a.csv", "new.csv", "sub/up/new.csv"] {
             assert_eq!(refused(&path("a.csv"), &path(name)), None, "{name}");
         }
