@@ -6,23 +6,36 @@
 use libfuzzer_sys::fuzz_target;
 use table::{Features, HeaderRow, Table, TableOptions};
 
+#[path = "../../src/bin/elbo/data/formats/cells.rs"]
+#[allow(dead_code)]
+mod cells;
 #[path = "../../src/bin/elbo/data/formats/columns.rs"]
 #[allow(dead_code)]
 mod columns;
+#[path = "../../src/bin/elbo/data/formats/header.rs"]
+mod header;
 #[path = "../../src/bin/elbo/data/formats/lines.rs"]
 mod lines;
 #[path = "../../src/bin/elbo/data/formats/records.rs"]
 mod records;
+#[path = "../../src/bin/elbo/data/formats/separator.rs"]
+#[allow(dead_code)]
+mod separator;
+#[path = "../../src/bin/elbo/data/formats/splitter.rs"]
+mod splitter;
 #[path = "../../src/bin/elbo/data/formats/table.rs"]
 #[allow(dead_code)]
 mod table;
+#[path = "../../src/bin/elbo/data/formats/table_options.rs"]
+#[allow(dead_code)]
+mod table_options;
 #[path = "../../src/bin/elbo/text.rs"]
 #[allow(dead_code)]
 mod text;
 
 /// Style in which a program may write tables.
 struct Style {
-    delimiter: u8,
+    separator: u8,
     line_break: &'static str,
     quoted: bool,
     empty_lines: bool,
@@ -31,11 +44,15 @@ struct Style {
 impl Style {
     fn of(byte: u8) -> Self {
         Self {
-            delimiter: [b',', b';', b'\t'][usize::from(byte % 3)],
-            line_break: ["\n", "\r\n"][usize::from(byte >> 2 & 1)],
+            separator: [b',', b';', b'\t', b'|'][usize::from(byte & 3)],
+            line_break: ["\n", "\r\n", "\r"][usize::from(byte >> 5) % 3],
             quoted: byte & 8 != 0,
             empty_lines: byte & 16 != 0,
         }
+    }
+
+    fn has_empty_lines(&self, columns: usize) -> bool {
+        self.empty_lines && columns > 1
     }
 
     fn write(&self, records: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -43,9 +60,9 @@ impl Style {
         for record in records {
             for (i, cell) in record.iter().enumerate() {
                 if i > 0 {
-                    text.push(char::from(self.delimiter));
+                    text.push(char::from(self.separator));
                 }
-                let special = |c: char| ",;\t\"\n\r\u{feff}".contains(c);
+                let special = |c: char| ",;|\t\"\n\r\u{feff}".contains(c);
                 if self.quoted || cell.is_empty() || cell.contains(special) {
                     text.push_str(&format!("\"{}\"", cell.replace('"', "\"\"")));
                 } else {
@@ -53,7 +70,8 @@ impl Style {
                 }
             }
             text.push_str(self.line_break);
-            if self.empty_lines {
+            // In a table of one column, an empty line is a missing value.
+            if self.has_empty_lines(record.len()) {
                 text.push_str(self.line_break);
             }
         }
@@ -81,7 +99,7 @@ fn same(a: &Table, b: &Table) -> bool {
 fn read_again(table: &Table, style: &Style) -> Table {
     let label = table.label_column.as_ref().map(|_| (table.columns.len() + 1).to_string());
     let options = TableOptions {
-        delimiter: Some(style.delimiter),
+        separator: Some(style.separator),
         header: HeaderRow::Yes,
         features: Features::All,
         label: label.as_deref(),
@@ -125,16 +143,17 @@ fn written(style: &Style, bytes: &[u8]) {
     }
     let columns = (0..width).map(|i| format!("c {i}")).collect();
     let lines = Vec::new();
-    let table = Table { columns, numbers, lines, labels: None, label_column: None };
+    let number_names = false;
+    let table = Table { columns, number_names, numbers, lines, labels: None, label_column: None };
     assert!(same(&read_again(&table, style), &table), "{table:?}");
 
     let mut damaged = records(&table);
     let row = 1 + usize::from(*place) % (damaged.len() - 1);
     damaged[row][usize::from(*place) % width] = "no number".to_owned();
     let text = style.write(damaged);
-    let options = TableOptions { delimiter: Some(style.delimiter), ..TableOptions::default() };
+    let options = TableOptions { separator: Some(style.separator), ..TableOptions::default() };
     let message = table::read(text.as_bytes(), &options).expect_err("a damaged cell").to_string();
-    let line = 1 + row * if style.empty_lines { 2 } else { 1 };
+    let line = 1 + row * if style.has_empty_lines(width) { 2 } else { 1 };
     assert!(message.starts_with(&format!("line {line}, column 'c ")), "{message} in {text:?}");
 }
 

@@ -24,6 +24,7 @@ mod score;
 mod scratch;
 mod settings;
 mod sheets;
+mod tables;
 mod traverse;
 
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, arr2};

@@ -10,7 +10,7 @@ use crate::options::reading::ImageSize;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
 use crate::output::path::DecodedPath;
-use crate::output::table::{self, TextColumn, class_column, features};
+use crate::output::table::{self, TextColumn, features, unique};
 use clap::Args;
 use elbo::Compute;
 
@@ -79,11 +79,12 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
         DecodedPath::Table(path) => {
             let samples = notes.to_user_units(samples.view());
             let drawn = |i: usize| notes.class(label.unwrap_or(i % classes));
+            let names = features(&notes, &vae);
             let text = (classes > 0).then(|| TextColumn {
-                name: class_column(&notes),
+                name: unique(&notes.class_column(), &names),
                 cells: (0..args.count).map(drawn).collect(),
             });
-            table::write(path, &samples, &features(&notes, &vae), text.as_ref())
+            table::write(path, &samples, &names, text.as_ref())
         }
         DecodedPath::Figure(picture) => {
             let shape = expect_images(picture, shape)?;
@@ -98,7 +99,7 @@ pub fn run(args: &SampleOptions, compute: &Compute) -> Result<()> {
             let figure = LabeledSheet {
                 title: &format!("{} sample{plural}{of_class}", args.count),
                 along: &if by_class {
-                    format!("{} (seed {seed})", class_column(&notes))
+                    format!("{} (seed {seed})", notes.class_column())
                 } else {
                     format!("seed {seed}")
                 },

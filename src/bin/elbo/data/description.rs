@@ -1,6 +1,7 @@
 //! Description of a data set in a model file, with which later data are read the same way.
 
 use super::formats::image_shape::ImageShape;
+use super::formats::table::{is_count, name_of_number};
 use super::scaling::Scaling;
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct DataDescription {
     /// Names of the features, or numbers from 1 on in a table without a header; empty for other files.
     pub columns: Vec<String>,
+    /// True if a header had these numbers as names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub number_names: bool,
     /// Shape of the images, if the rows are images.
     pub image: Option<ImageShape>,
     /// True if images were resized to that shape.
@@ -62,6 +66,11 @@ impl DataDescription {
         self.image.is_none() && (!self.columns.is_empty() || !ImageShape::is_square(features))
     }
 
+    /// Returns true if the columns have names, and not only numbers.
+    pub fn has_names(&self) -> bool {
+        self.number_names || !self.columns.iter().all(|name| is_count(name))
+    }
+
     /// Lists the transformations of the rows before the model reads them.
     pub fn preparation(&self) -> Vec<&'static str> {
         let scaled = match &self.scaling {
@@ -88,9 +97,19 @@ impl DataDescription {
         UserRows::F64(self.scaling.undo(wide))
     }
 
-    /// Name of feature `i`.
+    /// Name of feature `i` in tables and figures.
     pub fn feature(&self, i: usize) -> String {
-        self.columns.get(i).cloned().unwrap_or_else(|| format!("x{i}"))
+        self.columns.get(i).map_or_else(|| format!("x{i}"), |name| self.written(name))
+    }
+
+    /// Name of the column of the labels in tables and figures.
+    pub fn class_column(&self) -> String {
+        self.label_column.as_ref().map_or_else(|| "class".to_owned(), |name| self.written(name))
+    }
+
+    /// A column that has only a number gets a word, so that a header of these is none of numbers.
+    fn written(&self, name: &str) -> String {
+        if self.has_names() { name.to_owned() } else { name_of_number(name) }
     }
 
     /// Name of a class.

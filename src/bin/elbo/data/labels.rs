@@ -1,7 +1,8 @@
 //! Labels: the class of each row, which a conditional model is given and figures show.
 
 use super::DataDescription;
-use super::formats::{file, idx, npy, npz, table};
+use super::formats::cells::{is_missing, missing_among_numbers};
+use super::formats::{file, idx, npy, npz, separator, table};
 use super::rows::location;
 use crate::failure::{Failure, Result};
 use crate::text::{counted, listed};
@@ -14,6 +15,8 @@ use std::path::Path;
 pub struct Labels {
     /// Path of their file as the user gave it, for messages.
     pub name: String,
+    /// Line of each label in a text file, from 1 on; empty for other files.
+    pub lines: Vec<u64>,
     /// Class of each row, from 0 to below `classes`.
     pub of_rows: Vec<u32>,
     /// Number of classes.
@@ -48,16 +51,42 @@ const MOST_CLASSES: u32 = 1 << 16;
 const EXPECTED: &str = "expected IDX labels (may be gzipped), a .npy array of integers, one in a .npz file \
                         (FILE.npz:NAME), or a .csv file of one column";
 
-/// Reads a file of labels for the `rows` rows of the file `of`: IDX, `.npy`, or text of one column. The first
-/// line of a text is a header if it has one line more than there are rows.
-pub fn read(path: &Path, rows: usize, of: &str) -> Result<RawLabels> {
-    let mut raw = parse_file(path)?;
-    raw.drop_header(rows);
-    if raw.values.len() == rows {
+/// Rows that a file of labels is for.
+pub struct Labeled<'a> {
+    pub rows: usize,
+    /// Name of their file, for messages.
+    pub of: &'a str,
+    /// Name of the label column of the training data, which may be the header of the file.
+    pub header: Option<&'a str>,
+    /// Names of the classes of the training data; empty if they are not known.
+    pub classes: &'a [String],
+}
+
+/// Names that a header of labels may have, in any case, besides that of the training data.
+const HEADERS: [&str; 8] =
+    ["category", "class", "classes", "label", "labels", "target", "targets", "y"];
+
+/// Reads a file of labels: IDX, `.npy`, or text of one column.
+pub fn read(path: &Path, labeled: &Labeled) -> Result<RawLabels> {
+    checked(parse_file(path)?, labeled)
+}
+
+/// Removes a header, and checks that there is one label per row.
+fn checked(mut raw: RawLabels, labeled: &Labeled) -> Result<RawLabels> {
+    raw.drop_header(labeled)?;
+    raw.check_missing()?;
+    let Labeled { rows, of, .. } = labeled;
+    if raw.values.len() == *rows {
         return Ok(raw);
     }
+    let header = match &raw.values {
+        LabelValues::Text(cells) if cells.len() == rows + 1 && raw.lines.first() == Some(&1) => {
+            "; if the first line is a header, call it 'label'"
+        }
+        _ => "",
+    };
     Err(Failure::Run(format!(
-        "{}: the file has {}; expected {rows}, one per row of {of}",
+        "{}: the file has {}; expected {rows}, one per row of {of}{header}",
         raw.name,
         counted(raw.values.len(), "label")
     )))
@@ -105,8 +134,11 @@ pub fn parse(name: &str, stream: impl Read) -> Result<RawLabels> {
             })
         })?;
         (bytes.into_iter().map(i64::from).collect(), shape)
+    } else if let Some(reason) = file::unsupported(start) {
+        return Err(wrong(reason.to_owned()));
     } else if file::is_text(start) {
-        let (cells, lines) = table::read_column(plain).map_err(|error| wrong(error.to_string()))?;
+        let (cells, lines) = table::read_column(plain, separator::of_name(name))
+            .map_err(|error| wrong(error.to_string()))?;
         return Ok(RawLabels { name: name.to_owned(), values: LabelValues::Text(cells), lines });
     } else {
         return Err(wrong(format!("unknown format; {EXPECTED}")));
@@ -144,6 +176,13 @@ fn of_array(name: &str, numbers: Vec<i64>, shape: &[usize]) -> Result<RawLabels>
     Ok(RawLabels { name: name.to_owned(), values, lines: Vec::new() })
 }
 
+impl Labels {
+    /// Name of a class.
+    pub fn class(&self, class: usize) -> String {
+        self.names.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+}
+
 impl LabelValues {
     pub fn len(&self) -> usize {
         match self {
@@ -162,12 +201,46 @@ impl LabelValues {
 }
 
 impl RawLabels {
-    fn drop_header(&mut self, rows: usize) {
-        if let LabelValues::Text(cells) = &mut self.values
-            && cells.len() == rows + 1
-        {
+    /// Removes the first line of a text if it is a header.
+    ///
+    /// The number of lines alone does not tell: a file may have a label too many or too few. A word above numbers
+    /// is a header, and a number or a label that occurs again is none; of other words, those of `HEADERS` are, and any
+    /// that makes one line more than there are rows.
+    fn drop_header(&mut self, labeled: &Labeled) -> Result<()> {
+        let LabelValues::Text(cells) = &mut self.values else { return Ok(()) };
+        let Some((first, rest)) = cells.split_first() else { return Ok(()) };
+        let is_number = |cell: &String| cell.parse().is_ok_and(f64::is_finite);
+        let known = labeled.header == Some(first)
+            || HEADERS.iter().any(|header| header.eq_ignore_ascii_case(first));
+        let above_numbers = !rest.is_empty() && rest.iter().all(is_number);
+        let is_label = is_number(first)
+            || above_numbers && is_missing(first)
+            || labeled.classes.contains(first)
+            || rest.contains(first);
+        if !is_label && (known || above_numbers || cells.len() == labeled.rows + 1) {
             cells.remove(0);
             self.lines.remove(0);
+        } else if !is_label && !rest.is_empty() && cells.len() == labeled.rows {
+            return Err(Failure::Run(format!(
+                "{}: line {}: '{first}' may be a header or a label; call a header 'label', or write a line \
+                 'label' above the labels",
+                self.name, self.lines[0]
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns an error if a word such as `nan` stands for a missing label.
+    pub fn check_missing(&self) -> Result<()> {
+        let LabelValues::Text(cells) = &self.values else { return Ok(()) };
+        match missing_among_numbers(cells) {
+            None => Ok(()),
+            Some(row) => Err(Failure::Run(format!(
+                "{}: {}: missing label ({})",
+                self.name,
+                location(&self.lines, row),
+                cells[row]
+            ))),
         }
     }
 
@@ -198,7 +271,8 @@ impl RawLabels {
                 cells.iter().enumerate().map(|(row, cell)| known(row, cell)).collect()
             }
         };
-        Ok(Labels { of_rows: of_rows?, classes, names: names.to_vec(), name: self.name })
+        let (of_rows, names) = (of_rows?, names.to_vec());
+        Ok(Labels { of_rows, classes, names, name: self.name, lines: self.lines })
     }
 
     /// Assigns the labels for figures of a model without conditions: to its classes if it knows them all,
@@ -251,9 +325,10 @@ impl Classes {
             )));
         }
         let mut names: Vec<String> = texts.into_iter().collect();
-        let numbers: Option<Vec<f64>> = names.iter().map(|name| name.parse().ok()).collect();
-        if numbers.is_some_and(|numbers| numbers.iter().all(|x| x.is_finite())) {
-            let number = |name: &String| name.parse::<f64>().unwrap_or_default();
+        // A missing label has no name.
+        let mut named = names.iter().filter(|name| !name.is_empty());
+        if named.all(|name| name.parse().is_ok_and(f64::is_finite)) {
+            let number = |name: &String| name.parse::<f64>().unwrap_or(f64::INFINITY);
             names.sort_by(|a, b| number(a).total_cmp(&number(b)).then_with(|| a.cmp(b)));
         }
         let count = names.len();
@@ -283,7 +358,8 @@ mod tests {
     /// Labels of a text whose first line is a header.
     fn with_header(text: &str) -> RawLabels {
         let mut raw = parse("w", text.as_bytes()).unwrap();
-        raw.drop_header(text.lines().count() - 1);
+        let rows = text.lines().count() - 1;
+        raw.drop_header(&Labeled { rows, of: "x", header: None, classes: &[] }).unwrap();
         raw
     }
 
@@ -350,13 +426,86 @@ mod tests {
         assert_eq!((&own.of_rows[..], &own.names.join(" ")[..]), (&[0, 1][..], "c z"));
     }
 
+    /// Reads the text of a file of labels for `rows` rows, and returns its labels.
+    fn of_rows(text: &str, rows: usize, header: Option<&str>, classes: &[&str]) -> Result<String> {
+        let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
+        let labeled = Labeled { rows, of: "d.csv", header, classes: &classes };
+        let raw = checked(parse("l.csv", text.as_bytes())?, &labeled)?;
+        Ok(raw.values.into_text().join(" "))
+    }
+
+    #[test]
+    fn tells_a_header_from_a_label_by_the_lines_below() {
+        let none: &[&str] = &[];
+        for (text, rows, header, classes, expected) in [
+            ("label\n0\n1\n", 2, None, none, "0 1"),
+            ("kind\n0\n1\n", 2, None, none, "0 1"),
+            ("0\n1\n1\n", 3, None, none, "0 1 1"),
+            ("kind\na\nb\na\n", 3, None, none, "a b a"),
+            ("a\nb\na\n", 3, None, none, "a b a"),
+            ("Label\na\nb\n", 2, None, none, "a b"),
+            ("sep=;\r\n\"label\"\r\na\r\nb\r\n", 2, None, none, "a b"),
+            ("z\n", 1, None, none, "z"),
+            ("\u{feff}kind\na\nb\n\n\n", 2, Some("kind"), none, "a b"),
+            // Classes of the model are labels.
+            ("z\na\na\n", 3, None, &["a", "z"], "z a a"),
+            ("label\na\na\n", 3, None, &["a", "label"], "label a a"),
+            // A word for a missing value may be a class among words.
+            ("none\nfew\nnone\n", 3, None, none, "none few none"),
+        ] {
+            let found = of_rows(text, rows, header, classes);
+            assert_eq!(found.unwrap_or_else(|e| e.to_string()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_a_label_file_one_line_off() {
+        let none: &[&str] = &[];
+        let count = |found: usize, expected: usize| {
+            let s = if found == 1 { "" } else { "s" };
+            format!("the file has {found} label{s}; expected {expected}, one per row of d.csv")
+        };
+        let header = "; if the first line is a header, call it 'label'";
+        for (text, rows, classes, expected) in [
+            // A label too many, and one too few below a header.
+            ("0\n1\n1\n0\n", 3, none, count(4, 3) + header),
+            ("a\nb\na\nb\n", 3, none, count(4, 3) + header),
+            ("label\n0\n1\n", 3, none, count(2, 3)),
+            ("kind\n0\n1\n", 3, none, count(2, 3)),
+            ("label\na\nb\n", 3, none, count(2, 3)),
+            ("z\na\n", 1, &["a", "z"], count(2, 1) + header),
+            ("a\nb\n", 3, none, count(2, 3)),
+            (
+                "kind\na\na\n",
+                3,
+                none,
+                "line 1: 'kind' may be a header or a label; call a header 'label', or write a line 'label' \
+                 above the labels"
+                    .into(),
+            ),
+            // Empty lines are missing labels.
+            ("0\n1\n\n0\n", 3, none, "line 3: missing label".into()),
+            ("\na\nb\n", 2, none, "line 1: missing label".into()),
+            ("label\n\n0\n1\n", 2, none, "line 2: missing label".into()),
+            ("label\n0\n\"\"\n", 2, none, "line 3: missing label".into()),
+            ("1\nnan\n0\n", 3, none, "line 2: missing label (nan)".into()),
+            ("NA\n1\n0\n", 3, none, "line 1: missing label (NA)".into()),
+            ("1;a\n2;b\n", 2, none, "line 1 has 2 columns, separated by ';'; expected a single column of \
+                 labels (quote a label that contains the separator)".into()),
+        ] {
+            let found = of_rows(text, rows, None, classes).unwrap_err().to_string();
+            assert_eq!(found, format!("l.csv: {expected}"), "{text:?}");
+        }
+    }
+
     #[test]
     fn rejects_what_is_not_one_label_per_row() {
         assert_eq!(message(b""), format!("x: the file is empty; {EXPECTED}"));
         assert_eq!(message(b"P5\0"), format!("x: unknown format; {EXPECTED}"));
         assert_eq!(
             message(b"a,b\n1,2\n"),
-            "x: line 1 has 2 columns; expected a single column of labels"
+            "x: line 1 has 2 columns, separated by ','; expected a single column of labels (quote a label that \
+             contains the separator)"
         );
         assert_eq!(message(b"a\n\"\"\n"), "x: line 2: missing label");
         assert!(message(&[0, 0, 8, 1, 0, 0, 0, 3, 7]).starts_with("x: truncated"));

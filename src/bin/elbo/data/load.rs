@@ -2,8 +2,9 @@
 
 use super::formats::image_shape::ImageShape;
 use super::formats::images::{self, Images, PixelRows};
+use super::formats::records::TableError;
 use super::formats::streamed::Streamed;
-use super::formats::{file, idx, image_file, npy, npz, table};
+use super::formats::{file, idx, image_file, npy, npz, separator, table};
 use super::labels::{self, LabelValues, RawLabels};
 use super::{Data, DataDescription, Rows};
 use crate::failure::{Failure, Result};
@@ -82,6 +83,8 @@ pub struct ReadPlan<'a> {
     pub like: Option<&'a DataDescription>,
     /// Requires the label column of the training data, as a conditional model does.
     pub labeled: bool,
+    /// True if that is the data of a trained model, whose columns no option changes.
+    pub fixed: bool,
 }
 
 impl Data {
@@ -89,7 +92,7 @@ impl Data {
     pub fn sample() -> Result<(Self, Self)> {
         let read = |name: &str, images: &[u8], labels: &[u8]| -> Result<Self> {
             let options = ReadOptions::default();
-            let plan = ReadPlan { options: &options, like: None, labeled: false };
+            let plan = ReadPlan { options: &options, like: None, labeled: false, fixed: false };
             let mut data = Self::parse(name, images, plan)?;
             data.labels = Some(labels::parse(name, labels)?.among(10, &[])?);
             Ok(data)
@@ -167,7 +170,7 @@ impl Data {
             let rows = Array2::from_shape_vec(flat, idx.bytes).expect("the reader counted them");
             return of_array(name, Rows::U8(rows), &idx.shape, plan);
         }
-        if let Some(reason) = unsupported(start) {
+        if let Some(reason) = file::unsupported(start) {
             return Err(wrong(name, reason));
         }
         if file::is_text(start) && !has_binary_name(name) {
@@ -191,39 +194,6 @@ fn cannot_stream(name: &str) -> Failure {
 
 fn wrong(name: &str, reason: &str) -> Failure {
     Failure::Run(format!("{name}: {reason}"))
-}
-
-/// Recognizes formats that are not supported, and says how to convert them.
-fn unsupported(start: &[u8]) -> Option<&'static str> {
-    const UTF_16: &str = "the text is UTF-16; save it as UTF-8";
-    const JSON: &str = "JSON is not supported; convert it first (in Python: `pandas.read_json(f).to_csv(g, \
-                        index=False)`)";
-    let formats: [(&[u8], &str); 11] = [
-        (
-            b"PAR1",
-            "Parquet is not supported; convert it first (in Python: `pandas.read_parquet(f).to_csv(g, \
-             index=False)`)",
-        ),
-        (
-            b"ARROW1",
-            "Arrow is not supported; convert it first (in Python: `pandas.read_feather(f).to_csv(g, \
-             index=False)`)",
-        ),
-        (b"\x89HDF", "HDF5 is not supported; write the array with numpy.save"),
-        (
-            b"%%MatrixMarket",
-            "MatrixMarket is not supported; convert it first (in Python: `numpy.save(g, \
-             scipy.io.mmread(f).toarray())`)",
-        ),
-        (b"{", JSON),
-        (b"[{", JSON),
-        (b"[[", JSON),
-        (b"\xff\xfe", UTF_16),
-        (b"\xfe\xff", UTF_16),
-        (b"BZh", "bzip2 is not supported; decompress the file or use gzip"),
-        (b"\x28\xb5\x2f\xfd", "Zstandard is not supported; decompress the file or use gzip"),
-    ];
-    formats.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, reason)| *reason)
 }
 
 /// Returns true if a file has the name of a binary format.
@@ -312,8 +282,10 @@ fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
 }
 
 fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
-    let table =
-        table::read(plain, &plan.table(name)?).map_err(|error| wrong(name, &error.to_string()))?;
+    let table = table::read(plain, &plan.table(name)?).map_err(|error| match error {
+        TableError::Table(reason) => wrong(name, &reason),
+        TableError::Option(reason) => Failure::Usage(format!("{name}: {reason}")),
+    })?;
     let width = table.columns.len();
     let rows = Array2::from_shape_vec([table.numbers.len() / width, width], table.numbers)
         .expect("every line has every column");
@@ -322,8 +294,10 @@ fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
         values: LabelValues::Text(labels),
         lines: table.lines.clone(),
     });
+    found.as_ref().map_or(Ok(()), RawLabels::check_missing)?;
     Ok(Data {
         columns: table.columns,
+        number_names: table.number_names,
         lines: table.lines,
         label_column: table.label_column,
         found,
@@ -438,15 +412,12 @@ impl ReadPlan<'_> {
 
     fn table(&self, name: &str) -> Result<table::TableOptions<'_>> {
         let options = self.options;
-        let tabs = [".tsv", ".tab", ".tsv.gz", ".tab.gz"];
-        let named = name.to_ascii_lowercase();
-        let delimiter = tabs.iter().any(|end| named.ends_with(end)).then_some(b'\t');
         let like = self.like.filter(|like| !like.columns.is_empty());
         let features = match (like, options.columns.as_deref()) {
             (None, None) => table::Features::All,
             (None, Some(list)) => table::Features::Listed(list),
             (Some(like), None) if options.drop_columns.is_none() => {
-                table::Features::OfModel(&like.columns)
+                table::Features::OfModel { names: &like.columns, named: like.has_names() }
             }
             (Some(like), _) => {
                 let option = if options.columns.is_some() { "--columns" } else { "--drop-columns" };
@@ -458,12 +429,14 @@ impl ReadPlan<'_> {
         };
         let usual = self.like.and_then(|like| like.label_column.as_deref());
         Ok(table::TableOptions {
-            delimiter,
+            separator: separator::of_name(name),
             header: options.header.unwrap_or(table::HeaderRow::Auto),
             features,
             dropped: options.drop_columns.as_deref(),
-            label: options.label_column.as_deref().or(usual.filter(|_| self.labeled)),
+            label: options.label_column.as_deref(),
             usual_label: usual,
+            label_required: self.labeled,
+            fixed: self.fixed,
         })
     }
 }
@@ -485,7 +458,11 @@ mod tests {
 
     fn parse(name: &str, bytes: &[u8]) -> Result<Data> {
         let options = ReadOptions::default();
-        Data::parse(name, bytes, ReadPlan { options: &options, like: None, labeled: false })
+        Data::parse(
+            name,
+            bytes,
+            ReadPlan { options: &options, like: None, labeled: false, fixed: false },
+        )
     }
 
     fn message(bytes: &[u8]) -> String {
@@ -549,7 +526,7 @@ mod tests {
             "x: no data: the array has shape [0, 3]"
         );
         let options = ReadOptions::default();
-        let plan = ReadPlan { options: &options, like: None, labeled: false };
+        let plan = ReadPlan { options: &options, like: None, labeled: false, fixed: false };
         let missing = Data::read(Path::new("no/such/file"), plan).unwrap_err().to_string();
         assert!(missing.starts_with("no/such/file: cannot read: No such file"), "{missing}");
         assert!(!missing.contains("IDX"), "{missing}");

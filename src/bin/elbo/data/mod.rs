@@ -34,6 +34,8 @@ pub struct Data {
     pub rows: Rows,
     /// Names of the features; empty if they have none.
     pub columns: Vec<String>,
+    /// True if the names are numbers although the table has a header.
+    pub number_names: bool,
     /// Line of each row in a table, from 1 on; empty for other files.
     pub lines: Vec<u64>,
     /// Shape of the images, if the rows are images.
@@ -71,6 +73,7 @@ impl Data {
             name: name.to_owned(),
             rows,
             columns: Vec::new(),
+            number_names: false,
             lines: Vec::new(),
             image: None,
             resized: false,
@@ -185,19 +188,17 @@ impl Data {
         )))
     }
 
-    /// Name of the class of each row, if the rows have labels.
+    /// Name of the class of each row, empty where the label is missing; `None` without labels.
     pub fn label_names(&self) -> Option<Vec<String>> {
         let labels = self.labels.as_ref()?;
-        let name = |label: &u32| {
-            labels.names.get(*label as usize).cloned().unwrap_or_else(|| label.to_string())
-        };
-        Some(labels.of_rows.iter().map(name).collect())
+        Some(labels.of_rows.iter().map(|&label| labels.class(label as usize)).collect())
     }
 
     /// Description of the data for a model file.
     pub fn description(&self) -> DataDescription {
         DataDescription {
             columns: self.columns.clone(),
+            number_names: self.number_names,
             image: self.image,
             resized: self.resized,
             white: self.white,
@@ -277,7 +278,13 @@ mod tests {
         let (name, of_rows) = ("l".into(), vec![2, 0, 1]);
         let rows = Rows::U8(arr2(&[[0, 51], [255, 0], [102, 255]]));
         let mut data = Data {
-            labels: Some(Labels { name, of_rows, classes: 3, names: Vec::new() }),
+            labels: Some(Labels {
+                name,
+                lines: Vec::new(),
+                of_rows,
+                classes: 3,
+                names: Vec::new(),
+            }),
             conditional: true,
             signed: true,
             ..Data::new("x", rows)

@@ -2,14 +2,17 @@
 
 use super::domain::{self, Accepted, DomainCheck, LikelihoodSource};
 use super::formats::npz;
-use super::labels::{self, Classes, RawLabels};
+use super::labels::{self, Classes, LabelValues, Labeled, Labels, RawLabels};
 use super::rounding;
+use super::rows::location;
 use super::scaling::{Scaling, ScalingKind};
 use super::{Data, DataDescription, DataView, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
 use elbo::Augmentation;
 use elbo::Dataset;
 use elbo::vae::Likelihood;
+use std::collections::BTreeSet;
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +112,9 @@ impl TrainTestSplit {
             constant: 0,
             sized: options.read.size.is_some(),
         };
+        if options.conditional {
+            split.check_classes()?;
+        }
         split.scale(options.scale, options.clip_to_range)?;
         let rounded = rounding::warnings(&split.data)?;
         split.data.warnings.extend(rounded);
@@ -142,6 +148,38 @@ impl TrainTestSplit {
     fn files_mut(&mut self) -> impl Iterator<Item = &mut Data> {
         let test = self.test.as_mut().and_then(|test| test.file.as_mut());
         [Some(&mut self.data), self.validation.file.as_mut(), test].into_iter().flatten()
+    }
+
+    /// Checks that each class of the validation and test rows is that of a training row: the model would be
+    /// conditional on a class that it was never trained on.
+    fn check_classes(&self) -> Result<()> {
+        let Some(labels) = &self.data.labels else { return Ok(()) };
+        let class = |data: &Data, labels: &Labels, row| labels.of_rows[data.place(row)] as usize;
+        let mut trained = vec![false; labels.classes];
+        self.train.clone().for_each(|row| trained[class(&self.data, labels, row)] = true);
+        for held in iter::once(&self.validation).chain(&self.test) {
+            let data = held.file.as_ref().unwrap_or(&self.data);
+            let Some(labels) = &data.labels else { continue };
+            let unknown = |row: &usize| !trained[class(data, labels, *row)];
+            let Some(row) = held.rows.clone().filter(unknown).min_by_key(|&row| data.place(row))
+            else {
+                continue;
+            };
+            let remedy = match held.file {
+                Some(_) => "remove such rows, or train on rows of that class",
+                None => {
+                    "the rows of that class are all held out; draw others with --seed, or hold out a smaller \
+                     fraction"
+                }
+            };
+            return Err(Failure::Run(format!(
+                "{}: {}: no training row has the class '{}'; {remedy}",
+                labels.name,
+                location(&labels.lines, data.place(row)),
+                labels.class(class(data, labels, row)),
+            )));
+        }
+        Ok(())
     }
 
     /// Fits the scaling to the training rows and applies it to all rows.
@@ -261,19 +299,26 @@ fn files(options: &SplitOptions) -> Result<Files> {
     };
     let read = &options.read;
     let labeled = options.conditional;
-    let mut data = Data::read(path, ReadPlan { options: read, like: None, labeled })?;
+    let mut data = Data::read(path, ReadPlan { options: read, like: None, labeled, fixed: false })?;
     let like = data.description();
     let mut of_others = read.for_second_file();
     if let (_, Some(named)) = npz::split_name(path) {
         of_others.usual_array = Some(named.to_owned());
     }
-    let mut raw = vec![raw_labels(&mut data, options.labels.as_deref())?];
+    let mut raw = vec![raw_labels(&mut data, options.labels.as_deref(), &[])?];
+    let known: Vec<String> = match raw[0].as_ref().map(|raw| &raw.values) {
+        Some(LabelValues::Text(cells)) => cells.iter().collect::<BTreeSet<_>>(),
+        _ => BTreeSet::new(),
+    }
+    .into_iter()
+    .cloned()
+    .collect();
     let mut other = |held: Option<&HeldOut>| -> Result<Option<Data>> {
         let Some(HeldOut::File { path, labels }) = held else { return Ok(None) };
         expect_other_array(path, options)?;
-        let plan = ReadPlan { options: &of_others, like: Some(&like), labeled };
+        let plan = ReadPlan { options: &of_others, like: Some(&like), labeled, fixed: false };
         let mut data = Data::read(path, plan)?;
-        raw.push(raw_labels(&mut data, labels.as_deref())?);
+        raw.push(raw_labels(&mut data, labels.as_deref(), &known)?);
         Ok(Some(data))
     };
     let mut validation = other(Some(&options.validation))?;
@@ -318,9 +363,12 @@ fn expect_other_array(path: &Path, options: &SplitOptions) -> Result<()> {
 }
 
 /// Reads labels from a file, or takes those that came with the rows.
-fn raw_labels(data: &mut Data, path: Option<&Path>) -> Result<Option<RawLabels>> {
-    match path {
-        Some(path) => labels::read(path, data.len(), &data.name).map(Some),
-        None => Ok(data.found.take()),
-    }
+fn raw_labels(
+    data: &mut Data,
+    path: Option<&Path>,
+    classes: &[String],
+) -> Result<Option<RawLabels>> {
+    let Some(path) = path else { return Ok(data.found.take()) };
+    let labeled = Labeled { rows: data.len(), of: &data.name, header: None, classes };
+    labels::read(path, &labeled).map(Some)
 }

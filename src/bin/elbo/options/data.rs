@@ -3,12 +3,12 @@
 use super::reading::ReadingOptions;
 use super::values::named;
 use crate::data::domain::{Accepted, DomainCheck, LikelihoodSource};
-use crate::data::labels;
+use crate::data::labels::{self, Labeled};
 use crate::data::scaling::Scaling;
 use crate::data::{Data, DataDescription, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::output::table::{class_column, features};
+use crate::output::table::{features, unique};
 use crate::output::{Console, Inputs, check_table, check_target};
 use clap::Args;
 use elbo::Augmentation;
@@ -101,7 +101,7 @@ impl ModelFile {
         let (vae, metadata) = self.open()?;
         let mut names = features(&metadata.data, &vae);
         if vae.config().conditions() > 0 {
-            names.push(class_column(&metadata.data));
+            names.push(unique(&metadata.data.class_column(), &names));
         }
         check_table("--out", out, &names)?;
         Ok((vae, metadata))
@@ -138,8 +138,8 @@ impl ModelAndData {
         let conditional = config.conditions() > 0;
         let like = Some(&notes.data);
         let labeled = conditional && self.labels.is_none();
-        let mut data =
-            Data::read(&self.data, ReadPlan { options: &self.reading.read(), like, labeled })?;
+        let options = &self.reading.read();
+        let mut data = Data::read(&self.data, ReadPlan { options, like, labeled, fixed: true })?;
         // Files not written by elbo do not say how their data were read.
         notes.data.signed |= self.signed;
         data.signed = notes.data.signed;
@@ -181,7 +181,12 @@ impl ModelAndData {
     /// Gives each row its class; figures of a model without conditions show it.
     fn label(&self, data: &mut Data, notes: &DataDescription, classes: usize) -> Result<()> {
         let raw = match &self.labels {
-            Some(path) => Some(labels::read(path, data.len(), &data.name)?),
+            Some(path) => {
+                let header = notes.label_column.as_deref();
+                let of = &data.name;
+                let labeled = Labeled { rows: data.len(), of, header, classes: &notes.classes };
+                Some(labels::read(path, &labeled)?)
+            }
             None => data.found.take(),
         };
         let Some(raw) = raw else {

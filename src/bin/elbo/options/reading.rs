@@ -17,13 +17,14 @@ pub struct ReadingOptions {
 
     /// Read a header line of a table: yes, no or auto
     ///
-    /// auto: yes if the first line is words, no if it is numbers, an error if it has both (labels aside).
+    /// auto: yes if the first line is words, or the column names of the model; no if it is numbers; an error if it
+    /// could be either.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
     header: HeaderName,
 
     /// Table columns to read, such as age,income or 1-5,7 [default: all]
     ///
-    /// By name, or by number from 1. The label column is no feature.
+    /// By name, or by number from 1; a range such as 3-3 is always by number. The label column is no feature.
     #[arg(long, value_name = "LIST")]
     pub columns: Option<String>,
 

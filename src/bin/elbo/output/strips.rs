@@ -2,7 +2,7 @@
 
 use super::images::{MOST_IMAGES, to_pixels};
 use super::path::{DecodedPath, FigurePath, TablePath};
-use super::table::{cells, features, write_csv, write_npy};
+use super::table::{cells, features, unique, write_csv, write_npy};
 use super::{write_figure, write_file};
 use crate::data::scaling::Scaling;
 use crate::data::{DataDescription, ImageShape, UserRows};
@@ -145,14 +145,15 @@ impl DecodedGrid<'_> {
     }
 
     fn write_table(&self, file: impl Write, outputs: &UserRows) -> csv::Result<()> {
-        let keys = self.keys.iter().map(|&key| key.to_owned());
+        let names = features(self.data, self.vae);
+        let keys = self.keys.iter().map(|key| unique(key, &names));
         let places = self.places.len();
         let records = (0..outputs.len()).map(|i| {
             let strip = &self.strips[i / places];
             let value = number(strip.values[i % places]);
             strip.keys.iter().cloned().chain([value]).chain(cells(outputs, i))
         });
-        write_csv(file, keys.chain(features(self.data, self.vae)), records)
+        write_csv(file, keys.chain(names.iter().cloned()), records)
     }
 }
 

@@ -67,9 +67,11 @@ pub fn features(data: &DataDescription, vae: &Vae) -> Vec<String> {
     (0..vae.config().features()).map(|i| data.feature(i)).collect()
 }
 
-/// Name of the column of classes.
-pub fn class_column(data: &DataDescription) -> String {
-    data.label_column.clone().unwrap_or_else(|| "class".to_owned())
+/// Name of a column beside those of the data: `name`, or `name_2` and so on if the data have such a column.
+pub fn unique(name: &str, of_data: &[String]) -> String {
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !of_data.contains(name)).expect("a finite number of columns")
 }
 
 #[cfg(test)]
@@ -77,6 +79,13 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
     use ndarray::arr2;
+
+    #[test]
+    fn names_of_columns_are_unique() {
+        let names = ["class", "value", "value_2"].map(str::to_owned);
+        let found = ["class", "value", "step"].map(|name| unique(name, &names));
+        assert_eq!(found, ["class_2", "value_3", "step"]);
+    }
 
     #[test]
     fn writes_numbers_that_parse_to_the_same_bits() {

@@ -150,8 +150,7 @@ impl Coloring {
         }
         let place = |label: &u32| shown.binary_search(label).unwrap_or(shown.len());
         let of_rows = of_rows.iter().map(place).collect();
-        let mut names: Vec<String> =
-            shown.iter().map(|label| classes[label].0.to_owned()).collect();
+        let mut names: Vec<String> = shown.iter().map(|label| of_class(classes[label].0)).collect();
         if classes.len() > shown.len() {
             names.push("others".to_owned());
         }
@@ -167,6 +166,11 @@ impl Coloring {
             }
         }
     }
+}
+
+/// Name of a class in the legend; that of missing labels is empty.
+fn of_class(name: &str) -> String {
+    if name.is_empty() { "no label".to_owned() } else { name.to_owned() }
 }
 
 struct LatentFigure {

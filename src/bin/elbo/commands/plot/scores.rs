@@ -1,8 +1,9 @@
 //! Scores and labels from a CSV file.
 
+use crate::data::formats::cells::is_number;
 use crate::data::formats::csv_table::CsvTable;
 use crate::data::formats::records::TableError;
-use crate::data::labels;
+use crate::data::labels::{self, Labeled};
 use crate::failure::{Failure, Result};
 use std::path::Path;
 
@@ -39,8 +40,16 @@ impl Scores {
             return Err(Failure::Run(format!("{file}: the table has a header but no rows")));
         }
         let column = |option: &str, name: &str| {
-            let place = table.columns.place(name);
-            place.map_err(|error| Failure::Usage(format!("{file}: {option}: {error}")))
+            let wrong = |error| Failure::Usage(format!("{file}: {option}: {error}"));
+            let place = table.columns.place(name).map_err(wrong)?;
+            // Chosen by its number from a table whose first row would be lost as a header.
+            let header = &table.columns.names[place];
+            if header != name.trim() && is_number(header) {
+                return Err(wrong(format!(
+                    "line 1 has the number {header} in this column; expected a header with names"
+                )));
+            }
+            Ok(place)
         };
         let wrong = |error: TableError| Failure::Run(format!("{file}: {error}"));
         let columns: Vec<(String, Vec<f64>)> = names
@@ -51,8 +60,12 @@ impl Scores {
             })
             .collect::<Result<_>>()?;
         let classes = match label_file {
-            None => table.text(column("--label-column", label_column)?).map_err(wrong)?,
-            Some(path) => labels::read(path, table.rows.len(), &file)?.values.into_text(),
+            None => table.labels(column("--label-column", label_column)?).map_err(wrong)?,
+            Some(path) => {
+                let (header, of) = (Some(label_column), &file[..]);
+                let labeled = Labeled { rows: table.rows.len(), of, header, classes: &[] };
+                labels::read(path, &labeled)?.values.into_text()
+            }
         };
         let class = positive_class(&classes, positive)?;
         let positive: Vec<bool> = classes.iter().map(|name| *name == class).collect();

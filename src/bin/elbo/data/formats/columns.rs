@@ -1,7 +1,8 @@
 //! Selection of the columns of a table by name or number.
 
 use crate::text::{counted, listed};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// Columns of a table under the names that options and messages use.
 pub struct Columns {
@@ -9,21 +10,53 @@ pub struct Columns {
     pub names: Vec<String>,
     /// True if the table has a header.
     pub named: bool,
+    /// True if the columns are those of a model, so that no option can exclude one.
+    pub fixed: bool,
+    /// Places of each name.
+    places: HashMap<String, Vec<usize>>,
 }
 
 impl Columns {
-    /// Finds a column by its name or else by its number from 1 on.
+    pub fn new(names: Vec<String>, named: bool, fixed: bool) -> Self {
+        let mut places: HashMap<String, Vec<usize>> = HashMap::with_capacity(names.len());
+        for (place, name) in names.iter().enumerate() {
+            places.entry(name.clone()).or_default().push(place);
+        }
+        Self { names, named, fixed, places }
+    }
+
+    /// Finds a column by its name.
+    pub fn find(&self, name: &str) -> Result<Option<usize>, String> {
+        match self.places.get(name).map(Vec::as_slice) {
+            None => Ok(None),
+            Some([place]) => Ok(Some(*place)),
+            Some(places) if self.fixed => {
+                let numbers: Vec<String> = places.iter().map(|i| (i + 1).to_string()).collect();
+                Err(format!(
+                    "two columns are called '{name}' (numbers {}); rename or remove one",
+                    numbers.join(", ")
+                ))
+            }
+            Some(places) => {
+                let numbers: Vec<String> = places.iter().map(|&i| self.number(i)).collect();
+                Err(format!(
+                    "two columns are called '{name}'; choose one by its number ({})",
+                    numbers.join(", ")
+                ))
+            }
+        }
+    }
+
+    /// Finds a column that an option asks for by its name or else by its number from 1 on.
     pub fn place(&self, column: &str) -> Result<usize, String> {
         let column = column.trim();
-        let mut of_name = (0..self.names.len()).filter(|&i| self.names[i] == column);
-        match (of_name.next(), of_name.next()) {
-            (Some(_), Some(_)) => Err(format!(
-                "two columns are called '{column}'; choose one by its number, 1 to {}",
-                self.names.len()
-            )),
-            (Some(place), None) => Ok(place),
-            (None, _) => match column.parse::<usize>() {
-                Ok(number) if (1..=self.names.len()).contains(&number) => Ok(number - 1),
+        if let Some(place) = self.find(column)? {
+            return Ok(place);
+        }
+        match column.parse::<usize>() {
+            Ok(number) if (1..=self.names.len()).contains(&number) => Ok(number - 1),
+            _ => match self.range(column)? {
+                Some(range) if range.len() == 1 => Ok(range.start),
                 _ => Err(format!("no column '{column}'; the file has {}", self.listed())),
             },
         }
@@ -46,14 +79,9 @@ impl Columns {
     }
 
     /// Parses a range of numbers such as `2-5`, unless it is the name of a column.
-    fn range(&self, item: &str) -> Result<Option<std::ops::Range<usize>>, String> {
-        let item = item.trim();
-        let Some((first, last)) = item.split_once('-') else { return Ok(None) };
-        let (Ok(first), Ok(last)) = (first.trim().parse::<usize>(), last.trim().parse::<usize>())
-        else {
-            return Ok(None);
-        };
-        if self.names.iter().any(|name| name == item) {
+    fn range(&self, item: &str) -> Result<Option<Range<usize>>, String> {
+        let Some((first, last)) = bounds(item) else { return Ok(None) };
+        if self.places.contains_key(item.trim()) {
             return Ok(None);
         }
         if first < 1 || first > last || last > self.names.len() {
@@ -65,6 +93,16 @@ impl Columns {
         Ok(Some(first - 1..last))
     }
 
+    /// Number of a column, from 1 on, as an option takes it: `3`, or `3-3` if a column is called `3`.
+    pub fn number(&self, place: usize) -> String {
+        let number = (place + 1).to_string();
+        if self.named && self.places.contains_key(&number) {
+            format!("{number}-{number}")
+        } else {
+            number
+        }
+    }
+
     /// Names of the columns, for messages.
     pub fn listed(&self) -> String {
         if !self.named {
@@ -72,6 +110,18 @@ impl Columns {
         }
         listed(&self.names)
     }
+}
+
+/// Parses the bounds of a range of numbers such as `2-5`.
+fn bounds(item: &str) -> Option<(usize, usize)> {
+    let (first, last) = item.split_once('-')?;
+    Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+}
+
+/// Returns true if a list of columns names one by a word, as only a table with a header allows.
+pub fn has_names(list: &str) -> bool {
+    let number = |item: &String| item.trim().parse::<usize>().is_ok() || bounds(item).is_some();
+    items(list).is_ok_and(|items| !items.iter().all(number))
 }
 
 /// Splits a list at its commas.
@@ -92,7 +142,7 @@ mod tests {
     use super::*;
 
     fn columns(names: &[&str]) -> Columns {
-        Columns { names: names.iter().map(|&name| name.to_owned()).collect(), named: true }
+        Columns::new(names.iter().map(|&name| name.to_owned()).collect(), true, false)
     }
 
     #[test]
@@ -102,26 +152,35 @@ mod tests {
         assert_eq!(columns.places("3"), Ok(vec![1]));
         assert_eq!(columns.places("1,4-5"), Ok(vec![0, 3, 4]));
         assert_eq!(columns.places("\"b, c\",2-3"), Ok(vec![2, 3]));
+        // A range is always by number.
+        assert_eq!(columns.places("3-3"), Ok(vec![2]));
+        assert_eq!(columns.place("3-3"), Ok(2));
+        assert_eq!([0, 2].map(|place| columns.number(place)), ["1", "3-3"]);
     }
 
     #[test]
     fn names_missing_and_ambiguous_columns() {
         let some = columns(&["a", "b", "b"]);
         assert_eq!(some.places("x"), Err("no column 'x'; the file has a, b, b".to_owned()));
-        assert!(
-            some.places("b")
-                .unwrap_err()
-                .contains("two columns are called 'b'; choose one by its number")
+        assert_eq!(
+            some.places("b"),
+            Err("two columns are called 'b'; choose one by its number (2, 3)".to_owned())
         );
         assert_eq!(some.places("a,1"), Err("column 'a' is named twice".to_owned()));
         for list in ["0-2", "2-4", "3-2"] {
             assert!(some.places(list).unwrap_err().contains("numbered from 1 to 3"), "{list}");
         }
         assert!(some.places("").unwrap_err().starts_with("expected columns"));
-        let unnamed = Columns { names: vec!["1".into(), "2".into()], named: false };
+        let unnamed = Columns::new(vec!["1".into(), "2".into()], false, false);
         assert_eq!(
             unnamed.places("0"),
             Err("no column '0'; the file has 2 columns and no header".into())
         );
+    }
+
+    #[test]
+    fn tells_names_from_numbers() {
+        assert!(["age", "1,age", "\"a,b\"", "1.5"].iter().all(|list| has_names(list)));
+        assert!(!["1", "1-5, 7", ""].iter().any(|list| has_names(list)));
     }
 }

@@ -1,12 +1,14 @@
 //! Small tables with a header, such as those that other commands write.
 
+use super::cells::missing_among_numbers;
 use super::columns::Columns;
 use super::file;
 use super::records::{Records, Row, TableError};
+use super::separator;
 use crate::failure::{Failure, Result};
 use csv::ByteRecord;
 use serde::de::DeserializeOwned;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 
 /// A table that is read whole, perhaps after a spreadsheet has saved it again.
@@ -19,22 +21,22 @@ pub struct CsvTable {
 impl CsvTable {
     /// Reads a file; `expected` describes the table for messages.
     pub fn read(path: &Path, expected: &str) -> Result<Self> {
-        let table = Self::parse(BufReader::new(file::open(path)?));
-        table.map_err(|error| {
-            Failure::Run(format!("{}: {error}; expected {expected}", path.display()))
-        })
+        let name = path.display().to_string();
+        let stream = file::text(&name, file::open(path)?, &format!("expected {expected}"))?;
+        let table = Self::parse(stream, separator::of_name(&name));
+        table.map_err(|error| Failure::Run(format!("{name}: {error}; expected {expected}")))
     }
 
-    fn parse(stream: impl BufRead) -> std::result::Result<Self, TableError> {
-        let mut records = Records::new(stream, None)?;
+    fn parse(stream: impl BufRead, separator: Option<u8>) -> std::result::Result<Self, TableError> {
+        let mut records = Records::new(stream, separator)?;
         let Some(mut header) = records.next()? else {
             return Err("the table is empty".to_owned().into());
         };
-        let columns = Columns { names: header.names()?, named: true };
+        let columns = Columns::new(header.names()?, true, false);
         header.record.trim();
         let mut rows = Vec::new();
         while let Some(mut row) = records.next()? {
-            row.check_length(&columns, records.delimiter())?;
+            row.check_length(&columns, records.separator())?;
             row.record.trim();
             rows.push(row);
         }
@@ -49,15 +51,24 @@ impl CsvTable {
                     csv::ErrorKind::Deserialize { err, .. } => err.kind().to_string(),
                     _ => error.to_string(),
                 };
-                TableError(format!("line {}: {reason}", row.line))
+                TableError::Table(format!("line {}: {reason}", row.line))
             })
         };
         self.rows.iter().map(deserialize).collect()
     }
 
-    /// Reads a column as text.
-    pub fn text(&self, place: usize) -> std::result::Result<Vec<String>, TableError> {
-        self.rows.iter().map(|row| row.cell(place).map(str::to_owned)).collect()
+    /// Reads a column of labels, none of which may be missing.
+    pub fn labels(&self, place: usize) -> std::result::Result<Vec<String>, TableError> {
+        let labels = self.rows.iter().map(|row| row.label(place, &self.columns));
+        let labels = labels.collect::<std::result::Result<Vec<_>, _>>()?;
+        match missing_among_numbers(&labels) {
+            None => Ok(labels),
+            Some(row) => Err(TableError::Table(format!(
+                "{}: missing label ({})",
+                self.rows[row].at(place, &self.columns),
+                labels[row]
+            ))),
+        }
     }
 
     /// Reads a column as numbers, which may be infinite but not NaN.
@@ -65,7 +76,7 @@ impl CsvTable {
         let number = |row: &Row| {
             let cell = row.cell(place)?;
             cell.parse().ok().filter(|number: &f64| !number.is_nan()).ok_or_else(|| {
-                TableError(format!(
+                TableError::Table(format!(
                     "{}: expected a number, found '{cell}'",
                     row.at(place, &self.columns)
                 ))
@@ -80,7 +91,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> CsvTable {
-        CsvTable::parse(text.as_bytes()).unwrap()
+        CsvTable::parse(text.as_bytes(), None).unwrap()
     }
 
     #[test]
@@ -101,17 +112,17 @@ mod tests {
         ] {
             assert_eq!(parse(text).columns.names, names, "{text:?}");
         }
-        assert!(CsvTable::parse(&b""[..]).is_err());
+        assert!(CsvTable::parse(&b""[..], None).is_err());
     }
 
     #[test]
-    fn reads_columns_as_text_and_numbers() {
+    fn reads_columns_as_labels_and_numbers() {
         let table = parse("a; b\n x ; -inf\ny;2.5\n");
-        assert_eq!(table.text(0).unwrap(), ["x", "y"]);
+        assert_eq!(table.labels(0).unwrap(), ["x", "y"]);
         assert_eq!(table.numbers(1).unwrap(), [f64::NEG_INFINITY, 2.5]);
         let message = table.numbers(0).unwrap_err().to_string();
         assert_eq!(message, "line 2, column 'a': expected a number, found 'x'");
-        let short = CsvTable::parse(&b"a,b\n1\n"[..]).err().unwrap().to_string();
+        let short = CsvTable::parse(&b"a,b\n1\n"[..], None).err().unwrap().to_string();
         assert_eq!(
             short,
             "line 2 has 1 column; expected 2, as in the first line (separated by ',')"

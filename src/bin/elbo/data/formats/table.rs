@@ -1,58 +1,29 @@
 //! Reader of tables: text whose columns are separated by commas, semicolons, tabs or bars (`|`).
 //!
-//! The `csv` crate splits the text; this file decides what is a header and which columns are features and
-//! labels. With `columns`, `lines`, `records` and the tool's `text`, it depends on that crate and the standard
-//! library alone, so that a fuzz target can include it.
+//! 1. `separator`: a first line such as `sep=;`, the file name, or the first lines tell the separator.
+//! 2. `records`, `lines` and `splitter`: the text is split into records of cells, each with its line.
+//! 3. `header`: the first line is a header or the first row.
+//! 4. `columns`: options and models choose the features and the label by name or number.
+//! 5. `records`: cells are read as numbers and labels.
+//!
+//! With the tool's `text`, these files depend on the `csv` crate (for its record type) and the standard library
+//! alone, so that a fuzz target can include them.
 
 use super::columns::Columns;
-use super::records::{Records, Row, TableError, is_missing};
+use super::header::is_header;
+use super::records::{Records, Row, TableError};
+pub use super::table_options::{Features, HeaderRow, TableOptions};
 use crate::text::{counted, listed};
+use std::collections::HashSet;
 use std::io::BufRead;
-
-/// Options for reading a table.
-#[derive(Clone, Debug, Default)]
-pub struct TableOptions<'a> {
-    /// Delimiter between columns; `None` detects it in the first line.
-    pub delimiter: Option<u8>,
-    pub header: HeaderRow,
-    pub features: Features<'a>,
-    /// Columns to exclude from the features, as a list of names and numbers.
-    pub dropped: Option<&'a str>,
-    /// Column of labels, by name or number.
-    pub label: Option<&'a str>,
-    /// Column of labels of the data that the model was trained on: its name or, without a header, its
-    /// number. It is used without `label` if the table has it and no cell of it is empty.
-    pub usual_label: Option<&'a str>,
-}
-
-/// Treatment of the first line.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum HeaderRow {
-    Yes,
-    No,
-    /// The first line is a header if its cells are words, and not if they are numbers; the cell of the
-    /// label column does not count.
-    #[default]
-    Auto,
-}
-
-/// Selection of the feature columns.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Features<'a> {
-    /// All columns but the label.
-    #[default]
-    All,
-    /// A list of names and numbers.
-    Listed(&'a str),
-    /// The columns of the training data.
-    OfModel(&'a [String]),
-}
 
 /// Numbers and labels of a table.
 #[derive(Debug, PartialEq)]
 pub struct Table {
     /// Names of the features in the header, or their numbers from 1 on.
     pub columns: Vec<String>,
+    /// True if these numbers are names in a header.
+    pub number_names: bool,
     /// Features in row-major order.
     pub numbers: Vec<f64>,
     /// Line of each row, from 1 on.
@@ -65,89 +36,59 @@ pub struct Table {
 
 /// Reads a whole table.
 pub fn read(stream: impl BufRead, options: &TableOptions) -> Result<Table, TableError> {
-    let mut records = Records::new(stream, options.delimiter)?;
+    let mut records = Records::new(stream, options.separator)?;
     let Some(first) = records.next()? else {
         return Err("the table is empty".to_owned().into());
     };
-    let named = has_header(&first, options)?;
+    let second = records.next()?;
+    let named = is_header(&first, second.as_ref(), options)?;
     let names = if named {
         first.names()?
     } else {
         (1..=first.record.len()).map(|number| number.to_string()).collect()
     };
-    let columns = Columns { names, named };
-    let mut next = if named { records.next()? } else { Some(first) };
+    let columns = Columns::new(names, named, options.fixed);
     let (places, label) = choose(&columns, options)?;
-    check_names(&columns, &places, next.as_ref(), records.delimiter())?;
+    let above = if named { None } else { Some(first) };
+    let mut rows = above.into_iter().chain(second);
+    let mut next = rows.next();
+    if next.is_none() {
+        return Err("the table has a header but no rows".to_owned().into());
+    }
+    check_names(&columns, &places, next.as_ref(), records.separator(), options)?;
 
     let mut table = Table {
         columns: places.iter().map(|&place| columns.names[place].clone()).collect(),
+        number_names: named && places.iter().all(|&place| is_count(&columns.names[place])),
         numbers: Vec::new(),
         lines: Vec::new(),
         labels: label.map(|_| Vec::new()),
         label_column: label.map(|place| columns.names[place].clone()),
     };
-    if next.is_none() {
-        return Err("the table has a header but no rows".to_owned().into());
-    }
+    let may_lack_label = options.label.is_none() && !options.label_required;
     while let Some(row) = next {
-        row.check_length(&columns, records.delimiter())?;
+        row.check_length(&columns, records.separator())?;
         for &place in &places {
             table.numbers.push(row.number(place, &columns)?);
         }
         table.lines.push(row.line);
         if let (Some(place), Some(labels)) = (label, &mut table.labels) {
-            match row.label(place, &columns) {
-                Ok(label) => labels.push(label),
-                Err(_) if options.label.is_none() => table.labels = None,
-                Err(error) => return Err(error),
+            match row.cell(place)? {
+                "" if may_lack_label => labels.push(String::new()),
+                _ => labels.push(row.label(place, &columns)?),
             }
         }
-        next = records.next()?;
+        next = match rows.next() {
+            None => records.next()?,
+            row => row,
+        };
     }
     Ok(table)
 }
 
-/// Decides whether the first line is a header.
-fn has_header(first: &Row, options: &TableOptions) -> Result<bool, TableError> {
-    match options.header {
-        HeaderRow::Yes => return Ok(true),
-        HeaderRow::No => return Ok(false),
-        HeaderRow::Auto => {}
-    }
-    let mut parts = first.cell(0)?.split_whitespace();
-    if first.record.len() == 1
-        && parts.clone().count() > 1
-        && parts.all(|part| part.parse::<f64>().is_ok())
-    {
-        return Err(format!(
-            "line {}: the columns are separated by spaces; expected commas, semicolons, tabs or bars (|)",
-            first.line
-        )
-        .into());
-    }
-    let label = options.label.or(options.usual_label);
-    let label = label.and_then(|label| label.trim().parse::<usize>().ok());
-    let (mut words, mut numbers) = (0, 0);
-    for (place, cell) in first.cells().enumerate() {
-        let cell = cell?;
-        if Some(place + 1) == label || is_missing(cell) {
-            continue;
-        }
-        match cell.parse::<f64>() {
-            Ok(_) => numbers += 1,
-            Err(_) => words += 1,
-        }
-    }
-    if words > 0 && numbers > 0 {
-        return Err(format!(
-            "line {} has words and numbers; use --header yes or --header no to say whether it is a header \
-             (and --label-column for a column of labels)",
-            first.line
-        )
-        .into());
-    }
-    Ok(words > 0)
+/// Returns true for the name of a column of a table without a header.
+pub fn is_count(name: &str) -> bool {
+    name.parse::<usize>().is_ok_and(|number| number > 0 && number.to_string() == name)
 }
 
 /// Finds the places of the features and of the label.
@@ -155,31 +96,27 @@ fn choose(
     columns: &Columns,
     options: &TableOptions,
 ) -> Result<(Vec<usize>, Option<usize>), TableError> {
-    let under = |option: &'static str| move |message: String| format!("{option}: {message}");
-    let label = options.label.map(|label| columns.place(label)).transpose();
-    let label = label.map_err(|error| {
-        if options.label == options.usual_label {
-            // The model names the column, not the user.
-            format!("{error}; the model takes its classes from that column (see --label-column)")
-        } else {
-            under("--label-column")(error)
-        }
-    })?;
-    let label = label.or_else(|| usual_label(columns, options));
+    let under = |option: &'static str| {
+        move |message: String| TableError::Option(format!("{option}: {message}"))
+    };
+    let label = match options.label {
+        Some(label) => Some(columns.place(label).map_err(under("--label-column"))?),
+        None => usual_label(columns, options)?,
+    };
     let dropped = options.dropped.map(|list| columns.places(list)).transpose();
     let dropped = dropped.map_err(under("--drop-columns"))?.unwrap_or_default();
     let mut features = match options.features {
         Features::All => (0..columns.names.len()).filter(|&place| Some(place) != label).collect(),
         Features::Listed(list) => columns.places(list).map_err(under("--columns"))?,
-        Features::OfModel(names) => of_model(columns, names, label)?,
+        Features::OfModel { names, named } => of_model(columns, names, named, label)?,
     };
+    let dropped: HashSet<usize> = dropped.into_iter().collect();
     features.retain(|place| !dropped.contains(place));
     if let Some(label) = label.filter(|label| features.contains(label)) {
-        return Err(format!(
+        return Err(TableError::Option(format!(
             "column '{}' cannot be both a feature and the label",
             columns.names[label]
-        )
-        .into());
+        )));
     }
     if features.is_empty() {
         return Err("no feature columns are left".to_owned().into());
@@ -188,16 +125,32 @@ fn choose(
 }
 
 /// Finds the label column of the training data, if the table has it.
-fn usual_label(columns: &Columns, options: &TableOptions) -> Option<usize> {
-    let place = columns.place(options.usual_label?).ok()?;
-    if columns.named {
-        return Some(place);
+fn usual_label(columns: &Columns, options: &TableOptions) -> Result<Option<usize>, TableError> {
+    let Some(label) = options.usual_label else { return Ok(None) };
+    let of_features =
+        |error: String| format!("{error}; it is the label column of the training data");
+    // In a table without a header, the column of a number may be that of a feature, if labels are left out.
+    let place = match options.features {
+        _ if !columns.named => columns.place(label).ok().filter(|&place| match options.features {
+            Features::OfModel { names, named } => {
+                of_model(columns, names, named, Some(place)).is_ok()
+            }
+            _ => false,
+        }),
+        Features::OfModel { named: false, names } => {
+            of_number(columns, has_written(columns, names), label).map_err(of_features)?
+        }
+        _ => columns.find(label).map_err(of_features)?,
+    };
+    if place.is_none() && options.label_required {
+        return Err(format!(
+            "no column '{label}', from which the model takes the classes; the file has {}; give the labels \
+             with --label-column or --labels",
+            columns.listed()
+        )
+        .into());
     }
-    // In a table of the features alone, the number of the label column may be that of a feature.
-    match options.features {
-        Features::OfModel(names) => of_model(columns, names, Some(place)).is_ok().then_some(place),
-        _ => None,
-    }
+    Ok(place)
 }
 
 /// Checks that the features have different names; `next` is the line below the header.
@@ -205,40 +158,65 @@ fn check_names(
     columns: &Columns,
     features: &[usize],
     next: Option<&Row>,
-    delimiter: u8,
+    separator: u8,
+    options: &TableOptions,
 ) -> Result<(), TableError> {
-    let nameless = features.iter().find(|&&place| columns.names[place].is_empty());
-    if let Some(&place) = nameless {
-        let number = place + 1;
-        let is_empty = |row: &Row| row.record.get(place).is_some_and(|c| c.trim_ascii().is_empty());
-        if number == columns.names.len() && next.is_some_and(is_empty) {
-            return Err(format!(
-                "the last column is empty; if each line ends with {}, exclude it with --drop-columns {number}",
-                match delimiter {
-                    b',' => "a comma",
-                    b';' => "a semicolon",
-                    b'\t' => "a tab",
-                    _ => "a bar (|)",
-                }
-            )
+    // The list of the option with more columns.
+    let drop = |places: &[usize]| {
+        let numbers = places.iter().map(|&place| columns.number(place));
+        let list: Vec<String> =
+            options.dropped.map(str::to_owned).into_iter().chain(numbers).collect();
+        format!("--drop-columns {}", list.join(","))
+    };
+    let nameless: Vec<usize> =
+        features.iter().copied().filter(|&place| columns.names[place].is_empty()).collect();
+    if let Some(&place) = nameless.first() {
+        let numbers: Vec<String> = nameless.iter().map(|place| (place + 1).to_string()).collect();
+        let is_empty = |row: &Row| {
+            nameless.iter().all(|&i| row.record.get(i).is_some_and(|c| c.trim_ascii().is_empty()))
+        };
+        let at_the_end = place + nameless.len() == columns.names.len();
+        if at_the_end && next.is_some_and(is_empty) {
+            let separator = match separator {
+                b',' => "a comma",
+                b';' => "a semicolon",
+                b'\t' => "a tab",
+                _ => "a bar (|)",
+            };
+            return Err(match nameless.len() {
+                1 => format!(
+                    "the last column is empty; if each line ends with {separator}, exclude it with {}",
+                    drop(&nameless)
+                ),
+                count => format!("the last {count} columns are empty; exclude them with {}", drop(&nameless)),
+            }
             .into());
         }
-        return Err(format!(
-            "column {number} has no name in the header; if it is a pandas index, exclude it with \
-             --drop-columns {number}, or write the file with index=False"
-        )
+        return Err(match nameless.len() {
+            1 => format!(
+                "column {} has no name in the header; if it is a pandas index, exclude it with {}, or write \
+                 the file with index=False",
+                numbers[0],
+                drop(&nameless)
+            ),
+            _ => format!(
+                "columns {} have no names in the header; name them, or exclude them with {}",
+                numbers.join(", "),
+                drop(&nameless)
+            ),
+        }
         .into());
     }
-    for (i, &place) in features.iter().enumerate() {
-        let name = &columns.names[place];
-        if features[..i].iter().any(|&other| columns.names[other] == *name) {
-            return Err(format!(
-                "two columns are called '{name}'; exclude one by its number with --drop-columns"
-            )
-            .into());
-        }
+    let mut seen = HashSet::with_capacity(features.len());
+    match features.iter().find(|&&place| !seen.insert(&columns.names[place])) {
+        None => Ok(()),
+        Some(&twice) => Err(format!(
+            "two columns are called '{}'; rename one, or exclude one with {}",
+            columns.names[twice],
+            drop(&[twice])
+        )
+        .into()),
     }
-    Ok(())
 }
 
 /// Finds the columns of the training data: by name, or by number if they had no names. In a table without a
@@ -246,12 +224,13 @@ fn check_names(
 fn of_model(
     columns: &Columns,
     names: &[String],
+    named: bool,
     label: Option<usize>,
 ) -> Result<Vec<usize>, TableError> {
     if !columns.named {
         let all: Vec<_> = (0..columns.names.len()).filter(|&place| Some(place) != label).collect();
-        let numbers = names.iter().map(|name| columns.place(name).ok()).collect::<Option<Vec<_>>>();
-        return match numbers {
+        let numbers = names.iter().map(|name| columns.find(name).ok().flatten());
+        return match numbers.collect::<Option<Vec<_>>>().filter(|_| !named) {
             Some(places) => Ok(places),
             None if all.len() == names.len() => Ok(all),
             None => Err(format!(
@@ -263,28 +242,54 @@ fn of_model(
             .into()),
         };
     }
-    let by_number = names.iter().all(|name| name.parse::<usize>().is_ok());
-    let place = |name: &String| match columns.names.iter().position(|found| found == name) {
-        Some(place) => Ok(place),
-        None if by_number => columns.place(name).map_err(TableError),
-        None => Err(TableError(format!(
+    let written = has_written(columns, names);
+    let lacking = |name: &String| {
+        format!(
             "no column '{name}', which the training data have; the file has {}",
             columns.listed()
-        ))),
+        )
     };
-    names.iter().map(place).collect()
+    let place = |name: &String| {
+        let place = if named { columns.find(name) } else { of_number(columns, written, name) };
+        place?.ok_or_else(|| lacking(name))
+    };
+    names.iter().map(|name| place(name).map_err(TableError::Table)).collect()
+}
+
+/// Name that the tool writes for a column that has only a number.
+pub fn name_of_number(number: &str) -> String {
+    format!("column_{number}")
+}
+
+/// Returns true if a table has the names that the tool writes for all of these numbers.
+fn has_written(columns: &Columns, numbers: &[String]) -> bool {
+    numbers.iter().all(|number| matches!(columns.find(&name_of_number(number)), Ok(Some(_))))
+}
+
+/// Finds the column of a number in a table with a header: by the name that the tool writes for it, or else by
+/// its place.
+fn of_number(columns: &Columns, written: bool, number: &str) -> Result<Option<usize>, String> {
+    if written {
+        return columns.find(&name_of_number(number));
+    }
+    Ok(columns.find(number)?.or_else(|| columns.place(number).ok()))
 }
 
 /// Reads the cells of a table of one column, and the line of each; the first may be a header.
-pub fn read_column(stream: impl BufRead) -> Result<(Vec<String>, Vec<u64>), TableError> {
-    let mut records = Records::new(stream, Some(b','))?;
+pub fn read_column(
+    stream: impl BufRead,
+    separator: Option<u8>,
+) -> Result<(Vec<String>, Vec<u64>), TableError> {
+    let mut records = Records::new(stream, separator)?;
     let (mut cells, mut lines) = (Vec::new(), Vec::new());
     while let Some(row) = records.next()? {
         if row.record.len() != 1 {
-            let columns = counted(row.record.len(), "column");
             return Err(format!(
-                "line {} has {columns}; expected a single column of labels",
-                row.line
+                "line {} has {}, separated by '{}'; expected a single column of labels (quote a label that \
+                 contains the separator)",
+                row.line,
+                counted(row.record.len(), "column"),
+                char::from(records.separator()).escape_default()
             )
             .into());
         }
@@ -305,10 +310,6 @@ mod tests {
         read(text.as_bytes(), &options).map_err(|error| error.to_string())
     }
 
-    fn parse(text: &str) -> Table {
-        table(text, TableOptions::default()).unwrap()
-    }
-
     fn message(text: &str) -> String {
         table(text, TableOptions::default()).unwrap_err()
     }
@@ -317,33 +318,171 @@ mod tests {
         table(text, TableOptions { label: Some(label), ..TableOptions::default() })
     }
 
+    /// Input, and what is read or refused.
     #[test]
-    fn detects_delimiter_and_header_in_the_first_line() {
-        for text in [
-            "a,b\n1,2\n3,4\n",
-            "a;b\r\n1;2\r\n3;4",
-            "\u{feff}a\tb\n\n1\t 2\n3\t4\n\n",
-            "\n\na|b\n1|2\n3| 4\n",
+    fn reads_or_refuses_each_form_of_a_table() {
+        let numbers = |columns: &[&str], numbers: &[f64]| Ok((columns.join("/"), numbers.to_vec()));
+        let refused = |reason: &str| Err(reason.to_owned());
+        let ab = || numbers(&["a", "b"], &[1.0, 2.0, 3.0, 4.0]);
+        let unnamed = || numbers(&["1", "2"], &[1.0, 2.0, 3.0, 4.0]);
+        for (text, expected) in [
+            // Separators, line ends, and marks at the start.
+            ("a,b\n1,2\n3,4\n", ab()),
+            ("a;b\r\n1;2\r\n3;4", ab()),
+            ("\u{feff}a\tb\n\n1\t 2\n3\t4\n\n", ab()),
+            ("\n\na|b\n1|2\n3| 4\n", ab()),
+            ("a,b\r1,2\r3,4", ab()),
+            ("sep=;\r\na;b\r\n1;2\r\n3;4\r\n", ab()),
+            ("\u{feff}SEP=|\na|b\n1|2\n3|4\n", ab()),
+            ("sep=\t\n1\t2\n3\t4\n", unnamed()),
+            ("\"a\", \"b\"\n\"1\",\"2\"\n3 ,4\n", ab()),
+            ("1,2\n3,4\n", unnamed()),
+            // Separators and quotes in names.
+            ("\"a;b;c\",\"say \"\"d\"\"\"\n1,2\n", numbers(&["a;b;c", "say \"d\""], &[1.0, 2.0])),
+            ("T, C;Size 5\"\n20.5;1\n", numbers(&["T, C", "Size 5\""], &[20.5, 1.0])),
+            ("\"a\n\nb\",c\n1,2\n", numbers(&["a\n\nb", "c"], &[1.0, 2.0])),
+            // Numbers and words for missing values in the header.
+            ("0,1,2\n0.5,1,2\n", numbers(&["0", "1", "2"], &[0.5, 1.0, 2.0])),
+            (
+                "0,1\n0.5,1\n",
+                refused(
+                    "line 1 has numbers that may be names of columns; use --header yes or --header no",
+                ),
+            ),
+            (
+                "Na,nan,NULL,x\n1,2,3,4\n",
+                numbers(&["Na", "nan", "NULL", "x"], &[1.0, 2.0, 3.0, 4.0]),
+            ),
+            ("Na\n1\n", refused("line 1 has only words for missing values; use --header yes")),
+            ("id,2019\n1,2\n", refused("line 1 has words and numbers; use --header")),
+            // Empty lines, cells and rows.
+            (
+                "a\n1\n\n2\n",
+                refused(
+                    "line 3, column 'a': missing value; fill it in, remove the line, or exclude",
+                ),
+            ),
+            ("a\n1\n2\n\n\n", numbers(&["a"], &[1.0, 2.0])),
+            ("a,b\n1,2\n,\n", refused("line 3 has separators but no values; remove it")),
+            (
+                "a,b\n1,2\n3\n",
+                refused("line 3 has 1 column; expected 2, as in the first line (separated by ',')"),
+            ),
+            (
+                "a,b\n1,2,\n",
+                refused(
+                    "line 2 has 3 columns; expected 2, as in the first line (separated by ','); remove the separator at the end",
+                ),
+            ),
+            (
+                "a,b,\n0,1,\n",
+                refused(
+                    "the last column is empty; if each line ends with a comma, exclude it with --drop-columns 3",
+                ),
+            ),
+            (
+                "a;b;;\n0;1;;\n",
+                refused("the last 2 columns are empty; exclude them with --drop-columns 3,4"),
+            ),
+            ("a,b,\n0,1,2\n", refused("column 3 has no name in the header")),
+            (
+                "a,,,b\n0,1,2,3\n",
+                refused(
+                    "columns 2, 3 have no names in the header; name them, or exclude them with --drop-columns 2,3",
+                ),
+            ),
+            (
+                ",a\n0,1\n",
+                refused(
+                    "column 1 has no name in the header; if it is a pandas index, exclude it with --drop-columns 1,",
+                ),
+            ),
+            (
+                ",0,1\n0,0.5,1\n",
+                refused(
+                    "column 1 has no name in the header; if it is a pandas index, exclude it with --drop-columns 1-1,",
+                ),
+            ),
+            (
+                "a,b,a\n0,1,2\n",
+                refused(
+                    "two columns are called 'a'; rename one, or exclude one with --drop-columns 3",
+                ),
+            ),
+            ("", refused("the table is empty")),
+            ("\n\n", refused("the table is empty")),
+            ("a,b\n", refused("the table has a header but no rows")),
+            // Decimal commas, quotes, and bytes that are not text.
+            (
+                "1,5;2,5\n1,0;2,25\n",
+                refused("line 1, column 1: '1,5' has a decimal comma; replace it with a point"),
+            ),
+            ("a,b\n1,\"2\n3,4\n", refused("line 2, column 2: a quote is opened and not closed")),
+            (
+                "a,b\n1,2\n\"5\" pipe\",4\n",
+                refused("line 3, column 1: text follows a closing quote"),
+            ),
+            ("a,b\n1,2\n3,\0\n", refused("line 3 has a NUL byte")),
+            ("1 2\n3 4\n", refused("line 1: the columns are separated by spaces")),
+            ("sep=:\na:b\n", refused("line 1: the columns are separated by ':'; expected commas")),
         ] {
-            let found = parse(text);
-            assert_eq!(found.columns, ["a", "b"], "{text:?}");
-            assert_eq!(found.numbers, [1.0, 2.0, 3.0, 4.0], "{text:?}");
+            let found = table(text, TableOptions::default());
+            let found = found.map(|table| (table.columns.join("/"), table.numbers));
+            match (&found, &expected) {
+                (Err(found), Err(expected)) => {
+                    assert!(found.starts_with(&expected[..]), "{text:?}: {found}")
+                }
+                _ => assert_eq!(found, expected, "{text:?}"),
+            }
         }
-        let found = parse("1,2\n3,-4.5e1\n");
-        assert_eq!((&found.columns.join(" ")[..], &found.numbers[2..]), ("1 2", &[3.0, -45.0][..]));
-        assert_eq!(parse("\"a;b;c\",\"say \"\"d\"\"\"\n1,2\n").columns, ["a;b;c", "say \"d\""]);
         // A stream that returns two bytes at a time.
         let slowly = std::io::BufReader::with_capacity(2, &b"alpha;beta\n1;2\n"[..]);
         assert_eq!(read(slowly, &TableOptions::default()).unwrap().columns, ["alpha", "beta"]);
-        let years = TableOptions { header: HeaderRow::Yes, ..TableOptions::default() };
-        assert_eq!(table("2019,2020\n1,2\n", years).unwrap().columns, ["2019", "2020"]);
-        let unclear = message("id,2019\n1,2\n");
-        assert!(unclear.starts_with("line 1 has words and numbers; use --header"), "{unclear}");
-        let none = TableOptions { header: HeaderRow::No, ..TableOptions::default() };
+        let latin =
+            read(&b"gr\xfc\xdfe,b\n1,2\n"[..], &TableOptions::default()).unwrap_err().to_string();
+        assert_eq!(latin, "line 1, column 1: the text is not UTF-8; save the table as UTF-8");
+    }
+
+    #[test]
+    fn header_option_overrides_the_first_line() {
+        let with =
+            |text: &str, header| table(text, TableOptions { header, ..TableOptions::default() });
+        assert_eq!(with("2019,2020\n1,2\n", HeaderRow::Yes).unwrap().columns, ["2019", "2020"]);
+        assert_eq!(with("0,1\n0.5,1\n", HeaderRow::No).unwrap().numbers.len(), 4);
         assert_eq!(
-            table("a,2\n", none).unwrap_err().split(';').next(),
+            with("a,2\n", HeaderRow::No).unwrap_err().split(';').next(),
             Some("line 1, column 1: expected a number, found 'a'")
         );
+    }
+
+    /// The advice of a message must lead to a table that is read.
+    #[test]
+    fn following_the_advice_reads_the_table() {
+        for (text, dropped) in [
+            (",a\n0,1\n", None),
+            (",0,1\n0,0.5,1\n", None),
+            ("a,b,\n0,1,\n", None),
+            ("a,b,,\n0,1,,\n", None),
+            ("a,b,a\n0,1,2\n", None),
+            ("1,2,1,,\n0,1,2,,\n", None),
+            (",a,,b\n0,1,2,3\n", Some("b")),
+        ] {
+            let mut dropped = dropped.map(str::to_owned);
+            let header = HeaderRow::Yes;
+            let read = |dropped: &Option<String>| {
+                table(
+                    text,
+                    TableOptions { header, dropped: dropped.as_deref(), ..TableOptions::default() },
+                )
+            };
+            for _ in 0..2 {
+                let Err(message) = read(&dropped) else { break };
+                let (_, advice) = message.split_once("--drop-columns ").unwrap();
+                let end = advice.find(", or").unwrap_or(advice.len());
+                dropped = Some(advice[..end].to_owned());
+            }
+            assert!(read(&dropped).is_ok(), "{text:?}: {:?}", read(&dropped));
+        }
     }
 
     #[test]
@@ -380,7 +519,7 @@ mod tests {
             (found.columns.join(" "), found.labels.unwrap().join(" ")),
             ("x".into(), "a b".into())
         );
-        assert_eq!(read("x,kind\n1,a\n2,\n").labels, None);
+        assert_eq!(read("x,kind\n1,a\n2,\n").labels.unwrap(), ["a", ""]);
         assert_eq!(read("x,y\n1,2\n").columns, ["x", "y"]);
     }
 
@@ -388,7 +527,7 @@ mod tests {
     fn reads_the_usual_label_without_a_header() {
         let read = |text: &str, names: &[&str], label| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let features = Features::OfModel(&names);
+            let features = Features::OfModel { names: &names, named: false };
             let options =
                 TableOptions { features, usual_label: Some(label), ..TableOptions::default() };
             table(text, options).map(|table| (table.numbers, table.labels))
@@ -436,10 +575,8 @@ mod tests {
     fn finds_the_columns_of_the_training_data() {
         let of_model = |text, names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            table(
-                text,
-                TableOptions { features: Features::OfModel(&names), ..TableOptions::default() },
-            )
+            let features = Features::OfModel { names: &names, named: names != ["1", "3"] };
+            table(text, TableOptions { features, fixed: true, ..TableOptions::default() })
         };
         assert_eq!(of_model("c,b,a\n3,2,1\n", &["a", "b"]).unwrap().numbers, [1.0, 2.0]);
         let lacks = of_model("c,b\n3,2\n", &["a", "b"]).unwrap_err();
@@ -454,6 +591,20 @@ mod tests {
         );
         assert_eq!(of_model("3,2,1\n", &["1", "3"]).unwrap().numbers, [3.0, 1.0]);
         assert_eq!(of_model("x,y,z\n3,2,1\n", &["1", "3"]).unwrap().numbers, [3.0, 1.0]);
+        // The names that the tool writes for numbers.
+        let written = of_model("column_3,column_1,class\n3,2,1\n", &["1", "3"]).unwrap();
+        assert_eq!(written.numbers, [2.0, 3.0]);
+        // Numbers that are names are no places.
+        assert_eq!(of_model("2020,2019\n3,2\n", &["2019", "2020"]).unwrap().numbers, [2.0, 3.0]);
+        let lacks = of_model("x,y,z\n3,2,1\n", &["0", "1"]).unwrap_err();
+        assert_eq!(lacks, "no column '0', which the training data have; the file has x, y, z");
+        // A name twice is no error if the model does not use it.
+        let twice = of_model("a,b,a\n3,2,1\n", &["a", "b"]).unwrap_err();
+        assert_eq!(twice, "two columns are called 'a' (numbers 1, 3); rename or remove one");
+        assert_eq!(of_model("x,b,x\n3,2,1\n", &["b"]).unwrap().numbers, [2.0]);
+        // No option excludes a column of a model.
+        let missing = of_model("a,b\n3,\n", &["a", "b"]).unwrap_err();
+        assert_eq!(missing, "line 2, column 'b': missing value; fill it in or remove the line");
     }
 
     #[test]
@@ -493,23 +644,5 @@ mod tests {
         let spaces = "line 2, column 'a b': expected columns separated by commas, semicolons, tabs or bars (|), found '1 2'";
         assert_eq!(message("a b\n1 2\n"), spaces);
         assert!(message("1 2\n3 4\n").starts_with("line 1: the columns are separated by spaces"));
-    }
-
-    #[test]
-    fn rejects_tables_without_rows_or_names() {
-        assert_eq!(message(""), "the table is empty");
-        assert_eq!(message("\n\n"), "the table is empty");
-        assert_eq!(message("a,b\n"), "the table has a header but no rows");
-        assert!(
-            message(",a\n0,1\n")
-                .starts_with("column 1 has no name in the header; if it is a pandas index")
-        );
-        let comma = "the last column is empty; if each line ends with a comma, exclude it with --drop-columns 3";
-        assert_eq!(message("a,b,\n0,1,\n"), comma);
-        assert!(message("a,b,\n0,1,2\n").starts_with("column 3 has no name in the header"));
-        assert!(message("a,a\n0,1\n").starts_with("two columns are called 'a'"));
-        let latin =
-            read(&b"gr\xfc\xdfe,b\n1,2\n"[..], &TableOptions::default()).unwrap_err().to_string();
-        assert_eq!(latin, "line 1, column 1: the text is not UTF-8; save the table as UTF-8");
     }
 }

@@ -1,0 +1,323 @@
+//! Tables of every form, in every command that reads them.
+
+use crate::scratch::{SHORT, Scratch};
+use std::fs;
+use std::io::Write;
+
+const GAUSSIAN: &str = "--scale standardize --likelihood gaussian";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn utf_16(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+/// A model of columns `a` and `b` with the label column `kind`, and its data.
+fn with_model(name: &str, options: &str) -> Scratch {
+    let scratch = Scratch::new(name);
+    fs::write(scratch.path("t.csv"), "a,b,kind\n1,2,x\n2,3.5,y\n3,4,x\n4,4.5,y\n").unwrap();
+    let train = "train --data t.csv --validation t.csv --label-column kind";
+    scratch.succeeds(&format!("{train} {GAUSSIAN} {SHORT} {options} --out m"));
+    scratch
+}
+
+/// The same rows in other forms, and forms that are refused: in training, scoring and figures of scores.
+#[test]
+fn every_reader_of_tables_reads_the_same() {
+    let scratch = with_model("tables", "");
+    let scores = scratch.succeeds("score --model m/model.safetensors --data t.csv");
+    let read = |bytes: &[u8]| fs::write(scratch.path("u.csv"), bytes).unwrap();
+    let whole = "a,b,kind\n1,2,x\n2,3.5,y\n3,4,x\n4,4.5,y\n";
+    let semicolons = whole.replace(',', ";");
+    for bytes in [
+        whole.replace('\n', "\r\n").into_bytes(),
+        whole.replace('\n', "\r").into_bytes(),
+        format!("\u{feff}sep=;\n{semicolons}\n\n").into_bytes(),
+        format!("SEP=|\r\n{}", whole.replace(',', "|")).into_bytes(),
+        whole.replace(',', "\t").into_bytes(),
+        whole.replace("a,b,kind", "\"a\", b ,kind\n").into_bytes(),
+        gzip(whole.as_bytes()),
+        [&gzip(&whole.as_bytes()[..20])[..], &gzip(&whole.as_bytes()[20..]), &[0; 512]].concat(),
+    ] {
+        read(&bytes);
+        let found = scratch.succeeds("score --model m/model.safetensors --data u.csv");
+        assert_eq!(found, scores, "{}", String::from_utf8_lossy(&bytes));
+        let roc = "plot roc --score-column b --label-column kind --positive x --out roc.svg";
+        let area = scratch.succeeds(&format!("{roc} --scores t.csv"));
+        assert_eq!(scratch.succeeds(&format!("{roc} --scores u.csv")), area);
+        scratch.succeeds(&format!(
+            "train --data u.csv --label-column kind {GAUSSIAN} {SHORT} --out u"
+        ));
+    }
+    let padded = [&gzip(whole.as_bytes())[..], b"\0\0rest"].concat();
+    for (bytes, reason) in [
+        (utf_16(whole), "the text is UTF-16; save it as UTF-8"),
+        (gzip(&utf_16(whole)), "the text is UTF-16; save it as UTF-8"),
+        (padded, "there are bytes after the end of the gzip data"),
+        (gzip(whole.as_bytes())[..40].to_vec(), "damaged or truncated gzip file"),
+        (
+            whole.replace("3,4,x", "3,4,\"x").into_bytes(),
+            "line 4, column 3: a quote is opened and not closed",
+        ),
+        (
+            whole.replace("3,4,x", "\"3\"5,4,x").into_bytes(),
+            "line 4, column 1: text follows a closing quote",
+        ),
+        (
+            whole.replace("3,4,x", ",,").into_bytes(),
+            "line 4 has separators but no values; remove it",
+        ),
+        (
+            whole.replace("3,4,x", "3,4").into_bytes(),
+            "line 4 has 2 columns; expected 3, as in the first line",
+        ),
+        (b"[\n {\"a\": 1}]".to_vec(), "JSON is not supported"),
+        (b"<!DOCTYPE html>\n<p>".to_vec(), "the file is HTML or XML; expected data"),
+    ] {
+        read(&bytes);
+        for line in [
+            "score --model m/model.safetensors --data u.csv".to_owned(),
+            "plot roc --scores u.csv --score-column b --label-column kind --positive x --out r.svg"
+                .into(),
+            format!("train --data u.csv --label-column kind {GAUSSIAN} --out x"),
+            format!("train --data t.csv --validation u.csv --label-column kind {GAUSSIAN} --out x"),
+        ] {
+            let message = scratch.fails(1, &line);
+            assert!(
+                message.contains(reason) && message.starts_with("u.csv: "),
+                "{line}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn tables_that_the_tool_writes_can_be_read_back() {
+    let scratch = Scratch::new("round-trip");
+    let header = |name: &str| {
+        let text = fs::read_to_string(scratch.path(name)).unwrap();
+        text.lines().next().unwrap().to_owned()
+    };
+    let rows = "0.1,0.2,x\n0.3,0.4,y\n0.5,0.9,x\n0.2,0.2,y\n";
+    for (first, label, features, class) in [
+        ("dimension,value,kind\n", "kind", "dimension,value", "kind"),
+        ("row,\"class, from\",to\n", "to", "row,\"class, from\"", "to"),
+        // Without a header, and with numbers as names.
+        ("", "3", "column_1,column_2", "column_3"),
+        ("2019,2020,kind\n", "kind", "2019,2020", "kind"),
+    ] {
+        fs::write(scratch.path("t.csv"), format!("{first}{rows}")).unwrap();
+        let train = format!("train --data t.csv --label-column {label} {SHORT} --conditional");
+        scratch.succeeds(&format!("{train} --validation t.csv --out m"));
+        let model = "--model m/model.safetensors";
+        let scores = scratch.succeeds(&format!("score {model} --data t.csv"));
+        scratch.succeeds(&format!("sample {model} --count 5 --out s.csv"));
+        assert_eq!(header("s.csv"), format!("{features},{class}"));
+        assert_eq!(scratch.succeeds(&format!("score {model} --data s.csv")).lines().count(), 6);
+        fs::write(scratch.path("l.csv"), "label\nx\ny\nx\ny\n").unwrap();
+        scratch.succeeds(&format!("reconstruct {model} --data t.csv --out r.csv"));
+        assert_eq!(header("r.csv"), features);
+        let again = scratch.succeeds(&format!("score {model} --data r.csv --labels l.csv"));
+        assert_eq!(again.lines().count(), scores.lines().count());
+        // Columns of the tool stand beside those of the data.
+        scratch.succeeds(&format!("traverse {model} --label x --steps 3 --out v.csv"));
+        scratch.succeeds(&format!(
+            "interpolate {model} --data t.csv --rows 0,1 --steps 6 --out i.csv"
+        ));
+        for table in ["v.csv", "i.csv"] {
+            fs::write(scratch.path("six.csv"), "label\nx\ny\nx\ny\nx\ny\n").unwrap();
+            let found = scratch.succeeds(&format!("score {model} --data {table} --labels six.csv"));
+            assert_eq!(found.lines().count(), 7, "{}", header(table));
+            let names = header(table);
+            let mut names: Vec<&str> = names.split(',').collect();
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn header_of_numbers_is_no_row() {
+    let scratch = Scratch::new("number-header");
+    let rows = "0.1,0.2,0.3\n0.5,0.6,0.7\n0.9,0.1,0.4\n";
+    let score = "score --model m/model.safetensors --data t.csv";
+    let count = |line: &str| scratch.succeeds(line).lines().count() - 1;
+    for (first, options) in
+        [("0,1,2\n", ""), ("2019,2020,2021\n", "--header yes"), ("4,2,9\n", "--header yes")]
+    {
+        fs::write(scratch.path("t.csv"), format!("{first}{rows}")).unwrap();
+        scratch
+            .succeeds(&format!("train --data t.csv --validation t.csv {options} {SHORT} --out m"));
+        // The model knows that they are names.
+        assert_eq!(count(score), 3, "{first}");
+        scratch.succeeds("reconstruct --model m/model.safetensors --data t.csv --out r.csv");
+        assert_eq!(count("score --model m/model.safetensors --data r.csv"), 3, "{first}");
+    }
+    fs::write(scratch.path("other.csv"), format!("1,0,1\n{rows}")).unwrap();
+    assert_eq!(count("score --model m/model.safetensors --data other.csv"), 4);
+    // The index of a data frame: each advice can be followed.
+    fs::write(scratch.path("q.csv"), ",0,1\n0,0.5,0.25\n1,0.75,1\n2,0.5,0\n").unwrap();
+    let train = format!("train --data q.csv --validation q.csv {SHORT} --out q");
+    let message = scratch.fails(1, &train);
+    assert_eq!(
+        message,
+        "q.csv: column 1 has no name in the header; if it is a pandas index, exclude it with \
+         --drop-columns 1-1, or write the file with index=False"
+    );
+    scratch.succeeds(&format!("{train} --drop-columns 1-1"));
+    assert_eq!(count("score --model q/model.safetensors --data q.csv"), 3);
+    scratch.succeeds(&format!("{train} --columns 2-3"));
+    let text = scratch.succeeds("inspect q/model.safetensors");
+    assert!(text.contains("2 columns: 0, 1"), "{text}");
+}
+
+#[test]
+fn conditional_model_has_the_classes_of_the_training_rows() {
+    let scratch = with_model("unseen", "--conditional");
+    let train =
+        format!("train --data t.csv --label-column kind --conditional {GAUSSIAN} {SHORT} --out x");
+    fs::write(scratch.path("u.csv"), "a,b,kind\n\n1,2,x\n2,3,zz\n").unwrap();
+    let reason = "line 4: no training row has the class 'zz'; remove such rows, or train on rows of that class";
+    for held in ["--validation u.csv", "--validation t.csv --test u.csv"] {
+        assert_eq!(scratch.fails(1, &format!("{train} {held}")), format!("u.csv: {reason}"));
+    }
+    // Files of labels, and rows that are held out of the training file.
+    fs::write(scratch.path("d.csv"), "a,b\n1,2\n2,3\n3,4\n4,5\n").unwrap();
+    fs::write(scratch.path("l.csv"), "label\nx\ny\nx\ny\n").unwrap();
+    fs::write(scratch.path("z.csv"), "label\nx\ny\nzz\ny\n").unwrap();
+    let train = format!("train --data d.csv --conditional {GAUSSIAN} {SHORT} --out x");
+    let of_files = "--labels l.csv --validation d.csv --validation-labels z.csv";
+    assert_eq!(scratch.fails(1, &format!("{train} {of_files}")), format!("z.csv: {reason}"));
+    let held_out = (1..40)
+        .map(|seed| {
+            scratch.run(&format!("{train} --labels z.csv --validation-fraction 0.3 --seed {seed}"))
+        })
+        .find(|output| !output.status.success())
+        .unwrap();
+    let message = String::from_utf8(held_out.stderr).unwrap();
+    assert_eq!(
+        message.trim_end(),
+        "error: z.csv: line 4: no training row has the class 'zz'; the rows of that class are all held out; draw \
+         others with --seed, or hold out a smaller fraction"
+    );
+    // A model without conditions takes no class from labels.
+    let train = format!("train --data t.csv --label-column kind {GAUSSIAN} {SHORT} --out x");
+    scratch.succeeds(&format!("{train} --validation u.csv"));
+}
+
+#[test]
+fn missing_label_stays_missing() {
+    let scratch = with_model("missing-label", "");
+    fs::write(scratch.path("u.csv"), "a,b,kind\n1,2,x\n2,3,\n3,4,x\n").unwrap();
+    let score = "score --model m/model.safetensors --data u.csv";
+    let text = scratch.succeeds(score);
+    let labels: Vec<&str> = text.lines().map(|line| line.rsplit_once(',').unwrap().1).collect();
+    assert_eq!(labels, ["label", "x", "", "x"]);
+    scratch.succeeds("eval --model m/model.safetensors --data u.csv");
+    scratch.succeeds("plot latent --model m/model.safetensors --data u.csv --out l.svg");
+    assert!(fs::read_to_string(scratch.path("l.svg")).unwrap().contains("no label"));
+    scratch.says(&format!("{score} --out s.csv"));
+    let message = scratch.fails(1, "plot roc --scores s.csv --positive x --out r.svg");
+    assert_eq!(message, "s.csv: line 3, column 'label': missing label");
+    // Where the label is needed, it is an error.
+    let message = scratch.fails(
+        1,
+        "train --data u.csv --label-column kind --scale standardize --likelihood gaussian --out x",
+    );
+    assert_eq!(message, "u.csv: line 3, column 'kind': missing label");
+    let scratch = with_model("missing-class", "--conditional");
+    fs::write(scratch.path("u.csv"), "a,b,kind\n1,2,x\n2,3,\n").unwrap();
+    assert_eq!(scratch.fails(1, score), "u.csv: line 3, column 'kind': missing label");
+    // A second column of that name.
+    fs::write(scratch.path("u.csv"), "a,b,kind,kind\n1,2,x,y\n").unwrap();
+    assert_eq!(
+        scratch.fails(1, score),
+        "u.csv: two columns are called 'kind' (numbers 3, 4); rename or remove one; it is the label column of the \
+         training data"
+    );
+}
+
+#[test]
+fn names_that_a_file_does_not_have_are_wrong_options() {
+    let scratch = with_model("wrong-names", "--conditional");
+    let train = format!("train --data t.csv {GAUSSIAN} --out x");
+    let score = "plot roc --scores t.csv --out r.svg";
+    for (line, part) in [
+        (
+            format!("{train} --label-column z"),
+            "t.csv: --label-column: no column 'z'; the file has a, b, kind",
+        ),
+        (format!("{train} --columns z"), "t.csv: --columns: no column 'z'"),
+        (
+            format!("{train} --columns 2-9"),
+            "t.csv: --columns: no columns 2-9; columns are numbered from 1 to 3",
+        ),
+        (format!("{train} --drop-columns z"), "t.csv: --drop-columns: no column 'z'"),
+        (
+            format!("{train} --columns a,kind --label-column kind"),
+            "cannot be both a feature and the label",
+        ),
+        (
+            "sample --model m/model.safetensors --label z --out s.csv".into(),
+            "--label z: the model has the classes",
+        ),
+        (
+            "interpolate --model m/model.safetensors --data t.csv --rows 0,9 --out i.csv".into(),
+            "--rows: row 9: t.csv has 4 rows",
+        ),
+        (
+            format!("{score} --score-column z --label-column kind --positive x"),
+            "--score-column: no column 'z'",
+        ),
+        (
+            format!("{score} --score-column a --label-column z --positive x"),
+            "--label-column: no column 'z'",
+        ),
+        (
+            format!("{score} --score-column a --label-column kind --positive z"),
+            "--positive z: no row has",
+        ),
+    ] {
+        let message = scratch.fails(2, &line);
+        assert!(message.contains(part), "{line}: {message}");
+    }
+    // A table of scores without a header would lose its first row.
+    fs::write(scratch.path("s.csv"), "0.5,x\n0.7,y\n0.1,y\n").unwrap();
+    let message = scratch.fails(
+        2,
+        "plot roc --scores s.csv --score-column 1 --label-column 2 --positive y --out r.svg",
+    );
+    assert!(
+        message.contains("line 1 has the number 0.5 in this column; expected a header"),
+        "{message}"
+    );
+}
+
+#[test]
+fn wide_tables_are_read_in_linear_time() {
+    let scratch = Scratch::new("wide");
+    let write = |columns: usize| {
+        let names: Vec<String> = (0..columns).map(|i| format!("ENSG{i:011}")).collect();
+        let row = vec!["0.5"; columns].join(",") + "\n";
+        fs::write(scratch.path("w.csv"), format!("{}\n{}", names.join(","), row.repeat(4)))
+            .unwrap();
+    };
+    let seconds = |line: &str| {
+        let start = std::time::Instant::now();
+        scratch.succeeds(line);
+        start.elapsed().as_secs_f64()
+    };
+    let train =
+        "train --data w.csv --validation w.csv --hidden 2 --latent 1 --epochs 1 --quiet --out m";
+    let score = "score --model m/model.safetensors --data w.csv";
+    write(4_000);
+    let few = seconds(train) + seconds(score);
+    write(40_000);
+    let many = seconds(train) + seconds(score);
+    // Comparing all names with all takes 100 times as long: 6 seconds for these.
+    assert!(many < 20.0 * few.max(0.1), "{few} s for 4,000 columns, {many} s for 40,000");
+}
