@@ -15,7 +15,8 @@ use std::path::PathBuf;
 #[command(after_long_help = "\
 The encoder maps x [rows, features] to mu [rows, latent]. The decoder maps z [rows, latent] to reconstruction \
 [rows, features], the mean of the likelihood. reconstruct maps x to reconstruction, decoding mu. The number of \
-rows is free and the type float32. A conditional model has the second input condition [rows, classes], one-hot.
+rows is free and the type float32; x and reconstruction are float64 if a feature lies far from 0 compared to its \
+spread, as timestamps do. A conditional model has the second input condition [rows, classes], one-hot.
 
 x and reconstruction are in the units of the data: the file includes --scale and --signed of `elbo train`. \
 Pixels stored as bytes must be divided by 255 (or the value of --white) first. The metadata lists columns and classes. The encoder's \

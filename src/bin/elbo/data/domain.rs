@@ -110,10 +110,9 @@ impl DomainCheck {
     }
 
     fn domain(self, data: &Data) -> Result<Domain> {
-        use Likelihood::{Gaussian, SquaredError, TanhSquaredError};
         let name = self.likelihood.name();
-        let any = matches!(self.likelihood, SquaredError | Gaussian(_));
-        if data.signed && !any && self.likelihood != TanhSquaredError {
+        let any = domain_of(self.likelihood, false).is_none();
+        if data.signed && !any && self.likelihood != Likelihood::TanhSquaredError {
             return Err(Failure::Usage(format!(
                 "--signed maps data to [-1, 1], but the likelihood {name} needs data in [0, 1]; {}",
                 match self.chosen {
@@ -129,7 +128,7 @@ impl DomainCheck {
             (0.0, format!("for --augment {}", self.augmentation))
         } else if any {
             (f32::MIN, String::new())
-        } else if self.likelihood == TanhSquaredError {
+        } else if self.likelihood == Likelihood::TanhSquaredError {
             (-1.0, format!("for the likelihood {name}"))
         } else {
             let bytes = "(or uint8, which is divided by 255) for the likelihood";
@@ -143,6 +142,16 @@ impl DomainCheck {
             )));
         }
         Ok(Domain { low, why })
+    }
+}
+
+/// Range of the values that a likelihood accepts, or that `--signed` maps to [−1, 1]; `None` for any numbers.
+pub fn domain_of(likelihood: Likelihood, signed: bool) -> Option<[f32; 2]> {
+    match likelihood {
+        _ if signed => Some([0.0, 1.0]),
+        Likelihood::SquaredError | Likelihood::Gaussian(_) => None,
+        Likelihood::TanhSquaredError => Some([-1.0, 1.0]),
+        _ => Some([0.0, 1.0]),
     }
 }
 

@@ -25,9 +25,14 @@ impl Graph {
         self.scope = scope.into();
     }
 
-    /// Adds a graph input of any number of rows and returns its name.
+    /// Adds a float32 input of any number of rows and returns its name.
     pub fn input(&mut self, name: &str, columns: usize, what: &str) -> String {
-        self.proto.input.push(matrix(name, columns, what));
+        self.typed_input(name, columns, what, FLOAT)
+    }
+
+    /// Adds an input of any number of rows and an element type and returns its name.
+    pub fn typed_input(&mut self, name: &str, columns: usize, what: &str, of: i32) -> String {
+        self.proto.input.push(matrix(name, columns, what, of));
         name.to_owned()
     }
 
@@ -97,10 +102,17 @@ impl Graph {
     }
 
     /// Names the output of the last node and returns the finished graph, whose output it is.
-    pub fn finish(mut self, graph: &str, name: &str, columns: usize, what: &str) -> GraphProto {
+    pub fn finish(
+        mut self,
+        graph: &str,
+        name: &str,
+        columns: usize,
+        what: &str,
+        of: i32,
+    ) -> GraphProto {
         let last = self.proto.node.last_mut().expect("a model has layers");
         last.output = vec![name.to_owned()];
-        self.proto.output.push(matrix(name, columns, what));
+        self.proto.output.push(matrix(name, columns, what, of));
         self.proto.name = graph.to_owned();
         self.proto
     }
@@ -123,12 +135,12 @@ impl Attribute {
     }
 }
 
-/// The type of a float32 matrix with the symbolic number of rows `rows`.
-fn matrix(name: &str, columns: usize, what: &str) -> ValueInfoProto {
+/// The type of a matrix with the symbolic number of rows `rows` and elements of type `of`.
+fn matrix(name: &str, columns: usize, what: &str, of: i32) -> ValueInfoProto {
     let rows = DimensionProto { dim_param: Some("rows".to_owned()), dim_value: None };
     let columns = DimensionProto { dim_param: None, dim_value: Some(columns as i64) };
     let shape = TensorShapeProto { dim: vec![rows, columns] };
-    let tensor = TensorTypeProto { elem_type: FLOAT, shape: Some(shape) };
+    let tensor = TensorTypeProto { elem_type: of, shape: Some(shape) };
     ValueInfoProto {
         name: name.to_owned(),
         r#type: Some(TypeProto { tensor_type: Some(tensor) }),

@@ -79,9 +79,10 @@ fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Model
         let y = layers::decoder(&mut graph, vae, z, condition.as_deref())?;
         units::leave(&mut graph, notes, y);
     } else {
-        let x = graph.input("x", features, "examples, in the units of the data");
+        let what = "examples, in the units of the data";
+        let x = graph.typed_input("x", features, what, units::element_type(notes));
         let condition = condition(&mut graph);
-        let x = units::enter(&mut graph, notes, x);
+        let x = units::enter(&mut graph, notes, config.likelihood(), x);
         let mu = layers::encoder(&mut graph, vae, x, condition.as_deref());
         if part == ExportedPart::Reconstruct {
             let y = layers::decoder(&mut graph, vae, mu, condition.as_deref())?;
@@ -89,10 +90,11 @@ fn model(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Model
         }
     }
     let graph = if part == ExportedPart::Encoder {
-        graph.finish(part.name(), "mu", latent, "the mean of the latent code of each row")
+        let what = "the mean of the latent code of each row";
+        graph.finish(part.name(), "mu", latent, what, messages::FLOAT)
     } else {
         let what = "the mean of the likelihood, in the units of the data";
-        graph.finish(part.name(), "reconstruction", features, what)
+        graph.finish(part.name(), "reconstruction", features, what, units::element_type(notes))
     };
     let (ir_version, opset) = versions(&graph);
     let list = |names: &[String]| serde_json::to_string(names).expect("names are strings");
