@@ -54,7 +54,9 @@ fn every_format_fits_the_scaling_to_all_digits() {
         files.push(name.to_owned());
     }
     let model = |data: &str| {
-        scratch.succeeds(&format!("train --data {data} --scale standardize {TRAIN} --overwrite --out m"));
+        scratch.succeeds(&format!(
+            "train --data {data} --scale standardize {TRAIN} --overwrite --out m"
+        ));
         let scaling = scaling(&scratch, "m");
         (numbers(&scaling["standardise"]["mean"]), numbers(&scaling["standardise"]["std"]))
     };
@@ -172,7 +174,9 @@ fn float32_files_give_the_same_model_as_their_float64_copies() {
     write_npy(scratch.path("wide.npy"), &narrow.mapv(f64::from)).unwrap();
     for options in ["--scale standardize", "--scale min-max", ""] {
         for data in ["narrow", "wide"] {
-            scratch.succeeds(&format!("train --data {data}.npy {options} {TRAIN} --overwrite --out {data}"));
+            scratch.succeeds(&format!(
+                "train --data {data}.npy {options} {TRAIN} --overwrite --out {data}"
+            ));
         }
         let model = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
         assert!(model("narrow") == model("wide"), "{options}");
@@ -202,7 +206,8 @@ fn unscaled_columns_that_lose_digits_are_announced() {
     // 2⁵³ + 1 is no float64.
     let ids: String = (1..65).map(|i| format!("{}\n", 9_007_199_254_740_992_u64 + i)).collect();
     fs::write(scratch.path("ids.csv"), format!("id\n{ids}")).unwrap();
-    let said = scratch.run(&format!("train --data ids.csv --scale standardize {TRAIN} --overwrite --out m"));
+    let said = scratch
+        .run(&format!("train --data ids.csv --scale standardize {TRAIN} --overwrite --out m"));
     assert!(
         String::from_utf8_lossy(&said.stderr)
             .contains("warning: ids.csv: column 'id': integers beyond 2^53 are rounded to float64"),
