@@ -145,7 +145,7 @@ fn large_and_small_numbers_are_scaled_before_they_are_rounded() {
         );
     }
     fs::write(scratch.path("huge.csv"), "a\n1\n1e400\n").unwrap();
-    let message = scratch.fails(1, "train --data huge.csv --scale standardize --out m");
+    let message = scratch.fails(1, "train --data huge.csv --scale standardize --out other");
     assert!(
         message.contains("line 3, column 'a': expected a finite number in the range of float64")
     );
