@@ -284,6 +284,10 @@ fn reads_one_array_of_an_archive() {
         archive.write_all(&fs::read(scratch.path("x.npy")).unwrap()).unwrap();
     }
     archive.finish().unwrap();
+    for data in ["both.npz:q", "both.npz --array q"] {
+        let message = scratch.fails(2, &format!("train --data {data} --out m"));
+        assert!(message.contains("no array 'q'; the file has x, y"), "{message}");
+    }
     let message = scratch.fails(1, "train --data both.npz --out m");
     assert_eq!(
         message,

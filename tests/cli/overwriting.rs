@@ -1,6 +1,6 @@
 //! Nothing of the user's is lost: what the tool replaces, and what it refuses to replace.
 
-use crate::scratch::{SHORT, Scratch, TRAIN, images, read_array, write_idx};
+use crate::scratch::{SHORT, Scratch, TRAIN, images, read_array};
 use ndarray_npy::write_npy;
 use std::fs;
 
@@ -360,6 +360,83 @@ fn reports_a_full_disk_for_every_output() {
     }
 }
 
+/// A limit on the size of files stands for a full disk: beyond it, each write of the process fails.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_survives_a_disk_that_is_full_at_any_size() {
+    use std::process::Command;
+    let scratch = Scratch::with_model("limit");
+    for name in ["model.safetensors", "checkpoint.safetensors", "run.toml"] {
+        fs::copy(scratch.path("model").join(name), scratch.path(name)).unwrap();
+    }
+    let old = fs::read(scratch.path("model.safetensors")).unwrap();
+    let limited = |kilobytes: usize, line: &str| {
+        let tool = env!("CARGO_BIN_EXE_elbo");
+        let script = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec {tool} {line}");
+        let output =
+            Command::new("bash").args(["-c", &script]).current_dir(scratch.path(".")).output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let run = TRAIN.replace("--epochs 2", "--epochs 4");
+    for options in ["", "--keep best --checkpoint-every 3steps", "--resume"] {
+        let (mut failures, mut kept) = (0, 0);
+        // About the sizes of the model (11 KB), the checkpoint (24 KB) and the largest figure (51 KB).
+        for kilobytes in [0, 1, 2, 4, 8, 10, 11, 12, 16, 20, 23, 24, 25, 40, 50, 51, 52, 80, 200] {
+            let _ = fs::remove_dir_all(scratch.path("model"));
+            fs::create_dir(scratch.path("model")).unwrap();
+            for name in ["model.safetensors", "checkpoint.safetensors", "run.toml"] {
+                fs::copy(scratch.path(name), scratch.path("model").join(name)).unwrap();
+            }
+            let line = match options {
+                "--resume" => "train --resume model --epochs 4 --quiet".to_owned(),
+                _ => format!("{run} --seed 2 {options} --overwrite --quiet --out model"),
+            };
+            let (code, message) = limited(kilobytes, &line);
+            // The model that is there loads, and the run that is there can be resumed.
+            let model = scratch.path("model/model.safetensors");
+            let checkpoint = scratch.path("model/checkpoint.safetensors");
+            match code {
+                Some(0) => {}
+                Some(1) => {
+                    failures += 1;
+                    assert!(message.contains("File too large"), "{message}");
+                    let replaced = !model.exists() || fs::read(&model).unwrap() != old;
+                    kept += usize::from(message.contains("; kept the "));
+                    assert!(!message.contains("; kept the ") || replaced, "{message}");
+                    assert!(model.exists() || checkpoint.exists(), "{kilobytes} KB: {message}");
+                }
+                other => panic!("{other:?}: {message}"),
+            }
+            if model.exists() {
+                elbo::vae::Vae::load(&model).unwrap();
+            }
+            if checkpoint.exists() {
+                elbo::train::Trainer::resume(&checkpoint, elbo::Compute::serial()).unwrap();
+            }
+            let hidden = |name: &String| name.starts_with('.');
+            assert!(!scratch.names_in("model").iter().any(hidden), "{kilobytes} KB left a part");
+        }
+        assert!((12..19).contains(&failures), "{options}: {failures} failures");
+        assert!(kept > 0, "{options}: {failures} failures");
+    }
+    for line in [
+        "sample --model model.safetensors --count 1000 --out s.npy",
+        "export --model model.safetensors --onnx encoder --out s.onnx",
+        "convert model.safetensors s.safetensors",
+    ] {
+        let (code, message) = limited(1, line);
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("cannot write: File too large"), "{message}");
+        assert!(
+            !scratch
+                .names_in(".")
+                .iter()
+                .any(|name| name.starts_with(".s.") || name.starts_with("s."))
+        );
+    }
+}
+
 #[test]
 fn a_directory_of_a_run_stands_for_its_model() {
     let scratch = Scratch::with_model("directory");
@@ -372,6 +449,8 @@ fn a_directory_of_a_run_stands_for_its_model() {
             scratch.succeeds(&format!("{line} {model}"))
         );
     }
+    scratch.says("export --model model --onnx encoder --out e.onnx");
+    scratch.says("convert model c.safetensors");
     let message = scratch.fails(1, "eval --data test.idx --model .");
     assert!(message.starts_with("./model.safetensors: cannot read"), "{message}");
     for (line, option) in [
@@ -382,5 +461,4 @@ fn a_directory_of_a_run_stands_for_its_model() {
         let message = scratch.fails(2, line);
         assert!(message.ends_with(&format!("to read this file, use {option}")), "{message}");
     }
-    write_idx(&scratch.path("odd name.idx"), &images(3, 1));
 }

@@ -1,6 +1,7 @@
 //! Options that do not go together.
 
 use crate::scratch::Scratch;
+use std::fs;
 
 #[test]
 fn rejects_options_that_do_not_apply() {
@@ -144,6 +145,17 @@ fn rejects_options_that_do_not_apply() {
         let line = format!("train --data train.idx --out new {options}");
         let message = scratch.fails(2, &line);
         assert!(message.contains(part), "elbo {line}: {message}");
+    }
+    // Columns that a file does not have.
+    fs::write(scratch.path("t.csv"), "a,b\n1,2\n3,4\n").unwrap();
+    for (options, part) in [
+        ("t.csv --label-column nope", "t.csv: --label-column: no column 'nope'; the file has a, b"),
+        ("t.csv --columns nope", "t.csv: --columns: no column 'nope'"),
+        ("t.csv --columns 1-9", "t.csv: --columns: no columns 1-9"),
+        ("t.csv --drop-columns 5", "t.csv: --drop-columns: no column '5'"),
+    ] {
+        let message = scratch.fails(2, &format!("train --out new --data {options}"));
+        assert!(message.starts_with(part), "{options}: {message}");
     }
     let message = scratch.fails(2, "train --labels train.labels");
     assert!(message.contains("--labels requires --data"), "{message}");

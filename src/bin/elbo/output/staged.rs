@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result};
 use crate::figure::{self, Figure};
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file with `write`, whole or not at all; `-` is standard output.
@@ -81,7 +81,8 @@ impl Staged {
         let target = resolved(path);
         let temporary = temporary_name(&target)?;
         // An existing file of this name was left by a killed process of the same number.
-        let file = File::create(&temporary).map_err(|error| Failure::cannot_write(path, &error))?;
+        let file = OpenFile::create(&temporary);
+        let file = file.map_err(|error| Failure::cannot_write(path, &error))?;
         self.files.push((temporary, target));
         let mut file = BufWriter::new(file);
         write(&mut file).map_err(|error| Failure::cannot_write(path, &error))?;
@@ -119,7 +120,7 @@ impl Staged {
     pub fn commit(mut self) -> Result<()> {
         self.files.reverse();
         while let Some((temporary, path)) = self.files.pop() {
-            if let Err(error) = fs::rename(&temporary, &path) {
+            if let Err(error) = fault().and_then(|()| fs::rename(&temporary, &path)) {
                 self.files.push((temporary, path.clone()));
                 return Err(Failure::cannot_write(&path, &error));
             }
@@ -137,6 +138,45 @@ impl Drop for Staged {
     }
 }
 
+/// A file being written.
+struct OpenFile(File);
+
+impl OpenFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        fault()?;
+        File::create(path).map(Self)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        fault()?;
+        self.0.sync_all()
+    }
+}
+
+impl Write for OpenFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = fault() {
+            // A disk that is full takes a part.
+            self.0.write_all(&bytes[..bytes.len() / 2])?;
+            return Err(error);
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Error that a unit test asks for at this operation on the disk.
+#[cfg(not(test))]
+fn fault() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use tests::fault;
+
 /// Returns a hidden name in the same directory, so that renaming never crosses file systems.
 pub(super) fn temporary_name(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
@@ -152,7 +192,71 @@ pub(super) fn temporary_name(path: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
-    use std::io;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Operations on the disk until one fails, and its error.
+        static FAULT: Cell<Option<(usize, io::ErrorKind)>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn fault() -> io::Result<()> {
+        match FAULT.get() {
+            Some((0, kind)) => Err(kind.into()),
+            Some((left, kind)) => {
+                FAULT.set(Some((left - 1, kind)));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The operation fails, and so do all later ones: the disk stays full.
+    #[test]
+    fn a_disk_that_fails_at_any_operation_leaves_old_or_new_files_whole() {
+        let scratch = Scratch::new("faults");
+        let path = |name: &str| scratch.0.join(name);
+        let names = ["a", "b", "c"];
+        // Longer than the buffer, so that there are several writes.
+        let new = |name: &str| name.repeat(20_000);
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied] {
+            let mut operations = 0;
+            loop {
+                names.iter().for_each(|name| fs::write(path(name), "old").unwrap());
+                FAULT.set(Some((operations, kind)));
+                let write = || -> Result<()> {
+                    let mut staged = Staged::default();
+                    for name in names {
+                        let text = new(name);
+                        staged.add(&path(name), |file| {
+                            text.as_bytes().chunks(3000).try_for_each(|part| file.write_all(part))
+                        })?;
+                    }
+                    staged.commit()
+                };
+                let result = write();
+                FAULT.set(None);
+                assert_eq!(scratch.names(), names, "at operation {operations}");
+                let contents = names.map(|name| fs::read_to_string(path(name)).unwrap());
+                // The first files are new, the others old, none is half.
+                let renamed =
+                    names.iter().zip(&contents).take_while(|(n, text)| **text == new(n)).count();
+                assert!(contents[renamed..].iter().all(|text| text == "old"), "{operations}");
+                if result.is_ok() {
+                    assert_eq!(renamed, 3);
+                    break;
+                }
+                let message = result.unwrap_err().to_string();
+                let file = path(names[renamed.min(2)]);
+                assert!(message.contains(": cannot write: "), "{message}");
+                if renamed > 0 {
+                    assert!(message.starts_with(&file.display().to_string()), "{message}");
+                }
+                operations += 1;
+            }
+            // Creation, several writes and the sync of each file, and three renames.
+            assert!(operations > 3 * 4 + 3, "{operations}");
+        }
+    }
 
     #[test]
     fn failure_leaves_the_older_file_and_nothing_else() {

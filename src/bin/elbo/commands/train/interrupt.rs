@@ -1,23 +1,16 @@
 //! Signals: the step that is under way is finished before the run ends.
 
 use crate::failure::{Failure, Result};
-#[cfg(unix)]
-use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-#[cfg(unix)]
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
-#[cfg(not(unix))]
-const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
-
 /// The signal that was received; 0 for none.
 static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// Notes Ctrl-C (SIGINT), SIGTERM and the end of the terminal (SIGHUP) from now on; a second signal ends the
-/// process at once.
+/// Notes Ctrl-C (SIGINT) and SIGTERM from now on; a second one ends the process at once. SIGHUP is left alone,
+/// because `nohup` ignores it for a run that outlives its terminal.
 pub fn listen() -> Result<()> {
     let received = RECEIVED.get_or_init(Arc::default);
     let second = Arc::new(AtomicBool::new(false));
@@ -27,9 +20,9 @@ pub fn listen() -> Result<()> {
         flag::register(signal, second.clone())?;
         flag::register_usize(signal, received.clone(), signal as usize)
     };
-    SIGNALS
-        .iter()
-        .try_for_each(|&signal| register(signal).map(drop))
+    [SIGINT, SIGTERM]
+        .into_iter()
+        .try_for_each(|signal| register(signal).map(drop))
         .map_err(|error| Failure::Run(format!("cannot listen for signals: {error}")))
 }
 

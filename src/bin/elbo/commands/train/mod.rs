@@ -72,8 +72,16 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         console.note(&constant_features(&split));
     }
     interrupt::listen()?;
-    let run =
-        TrainingRun { args, split: &split, compute, console, folder: &folder, trainer, state };
+    let run = TrainingRun {
+        args,
+        split: &split,
+        compute,
+        console,
+        folder: &folder,
+        trainer,
+        state,
+        has_checkpoint: args.stopping.resume.is_some(),
+    };
     let outcome =
         run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
     report::report(&outcome, &split, args, console, started.elapsed())

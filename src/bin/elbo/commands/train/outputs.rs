@@ -63,14 +63,16 @@ pub fn write(
     Ok(())
 }
 
-/// Writes the model and the history of a run that failed.
+/// Writes the model and the history of a run that failed; `run` is its state, and true if the checkpoint in the
+/// directory is its own.
 pub fn rescue(
     folder: &OutputDirectory,
     Kept { vae, notes, .. }: &Kept,
-    state: &RunState,
+    run: (&RunState, bool),
     split: &TrainTestSplit,
     compute: &Compute,
 ) -> Result<()> {
+    let (state, has_checkpoint) = run;
     let mut files = Staged::default();
     // If the rows cannot be scored, `elbo score --flag-above` will say so.
     let scores = scores(vae, split, compute).ok().flatten();
@@ -79,7 +81,8 @@ pub fn rescue(
     files.add_by_name(&folder.join(MODEL), |name| vae.save_with(name, &notes))?;
     add_history(&mut files, folder, &state.history, &state.settings)?;
     files.commit()?;
-    files::remove_others(folder.path(), &[MODEL, HISTORY, HISTORY_LINES, RUN, CHECKPOINT]);
+    let own = [MODEL, HISTORY, HISTORY_LINES, RUN, CHECKPOINT];
+    files::remove_others(folder.path(), &own[..own.len() - usize::from(!has_checkpoint)]);
     Ok(())
 }
 

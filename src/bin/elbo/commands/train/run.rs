@@ -32,6 +32,8 @@ pub struct TrainingRun<'a> {
     pub folder: &'a OutputDirectory,
     pub trainer: Trainer,
     pub state: RunState,
+    /// True if the checkpoint in the directory is of this run.
+    pub has_checkpoint: bool,
 }
 
 /// The reason to pause between steps.
@@ -64,13 +66,13 @@ impl TrainingRun<'_> {
             Ok(evaluations) => evaluations,
             Err(failure) => return Err(self.failed(Some(&kept), failure.to_string())),
         };
-        let Self { split, compute, folder, args, trainer, state, .. } = self;
+        let Self { split, compute, folder, args, trainer, state, has_checkpoint, .. } = self;
         let images_per_second = rate(rows * state.history.len(), state.training_seconds);
         let outcome =
             Outcome { kept, trainer, state, validated, tested, warnings, images_per_second };
         write(&outcome).map_err(|failure| {
             let Outcome { kept, state, .. } = &outcome;
-            let rescued = outputs::rescue(folder, kept, state, split, compute);
+            let rescued = outputs::rescue(folder, kept, (state, has_checkpoint), split, compute);
             after_failure(rescued.is_ok().then_some(kept), state, args, failure.to_string())
         })?;
         Ok(outcome)
@@ -214,7 +216,7 @@ impl TrainingRun<'_> {
     }
 
     /// Writes a checkpoint of the current state.
-    fn checkpoint(&self, kept: Option<&Kept>) -> Result<()> {
+    fn checkpoint(&mut self, kept: Option<&Kept>) -> Result<()> {
         let data = self.split.description();
         let best = kept.filter(|_| self.args.stopping.keep() == Keep::Best);
         if let Some(Kept { vae, notes, .. }) = best {
@@ -229,6 +231,7 @@ impl TrainingRun<'_> {
             write_file(&self.folder.join(RUN), |file| file.write_all(settings))?;
         }
         checkpoint::write(self.folder, &self.trainer, &self.state, data)?;
+        self.has_checkpoint = true;
         if self.args.overwrite && begun {
             let own = [Some(CHECKPOINT), Some(RUN), Some(HISTORY_SO_FAR), best.map(|_| MODEL)];
             remove_others(self.folder.path(), &own.into_iter().flatten().collect::<Vec<_>>());
@@ -236,7 +239,7 @@ impl TrainingRun<'_> {
         Ok(())
     }
 
-    fn interrupted(&self, kept: Option<&Kept>) -> Result<Failure> {
+    fn interrupted(&mut self, kept: Option<&Kept>) -> Result<Failure> {
         self.checkpoint(kept)?;
         let message = format!(
             "interrupted after step {} ({} of {} epochs done); resume with: elbo train --resume {}",
@@ -252,7 +255,8 @@ impl TrainingRun<'_> {
     /// Writes the model to keep, if there is one, and returns the failure that ended the run.
     fn failed(&self, kept: Option<&Kept>, message: String) -> Failure {
         let rescued = kept.filter(|kept| {
-            outputs::rescue(self.folder, kept, &self.state, self.split, self.compute).is_ok()
+            let run = (&self.state, self.has_checkpoint);
+            outputs::rescue(self.folder, kept, run, self.split, self.compute).is_ok()
         });
         after_failure(rescued, &self.state, self.args, message)
     }
