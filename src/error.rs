@@ -95,6 +95,84 @@ pub enum Error {
         step: Option<u64>,
     },
 
+    /// Loss of a batch that is NaN or ±∞ although that of each row is finite.
+    #[error(
+        "the {term} of the batch is {value}{}; {}",
+        at_step(*step),
+        advice(*step, "check the rows for extreme values")
+    )]
+    NotFiniteBatch {
+        /// Term of the loss, such as `total correlation`.
+        term: &'static str,
+        /// Value of the term, in nats.
+        value: f64,
+        /// Training step, if it was in training. The weights are those before the step.
+        step: Option<u64>,
+    },
+
+    /// Update that would make a weight or the optimizer's state NaN or ±∞.
+    #[error(
+        "the update of the weights is not finite{}; the weights were not changed; try a smaller \
+         learning rate",
+        at_step(*step)
+    )]
+    NotFiniteUpdate {
+        /// Training step. The weights are those before the step.
+        step: Option<u64>,
+    },
+
+    /// Batch whose optimal variance is 0, or so small that its inverse overflows.
+    #[error(
+        "the optimal variance of the {} is {variance:e}{}: they are reconstructed exactly; choose a \
+         fixed or a learned variance{}",
+        if step.is_some() { "rows of the batch" } else { "rows" },
+        at_step(*step),
+        if step.is_some() { "; the weights were not changed" } else { "" }
+    )]
+    NoVariance {
+        /// Mean squared error of the rows.
+        variance: f64,
+        /// Training step, if it was in training. The weights are those before the step.
+        step: Option<u64>,
+    },
+
+    /// NaN or ±∞ in the condition of a row.
+    #[error(
+        "row {row}: the condition's column {column} is {value}{}; remove the row or replace the value",
+        at_step(*step)
+    )]
+    NotFiniteCondition {
+        /// Row of the data.
+        row: usize,
+        /// Column of the condition.
+        column: usize,
+        /// Value at that position.
+        value: f32,
+        /// Training step that read the row, if it was read in training.
+        step: Option<u64>,
+    },
+
+    /// Memory that this machine does not have.
+    #[error("{what} needs {}, {}; {remedy}", gigabytes(*needed), limit(*available))]
+    Memory {
+        /// The purpose of the memory.
+        what: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes that the machine, or the process's control group, has; `None` if it has enough and
+        /// the allocation was refused all the same.
+        available: Option<u64>,
+        /// Settings to change.
+        remedy: &'static str,
+    },
+
+    /// Trainer that a panic interrupted while the weights were changing.
+    #[error(
+        "a panic interrupted an update of the weights; some of them are those of the step before: \
+         resume from a checkpoint"
+    )]
+    Interrupted,
+
     /// Log-variance whose exponential overflows.
     #[error(
         "latent dimension {dimension} of row {row}: exp({}logvar) overflows at logvar = {value}{}; \
@@ -173,6 +251,17 @@ fn at_step(step: Option<u64>) -> String {
     step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB of memory", bytes as f64 / 1e9)
+}
+
+fn limit(available: Option<u64>) -> String {
+    available.map_or_else(
+        || "which the system refuses".to_owned(),
+        |bytes| format!("and this machine has {:.1} GB", bytes as f64 / 1e9),
+    )
+}
+
 /// Advice for a number that is not finite: in training, or `otherwise`.
 fn advice(step: Option<u64>, otherwise: &'static str) -> &'static str {
     if step.is_some() {
@@ -197,6 +286,10 @@ impl Error {
         if let Self::NotFiniteData { step, .. }
         | Self::NotFiniteLoss { step, .. }
         | Self::NotFiniteGradient { step, .. }
+        | Self::NotFiniteBatch { step, .. }
+        | Self::NotFiniteUpdate { step }
+        | Self::NotFiniteCondition { step, .. }
+        | Self::NoVariance { step, .. }
         | Self::LogvarOverflow { step, .. } = &mut self
         {
             *step = Some(now);
@@ -233,6 +326,20 @@ pub(crate) fn expect_non_negative<T: Copy + Display + Into<f64>>(
         return Ok(());
     }
     Err(Error::config(setting, "a non-negative finite number", value))
+}
+
+/// Returns `true` if a number is finite when it is rounded to f32.
+pub(crate) fn fits_f32(value: f64) -> bool {
+    (value as f32).is_finite()
+}
+
+/// Returns an error unless `value` is at least 0 and finite when it is rounded to f32.
+pub(crate) fn expect_non_negative_f32(setting: &'static str, value: f64) -> Result<()> {
+    expect_non_negative(setting, value)?;
+    if fits_f32(value) {
+        return Ok(());
+    }
+    Err(Error::config(setting, "a number of at most 3.4e38", value))
 }
 
 /// Returns an error unless `value` is finite and above 0.
@@ -320,6 +427,34 @@ mod tests {
                  logvar (`logvar_clamp`), or try a smaller learning rate; the weights were not changed",
             ),
             (Error::config("latent", "at least 1", 0), "`latent`: expected at least 1, found 0"),
+            (
+                Error::NotFiniteBatch { term: "loss", value: f64::INFINITY, step: None },
+                "the loss of the batch is inf; check the rows for extreme values",
+            ),
+            (
+                Error::NotFiniteUpdate { step: None }.at(3),
+                "the update of the weights is not finite at step 3; the weights were not changed; try \
+                 a smaller learning rate",
+            ),
+            (
+                Error::NoVariance { variance: 0.0, step: None }.at(3),
+                "the optimal variance of the rows of the batch is 0e0 at step 3: they are reconstructed \
+                 exactly; choose a fixed or a learned variance; the weights were not changed",
+            ),
+            (
+                Error::NoVariance { variance: 1e-42, step: None },
+                "the optimal variance of the rows is 1e-42: they are reconstructed exactly; \
+                 choose a fixed or a learned variance",
+            ),
+            (
+                Error::Memory {
+                    what: "a model 9-8-9".to_owned(),
+                    needed: 58_500_000_000,
+                    available: Some(16_000_000_000),
+                    remedy: "make it narrower",
+                },
+                "a model 9-8-9 needs 58.5 GB of memory, and this machine has 16.0 GB; make it narrower",
+            ),
         ];
         for (error, message) in cases {
             assert_eq!(error.to_string(), message);

@@ -131,6 +131,7 @@ pub mod vae;
 
 mod compute;
 mod dataset;
+mod memory;
 
 pub use compute::Compute;
 pub use dataset::{Augmentation, Conditioned, Dataset, Element, Labeled};

@@ -4,7 +4,7 @@ use elbo::Compute;
 use elbo::loss::{self, Bernoulli, Kl, Prior, Reduction};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
-use elbo::vae::{Config, Vae};
+use elbo::vae::{Config, Objective, Penalty, Vae};
 use ndarray::Array2;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +14,20 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
+/// Allocations that are larger than the queues of a thread pool: memory for rows.
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+
+fn count(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    if bytes > 16 << 10 {
+        LARGE.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 // SAFETY: every call goes to the system's allocator, unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count(layout.size());
         // SAFETY: the caller keeps the contract of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
@@ -26,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count(size);
         // SAFETY: the caller keeps the contract of `GlobalAlloc`.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -88,8 +98,37 @@ fn warm_steps_do_not_allocate() {
         ALLOCATIONS.load(Ordering::Relaxed) - before
     });
     assert_eq!(counted.min(), Some(0));
+    only_the_first_batch_makes_room();
     loss_kernels_do_not_allocate();
     inference_does_not_allocate();
+}
+
+/// The short last batch of an epoch uses the room of the whole ones, on any number of threads and
+/// whether or not they share it, and the next epoch finds the room as it was.
+fn only_the_first_batch_makes_room() {
+    let data = Array2::from_shape_fn((326, 64), |(r, c)| ((r * c) % 256) as u8);
+    for threads in [1, 2, 4, 8] {
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        for (rows, batch, samples) in
+            [(326, 256, 1), (200, 128, 1), (300, 280, 1), (97, 96, 1), (140, 96, 3)]
+        {
+            let config = Config::builder(64, 8).hidden(&[64]).build().unwrap();
+            let penalty = if samples > 1 { Penalty::importance(samples) } else { Penalty::Kl };
+            let objective = Objective { penalty, ..Objective::default() };
+            let options = Options { batch, objective, ..Options::default() };
+            let mut trainer = Trainer::new(Vae::new(config, 1), options, compute.clone()).unwrap();
+            let data = data.slice(ndarray::s![..rows, ..]);
+            compute.install(|| {
+                trainer.step(&data).unwrap();
+                let before = LARGE.load(Ordering::Relaxed);
+                for _ in 0..3 {
+                    while trainer.step(&data).unwrap().is_some() {}
+                }
+                let made = LARGE.load(Ordering::Relaxed) - before;
+                assert_eq!(made, 0, "{threads} threads, {rows} rows, {batch} a batch, k={samples}");
+            });
+        }
+    }
 }
 
 /// One row, whose outputs threads share, and many.

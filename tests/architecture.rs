@@ -22,6 +22,7 @@ const LIBRARY: &[&str] = &[
     "random",
     "math",
     "compute",
+    "memory",
     "simd",
     "error",
 ];

@@ -112,6 +112,48 @@ fn stops_before_a_gradient_beyond_f32_reaches_the_weights() {
 }
 
 #[test]
+fn decompose_refuses_what_evaluate_refuses_and_names_the_row() {
+    let compute = Compute::serial();
+    let options = EvaluationOptions::default();
+    let vae = Vae::new(Config::builder(2, 1).hidden(&[]).build().unwrap(), 1);
+    let decompose =
+        |data: &Array2<f32>| vae.decompose(&compute, data, &options).unwrap_err().to_string();
+    // Bytes that were not divided by 255.
+    let bytes = Array2::from_shape_fn((20, 2), |(r, c)| (100 * c + r) as f32);
+    let message = decompose(&bytes);
+    assert!(message.starts_with("row 0, column 1: 100 is outside [0, 1]"), "{message}");
+    assert_eq!(message, vae.evaluate(&compute, &bytes, &options).unwrap_err().to_string());
+    let mut nan = Array2::zeros((20, 2));
+    nan[[17, 1]] = f32::NAN;
+    assert!(decompose(&nan).starts_with("row 17, column 1: NaN in the data"));
+}
+
+#[test]
+fn small_variances_under_total_correlation_are_named_as_such() {
+    let mut vae = Vae::new(Config::builder(2, 1).hidden(&[]).build().unwrap(), 1);
+    let (weight, bias) = (Array2::zeros((1, 2)), ndarray::arr1(&[-100.0]));
+    vae.parameters_mut().set("logvar", weight.view(), bias.view()).unwrap();
+    let data = Array2::<f32>::zeros((20, 2));
+    let penalty = Penalty::TotalCorrelation { alpha: 1.0, gamma: 1.0 };
+    let objective = Objective { penalty, ..Objective::default() };
+    let evaluation = EvaluationOptions { objective, ..EvaluationOptions::default() };
+    let compute = Compute::serial();
+    let expected = "latent dimension 0 of row 0: exp(-logvar) overflows at logvar = -100";
+    for error in [
+        vae.evaluate(&compute, &data, &evaluation).unwrap_err(),
+        vae.decompose(&compute, &data, &EvaluationOptions::default()).unwrap_err(),
+    ] {
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    // The KL divergence alone does not need the exponential.
+    assert!(vae.evaluate(&compute, &data, &EvaluationOptions::default()).is_ok());
+    let options = Options { objective, ..Options::default() };
+    let mut trainer = Trainer::new(vae, options, compute).unwrap();
+    let error = trainer.step(&data).unwrap_err().to_string();
+    assert!(error.contains("exp(-logvar) overflows at logvar = -100 at step 1"), "{error}");
+}
+
+#[test]
 fn learned_variance_stops_at_its_floor() {
     let likelihood = Likelihood::Gaussian(Variance::PerFeature);
     let config = Config::builder(6, 1).hidden(&[]).likelihood(likelihood).build().unwrap();

@@ -34,8 +34,9 @@
 //!
 //! With weight decay the bound is that of the gradient `g + wd·w` after its rounding, 2⁻²³·(|g| + wd·|w|).
 
+use super::Bounds;
 use super::update::{Regularized, checked_step, expect_epsilon, flush_subnormals};
-use crate::error::{Result, expect_below_one, expect_non_negative};
+use crate::error::{Result, expect_below_one, expect_non_negative_f32};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
@@ -76,13 +77,13 @@ impl Adam {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
-    /// or not finite, an ε below the least normal f32, or a β outside [0, 1).
+    /// or above the largest f32, an ε below the least normal f32, or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
-        expect_non_negative("learning_rate", self.learning_rate)?;
+        expect_non_negative_f32("learning_rate", self.learning_rate)?;
         expect_epsilon(self.epsilon)?;
         expect_below_one("beta1", self.beta1)?;
         expect_below_one("beta2", self.beta2)?;
-        expect_non_negative("weight_decay", self.weight_decay)
+        expect_non_negative_f32("weight_decay", self.weight_decay)
     }
 
     /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate` and without
@@ -122,6 +123,14 @@ pub(crate) struct Constants {
 }
 
 impl Constants {
+    /// Bounds after a step: m is a mean of m and g, v one of v and g², and the denominator at least ε.
+    pub(super) fn bounds_after(&self, Bounds { w, m, v }: Bounds, g: f64) -> Bounds {
+        let m = m.max(g);
+        let v = f64::from(self.beta2) * v + f64::from(self.one_minus_beta2) * g * g;
+        let step = f64::from(self.minus_step_size).abs() * m / f64::from(self.epsilon);
+        Bounds { w: f64::from(self.decay).abs() * w + step, m, v }
+    }
+
     /// Returns the new weight and moments.
     #[inline(always)]
     pub(crate) fn update<S: Simd>(

@@ -24,8 +24,9 @@
 //! m   2⁻²¹·a        u   2⁻²³·u        w   2⁻²⁴·|w| + 2⁻²⁰·lr/(1−β₁ᵗ)·a/u
 //! ```
 
+use super::Bounds;
 use super::update::{Regularized, checked_step, expect_epsilon, flush_subnormals};
-use crate::error::{Result, expect_below_one, expect_length, expect_non_negative};
+use crate::error::{Result, expect_below_one, expect_length, expect_non_negative_f32};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::Lanewise;
@@ -62,13 +63,13 @@ impl Adamax {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
-    /// or not finite, an ε below the least normal f32, or a β outside [0, 1).
+    /// or above the largest f32, an ε below the least normal f32, or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
-        expect_non_negative("learning_rate", self.learning_rate)?;
+        expect_non_negative_f32("learning_rate", self.learning_rate)?;
         expect_epsilon(self.epsilon)?;
         expect_below_one("beta1", self.beta1)?;
         expect_below_one("beta2", self.beta2)?;
-        expect_non_negative("weight_decay", self.weight_decay)
+        expect_non_negative_f32("weight_decay", self.weight_decay)
     }
 
     /// Constants of step `t`, counted from 1, with the learning rate multiplied by `rate`.
@@ -92,6 +93,15 @@ pub(crate) struct Constants {
     epsilon: f32,
     /// −lr/(1−β₁ᵗ)
     minus_step_size: f32,
+}
+
+impl Constants {
+    /// Bounds after a step: m is a mean of m and g, and u at least ε.
+    pub(super) fn bounds_after(&self, Bounds { w, m, v: u }: Bounds, g: f64) -> Bounds {
+        let (m, epsilon) = (m.max(g), f64::from(self.epsilon));
+        let step = f64::from(self.minus_step_size).abs() * m / epsilon;
+        Bounds { w: w + step, m, v: (f64::from(self.beta2) * u).max(g + epsilon) }
+    }
 }
 
 impl Lanewise<3, 1> for Constants {

@@ -16,7 +16,7 @@
 
 use super::adam::{Adam, Constants};
 use super::update::checked_step;
-use crate::error::{Error, Result, expect_non_negative};
+use crate::error::{Error, Result, expect_non_negative_f32};
 use crate::simd::InstructionSet;
 
 /// Settings of AdamW.
@@ -63,7 +63,7 @@ impl AdamW {
     /// the sign of every weight in each step.
     pub fn validate(&self) -> Result<()> {
         self.adam().validate()?;
-        expect_non_negative("weight_decay", self.weight_decay)?;
+        expect_non_negative_f32("weight_decay", self.weight_decay)?;
         // A schedule only makes lr smaller, so this holds for every step.
         if self.learning_rate * self.weight_decay > 1.0 {
             let expected = "at most 1 / learning_rate";

@@ -17,6 +17,7 @@
 pub mod adam;
 pub mod adamax;
 pub mod adamw;
+mod bounds;
 pub mod clip;
 pub mod schedule;
 pub mod sgd;
@@ -26,6 +27,7 @@ mod update;
 pub use adam::Adam;
 pub use adamax::Adamax;
 pub use adamw::AdamW;
+pub(crate) use bounds::Bounds;
 pub use clip::Clip;
 pub use schedule::{Decay, LearningRateSchedule, PlateauState, Span};
 pub use sgd::Sgd;

@@ -109,8 +109,8 @@ impl Span {
 
 /// State of a [plateau](Decay::Plateau) schedule between epochs.
 ///
-/// A loss is better if it is below the best one by more than 1e-4 of the best one's magnitude; NaN never
-/// is.
+/// A loss is better if it is below the best one by more than 1e-4 of the best one's magnitude. NaN and ±∞
+/// never are; the first finite loss always is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub struct PlateauState {
@@ -130,6 +130,25 @@ impl Default for PlateauState {
 
 /// Relative improvement that counts as a better loss.
 const THRESHOLD: f64 = 1e-4;
+
+impl PlateauState {
+    /// Checks that a schedule can have left this state.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a factor outside [0, 1] or a best loss that is not finite.
+    pub fn validate(&self) -> Result<()> {
+        // Written so that NaN fails. 0 is what very many reductions round to.
+        if !(0.0..=1.0).contains(&self.factor) {
+            return Err(Error::config("plateau factor", "a number in [0, 1]", self.factor));
+        }
+        match self.best {
+            Some(best) if !best.is_finite() => {
+                Err(Error::config("plateau best", "a finite loss", best))
+            }
+            _ => Ok(()),
+        }
+    }
+}
 
 impl LearningRateSchedule {
     /// Checks that every setting is within its domain.
@@ -186,17 +205,18 @@ impl LearningRateSchedule {
     /// Does nothing for schedules other than a plateau.
     pub fn observe(&self, state: &mut PlateauState, loss: f64) -> bool {
         let Decay::Plateau { patience, factor } = self.decay else { return false };
-        // No comparison with NaN is true: such a loss is never better.
         let better = match state.best {
-            None => !loss.is_nan(),
-            Some(best) => loss < best - THRESHOLD * best.abs(),
+            // NaN and ±∞ are never better, and never stay the best: ∞ − 1e-4·∞ is NaN.
+            _ if !loss.is_finite() => false,
+            Some(best) if best.is_finite() => loss < best - THRESHOLD * best.abs(),
+            _ => true,
         };
         if better {
             (state.best, state.bad_epochs) = (Some(loss), 0);
             return false;
         }
         // The patience starts anew after a reduction, as in PyTorch without a cooldown.
-        state.bad_epochs += 1;
+        state.bad_epochs = state.bad_epochs.saturating_add(1);
         let reduce = state.bad_epochs > patience;
         if reduce {
             state.bad_epochs = 0;
@@ -258,6 +278,41 @@ mod tests {
         assert!(schedule.observe(&mut state, -100.005));
         schedule.observe(&mut state, -100.02);
         assert_eq!(state, PlateauState { best: Some(-100.02), bad_epochs: 0, factor: 0.5 });
+    }
+
+    #[test]
+    fn plateaus_go_on_after_losses_that_are_not_finite() {
+        let decay = Decay::Plateau { patience: 1, factor: 0.5 };
+        let schedule = LearningRateSchedule { decay, ..LearningRateSchedule::default() };
+        for first in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let mut state = PlateauState::default();
+            assert!(!schedule.observe(&mut state, first));
+            assert_eq!(state, PlateauState { bad_epochs: 1, ..PlateauState::default() });
+            for loss in [3.0, 2.0, 1.0] {
+                assert!(!schedule.observe(&mut state, loss));
+                assert_eq!(state, PlateauState { best: Some(loss), ..PlateauState::default() });
+            }
+            // As a file of another program may hold it.
+            state.best = Some(first);
+            schedule.observe(&mut state, 4.0);
+            assert_eq!(state.best, Some(4.0));
+        }
+        let mut state = PlateauState { bad_epochs: u64::MAX, ..PlateauState::default() };
+        assert!(schedule.observe(&mut state, f64::NAN));
+    }
+
+    #[test]
+    fn rejects_states_that_no_schedule_leaves() {
+        let plateau = |factor, best| PlateauState { factor, best, bad_epochs: 0 };
+        plateau(1.0, None).validate().unwrap();
+        plateau(0.0, Some(-1.0)).validate().unwrap();
+        for factor in [1e300, -1.0, 1.5, f64::NAN] {
+            let message = plateau(factor, None).validate().unwrap_err().to_string();
+            let expected = "`plateau factor`: expected a number in [0, 1], found ";
+            assert!(message.starts_with(expected), "{message}");
+        }
+        let message = plateau(1.0, Some(f64::INFINITY)).validate().unwrap_err().to_string();
+        assert_eq!(message, "`plateau best`: expected a finite loss, found inf");
     }
 
     #[test]

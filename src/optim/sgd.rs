@@ -18,8 +18,9 @@
 //! m   2⁻²²·a        w   2⁻²⁴·|w| + 2⁻²⁰·lr·a
 //! ```
 
+use super::Bounds;
 use super::update::flush_subnormals;
-use crate::error::{Error, Result, expect_below_one, expect_length, expect_non_negative};
+use crate::error::{Error, Result, expect_below_one, expect_length, expect_non_negative_f32};
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, ZipOp};
 use pulp::Simd;
@@ -56,12 +57,12 @@ impl Sgd {
     /// Checks that every setting is within its domain.
     ///
     /// # Errors
-    /// [`Error::Config`] for a learning rate or a weight decay that is negative or not finite, a
-    /// momentum outside [0, 1), or Nesterov's variant without a momentum.
+    /// [`Error::Config`] for a learning rate or a weight decay that is negative or above the largest
+    /// f32, a momentum outside [0, 1), or Nesterov's variant without a momentum.
     pub fn validate(&self) -> Result<()> {
-        expect_non_negative("learning_rate", self.learning_rate)?;
+        expect_non_negative_f32("learning_rate", self.learning_rate)?;
         expect_below_one("momentum", self.momentum)?;
-        expect_non_negative("weight_decay", self.weight_decay)?;
+        expect_non_negative_f32("weight_decay", self.weight_decay)?;
         // With μ = 0, g + μ·m is the plain gradient, and the option would silently do nothing.
         if self.nesterov && self.momentum == 0.0 {
             return Err(Error::config(
@@ -91,6 +92,17 @@ pub(crate) struct Constants {
     momentum: f32,
     nesterov: bool,
     weight_decay: f32,
+}
+
+impl Constants {
+    /// Bounds after a step, each term of the sums at its largest; v does not change.
+    pub(super) fn bounds_after(&self, Bounds { w, m, v }: Bounds, g: f64) -> Bounds {
+        let momentum = f64::from(self.momentum);
+        let g = g + f64::from(self.weight_decay) * w;
+        let m = momentum * m + g;
+        let direction = if self.nesterov { g + momentum * m } else { m };
+        Bounds { w: w + f64::from(self.minus_learning_rate).abs() * direction, m, v }
+    }
 }
 
 impl Lanewise<2, 1> for Constants {

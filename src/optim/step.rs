@@ -1,7 +1,8 @@
 //! The step of any optimizer, over flat buffers.
 
+use super::bounds::largest_magnitude;
 use super::update::{Regularized, SHARE};
-use super::{adam, adamax, sgd};
+use super::{Bounds, adam, adamax, sgd};
 use crate::compute::Compute;
 use crate::simd::LANES;
 use crate::simd::lanes::zip;
@@ -27,6 +28,37 @@ impl UpdateRule {
         if let Self::Adam(constants) = self { Some(*constants) } else { None }
     }
 
+    /// Bounds on weights and moments after this step, from those before it and from the largest
+    /// magnitude in the gradient; `None` if they do not show that all of them stay finite.
+    pub(crate) fn bounds_after(&self, bounds: Bounds, gradient: f64) -> Option<Bounds> {
+        match self {
+            Self::Adam(rule) => rule.bounds_after(bounds, gradient),
+            Self::AdamL2(rule) => {
+                rule.rule.bounds_after(bounds, rule.gradient_bound(bounds, gradient))
+            }
+            Self::Sgd(rule) => rule.bounds_after(bounds, gradient),
+            Self::Adamax(rule) => {
+                rule.rule.bounds_after(bounds, rule.gradient_bound(bounds, gradient))
+            }
+        }
+        .rounded()
+    }
+
+    /// Takes the step on copies and returns `true` if all weights and moments are finite after it.
+    pub(crate) fn stays_finite(self, compute: &Compute, [w, m, v]: [&[f32]; 3], g: &[f32]) -> bool {
+        let mut copies = [[0.0; TRIAL]; 3];
+        g.chunks(TRIAL).enumerate().all(|(index, g)| {
+            let range = index * TRIAL..index * TRIAL + g.len();
+            let [to_w, to_m, to_v] = copies.each_mut().map(|copy| &mut copy[..g.len()]);
+            to_w.copy_from_slice(&w[range.clone()]);
+            to_m.copy_from_slice(&m[range.clone()]);
+            to_v.copy_from_slice(&v[range]);
+            // Fewer elements than threads share.
+            self.step_flat(compute, [&mut *to_w, &mut *to_m, &mut *to_v], g);
+            [to_w, to_m, to_v].iter().all(|copy| largest_magnitude(copy).is_finite())
+        })
+    }
+
     /// Updates the weights and both moments in place, all slices of one length.
     ///
     /// The update is element-wise: no bit depends on how the threads share it.
@@ -47,6 +79,9 @@ impl UpdateRule {
         );
     }
 }
+
+/// Elements of a trial step, three copies of which fit on the stack.
+const TRIAL: usize = 1024;
 
 /// The work of one thread.
 struct UpdateOp<'a>(UpdateRule, [&'a mut [f32]; 3], &'a [f32]);

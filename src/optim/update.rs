@@ -1,6 +1,7 @@
 //! Pieces that the optimizers share: their pass over flat buffers, L2 regularization, checks.
 
-use crate::error::{Error, Result, expect_length};
+use super::Bounds;
+use crate::error::{Error, Result, expect_length, fits_f32};
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, ZipOp};
 use pulp::Simd;
@@ -13,6 +14,13 @@ pub(super) const SHARE: usize = 1 << 14;
 pub(crate) struct Regularized<R> {
     pub(super) weight_decay: f32,
     pub(super) rule: R,
+}
+
+impl<R> Regularized<R> {
+    /// Bound on the gradient that the rule sees.
+    pub(super) fn gradient_bound(&self, bounds: Bounds, gradient: f64) -> f64 {
+        gradient + f64::from(self.weight_decay) * bounds.w
+    }
 }
 
 impl<R: Lanewise<3, 1>> Lanewise<3, 1> for Regularized<R> {
@@ -56,8 +64,8 @@ pub(super) fn checked_step(
 
 /// Returns an error unless ε is a normal f32: with 0, a weight without gradient would become 0/0.
 pub(super) fn expect_epsilon(epsilon: f64) -> Result<()> {
-    if epsilon.is_finite() && epsilon >= f64::from(f32::MIN_POSITIVE) {
+    if fits_f32(epsilon) && epsilon >= f64::from(f32::MIN_POSITIVE) {
         return Ok(());
     }
-    Err(Error::config("epsilon", "a finite number of at least 1.2e-38", epsilon))
+    Err(Error::config("epsilon", "a number from 1.2e-38 to 3.4e38", epsilon))
 }

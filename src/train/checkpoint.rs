@@ -9,7 +9,7 @@ use super::trainer::Progress;
 use super::{Options, Trainer};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
-use crate::random::INDEX_LIMIT;
+use crate::optim::Bounds;
 use crate::vae::model_file::{self, ModelFile, Nothing, Opened};
 use std::path::Path;
 
@@ -99,20 +99,19 @@ impl Trainer {
                 reason: "a model without the state of its training: not a checkpoint".to_owned(),
             });
         };
-        // Half the steps that random numbers can tell apart: no run has done as many, and one
-        // that goes on from there will not do the other half.
-        if progress.step.max(progress.epoch) >= INDEX_LIMIT / 2 {
-            return Err(Error::ModelFile {
-                path: path.to_owned(),
-                reason: format!(
-                    "a checkpoint after {} steps and {} epochs; expected fewer than 2^47",
-                    progress.step, progress.epoch
-                ),
-            });
-        }
+        let refuse = |reason| Error::ModelFile { path: path.to_owned(), reason };
+        progress.validate().map_err(refuse)?;
         let mut trainer = Self::new(vae, options, compute)?;
         tensors.fill(FIRST, &mut trainer.first_moment)?;
         tensors.fill(SECOND, &mut trainer.second_moment)?;
+        // It is a mean of squares, or a norm; its root is taken.
+        if let Some(value) = trainer.second_moment.iter().find(|&&value| value < 0.0) {
+            return Err(refuse(format!(
+                "{value} among the tensors `{SECOND}…`; expected none below 0"
+            )));
+        }
+        let (first, second) = (&trainer.first_moment, &trainer.second_moment);
+        trainer.bounds = Bounds::measure([trainer.vae.parameters(), first, second]);
         trainer.progress = progress;
         Ok((trainer, notes))
     }
@@ -180,6 +179,38 @@ mod tests {
         halted.save_checkpoint(&path).unwrap();
         assert_eq!(Trainer::resume_with::<u32>(&path, compute()).unwrap().1, None);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn rejects_sums_plateaus_and_moments_that_no_run_can_have_left() {
+        let refuse = |change: &dyn Fn(&mut Trainer), expected: &str| {
+            let mut trainer = trainer(1e-3);
+            change(&mut trainer);
+            let message = resumed(&trainer, "hostile").err().unwrap().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        refuse(
+            &|trainer| trainer.progress.sums.rows = usize::MAX,
+            "rows of an epoch; expected at most 2^32",
+        );
+        refuse(
+            &|trainer| trainer.progress.position = 1 << 40,
+            "after 1099511627776 rows of an epoch",
+        );
+        refuse(&|trainer| trainer.progress.plateau.factor = 1e300, "`plateau factor`: expected");
+        refuse(&|trainer| trainer.progress.plateau.factor = -1.0, "found -1");
+        refuse(
+            &|trainer| {
+                let negative = ndarray::ArrayView2::from_shape((1, 3), &[1.0, -1.0, 0.0]).unwrap();
+                let bias = ndarray::ArrayView1::from(&[0.0]);
+                trainer.second_moment.set("mu", negative, bias).unwrap();
+            },
+            "-1 among the tensors `adam.second.…`; expected none below 0",
+        );
+        // Many epochs without a better loss are no fault.
+        let mut patient = trainer(1e-3);
+        patient.progress.plateau.bad_epochs = u64::MAX;
+        assert!(resumed(&patient, "patient").is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::dataset::Augmentation;
 use crate::error::{Error, Result};
 use crate::optim::{Clip, LearningRateSchedule, Optimizer};
-use crate::vae::{Config, Likelihood, Objective, Penalty};
+use crate::vae::{Config, Objective, Penalty};
 
 /// Training options, with defaults; [`Trainer::new`](super::Trainer::new) checks them.
 ///
@@ -100,20 +100,6 @@ impl Options {
     pub fn validate_for(&self, config: &Config) -> Result<()> {
         self.validate()?;
         self.objective.validate_for(config)?;
-        let likelihood = config.likelihood();
-        let (makes, expected) = match self.augmentation {
-            Augmentation::None => return Ok(()),
-            Augmentation::Binarize => (
-                likelihood.is_bernoulli(),
-                "a Bernoulli likelihood beside binarized data: a density of zeros and ones has no \
-                 bound",
-            ),
-            Augmentation::Dequantize { .. } => (
-                !likelihood.is_bernoulli() && likelihood != Likelihood::TanhSquaredError,
-                "a density on [0, 1] beside dequantized data, such as the continuous Bernoulli or a \
-                 Gaussian",
-            ),
-        };
-        if makes { Ok(()) } else { Err(Error::config("likelihood", expected, likelihood.name())) }
+        config.likelihood().validate_augmentation(self.augmentation)
     }
 }

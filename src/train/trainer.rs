@@ -5,14 +5,17 @@ use crate::compute::Compute;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, expect_shape};
 use crate::loss::Elbo;
+use crate::memory::expect_memory;
 use crate::optim::clip::global_norm;
-use crate::optim::{PlateauState, UpdateRule};
+use crate::optim::{Bounds, PlateauState, UpdateRule};
 use crate::random::Generator;
+#[cfg(feature = "safetensors")]
+use crate::random::INDEX_LIMIT;
 use crate::vae::step::Workspace;
 use crate::vae::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
 use crate::vae::step::sink::{Start, StoreGradient, UpdateWithAdam};
 use crate::vae::step::terms::{LossSums, StepObjective};
-use crate::vae::{Likelihood, Parameters, Vae, Variance};
+use crate::vae::{Parameters, Vae};
 use ndarray::ArrayView2;
 
 /// Result of one training step.
@@ -79,8 +82,14 @@ pub struct Trainer {
     pub(super) first_moment: Parameters,
     /// Second part of the optimizer's state: Adam's second moment, Adamax's norm.
     pub(super) second_moment: Parameters,
-    /// The stored gradient, where one was asked for or needed.
+    /// Memory for a gradient, where one was asked for or needed.
     gradient: Option<Parameters>,
+    /// Set if it holds the gradient that a caller asked for, at the weights as they are.
+    has_gradient: bool,
+    /// Upper bounds on the magnitudes of weights and moments.
+    pub(super) bounds: Bounds,
+    /// Set while the weights change: a panic leaves it set.
+    is_updating: bool,
     workspace: Workspace,
     pub(super) progress: Progress,
     /// The order of the rows in the current epoch, and the epoch it was drawn for.
@@ -110,8 +119,8 @@ pub(super) struct Progress {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct EpochSums {
-    rows: usize,
-    loss: f64,
+    pub(super) rows: usize,
+    pub(super) loss: f64,
     reconstruction: f64,
     kl: f64,
     /// β at the last step.
@@ -123,13 +132,51 @@ pub(super) struct EpochSums {
 impl EpochSums {
     fn add(&mut self, Outcome { step, per_example }: &Outcome) {
         let rows = step.rows as f64;
-        self.rows += step.rows;
+        self.rows = self.rows.saturating_add(step.rows);
         self.loss += rows * per_example.loss;
         self.reconstruction += rows * per_example.reconstruction;
         self.kl += rows * per_example.kl;
         (self.beta, self.learning_rate) = (step.beta, step.learning_rate);
     }
 }
+
+#[cfg(feature = "safetensors")]
+impl Progress {
+    /// Checks the progress that a checkpoint claims.
+    ///
+    /// # Errors
+    /// The reason why no run can have made it.
+    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+        let Self { step, epoch, position, sums, plateau } = *self;
+        // Half the steps that random numbers can tell apart: no run has done as many, and one
+        // that goes on from there will not do the other half.
+        if step.max(epoch) >= INDEX_LIMIT / 2 {
+            return Err(format!(
+                "a checkpoint after {step} steps and {epoch} epochs; expected fewer than 2^47"
+            ));
+        }
+        let rows = [position, sums.rows].map(|rows| rows as u64);
+        if let Some(rows) = rows.into_iter().find(|&rows| rows > MAX_ROWS) {
+            return Err(format!(
+                "a checkpoint after {rows} rows of an epoch; expected at most 2^32"
+            ));
+        }
+        let EpochSums { loss, reconstruction, kl, beta, learning_rate, .. } = sums;
+        let sums = [loss, reconstruction, kl, f64::from(beta), learning_rate];
+        if let Some(sum) = sums.iter().find(|sum| !sum.is_finite()) {
+            return Err(format!(
+                "a checkpoint whose epoch has a mean of {sum}; expected finite ones"
+            ));
+        }
+        plateau.validate().map_err(|error| error.to_string())
+    }
+}
+
+/// Norm of a gradient whose square overflows f32.
+const LARGEST_GRADIENT: f64 = 1.8e19;
+
+/// Limit on the rows of a data set, whose numbers have 32 bits in the order of an epoch.
+const MAX_ROWS: u64 = 1 << 32;
 
 /// Result of one step, with its loss in nats per example beside the objective's own reduction.
 struct Outcome {
@@ -141,15 +188,31 @@ impl Trainer {
     /// Starts training `vae`, on `compute`.
     ///
     /// # Errors
-    /// [`Error::Config`] for options that are invalid or do not fit this model.
-    pub fn new(vae: Vae, options: Options, compute: Compute) -> Result<Self> {
+    /// [`Error::Config`] for options that are invalid or do not fit this model, and for weights that are
+    /// NaN or ±∞; [`Error::Memory`] if the machine does not have room for the optimizer's state.
+    pub fn new(mut vae: Vae, options: Options, compute: Compute) -> Result<Self> {
         options.validate_for(vae.config())?;
         let layout = vae.parameters().layout().clone();
+        let weights = vae.parameters_mut();
+        // A caller may have written between the weights of a layer and those of the next.
+        weights.clear_padding();
+        let bounds = Bounds::measure([weights, &[], &[]]);
+        if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
+            return Err(Error::config("weights", "finite ones", weight));
+        }
+        expect_memory(
+            2 * size_of_val(&weights[..]) as u64,
+            || format!("the state of the optimizer for a model {}", vae.config()),
+            "make the model narrower",
+        )?;
         Ok(Self {
+            has_gradient: false,
+            bounds,
+            is_updating: false,
             first_moment: Parameters::of_layout(layout.clone()),
             second_moment: Parameters::of_layout(layout.clone()),
             gradient: None,
-            workspace: Workspace::new(vae.config(), layout),
+            workspace: Workspace::new(vae.config(), layout, Purpose::Training),
             progress: Progress::default(),
             order: Vec::new(),
             order_epoch: None,
@@ -198,22 +261,32 @@ impl Trainer {
     /// Trains on the next batch of the current epoch: gathers its rows, draws its noise, and updates
     /// the weights. Returns `None` if the epoch is over; the call after that begins the next one.
     ///
-    /// Once warm, a step does not allocate: the first step makes room, and the first of an epoch
-    /// draws the order of the rows into memory that is kept. (Outside of
-    /// [`Compute::install`], entering a pool of several threads may let rayon's own queue grow.)
+    /// Once warm, a step does not allocate: the first step makes room for whole batches, and the first
+    /// of an epoch draws the order of the rows into memory that is kept. (Outside of
+    /// [`Compute::install`], entering a pool of several threads may let rayon's own queue grow. The first
+    /// gradient so large that it must be looked at before it reaches the weights makes room for itself.)
+    ///
+    /// After a step without an error all weights and moments are finite.
     ///
     /// # Errors
     /// [`Error::Shape`] if the data do not fit the model, [`Error::Config`] if there are no rows
-    /// or more than 2³² of them, and at data that the likelihood does not accept, a loss that
-    /// is not finite, a logvar whose exponential overflows or a gradient that cannot be clipped an
-    /// error that names the step and, where there is one, the row; the weights are then those
+    /// or more than 2³² of them, [`Error::Memory`] if the machine does not have room for a batch; and at
+    /// data that the likelihood does not accept, a loss, a gradient or an update that is not finite, or
+    /// a logvar whose exponential overflows, an error that names the step and, where there is one, the
+    /// row: the first in the order of the batch, on any number of threads. The weights are then those
     /// before the step, and the same batch comes next.
+    ///
+    /// # Panics
+    /// If the data set panics. The panic is passed on once all threads have come to rest; weights and
+    /// progress are those before the step, and training may go on. (Should a panic interrupt an update
+    /// of the weights, which runs no code of the caller, all later steps return
+    /// [`Error::Interrupted`].)
     pub fn step(&mut self, data: &dyn Dataset) -> Result<Option<Step>> {
         Ok(self.next_batch(data)?.map(|outcome| outcome.step))
     }
 
     fn next_batch(&mut self, data: &dyn Dataset) -> Result<Option<Outcome>> {
-        self.vae.check_data(data)?;
+        self.check_data(data)?;
         let rows = data.row_count();
         if self.progress.position >= rows {
             self.progress.position = 0;
@@ -320,7 +393,7 @@ impl Trainer {
     /// # Errors
     /// As [`Self::step`]; [`Error::Config`] if a row is beyond the end of the data.
     pub fn gradient_of_rows(&mut self, data: &dyn Dataset, rows: &[u32]) -> Result<Elbo> {
-        self.vae.check_data(data)?;
+        self.check_data(data)?;
         if let Some(row) = rows.iter().find(|&&row| row as usize >= data.row_count()) {
             return Err(Error::config("rows", "numbers below that of the data's rows", row));
         }
@@ -331,34 +404,94 @@ impl Trainer {
         self.gradient_of(&batch)
     }
 
-    /// The stored gradient of the last batch that had one; `None` before.
+    /// The gradient of the last [`Self::gradient_of_rows`] or [`Self::gradient_with_noise`]; `None`
+    /// before one, and once the weights have changed.
     #[must_use]
     pub fn gradient(&self) -> Option<&Parameters> {
-        self.gradient.as_ref()
+        self.gradient.as_ref().filter(|_| self.has_gradient)
     }
 
-    /// The stored gradient, to be changed before it is applied.
+    /// The [gradient](Self::gradient), to be changed before it is applied.
     pub fn gradient_mut(&mut self) -> Option<&mut Parameters> {
-        self.gradient.as_mut()
+        self.gradient.as_mut().filter(|_| self.has_gradient)
     }
 
-    /// Updates the weights with the stored gradient by one step of the optimizer, without clipping.
+    /// Updates the weights with the [gradient](Self::gradient) by one step of the optimizer, without
+    /// clipping, and keeps learned variances at their bound, as [`Self::step`] does. The gradient is used
+    /// up: each one is applied once.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no stored gradient.
+    /// [`Error::Config`] if there is no gradient; [`Error::NotFiniteGradient`] or
+    /// [`Error::NotFiniteUpdate`] if the gradient or the weights after the step are not finite: weights,
+    /// moments and gradient are then those before.
     pub fn apply_gradient(&mut self) -> Result<()> {
-        let rule = self.rule();
-        let Some(gradient) = &self.gradient else {
+        self.expect_whole()?;
+        let Some(gradient) = self.gradient.as_mut().filter(|_| self.has_gradient) else {
             return Err(Error::config(
                 "gradient",
-                "a call of `gradient_of_rows` or `gradient_with_noise` first",
+                "a call of `gradient_of_rows` or `gradient_with_noise` since the last step",
                 "none",
             ));
         };
+        // A caller may have written there: the weights between two layers stay 0.
+        gradient.clear_padding();
+        let compute = self.compute.clone();
+        compute.install(|| {
+            let norm = self.gradient_norm()?;
+            self.update(norm)
+        })
+    }
+
+    /// Updates the weights with the stored gradient, whose norm this is.
+    ///
+    /// # Errors
+    /// [`Error::NotFiniteUpdate`] if a weight or a moment would not be finite.
+    fn update(&mut self, norm: f64) -> Result<()> {
+        let (rule, step) = (self.rule(), self.progress.step + 1);
+        // 1e-6 for the rounding of the norm, 1e-18 for squares that have underflowed in it.
+        let bounds = self.bounds_after(rule, norm * (1.0 + 1e-6) + 1e-18);
+        let gradient = self.gradient.as_ref().expect("a stored gradient");
         let (m, v) = (&mut self.first_moment, &mut self.second_moment);
-        rule.step_flat(&self.compute, [self.vae.parameters_mut(), m, v], gradient);
-        self.progress.step += 1;
+        let w = self.vae.parameters_mut();
+        if bounds.is_none() && !rule.stays_finite(&self.compute, [w, m, v], gradient) {
+            return Err(Error::NotFiniteUpdate { step: Some(step) });
+        }
+        self.is_updating = true;
+        rule.step_flat(&self.compute, [&mut *w, &mut *m, &mut *v], gradient);
+        let measured = || Bounds::measure([w, m, v]);
+        self.bounds = bounds.unwrap_or_else(measured);
+        self.finish_update();
         Ok(())
+    }
+
+    fn finish_update(&mut self) {
+        self.bound_variance();
+        self.progress.step += 1;
+        (self.is_updating, self.has_gradient) = (false, false);
+    }
+
+    /// Bounds on weights and moments after a step with a gradient of at most this magnitude; `None` if
+    /// they do not show that all of them stay finite.
+    fn bounds_after(&mut self, rule: UpdateRule, gradient: f64) -> Option<Bounds> {
+        rule.bounds_after(self.bounds, gradient).or_else(|| {
+            // The bounds have grown faster than what they bound.
+            let Self { vae, first_moment, second_moment, .. } = self;
+            self.bounds = Bounds::measure([vae.parameters(), first_moment, second_moment]);
+            rule.bounds_after(self.bounds, gradient)
+        })
+    }
+
+    /// Checks the data, and that the trainer can go on.
+    fn check_data(&self, data: &dyn Dataset) -> Result<()> {
+        self.expect_whole()?;
+        if data.row_count() as u64 > MAX_ROWS {
+            return Err(Error::config("data", "at most 4294967296 rows", data.row_count()));
+        }
+        self.vae.check_data(data, self.options.objective.samples())
+    }
+
+    fn expect_whole(&self) -> Result<()> {
+        if self.is_updating { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// Factor on the learning rate at the next step.
@@ -393,7 +526,7 @@ impl Trainer {
         data: &'b dyn Dataset,
         noise: ArrayView2<'b, f32>,
     ) -> Result<Batch<'b>> {
-        self.vae.check_data(data)?;
+        self.check_data(data)?;
         let rows = data.row_count();
         let samples = self.options.objective.samples();
         expect_shape("noise", [rows * samples, self.vae.config().latent()], noise.shape())?;
@@ -403,9 +536,6 @@ impl Trainer {
     fn draw_order(&mut self, rows: usize) -> Result<()> {
         let epoch = self.progress.epoch;
         if self.order_epoch != Some(epoch) || self.order.len() != rows {
-            if rows as u64 > 1 << 32 {
-                return Err(Error::config("data", "at most 4294967296 rows", rows));
-            }
             self.order.resize(rows, 0);
             Generator::new(self.options.seed).permutation(epoch, &mut self.order)?;
             self.order_epoch = Some(epoch);
@@ -437,17 +567,22 @@ impl Trainer {
             let (objective, rows) = (self.objective(), batch.len());
             let (rule, rate) = (self.rule(), self.rate());
             let mut fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
-            let mut sums = LossSums::default();
+            let (mut sums, mut bounds) = (LossSums::default(), None);
+            self.has_gradient = false;
             for (index, part) in batch.parts(at_once).enumerate() {
                 sums += self.forward_backward(&part, objective, rows)?;
-                if self.may_overflow(sums, rows) {
-                    fused = None;
+                if fused.is_some() {
+                    let bound = self.workspace.gradient_bound();
+                    bounds =
+                        self.bounds_after(rule, bound).filter(|_| bound < LARGEST_GRADIENT / 2.0);
+                    fused = fused.filter(|_| bounds.is_some());
                 }
                 if fused.is_none() {
                     self.store_gradient(if index == 0 { Start::Zero } else { Start::Stored });
                 }
             }
-            if let Some(adam) = fused {
+            if let (Some(adam), Some(bounds)) = (fused, bounds) {
+                self.is_updating = true;
                 self.workspace.weight_gradients(
                     &self.compute,
                     UpdateWithAdam {
@@ -457,12 +592,12 @@ impl Trainer {
                         second: &mut self.second_moment,
                     },
                 );
-                self.progress.step += 1;
+                self.bounds = bounds;
+                self.finish_update();
             } else {
-                self.check_gradient()?;
-                self.apply_gradient()?;
+                let norm = self.clip_gradient()?;
+                self.update(norm)?;
             }
-            self.bound_variance();
             let config = self.vae.config();
             let Elbo { loss, reconstruction, kl, .. } = objective.reduce(config, rows, sums);
             let Progress { step, epoch, .. } = self.progress;
@@ -480,34 +615,28 @@ impl Trainer {
         })
     }
 
-    /// Returns `true` if a gradient may overflow f32 though the loss does not: it is then stored and
-    /// checked before it reaches the weights.
-    fn may_overflow(&self, sums: LossSums, rows: usize) -> bool {
-        const LARGE_LOSS: f64 = 1e12;
-        const SMALL_VARIANCE: f32 = 1e-12;
-        let each = (sums.reconstruction.abs() + sums.kl + sums.penalty.abs()) / rows as f64;
-        let Likelihood::Gaussian(Variance::Fixed(variance)) = self.vae.config().likelihood() else {
-            return each > LARGE_LOSS;
-        };
-        each > LARGE_LOSS || variance < SMALL_VARIANCE
-    }
-
-    /// Clips the stored gradient if the options say so.
+    /// Clips the stored gradient if the options say so. Returns its norm before.
     ///
     /// # Errors
     /// [`Error::NotFiniteGradient`] if it is not finite, or so large that its square overflows.
-    fn check_gradient(&mut self) -> Result<()> {
-        const LARGEST: f64 = 1.8e19;
-        let Some(gradient) = &mut self.gradient else { return Ok(()) };
+    fn clip_gradient(&mut self) -> Result<f64> {
+        let Some(clip) = &self.options.clip else { return self.gradient_norm() };
+        let gradient = self.gradient.as_mut().expect("a stored gradient");
         let step = self.progress.step + 1;
-        let Some(clip) = &self.options.clip else {
-            let norm = global_norm(&self.compute, gradient);
-            if norm < LARGEST {
-                return Ok(());
-            }
-            return Err(Error::NotFiniteGradient { norm, step: Some(step) });
-        };
-        clip.apply(&self.compute, gradient).map(|_| ()).map_err(|error| error.at(step))
+        clip.apply(&self.compute, gradient).map_err(|error| error.at(step))
+    }
+
+    /// Norm of the stored gradient.
+    ///
+    /// # Errors
+    /// [`Error::NotFiniteGradient`] if it is not finite, or so large that its square overflows.
+    fn gradient_norm(&self) -> Result<f64> {
+        let gradient = self.gradient.as_ref().expect("a stored gradient");
+        let norm = global_norm(&self.compute, gradient);
+        if norm < LARGEST_GRADIENT {
+            return Ok(norm);
+        }
+        Err(Error::NotFiniteGradient { norm, step: Some(self.progress.step + 1) })
     }
 
     /// Keeps learned variances at 10⁻⁶ or above: on a feature that never changes the likelihood grows
@@ -527,8 +656,10 @@ impl Trainer {
         let compute = self.compute.clone();
         compute.install(|| {
             let (objective, rows) = (self.objective(), batch.len());
+            self.has_gradient = false;
             let sums = self.forward_backward(batch, objective, rows)?;
             self.store_gradient(Start::Zero);
+            self.has_gradient = true;
             Ok(objective.reduce(self.vae.config(), rows, sums))
         })
     }
@@ -538,5 +669,65 @@ impl Trainer {
         let layout = self.vae.parameters().layout();
         let gradient = self.gradient.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
         self.workspace.weight_gradients(&self.compute, StoreGradient { gradient, start });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vae::Config;
+    use ndarray::Array2;
+
+    #[test]
+    fn interrupted_updates_end_the_training() {
+        let vae = Vae::new(Config::builder(3, 1).hidden(&[]).build().unwrap(), 1);
+        let mut trainer = Trainer::new(vae, Options::default(), Compute::serial()).unwrap();
+        let (data, noise) = (Array2::<f32>::zeros((4, 3)), Array2::zeros((4, 1)));
+        trainer.gradient_of_rows(&data, &[0, 1]).unwrap();
+        // As a panic between two weights would leave it.
+        trainer.is_updating = true;
+        let errors = [
+            trainer.step(&data).err(),
+            trainer.epoch(&data, |_| ()).err(),
+            trainer.step_with_noise(&data, noise.view()).err(),
+            trainer.gradient_with_noise(&data, noise.view()).err(),
+            trainer.gradient_of_rows(&data, &[0]).err(),
+            trainer.apply_gradient().err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, Some(Error::Interrupted)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_hold_over_many_steps_of_every_kind() {
+        use crate::optim::{Adam, AdamW, Adamax, Clip, Optimizer, Sgd};
+        let data = Array2::from_shape_fn((40, 6), |(r, c)| ((r * c) % 5) as f32 / 4.0);
+        let optimizers: [Optimizer; 5] = [
+            Adam { learning_rate: 0.1, epsilon: 1e-20, ..Adam::default() }.into(),
+            Adam { weight_decay: 0.1, ..Adam::default() }.into(),
+            AdamW { learning_rate: 0.5, weight_decay: 1.0, ..AdamW::default() }.into(),
+            Sgd { momentum: 0.9, weight_decay: 0.1, ..Sgd::default() }.into(),
+            Adamax::default().into(),
+        ];
+        for optimizer in optimizers {
+            for clip in [None, Some(Clip::Value(0.01))] {
+                let vae = Vae::new(Config::builder(6, 2).hidden(&[5]).build().unwrap(), 1);
+                let options = Options { batch: 16, optimizer, clip, ..Options::default() };
+                let mut trainer = Trainer::new(vae, options, Compute::serial()).unwrap();
+                for _ in 0..60 {
+                    trainer.step(&data).unwrap();
+                    let (w, m, v) =
+                        (trainer.vae.parameters(), &trainer.first_moment, &trainer.second_moment);
+                    let found = Bounds::measure([w, m, v]);
+                    let bounds = trainer.bounds;
+                    let hold = found.w <= bounds.w && found.m <= bounds.m && found.v <= bounds.v;
+                    assert!(hold, "{optimizer:?}: {found:?} {bounds:?}");
+                }
+                // Without clipping, Adam does not even store the gradient.
+                let is_fused = trainer.rule().fused().is_some() && clip.is_none();
+                assert_eq!(trainer.gradient.is_none(), is_fused, "{optimizer:?}");
+            }
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{Likelihood, Variance};
 use crate::error::{Error, Result, expect_below_one};
+use crate::gemm::PanelLayout;
 use crate::layers::activation::Activation;
 use crate::loss::Prior;
+use crate::memory::expect_memory;
 
 /// Shape of a model: D features → encoder → Z latent dimensions → decoder → D, its activation,
 /// normalization and dropout, its likelihood and its prior.
@@ -206,6 +208,16 @@ impl Config {
         encoder.zip(encoder_outputs).chain(decoder.zip(decoder_outputs))
     }
 
+    /// Checks that the machine has memory for the weights, with the padding of each layer.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with the bytes needed.
+    pub(crate) fn expect_memory(&self) -> Result<()> {
+        let elements = |(inputs, outputs)| PanelLayout { inputs, outputs }.len() as u64;
+        let bytes: u64 = self.layers().map(|layer| elements(layer) * size_of::<f32>() as u64).sum();
+        expect_memory(bytes, || format!("a model {self}"), "make it narrower")
+    }
+
     /// # Errors
     /// [`Error::Shape`] if the model has conditions.
     pub(super) fn expect_unconditional(&self) -> Result<()> {
@@ -363,9 +375,12 @@ impl ConfigBuilder {
     ///
     /// # Errors
     /// [`Error::Config`] for a width of 0 or above 2²⁴, more than 2³¹ weights, a setting outside its
-    /// domain, or dropout or normalization without a hidden layer.
+    /// domain, or dropout or normalization without a hidden layer; [`Error::Memory`] if the machine
+    /// does not have memory for the weights.
     pub fn build(self) -> Result<Config> {
-        self.0.validate()
+        let config = self.0.validate()?;
+        config.expect_memory()?;
+        Ok(config)
     }
 }
 

@@ -3,14 +3,15 @@
 use super::step::Workspace;
 use super::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
 use super::step::block::Block;
+use super::step::coupling::reserve_pairs;
 use super::step::terms::{LossSums, StepObjective};
-use super::{Objective, Vae};
+use super::{Config, Objective, Penalty, Vae};
 use crate::compute::Compute;
 use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{Decomposition, Elbo, gaussian, kl};
-use ndarray::{Array2, s};
+use crate::random::INDEX_LIMIT;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows whose loss is summed at a time. Fixed, since the order of the sums is part of the result.
@@ -57,6 +58,17 @@ impl Default for EvaluationOptions {
 }
 
 impl EvaluationOptions {
+    /// Checks the options, and that they fit a model, as [`Options::validate_for`](crate::train::Options)
+    /// does before training. Every evaluation calls it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an invalid objective, one that the likelihood does not allow, or an
+    /// augmentation whose result the likelihood does not describe.
+    pub fn validate_for(&self, config: &Config) -> Result<()> {
+        self.objective.validate_for(config)?;
+        config.likelihood().validate_augmentation(self.augmentation)
+    }
+
     pub(super) fn noise_key(&self) -> NoiseKey {
         NoiseKey { seed: self.seed, step: 0, purpose: Purpose::Evaluation }
     }
@@ -172,20 +184,26 @@ impl Dimensions {
 
 impl Vae {
     /// Evaluates the loss of all rows of a data set, without dropout. The noise of each row is a
-    /// function of the seed and the row's number.
+    /// function of the seed and the row's number. With importance weighting, memory grows with the number
+    /// of threads and with the samples of one row, not with the rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the rows do not have D columns or their conditions are not C wide,
-    /// [`Error::Config`] if there are no rows or the objective is invalid,
-    /// [`Error::TargetOutOfRange`] or [`Error::NotFiniteData`] for data that the likelihood does not
-    /// accept, [`Error::NotFiniteLoss`] or [`Error::LogvarOverflow`] for a loss that is not finite.
+    /// What training refuses: [`Error::Shape`] if the rows do not have D columns or their conditions are
+    /// not C wide, [`Error::Config`] if there are no rows or the options do not fit the model
+    /// ([`EvaluationOptions::validate_for`]), [`Error::TargetOutOfRange`] or [`Error::NotFiniteData`] for
+    /// data that the likelihood does not accept, [`Error::NotFiniteCondition`] for a condition,
+    /// [`Error::NotFiniteLoss`], [`Error::NotFiniteBatch`] or [`Error::LogvarOverflow`] for a loss that is
+    /// not finite, [`Error::NoVariance`] if the optimal variance is 0, [`Error::Memory`] if the machine
+    /// does not have the memory. Of several faulty rows the first is named.
+    ///
+    /// # Panics
+    /// If the data set panics. The panic is passed on once all threads have come to rest.
     pub fn evaluate(
         &self,
         compute: &Compute,
         data: &dyn Dataset,
         options: &EvaluationOptions,
     ) -> Result<Evaluation> {
-        options.objective.validate_for(&self.config)?;
         let rows = data.row_count();
         let objective = options.objective.at_the_end().per_example();
         let mut dimensions = Dimensions::new(self.config.latent());
@@ -193,15 +211,22 @@ impl Vae {
         let prior = self.config.prior();
         let code = LatentChoice::Sample;
         self.by_chunks(compute, data, options, code, objective, rows, |workspace, pass| {
-            total += workspace.forward(compute, pass)?;
-            let mut blocks = workspace.blocks().iter();
-            blocks.try_for_each(|block| dimensions.add(compute, block, prior))
+            let visit = |block: &Block| dimensions.add(compute, block, prior);
+            total += workspace.forward(compute, pass, visit)?;
+            Ok(())
         })?;
         if self.config.has_optimal_variance() {
             let elements = rows as f64 * self.config.features() as f64;
-            (_, total.reconstruction) = gaussian::optimal(total.squares, elements);
+            let (variance, value) = gaussian::optimal(total.squares, elements);
+            if variance == 0.0 {
+                return Err(Error::NoVariance { variance, step: None });
+            }
+            total.reconstruction = value;
         }
         let Elbo { loss, reconstruction, kl, .. } = objective.reduce(&self.config, rows, total);
+        if !loss.is_finite() {
+            return Err(Error::NotFiniteBatch { term: "loss", value: loss, step: None });
+        }
         let n = rows as f64;
         let variance = |(sum, squares): (&f64, &f64)| (squares - sum * sum / n).max(0.0) / n;
         Ok(Evaluation {
@@ -233,9 +258,12 @@ impl Vae {
         const MOST_ROWS: usize = 10_000;
         let rows = data.row_count().min(MOST_ROWS);
         let latent = self.config.latent();
-        let objective = Objective::default().at_the_end();
+        // No loss is computed; the posteriors' densities need both exponentials of logvar.
+        let penalty = Penalty::TotalCorrelation { alpha: 1.0, gamma: 1.0 };
+        let objective = Objective { penalty, ..Objective::default() }.at_the_end();
         let mut codes = TotalCorrelation::default();
-        codes.reserve(rows, latent);
+        self.check_data(data, 1)?;
+        reserve_pairs(&mut codes, rows, latent)?;
         let mut at = 0;
         let code = LatentChoice::Sample;
         self.by_chunks(compute, data, options, code, objective, rows, |workspace, pass| {
@@ -246,7 +274,13 @@ impl Vae {
             }
             Ok(())
         })?;
-        Ok(codes.forward(compute, ln_weight(1, rows)?, self.config.prior()))
+        let parts = codes.forward(compute, ln_weight(1, rows)?, self.config.prior());
+        let Decomposition { mutual_information, total_correlation, dimension_wise_kl, .. } = parts;
+        let value = mutual_information + total_correlation + dimension_wise_kl;
+        if !value.is_finite() {
+            return Err(Error::NotFiniteBatch { term: "KL divergence", value, step: None });
+        }
+        Ok(parts)
     }
 
     /// Computes the terms of each row's negative ELBO with the decoder at the mean of the latent code
@@ -270,12 +304,12 @@ impl Vae {
             Scores { reconstruction: Vec::with_capacity(rows), kl: Vec::with_capacity(rows) };
         let code = LatentChoice::Mean;
         self.by_chunks(compute, data, &options, code, objective, rows, |workspace, pass| {
-            workspace.forward(compute, pass)?;
-            for block in workspace.blocks() {
+            let visit = |block: &Block| {
                 scores.reconstruction.extend_from_slice(&block.losses.reconstruction[..block.rows]);
                 scores.kl.extend_from_slice(&block.losses.kl[..block.rows]);
-            }
-            Ok(())
+                Ok(())
+            };
+            workspace.forward(compute, pass, visit).map(|_| ())
         })?;
         Ok(scores)
     }
@@ -298,10 +332,11 @@ impl Vae {
         samples: usize,
         options: &EvaluationOptions,
     ) -> Result<MarginalLikelihood> {
-        self.check_data(data)?;
         if !(1..=1 << 24).contains(&samples) {
             return Err(Error::config("samples", "from 1 to 16777216", samples));
         }
+        options.validate_for(&self.config)?;
+        self.check_data(data, samples)?;
         if self.config.has_optimal_variance() {
             let expected = "a fixed or learned one for a marginal likelihood: the optimal one is \
                             that of a batch, and an example alone has no likelihood under it";
@@ -314,7 +349,8 @@ impl Vae {
             return Err(Error::config("likelihood", expected, likelihood.name()));
         }
         let rows = data.row_count();
-        let objective = Objective::default().at_the_end();
+        let penalty = Penalty::importance(1);
+        let objective = Objective { penalty, ..Objective::default() }.at_the_end();
         let at_once = samples.min(SAMPLES_AT_ONCE);
         let layout = self.parameters.layout();
         // Blocks that no thread uses just now. None is held while the data set is read: a data set that
@@ -322,8 +358,7 @@ impl Vae {
         let blocks = Mutex::new(Vec::new());
         let free_blocks = || blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let key = options.noise_key();
-        let mut results: Vec<Result<f64>> = (0..rows).map(|_| Ok(0.0)).collect();
-        compute.for_each_mut(&mut results, |row, result| {
+        let of_row = |row: usize| {
             let batch = Batch {
                 data,
                 indices: Indices::Range(row, 1),
@@ -339,15 +374,20 @@ impl Vae {
                 scales: objective.scales(&self.config, 1),
             };
             let free = free_blocks().pop();
-            let mut block = free.unwrap_or_else(|| Block::new(&self.config, layout, 1, at_once));
+            let purpose = Purpose::Evaluation;
+            let mut block =
+                free.unwrap_or_else(|| Block::new(&self.config, layout, 1, at_once, purpose));
             block.gather(&batch, 0..1);
-            *result = block.log_likelihood(compute.simd(), &pass, samples, at_once);
+            let result = block.log_likelihood(compute.simd(), &pass, samples, at_once);
             free_blocks().push(block);
-        });
-        let of_rows = results.into_iter().collect::<Result<Vec<f64>>>()?;
-        if let Some(row) = of_rows.iter().position(|value| !value.is_finite()) {
-            let (term, value) = ("marginal likelihood", of_rows[row]);
-            return Err(Error::NotFiniteLoss { term, row, value, step: None });
+            result
+        };
+        // Some rows at a time: a row with an error ends the estimate soon after it.
+        let mut of_rows = Vec::with_capacity(rows);
+        for first in (0..rows).step_by(CHUNK) {
+            let mut results: Vec<_> = (first..rows.min(first + CHUNK)).map(|_| Ok(0.0)).collect();
+            compute.for_each_mut(&mut results, |i, result| *result = of_row(first + i));
+            of_rows.extend(results.into_iter().collect::<Result<Vec<f64>>>()?);
         }
         let n = rows as f64;
         let mean = of_rows.iter().sum::<f64>() / n;
@@ -367,9 +407,10 @@ impl Vae {
         rows: usize,
         mut work: impl FnMut(&mut Workspace, &Pass<'_, '_>) -> Result<()> + Send,
     ) -> Result<()> {
-        self.check_data(data)?;
-        let mut workspace = Workspace::new(&self.config, self.parameters.layout().clone());
-        let zeros = Array2::zeros((CHUNK.min(rows), self.config.latent()));
+        options.validate_for(&self.config)?;
+        self.check_data(data, objective.samples)?;
+        let layout = self.parameters.layout().clone();
+        let mut workspace = Workspace::new(&self.config, layout, Purpose::Evaluation);
         compute.install(|| {
             (0..rows).step_by(CHUNK).try_for_each(|first| {
                 let count = CHUNK.min(rows - first);
@@ -378,7 +419,7 @@ impl Vae {
                     indices: Indices::Range(first, count),
                     noise: match code {
                         LatentChoice::Sample => Noise::Drawn,
-                        LatentChoice::Mean => Noise::Given(zeros.slice(s![..count, ..])),
+                        LatentChoice::Mean => Noise::Zero,
                     },
                     key: options.noise_key(),
                     augmentation: options.augmentation,
@@ -395,14 +436,19 @@ impl Vae {
         })
     }
 
-    /// Checks that there are rows, and that they and their conditions have this model's widths.
-    pub(crate) fn check_data(&self, data: &dyn Dataset) -> Result<()> {
+    /// Checks that there are rows, that they and their conditions have this model's widths, and that
+    /// there are random numbers for all of their samples.
+    pub(crate) fn check_data(&self, data: &dyn Dataset, samples: usize) -> Result<()> {
         if data.features() != self.config.features() {
             let found = [data.row_count(), data.features()];
             return Err(Error::shape("data", [data.row_count(), self.config.features()], &found));
         }
         if data.row_count() == 0 {
             return Err(Error::config("data", "at least one row", 0));
+        }
+        if (data.row_count() as u64).saturating_mul(samples as u64) > INDEX_LIMIT {
+            let found = format!("{} rows of {samples} samples", data.row_count());
+            return Err(Error::config("data", "at most 2^48 samples of all rows together", found));
         }
         if data.conditions() != self.config.conditions() {
             let expected = match self.config.conditions() {
@@ -422,6 +468,7 @@ mod tests {
     use crate::simd::InstructionSet;
     use crate::train::{Options, Trainer};
     use crate::vae::{Config, Likelihood, Variance};
+    use ndarray::{Array2, s};
 
     #[test]
     fn scores_are_losses_without_noise_and_depend_on_the_row_alone() {

@@ -1,6 +1,8 @@
 //! Likelihoods: the meaning of the decoder's output.
 
-use crate::error::{Result, expect_positive};
+use crate::dataset::Augmentation;
+use crate::error::{Error, Result, expect_positive};
+use crate::loss::kernel::Range;
 
 /// The likelihood p(x|z): the meaning of the decoder's last layer, the data it accepts, and the
 /// reconstruction it gives.
@@ -66,7 +68,7 @@ pub enum Variance {
     PerFeature,
     /// The variance that maximizes the likelihood of the batch: its mean squared error (σ-VAE, Rybkin
     /// et al. 2021). In an evaluation, that of all rows evaluated. A batch that is reconstructed exactly
-    /// has none, which is an error.
+    /// has none, which is an error ([`Error::NoVariance`]).
     Optimal,
 }
 
@@ -95,6 +97,39 @@ impl Likelihood {
             Self::TanhSquaredError => "a tanh",
             _ => "the last layer as it is",
         }
+    }
+
+    /// Range of the data.
+    pub(crate) fn accepts(self) -> Range {
+        match self {
+            _ if self.is_bernoulli() => Range::UNIT,
+            Self::ContinuousBernoulli => Range::UNIT,
+            Self::TanhSquaredError => Range::SYMMETRIC,
+            _ => Range::FINITE,
+        }
+    }
+
+    /// Checks that an augmentation makes data that this likelihood describes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an invalid augmentation, binarized data under a density, or dequantized
+    /// data under a Bernoulli likelihood.
+    pub(crate) fn validate_augmentation(self, augmentation: Augmentation) -> Result<()> {
+        augmentation.validate()?;
+        let (fits, expected) = match augmentation {
+            Augmentation::None => return Ok(()),
+            Augmentation::Binarize => (
+                self.is_bernoulli(),
+                "a Bernoulli likelihood beside binarized data: a density of zeros and ones has no \
+                 bound",
+            ),
+            Augmentation::Dequantize { .. } => (
+                !self.is_bernoulli() && self != Self::TanhSquaredError,
+                "a density on [0, 1] beside dequantized data, such as the continuous Bernoulli or a \
+                 Gaussian",
+            ),
+        };
+        if fits { Ok(()) } else { Err(Error::config("likelihood", expected, self.name())) }
     }
 
     /// Number of learned variances: 0, 1, or one for each feature.

@@ -14,6 +14,7 @@ use crate::random::{Generator, Stream};
 use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
@@ -71,6 +72,11 @@ pub(crate) struct Layout {
     pub(crate) names: Vec<NamedLayer>,
     /// The other parameters, behind the layers.
     pub(crate) vectors: Vec<Vector>,
+    /// Position of each name in `names`, and of each vector's in `vectors`: models may have many layers.
+    index: HashMap<String, usize>,
+    vector_index: HashMap<String, usize>,
+    /// Set if each hidden layer has a gain and a shift, which come first among the vectors.
+    layer_norm: bool,
     /// The layer whose outputs are μ and logvar.
     pub(crate) heads: usize,
     /// Elements of a flat buffer, padding included.
@@ -120,12 +126,28 @@ impl Layout {
         if variances > 0 {
             vector(VectorRole::Logvar, "likelihood.logvar".to_owned(), variances);
         }
-        Self { layers, names, vectors, heads, len }
+        let index = names.iter().enumerate().map(|(i, named)| (named.name.clone(), i)).collect();
+        let vector_index =
+            vectors.iter().enumerate().map(|(i, vector)| (vector.name.clone(), i)).collect();
+        let layer_norm = config.layer_norm();
+        Self { layers, names, vectors, index, vector_index, layer_norm, heads, len }
     }
 
     /// The index in `vectors` of the vector of this role, if there is one.
     pub(crate) fn vector(&self, role: VectorRole) -> Option<usize> {
-        self.vectors.iter().position(|vector| vector.role == role)
+        let index = match role {
+            VectorRole::Gain(layer) | VectorRole::Shift(layer) => {
+                let is_hidden = layer != self.heads && layer + 1 < self.layers.len();
+                if !self.layer_norm || !is_hidden {
+                    return None;
+                }
+                // Two for each hidden layer before this one, the heads not being one.
+                let before = 2 * (layer - usize::from(layer > self.heads));
+                before + usize::from(matches!(role, VectorRole::Shift(_)))
+            }
+            VectorRole::Logvar => self.vectors.len().checked_sub(1)?,
+        };
+        (self.vectors[index].role == role).then_some(index)
     }
 
     /// Floating-point operations of one training step on `rows` rows, in the products: forward,
@@ -139,9 +161,12 @@ impl Layout {
 
 /// A flat buffer over all weights of a model: the weights, their gradient, or a moment.
 ///
-/// Dereferences to its elements in the order of the register tile, padding included (zero, and
-/// left at zero by any optimizer that leaves weights without gradient alone). Buffers of models
-/// of one shape agree in that order.
+/// Dereferences to its elements in the order of the register tile. Buffers of models of one shape
+/// agree in that order. It includes the padding of each layer to whole registers, which is 0 and which
+/// any optimizer that leaves weights without gradient alone leaves at 0. Code that adds noise to all
+/// elements fills it too, and a norm of all elements then counts it;
+/// [`clear_padding`](Self::clear_padding) makes it 0 again. A [`Trainer`](crate::train::Trainer) does so
+/// with the weights that it is given and with a gradient that it is told to apply.
 #[derive(Clone)]
 pub struct Parameters {
     layout: Arc<Layout>,
@@ -242,7 +267,7 @@ impl Parameters {
     /// The vector of this name, if there is one.
     #[must_use]
     pub fn vector(&self, name: &str) -> Option<ArrayView1<'_, f32>> {
-        let index = self.layout.vectors.iter().position(|vector| vector.name == name)?;
+        let index = *self.layout.vector_index.get(name)?;
         Some(ArrayView1::from(self.vector_at(index)))
     }
 
@@ -252,11 +277,11 @@ impl Parameters {
     /// [`Error::Config`] if there is no vector of this name, [`Error::Shape`] if its length is
     /// another.
     pub fn set_vector(&mut self, name: &str, values: ArrayView1<'_, f32>) -> Result<()> {
-        let Some(vector) = self.layout.vectors.iter().find(|vector| vector.name == name) else {
+        let Some(&index) = self.layout.vector_index.get(name) else {
             let expected = "the name of one of the model's vectors, such as `likelihood.logvar`";
             return Err(Error::config("name", expected, name));
         };
-        let Layer { panels, offset } = vector.layer;
+        let Layer { panels, offset } = self.layout.vectors[index].layer;
         expect_length("values", panels.outputs, values.len())?;
         for (to, &from) in self.data[offset..].iter_mut().zip(values) {
             *to = from;
@@ -278,8 +303,35 @@ impl Parameters {
         &mut self.data[offset..][..panels.outputs]
     }
 
+    /// Sets the elements to 0 that belong to no weight.
+    ///
+    /// ```
+    /// use elbo::vae::{Config, Parameters};
+    ///
+    /// let config = Config::builder(3, 1).hidden(&[]).build()?;
+    /// let mut noise = Parameters::zeros(&config);
+    /// noise.fill(1.0);
+    /// noise.clear_padding();
+    /// assert_eq!(noise.iter().sum::<f32>(), config.parameters() as f32);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn clear_padding(&mut self) {
+        let Self { layout, data } = self;
+        let vectors = layout.vectors.iter().map(|vector| vector.layer);
+        for Layer { panels, offset } in layout.layers.iter().copied().chain(vectors) {
+            // Only the last panel of a layer has padding, behind the outputs of each of its rows.
+            for panel in panels.panels().filter(|panel| panel.outputs < panel.width) {
+                let rows = (panels.inputs + 1) * panel.width;
+                let rows = &mut data[offset + panel.offset..][..rows];
+                for row in rows.chunks_exact_mut(panel.width) {
+                    row[panel.outputs..].fill(0.0);
+                }
+            }
+        }
+    }
+
     fn named(&self, name: &str) -> Option<(&NamedLayer, Layer)> {
-        let named = self.layout.names.iter().find(|named| named.name == name)?;
+        let named = &self.layout.names[*self.layout.index.get(name)?];
         Some((named, self.layout.layers[named.layer]))
     }
 

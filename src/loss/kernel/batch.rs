@@ -205,18 +205,9 @@ fn unzip<A, const N: usize>(pairs: [(A, A); N]) -> ([A; N], [A; N]) {
     (above.map(Option::unwrap), below.map(Option::unwrap))
 }
 
-/// Names the first element of a row that the term does not accept, if there is one.
-#[cold]
-pub(crate) fn reject<T: Term<I, G>, const I: usize, const G: usize>(
-    data: &[f32],
-    row: usize,
-) -> Result<()> {
-    T::ACCEPTS.map_or(Ok(()), |range| reject_data(range, data, row))
-}
-
 /// Names the first element of a row that lies outside the range, if there is one.
 #[cold]
-fn reject_data(range: Range, data: &[f32], row: usize) -> Result<()> {
+pub(crate) fn reject_data(range: Range, data: &[f32], row: usize) -> Result<()> {
     match data.iter().copied().enumerate().find(|&(_, value)| !range.contains(value)) {
         None => Ok(()),
         // A finite value out of range is reported differently from NaN or ±∞.

@@ -89,6 +89,7 @@ impl Block {
         let mut transposed = transposed.lock().unwrap_or_else(PoisonError::into_inner);
         let transposed = &mut *transposed;
         simd.dispatch(Backward { block: self, pass, transposed, total_correlation });
+        self.gradient_bound = self.bound_gradient(simd, pass);
     }
 
     #[inline(always)]

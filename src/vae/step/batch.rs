@@ -77,6 +77,8 @@ impl Indices<'_> {
 pub(crate) enum Noise<'a> {
     /// Drawn: a function of the [`NoiseKey`] and of the row's number in the data set.
     Drawn,
+    /// None: every sample is the mean of its posterior.
+    Zero,
     /// Given as `[B·k, Z]`: k samples of each row, one row after the other.
     Given(ArrayView2<'a, f32>),
 }

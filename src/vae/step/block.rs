@@ -21,13 +21,14 @@
 //! set once for a block and is compiled once for each, so that training, evaluation and marginal
 //! likelihoods share its machine code.
 
-use super::batch::Batch;
+use super::batch::{Batch, Pass, Purpose};
 use super::matrix::Matrix;
 use super::terms::RowLosses;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::gemm::{GradientSource, Rows};
 use crate::loss::kernel::short_rows::SHORT_TILE;
 use crate::loss::total_correlation::TotalCorrelation;
+use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
 use crate::vae::config::Config;
 use crate::vae::parameters::{Layout, VectorRole};
@@ -72,6 +73,9 @@ pub(crate) struct Block {
     /// ln w of the samples of one row.
     pub(super) log_weights: Vec<f64>,
     pub(crate) losses: RowLosses,
+    pub(super) has_finite_conditions: bool,
+    /// Bound on the norm of the gradient of these rows.
+    pub(super) gradient_bound: f64,
     /// Error of the first row that was rejected.
     pub(super) fault: Option<Error>,
 }
@@ -128,15 +132,30 @@ pub(super) struct Norm {
 }
 
 impl Block {
-    /// Allocates memory for `capacity` rows of `samples` latent samples each.
-    pub(crate) fn new(config: &Config, layout: &Layout, capacity: usize, samples: usize) -> Self {
+    /// Allocates memory for `capacity` rows of `samples` latent samples each. An evaluation has none
+    /// for gradients.
+    pub(crate) fn new(
+        config: &Config,
+        layout: &Layout,
+        capacity: usize,
+        samples: usize,
+        purpose: Purpose,
+    ) -> Self {
         let heads = layout.heads;
         let (features, latent) = (config.features(), config.latent());
         // x|c, the encoder and μ|logvar have a row for each example, z and the decoder one for
         // each sample.
         let rows_of = |layer| if layer > heads { capacity * samples } else { capacity };
         let matrix = |layer, columns| Matrix::zeros(rows_of(layer), columns);
+        let gradient = |layer, columns| match purpose {
+            Purpose::Training => matrix(layer, columns),
+            Purpose::Evaluation => Matrix::zeros(0, columns),
+        };
         let last = layout.layers.len() - 1;
+        // The output lies where the loss leaves its gradient.
+        let doutput = |layer, columns| {
+            if layer == last { matrix(layer, columns) } else { gradient(layer, columns) }
+        };
         let plain = config.has_plain_layers();
         let hidden = |layer: usize| {
             let width = layout.layers[layer].panels.outputs;
@@ -149,12 +168,12 @@ impl Block {
             // Dropout draws a row of random numbers for each hidden layer, by this number.
             // The heads are not one of them.
             let number = layer - usize::from(layer > heads);
-            HiddenState { slope: matrix(layer, width), norm, number }
+            HiddenState { slope: gradient(layer, width), norm, number }
         };
         // One row each, as in `doutputs`: the sum over rows is that of the weight gradients.
         let dvector = |role, width| match role {
-            VectorRole::Gain(layer) | VectorRole::Shift(layer) => matrix(layer, width),
-            VectorRole::Logvar => matrix(last, width),
+            VectorRole::Gain(layer) | VectorRole::Shift(layer) => gradient(layer, width),
+            VectorRole::Logvar => gradient(last, width),
         };
         let layers = || layout.layers.iter().map(|layer| layer.panels).enumerate();
         let vectors = layout.vectors.iter();
@@ -166,7 +185,7 @@ impl Block {
             latent,
             inputs: layers().map(|(l, panels)| matrix(l, panels.inputs)).collect(),
             doutputs: OutputGradients(
-                layers().map(|(l, panels)| matrix(l, panels.outputs)).collect(),
+                layers().map(|(l, panels)| doutput(l, panels.outputs)).collect(),
             ),
             hidden: (0..=last)
                 // A layer with nothing but a ReLU needs no slope: its output shows where x was
@@ -179,15 +198,47 @@ impl Block {
             clamp_slope: config.logvar_clamp().map(|_| matrix(0, latent)),
             epsilon: matrix(last, latent),
             sigma_epsilon: matrix(last, latent),
-            dz: matrix(last, latent + config.conditions()),
+            dz: gradient(last, latent + config.conditions()),
             // A long row of outputs, or a tile of short ones with their padding.
             output_copy: AlignedBuffer::zeros(features.max(SHORT_TILE)),
             sample_reconstruction: vec![0.0; capacity * samples],
             sample_weights: vec![0.0; capacity * samples],
             log_weights: vec![0.0; samples],
             losses: RowLosses::zeros(capacity),
+            has_finite_conditions: true,
+            gradient_bound: 0.0,
             fault: None,
         }
+    }
+
+    /// Bytes that [`Self::new`] allocates, within a few percent.
+    pub(super) fn bytes(
+        config: &Config,
+        layout: &Layout,
+        capacity: usize,
+        samples: usize,
+        purpose: Purpose,
+    ) -> u64 {
+        // Inputs, outputs or their gradients, and behind a layer slopes and normalized values.
+        let matrices: u64 = match (purpose, config.has_plain_layers()) {
+            (Purpose::Evaluation, true) => 0,
+            (Purpose::Evaluation, false) => 1,
+            (Purpose::Training, true) => 1,
+            (Purpose::Training, false) => 5,
+        };
+        let bytes = |rows: u64, columns: usize| {
+            rows.saturating_mul(columns as u64).saturating_mul(size_of::<f32>() as u64)
+        };
+        let decoder_rows = (capacity as u64).saturating_mul(samples as u64);
+        let layers = layout.layers.iter().enumerate().map(|(l, layer)| {
+            let rows = if l > layout.heads { decoder_rows } else { capacity as u64 };
+            let (inputs, outputs) =
+                (bytes(rows, layer.panels.inputs), bytes(rows, layer.panels.outputs));
+            inputs.saturating_add(outputs.saturating_mul(matrices))
+        });
+        // The output, ε, σε and z.
+        let rest = bytes(decoder_rows, config.features() + 3 * config.latent());
+        layers.chain([rest]).fold(0, u64::saturating_add)
     }
 
     /// Number of rows that the block has memory for.
@@ -213,6 +264,7 @@ impl Block {
     /// Reads rows `rows` of a batch from the data set: x, and c beside x and beside every z.
     pub(crate) fn gather(&mut self, batch: &Batch<'_>, rows: Range<usize>) {
         (self.first, self.rows) = (rows.start, rows.len());
+        self.has_finite_conditions = true;
         for i in 0..self.rows {
             let row = batch.indices.row(self.first + i);
             // x and c lie beside each other in the first layer's input, z and c in the decoder's.
@@ -221,12 +273,31 @@ impl Block {
             batch.data.read_row(row, x);
             if !condition.is_empty() {
                 batch.data.read_condition(row, condition);
+                self.has_finite_conditions &= condition.iter().all(|value| value.is_finite());
                 // All samples of a row share its condition; `sample` fills in z beside it.
                 for s in i * self.samples..(i + 1) * self.samples {
                     decoder[0].row_mut(s)[self.latent..].copy_from_slice(condition);
                 }
             }
         }
+    }
+
+    /// Steps 1 to 6 for rows `rows` of a batch.
+    ///
+    /// # Errors
+    /// That of the first row that has one.
+    pub(super) fn forward(
+        &mut self,
+        simd: InstructionSet,
+        pass: &Pass<'_, '_>,
+        rows: Range<usize>,
+    ) -> Result<()> {
+        self.gather(pass.batch, rows); // 1.
+        self.encode(simd, pass); // 2.
+        self.sample(simd, pass); // 3.
+        self.decode(simd, pass); // 4.
+        let accepted = self.loss(simd, pass); // 5.
+        self.finish_losses(simd, pass, accepted) // 6.
     }
 
     /// The latent samples of row `row`, in order.
@@ -296,35 +367,4 @@ pub(super) enum ParameterIndex {
     Layer(usize),
     /// A vector of [`Layout::vectors`].
     Vector(usize),
-}
-
-/// Limit of logvar above which e^logvar is ∞.
-const LOGVAR_OVERFLOW: f32 = 88.72;
-
-/// The error of the first row, in the order of the batch, whose loss is not finite.
-#[cold]
-pub(super) fn not_finite(blocks: &[Block], losses: &RowLosses, batch: &Batch<'_>) -> Error {
-    // e^logvar is the one number of the loss that overflows with weights that are still small.
-    for block in blocks {
-        for i in 0..block.rows {
-            let (_, logvar) = block.heads.row(i).split_at(block.latent);
-            // Blocks and rows are in the order of the batch, so this is its first row.
-            if let Some(dimension) = logvar.iter().position(|&v| v > LOGVAR_OVERFLOW) {
-                let row = batch.indices.row(block.first + i);
-                let value = logvar[dimension];
-                return Error::LogvarOverflow { row, dimension, value, step: None };
-            }
-        }
-    }
-    let find = |term, values: &[f64]| {
-        let row = values[..batch.len()].iter().position(|value| !value.is_finite())?;
-        Some((row, term, values[row]))
-    };
-    let reconstruction = find("reconstruction", &losses.reconstruction);
-    let kl = find("KL divergence", &losses.kl);
-    // If both terms of a row are not finite, the KL is named: it depends on the encoder alone.
-    let first = [kl, reconstruction].into_iter().flatten().min_by_key(|&(row, ..)| row);
-    // Every row may be finite, and only their sum overflow.
-    let (row, term, value) = first.unwrap_or((0, "loss", f64::NAN));
-    Error::NotFiniteLoss { term, row: batch.indices.row(row), value, step: None }
 }

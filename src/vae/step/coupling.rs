@@ -10,13 +10,14 @@
 //! Penalties that are sums over rows come along with a gradient that was complete before.
 
 use super::batch::Pass;
-use super::block::{Block, not_finite};
+use super::block::Block;
 use super::terms::{RowLosses, StepPenalty};
 use crate::compute::Compute;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loss::kl;
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{CapacityPer, FreeBits, FreeBitsPer};
+use crate::memory::expect_memory;
 use crate::simd::sum::sum_rows;
 
 /// Memory for quantities of the whole batch.
@@ -57,12 +58,33 @@ impl<'a> PenaltyGradient<'a> {
     }
 }
 
+/// Makes room for all rows in the pairs of a total correlation.
+///
+/// # Errors
+/// [`Error::Memory`] if the machine does not have it.
+pub(crate) fn reserve_pairs(
+    pairs: &mut TotalCorrelation,
+    rows: usize,
+    latent: usize,
+) -> Result<()> {
+    // Nine numbers of each row and dimension, and of the rows alone less than that.
+    let bytes = (rows as u64).saturating_mul(latent as u64).saturating_mul(9 * 4);
+    expect_memory(
+        bytes,
+        || format!("the total correlation of {rows} rows of {latent} latent dimensions"),
+        "use a smaller batch or fewer latent dimensions",
+    )?;
+    pairs.reserve(rows, latent);
+    Ok(())
+}
+
 impl CouplingMemory {
     /// Computes the penalty of a batch from its blocks and the terms of its rows, whose KL divergences
     /// add up to `kl`.
     ///
     /// # Errors
-    /// Names the first row whose loss is not finite.
+    /// [`Error::NotFiniteBatch`] if it is not finite, [`Error::Memory`] for more pairs of rows than there
+    /// is memory for.
     pub(super) fn penalty(
         &mut self,
         compute: &Compute,
@@ -100,7 +122,7 @@ impl CouplingMemory {
                 let latent = pass.config.latent();
                 let pairs = &mut self.total_correlation;
                 // 1. to 3. over all pairs of rows, with gradients of z, μ and logvar themselves.
-                pairs.reserve(rows, latent);
+                reserve_pairs(pairs, rows, latent)?;
                 for block in blocks {
                     block.store_codes(pairs, block.first);
                 }
@@ -116,7 +138,11 @@ impl CouplingMemory {
             }
         };
         if !sum.is_finite() {
-            return Err(not_finite(blocks, losses, pass.batch));
+            let term = match pass.objective.penalty {
+                StepPenalty::TotalCorrelation(_) => "total correlation",
+                _ => "penalty",
+            };
+            return Err(Error::NotFiniteBatch { term, value: sum, step: None });
         }
         Ok(BatchPenalty { sum, gradient })
     }

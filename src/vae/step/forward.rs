@@ -162,6 +162,7 @@ impl Block {
                 let key = (batch.key.seed, batch.key.purpose.noise_stream(), batch.key.step);
                 fill_normal_rows(simd, epsilon, [rows, latent, stride], key, row);
             }
+            Noise::Zero => epsilon[..rows * stride].fill(0.0),
             Noise::Given(noise) => {
                 for r in 0..rows {
                     // Sample s of row i is row i·k + s, counted over the whole batch.

@@ -22,21 +22,12 @@ use crate::simd::{InstructionSet, apart};
 use crate::vae::parameters::VectorRole;
 use pulp::{Simd, WithSimd};
 
-/// Limit on |logvar| beyond which e^{logvar} or e^{−logvar} is no longer usable in f32. (The KL alone
-/// goes on to 88.72, where f32 ends.)
-const LOGVAR_LIMIT: f32 = 87.0;
-
 impl Block {
     /// Computes the importance-weighted bound of each row from its samples and, in training,
     /// multiplies their gradients by their weights. Does nothing under other objectives.
     ///
-    /// # Errors
-    /// The first row with a logvar whose exponential overflows.
-    pub(super) fn weigh_samples(
-        &mut self,
-        simd: InstructionSet,
-        pass: &Pass<'_, '_>,
-    ) -> Result<()> {
+    /// Every logvar must be within the estimator's limits.
+    pub(super) fn weigh_samples(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
         struct Weigh<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
         impl WithSimd for Weigh<'_, '_, '_> {
             type Output = ();
@@ -46,17 +37,17 @@ impl Block {
                 block.weigh_rows(simd, pass);
             }
         }
-        let StepPenalty::Importance(estimator) = pass.objective.penalty else { return Ok(()) };
-        self.check_logvar(pass, estimator)?;
-        simd.dispatch(Weigh(self, pass));
-        Ok(())
+        if let StepPenalty::Importance(_) = pass.objective.penalty {
+            simd.dispatch(Weigh(self, pass));
+        }
     }
 
     /// `ln 1/K Σ_k p(x, z_k)/q(z_k|x)` of the one row gathered, `all` = K, with `at_once` samples
     /// in the decoder at a time.
     ///
     /// # Errors
-    /// Data that the likelihood does not accept, or a logvar whose exponential overflows.
+    /// Data that the likelihood does not accept, a condition that is not finite, a logvar whose
+    /// exponential overflows, or a result that is not finite.
     pub(crate) fn log_likelihood(
         &mut self,
         simd: InstructionSet,
@@ -66,30 +57,35 @@ impl Block {
     ) -> Result<f64> {
         struct LogWeights<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
         impl WithSimd for LogWeights<'_, '_, '_> {
-            type Output = Result<()>;
+            type Output = ();
             #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+            fn with_simd<S: Simd>(self, simd: S) {
                 let Self(block, pass) = self;
-                block.reconstruction_rows(simd, pass, Mode::Values)?;
+                block.reconstruction_rows(simd, pass, Mode::Values);
                 block.log_weights_of(simd, pass, 0);
-                Ok(())
             }
         }
         self.encode(simd, pass);
-        self.check_logvar(pass, Estimator::Iwae)?;
+        if let Some(error) = self.code_fault(pass, 0) {
+            return Err(error);
+        }
         let mut sum = LogSum::default();
         for first in (0..all).step_by(at_once) {
             // The last group may have fewer samples; the block has room for `at_once`.
             self.samples = at_once.min(all - first);
             self.sample_range(simd, pass, first as u64, all as u64);
             self.decode(simd, pass);
-            let done = simd.dispatch(LogWeights(self, pass));
+            simd.dispatch(LogWeights(self, pass));
             self.log_weights[..self.samples].iter().for_each(|&weight| sum.add(weight));
-            // Before an error returns: the block serves other rows after this one.
-            self.samples = at_once;
-            done?;
         }
-        Ok(sum.value() - scalar::ln(all as f64))
+        // The block serves other rows after this one.
+        self.samples = at_once;
+        let value = sum.value() - scalar::ln(all as f64);
+        if value.is_finite() {
+            return Ok(value);
+        }
+        let (term, row) = ("marginal likelihood", pass.batch.indices.row(self.first));
+        Err(Error::NotFiniteLoss { term, row, value, step: None })
     }
 
     #[inline(always)]
@@ -134,26 +130,6 @@ impl Block {
             let ratio = row(simd, term, [], [z, logvar, epsilon], 1.0).sum;
             *log_weight = -self.sample_reconstruction[r] - ratio;
         }
-    }
-
-    /// Returns an error if e^{logvar} of some row overflows or, where the estimator needs it,
-    /// e^{−logvar}.
-    fn check_logvar(&self, pass: &Pass<'_, '_>, estimator: Estimator) -> Result<()> {
-        let least = match estimator {
-            Estimator::Iwae => f32::NEG_INFINITY,
-            Estimator::Dreg => -LOGVAR_LIMIT,
-        };
-        for i in 0..self.rows {
-            let logvar = &self.heads.row(i)[self.latent..];
-            // NaN is for the loss to report.
-            let overflows = |&v: &f32| v > LOGVAR_LIMIT || v < least;
-            if let Some(dimension) = logvar.iter().position(overflows) {
-                let row = pass.batch.indices.row(self.first + i);
-                let value = logvar[dimension];
-                return Err(Error::LogvarOverflow { row, dimension, value, step: None });
-            }
-        }
-        Ok(())
     }
 }
 

@@ -16,10 +16,8 @@ use super::batch::Pass;
 use super::block::Block;
 use super::coupling::PenaltyGradient;
 use super::terms::StepPenalty;
-use crate::error::Result;
 use crate::gemm::padded;
 use crate::loss::gaussian::{FeatureGaussian, row_from_squares};
-use crate::loss::kernel::batch::reject;
 use crate::loss::kernel::short_rows::{GradientRows, InputRows, SHORT, rows_together, short_rows};
 use crate::loss::kernel::{RowLoss, Term, ValueOf, row};
 use crate::loss::kl::NormalKl;
@@ -53,14 +51,13 @@ impl Block {
     /// Computes each row's terms and, in training, the gradients of the output, μ and logvar, except
     /// those that wait for the whole batch ([`Self::coupled_gradients`]).
     ///
-    /// # Errors
-    /// The first row whose data the likelihood does not accept, by its number in the data set.
-    pub(super) fn loss(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) -> Result<()> {
+    /// Returns `false` if a row may have data that the likelihood does not accept.
+    pub(super) fn loss(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) -> bool {
         struct Loss<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
         impl WithSimd for Loss<'_, '_, '_> {
-            type Output = Result<()>;
+            type Output = bool;
             #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+            fn with_simd<S: Simd>(self, simd: S) -> bool {
                 let Self(block, pass) = self;
                 // Gradients of μ and logvar wait for the batch where its rows are coupled.
                 let mode = |gradients: bool, scale| match gradients {
@@ -79,13 +76,13 @@ impl Block {
                 block.reconstruction_rows(simd, pass, mode(row_alone, pass.scales.reconstruction))
             }
         }
-        simd.dispatch(Loss(self, pass))?;
+        let accepted = simd.dispatch(Loss(self, pass));
         // With several samples, `weigh_samples` combines them into the loss of the row.
         if self.samples == 1 {
             let rows = self.rows;
             self.losses.reconstruction[..rows].copy_from_slice(&self.sample_reconstruction[..rows]);
         }
-        Ok(())
+        accepted
     }
 
     /// Computes the gradients that waited for the whole batch.
@@ -106,7 +103,7 @@ impl Block {
                 if pass.config.has_optimal_variance() {
                     // The data were accepted in the first part.
                     let mode = Mode::Gradients(pass.scales.reconstruction);
-                    let _ = block.output_rows(simd, pass, SquaredError, mode);
+                    block.output_rows(simd, SquaredError, mode);
                 }
             }
         }
@@ -230,40 +227,36 @@ impl Block {
         simd: S,
         pass: &Pass<'_, '_>,
         mode: Mode,
-    ) -> Result<()> {
+    ) -> bool {
         match pass.config.likelihood() {
             Likelihood::Bernoulli => match mode {
                 Mode::Gradients(scale) if self.features <= SHORT && self.samples == 1 => {
-                    self.short_bernoulli_rows(simd, pass, scale)
+                    self.short_bernoulli_rows(simd, scale)
                 }
-                _ => self.output_rows(simd, pass, Bernoulli, mode),
+                _ => self.output_rows(simd, Bernoulli, mode),
             },
             Likelihood::WeightedBernoulli { pos_weight } => {
-                self.output_rows(simd, pass, WeightedBernoulli { pos_weight }, mode)
+                self.output_rows(simd, WeightedBernoulli { pos_weight }, mode)
             }
             Likelihood::BernoulliProbabilities => {
-                self.output_rows(simd, pass, SigmoidProbabilities, mode)
+                self.output_rows(simd, SigmoidProbabilities, mode)
             }
-            Likelihood::ContinuousBernoulli => {
-                self.output_rows(simd, pass, ContinuousBernoulli, mode)
-            }
-            Likelihood::SquaredError => self.output_rows(simd, pass, SquaredError, mode),
-            Likelihood::TanhSquaredError => self.output_rows(simd, pass, TanhSquaredError, mode),
+            Likelihood::ContinuousBernoulli => self.output_rows(simd, ContinuousBernoulli, mode),
+            Likelihood::SquaredError => self.output_rows(simd, SquaredError, mode),
+            Likelihood::TanhSquaredError => self.output_rows(simd, TanhSquaredError, mode),
             // The squares of the whole batch give the variance and the term.
-            Likelihood::Gaussian(Variance::Optimal) => {
-                self.output_rows(simd, pass, SquaredError, mode)
-            }
+            Likelihood::Gaussian(Variance::Optimal) => self.output_rows(simd, SquaredError, mode),
             Likelihood::Gaussian(Variance::PerFeature) => {
                 apart(simd, FeatureRows { block: self, pass, mode })
             }
             Likelihood::Gaussian(Variance::Fixed(variance)) => {
-                self.gaussian_rows(simd, pass, scalar::ln(f64::from(variance)), None, mode)
+                self.gaussian_rows(simd, scalar::ln(f64::from(variance)), None, mode)
             }
             Likelihood::Gaussian(Variance::Shared) => {
                 let index = pass.weights.layout().vector(VectorRole::Logvar).expect("it is shared");
                 // A vector of one element, learned like any weight.
                 let logvar = f64::from(pass.weights.vector_at(index)[0]);
-                self.gaussian_rows(simd, pass, logvar, Some(index), mode)
+                self.gaussian_rows(simd, logvar, Some(index), mode)
             }
         }
     }
@@ -273,11 +266,10 @@ impl Block {
     fn gaussian_rows<S: Simd>(
         &mut self,
         simd: S,
-        pass: &Pass<'_, '_>,
         logvar: f64,
         learned: Option<usize>,
         mode: Mode,
-    ) -> Result<()> {
+    ) -> bool {
         let squares_mode = match mode {
             Mode::Values => Mode::Values,
             // (m−t)/σ² from 2(m−t)
@@ -285,7 +277,7 @@ impl Block {
                 Mode::Gradients((0.5 * f64::from(scale) * scalar::exp(-logvar)) as f32)
             }
         };
-        self.output_rows(simd, pass, SquaredError, squares_mode)?;
+        let accepted = self.output_rows(simd, SquaredError, squares_mode);
         for r in 0..self.decoder_rows() {
             // ½(q·e^{−s} + D·(s + ln 2π)) of the row's squared error q, and ½(D − q·e^{−s}) for ds.
             let squares = self.sample_reconstruction[r];
@@ -295,28 +287,17 @@ impl Block {
                 self.dvectors[index].row_mut(r)[0] = (dlogvar * f64::from(scale)) as f32;
             }
         }
-        Ok(())
+        accepted
     }
 
     #[inline(always)]
-    fn output_rows<S: Simd>(
-        &mut self,
-        simd: S,
-        pass: &Pass<'_, '_>,
-        term: impl Term<2, 1>,
-        mode: Mode,
-    ) -> Result<()> {
-        apart(simd, OutputRows { block: self, pass, term, mode })
+    fn output_rows<S: Simd>(&mut self, simd: S, term: impl Term<2, 1>, mode: Mode) -> bool {
+        apart(simd, OutputRows { block: self, term, mode })
     }
 
     /// Bernoulli from logits, some short rows at a time.
     #[inline(always)]
-    fn short_bernoulli_rows<S: Simd>(
-        &mut self,
-        simd: S,
-        pass: &Pass<'_, '_>,
-        scale: f32,
-    ) -> Result<()> {
+    fn short_bernoulli_rows<S: Simd>(&mut self, simd: S, scale: f32) -> bool {
         let features = self.features;
         let mut all_accepted = true;
         let width = padded(features);
@@ -339,16 +320,7 @@ impl Block {
             let sums = &mut self.sample_reconstruction[first..first + rows];
             all_accepted &= short_rows(simd, Bernoulli, gradients, inputs, features, scale, sums);
         }
-        if all_accepted { Ok(()) } else { self.reject_rows(pass) }
-    }
-
-    /// Finds the first row whose data the likelihood does not accept.
-    #[cold]
-    fn reject_rows(&self, pass: &Pass<'_, '_>) -> Result<()> {
-        (0..self.rows).try_for_each(|i| {
-            let row = pass.batch.indices.row(self.first + i);
-            reject::<Bernoulli, 2, 1>(&self.inputs[0].row(i)[..self.features], row)
-        })
+        all_accepted
     }
 }
 
@@ -415,20 +387,20 @@ fn penalty_rows<S: Simd>(
 }
 
 /// A likelihood of the output alone, of all samples.
-struct OutputRows<'a, 'b, 'c, T> {
+struct OutputRows<'a, T> {
     block: &'a mut Block,
-    pass: &'a Pass<'b, 'c>,
     term: T,
     mode: Mode,
 }
 
-impl<T: Term<2, 1>> WithSimd for OutputRows<'_, '_, '_, T> {
-    type Output = Result<()>;
+impl<T: Term<2, 1>> WithSimd for OutputRows<'_, T> {
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let Self { block, pass, term, mode } = self;
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let Self { block, term, mode } = self;
         let (features, samples) = (block.features, block.samples);
+        let mut all_accepted = true;
         for r in 0..block.rows * samples {
             let x = &block.inputs[0].row(r / samples)[..features];
             let output = block.doutputs.output_mut().row_mut(r);
@@ -442,11 +414,9 @@ impl<T: Term<2, 1>> WithSimd for OutputRows<'_, '_, '_, T> {
                 }
             };
             block.sample_reconstruction[r] = sum;
-            if !accepted {
-                reject::<T, 2, 1>(x, pass.batch.indices.row(block.first + r / samples))?;
-            }
+            all_accepted &= accepted;
         }
-        Ok(())
+        all_accepted
     }
 }
 
@@ -458,12 +428,13 @@ struct FeatureRows<'a, 'b, 'c> {
 }
 
 impl WithSimd for FeatureRows<'_, '_, '_> {
-    type Output = Result<()>;
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
         let Self { block, pass, mode } = self;
         let (features, samples) = (block.features, block.samples);
+        let mut all_accepted = true;
         // s `[D]`, learned like any weight.
         let index = pass.weights.layout().vector(VectorRole::Logvar).expect("one a feature");
         let logvar = pass.weights.vector_at(index);
@@ -482,11 +453,8 @@ impl WithSimd for FeatureRows<'_, '_, '_> {
                 }
             };
             block.sample_reconstruction[r] = sum;
-            if !accepted {
-                let row = pass.batch.indices.row(block.first + r / samples);
-                reject::<FeatureGaussian, 3, 2>(x, row)?;
-            }
+            all_accepted &= accepted;
         }
-        Ok(())
+        all_accepted
     }
 }

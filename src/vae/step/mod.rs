@@ -8,6 +8,7 @@
 //!    4. decode     z|c → output                                                     forward
 //!    5. loss       reconstruction and KL of each row, gradients of output, μ, logvar    loss
 //!    6. weigh      with importance weighting: the k samples by their weights        importance
+//!                  The first row with a loss that is not finite ends the step     fault
 //! the calling thread
 //!    7. sum        the loss of the batch, over its rows in their order
 //!    8. couple     the penalty of the batch, and what its gradient needs            coupling
@@ -25,7 +26,9 @@
 mod backward;
 pub(crate) mod batch;
 pub(crate) mod block;
-mod coupling;
+mod bound;
+pub(crate) mod coupling;
+mod fault;
 mod forward;
 mod importance;
 mod loss;
@@ -35,30 +38,41 @@ pub(crate) mod sink;
 pub(crate) mod terms;
 
 use crate::compute::Compute;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gemm::weight_gradient_rows;
 use crate::loss::gaussian;
+use crate::memory::expect_memory;
 use crate::simd::sum::sum_rows;
 use crate::vae::config::Config;
 use crate::vae::parameters::Layout;
 use backward::Transposed;
-use batch::Pass;
-use block::{Block, GradientSources, not_finite};
+use batch::{Pass, Purpose};
+use block::{Block, GradientSources};
 use coupling::CouplingMemory;
 use partition::{Partition, Piece};
 use pulp::{Simd, WithSimd};
 use sink::FlatSink;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex};
 use terms::{LossSums, RowLosses, Scales};
+
+/// Latent samples that go through the decoder at a time on each thread, where a row has several and no
+/// gradients are computed.
+const SAMPLES_AT_ONCE: usize = 256;
+
+/// No limits on the rows of a block.
+const ANY_SIZE: RangeInclusive<usize> = 1..=usize::MAX;
 
 /// Memory for the steps of one model.
 pub(crate) struct Workspace {
     config: Config,
     layout: Arc<Layout>,
+    purpose: Purpose,
     /// All allocated blocks; the first `used` hold the batch.
     blocks: Vec<Block>,
     used: usize,
+    /// Rows of the largest batch that they were made for.
+    most_rows: usize,
     /// One for each thread, so no lock is contended.
     transposed: Vec<Mutex<Transposed>>,
     pieces: Vec<Piece>,
@@ -68,11 +82,13 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    pub(crate) fn new(config: &Config, layout: Arc<Layout>) -> Self {
+    pub(crate) fn new(config: &Config, layout: Arc<Layout>, purpose: Purpose) -> Self {
         Self {
             config: config.clone(),
+            purpose,
             blocks: Vec::new(),
             used: 0,
+            most_rows: 0,
             transposed: Vec::new(),
             pieces: partition::pieces(&layout),
             losses: RowLosses::zeros(0),
@@ -86,26 +102,24 @@ impl Workspace {
     ///
     /// # Errors
     /// Names the first row, in the order of the batch, whose data the likelihood does not accept or
-    /// whose loss is not finite. Nothing but the workspace has changed then.
+    /// whose loss is not finite ([`fault`]); [`Error::Memory`] for a batch that the machine has no room
+    /// for. Nothing but the workspace has changed then.
     pub(crate) fn forward_backward(
         &mut self,
         compute: &Compute,
         pass: &Pass<'_, '_>,
     ) -> Result<LossSums> {
-        let partition = self.partition(compute, pass);
+        let rows = pass.batch.len();
+        let partition = self.partition(compute, pass, 0..rows)?;
         let (simd, coupled) = (compute.simd(), pass.is_coupled());
         self.each_block(&partition, |block, rows, transposed| {
-            block.gather(pass.batch, rows); // 1.
-            block.encode(simd, pass); // 2.
-            block.sample(simd, pass); // 3.
-            block.decode(simd, pass); // 4.
-            block.loss(simd, pass)?; // 5.
-            block.weigh_samples(simd, pass)?; // 6.
+            block.forward(simd, pass, rows)?; // 1. to 6.
             if !coupled {
                 block.backward(simd, pass, transposed, None); // 9.
             }
             Ok(())
         })?;
+        self.store_losses();
         let (mut sums, scales) = self.sum(pass)?; // 7.
         let blocks = &mut self.blocks[..self.used];
         let penalty = self.coupling.penalty(compute, pass, blocks, &self.losses, sums.kl)?; // 8.
@@ -139,30 +153,45 @@ impl Workspace {
         }
 
         let (simd, blocks) = (compute.simd(), self.blocks());
-        let rows = blocks.iter().map(|block| block.rows).sum();
+        let rows: usize = blocks.iter().map(|block| block.rows).sum();
         // The same partition as in `forward_backward`: same rows, same threads.
         let samples = blocks.first().map_or(1, Block::samples);
-        let partition = Partition::new(compute, &self.layout, rows, samples);
+        let partition = Partition::new(compute, &self.layout, 0..rows, samples, ANY_SIZE);
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));
         partition.for_each_piece(&self.pieces, sink, &work);
     }
 
+    /// Upper bound on the norm of the gradient of the last [`Self::forward_backward`], not finite if the
+    /// gradient may not be.
+    pub(crate) fn gradient_bound(&self) -> f64 {
+        self.blocks().iter().map(|block| block.gradient_bound).sum()
+    }
+
     /// Steps 1 to 8 without gradients, to the bits of [`Self::forward_backward`]: the sums of the loss
-    /// of a batch.
+    /// of a batch. Calls `visit` for its blocks, in the order of the rows.
     ///
     /// # Errors
-    /// As [`Self::forward_backward`].
-    pub(crate) fn forward(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Result<LossSums> {
-        let partition = self.partition(compute, pass);
-        let simd = compute.simd();
-        self.each_block(&partition, |block, rows, _| {
-            block.gather(pass.batch, rows);
-            block.encode(simd, pass);
-            block.sample(simd, pass);
-            block.decode(simd, pass);
-            block.loss(simd, pass)?;
-            block.weigh_samples(simd, pass)
-        })?;
+    /// As [`Self::forward_backward`], and those of `visit`.
+    pub(crate) fn forward(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        mut visit: impl FnMut(&Block) -> Result<()>,
+    ) -> Result<LossSums> {
+        let (rows, simd) = (pass.batch.len(), compute.simd());
+        // Several samples of a row: some rows at a time, so that memory does not grow with all of them.
+        // Their losses are independent, and are summed over all rows at the end.
+        let at_once = match pass.objective.samples {
+            1 => rows,
+            samples => compute.threads() * (SAMPLES_AT_ONCE / samples).max(1),
+        };
+        for first in (0..rows).step_by(at_once.max(1)) {
+            let part = first..rows.min(first + at_once);
+            let partition = self.partition(compute, pass, part)?;
+            self.each_block(&partition, |block, rows, _| block.forward(simd, pass, rows))?;
+            self.store_losses();
+            self.blocks().iter().try_for_each(&mut visit)?;
+        }
         // Values do not depend on the scales, which are those of gradients.
         let (mut sums, _) = self.sum(pass)?;
         let blocks = &self.blocks[..self.used];
@@ -174,26 +203,19 @@ impl Workspace {
     /// Steps 1 to 3: the latent codes of a batch.
     ///
     /// # Errors
-    /// Names the first row whose μ, logvar or z is not finite.
+    /// Names the first row whose data the likelihood does not accept, or whose μ, logvar or z is not
+    /// finite.
     pub(crate) fn encode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Result<()> {
-        let partition = self.partition(compute, pass);
+        let rows = pass.batch.len();
+        let partition = self.partition(compute, pass, 0..rows)?;
         let simd = compute.simd();
         self.each_block(&partition, |block, rows, _| {
             block.gather(pass.batch, rows);
             block.encode(simd, pass);
             block.sample(simd, pass);
-            Ok(())
-        })?;
-        let mut rows =
-            self.blocks().iter().flat_map(|block| (0..block.rows).map(move |i| (block, i)));
-        let finite = |(block, i): (&Block, usize)| {
-            block.codes(i).flatten().chain(block.heads.row(i)).all(|v| v.is_finite())
-        };
-        // No loss was computed that could show a NaN, so the codes themselves are checked.
-        if rows.all(finite) {
-            return Ok(());
-        }
-        Err(not_finite(self.blocks(), &self.losses, pass.batch))
+            // No loss is computed that could show a NaN, so the codes themselves are checked.
+            block.check_codes(pass)
+        })
     }
 
     /// The blocks of the last batch, in its order.
@@ -201,32 +223,57 @@ impl Workspace {
         &self.blocks[..self.used]
     }
 
-    /// Divides a batch into blocks and makes room for them. Allocates only if the room is too small.
-    fn partition(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Partition {
-        let (rows, samples) = (pass.batch.len(), pass.objective.samples);
-        let partition = Partition::new(compute, &self.layout, rows, samples);
+    /// Divides rows of a batch into blocks and makes room for them. Allocates only if the room is too
+    /// small.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the machine does not have the room.
+    fn partition(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        rows: Range<usize>,
+    ) -> Result<Partition> {
+        let samples = pass.objective.samples;
         // The decoder's matrices have a row for each sample.
         if self.blocks.first().is_some_and(|block| block.samples() != samples) {
             self.blocks.clear();
             self.transposed.clear();
+            self.most_rows = 0;
         }
-        // All blocks are of one size: a larger batch replaces them, a smaller one uses some.
+        // All blocks are of one size. A batch that is no larger than one before fits into those there
+        // are, whatever division would suit it best: the short last batch of an epoch allocates nothing.
         let had = self.blocks.first().map_or(0, Block::capacity);
+        let fits = rows.len() <= self.most_rows;
+        let limits = if fits { rows.len().div_ceil(self.blocks.len())..=had } else { ANY_SIZE };
+        let partition = Partition::new(compute, &self.layout, rows.clone(), samples, limits);
         let capacity = partition.block_rows().max(had);
         self.used = partition.blocks();
-        if self.blocks.len() < self.used || had < capacity {
+        if !fits || self.transposed.len() < partition.threads() {
             let count = self.used.max(self.blocks.len());
-            let block = || Block::new(&self.config, &self.layout, capacity, samples);
+            let bytes = Block::bytes(&self.config, &self.layout, capacity, samples, self.purpose);
+            expect_memory(
+                bytes.saturating_mul(count as u64),
+                || match (rows.len(), samples) {
+                    (rows, 1) => format!("a batch of {rows} rows of {}", self.config),
+                    (rows, k) => {
+                        format!("a batch of {rows} rows of {k} samples of {}", self.config)
+                    }
+                },
+                "use a smaller batch, fewer samples or a narrower model",
+            )?;
+            self.most_rows = self.most_rows.max(rows.len());
+            let block = || Block::new(&self.config, &self.layout, capacity, samples, self.purpose);
             self.blocks.clear();
             self.blocks.extend((0..count).map(|_| block()));
-        }
-        if self.transposed.len() < partition.threads() || had < capacity {
-            let transposed = || Mutex::new(Transposed::new(&self.layout, capacity * samples));
+            // Evaluations have no backward pass.
+            let rows = if self.purpose == Purpose::Training { capacity * samples } else { 0 };
+            let transposed = || Mutex::new(Transposed::new(&self.layout, rows));
             self.transposed.clear();
             self.transposed.extend((0..partition.threads()).map(|_| transposed()));
         }
-        self.losses.reserve(rows);
-        partition
+        self.losses.reserve(pass.batch.len());
+        Ok(partition)
     }
 
     /// Runs `work` for every block, with the rows of the batch that belong to it.
@@ -245,17 +292,21 @@ impl Workspace {
         blocks.iter_mut().find_map(|block| block.fault.take()).map_or(Ok(()), Err)
     }
 
+    /// Puts the terms of each block's rows in the order of the batch.
+    fn store_losses(&mut self) {
+        for block in &self.blocks[..self.used] {
+            self.losses.store(block.first, &block.losses, block.rows);
+        }
+    }
+
     /// Sums the terms of the rows. With a batch-optimal variance, the returned scale of the
     /// reconstruction's gradient includes it.
     ///
     /// # Errors
-    /// The first row whose loss is not finite.
+    /// [`Error::NotFiniteBatch`] if a sum overflows; [`Error::NoVariance`] in training if the batch has no
+    /// optimal variance.
     fn sum(&mut self, pass: &Pass<'_, '_>) -> Result<(LossSums, Scales)> {
         let rows = pass.batch.len();
-        for block in &self.blocks[..self.used] {
-            // Each block holds the terms of its own rows; here they are put in the order of the batch.
-            self.losses.store(block.first, &block.losses, block.rows);
-        }
         // The tree of these sums depends on the number of rows alone, not on the blocks.
         let kl = sum_rows(&self.losses.kl[..rows]);
         let mut reconstruction = sum_rows(&self.losses.reconstruction[..rows]);
@@ -267,9 +318,17 @@ impl Workspace {
             reconstruction = value;
             // (m−t)/σ² from 2(m−t)
             scales.reconstruction = (0.5 * f64::from(scales.reconstruction) / variance) as f32;
+            if pass.is_training() && !scales.reconstruction.is_finite() {
+                return Err(Error::NoVariance { variance, step: None });
+            }
+            // An evaluation computes the variance of all rows, of which these may be a part.
+            if squares == 0.0 {
+                reconstruction = 0.0;
+            }
         }
-        if !(reconstruction + kl).is_finite() {
-            return Err(not_finite(self.blocks(), &self.losses, pass.batch));
+        let value = reconstruction + kl;
+        if !value.is_finite() {
+            return Err(Error::NotFiniteBatch { term: "loss", value, step: None });
         }
         Ok((LossSums { reconstruction, kl, penalty: kl, squares }, scales))
     }

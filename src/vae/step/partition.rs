@@ -9,7 +9,7 @@ use super::sink::FlatSink;
 use crate::compute::{Compute, PARALLEL_FLOP};
 use crate::gemm::{Panel, panel_pieces};
 use crate::vae::parameters::{Layout, VectorRole};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
@@ -21,24 +21,31 @@ const TILE_ROWS: usize = 8;
 /// Division of a batch into blocks, and the threads that work on them.
 pub(super) struct Partition {
     compute: Compute,
-    rows: usize,
+    rows: Range<usize>,
     /// Rows of every block but the last.
     block_rows: usize,
 }
 
 impl Partition {
-    /// Divides `rows` rows of `samples` latent samples each. Work too small for a second thread stays
-    /// on the calling one.
-    pub(super) fn new(compute: &Compute, layout: &Layout, rows: usize, samples: usize) -> Self {
-        let is_small = layout.step_flop(rows * samples) < PARALLEL_FLOP;
+    /// Divides `rows` of a batch, of `samples` latent samples each, into blocks whose size is
+    /// within `limits`. Work too small for a second thread stays on the calling one.
+    pub(super) fn new(
+        compute: &Compute,
+        layout: &Layout,
+        rows: Range<usize>,
+        samples: usize,
+        limits: RangeInclusive<usize>,
+    ) -> Self {
+        let is_small = layout.step_flop(rows.len() * samples) < PARALLEL_FLOP;
         let compute = if is_small { compute.serialized() } else { compute.clone() };
         // Whole register tiles: a tile cut by the end of a block would waste multipliers.
         // The same for every thread, and few enough rows to stay in cache with all their samples.
-        let share = rows.div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
+        let share = rows.len().div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
         let share = share.clamp(TILE_ROWS, BLOCK_ROWS);
         // A row goes with all its samples, so a block of k samples a row has 64/k rows, at least 1.
         let block_rows =
             if samples == 1 { share } else { share.min((BLOCK_ROWS / samples).max(1)) };
+        let block_rows = block_rows.clamp(*limits.start(), *limits.end());
         Self { compute, rows, block_rows }
     }
 
@@ -54,14 +61,14 @@ impl Partition {
 
     /// Number of blocks.
     pub(super) fn blocks(&self) -> usize {
-        self.rows.div_ceil(self.block_rows)
+        self.rows.len().div_ceil(self.block_rows)
     }
 
     /// Rows of the batch that block `index` takes.
     pub(super) fn rows_of(&self, index: usize) -> Range<usize> {
         // Only the last block may be shorter.
-        let first = index * self.block_rows;
-        first..self.rows.min(first + self.block_rows)
+        let first = self.rows.start + index * self.block_rows;
+        first..self.rows.end.min(first + self.block_rows)
     }
 
     /// Calls `work(index, block, thread)` for every block, `thread` the number of the thread that runs

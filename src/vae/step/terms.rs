@@ -28,6 +28,16 @@ pub(crate) enum StepPenalty {
 }
 
 impl StepPenalty {
+    /// Returns `true` if each row has a penalty of its own beside its KL divergence.
+    pub(super) fn is_of_rows(self) -> bool {
+        match self {
+            Self::Kl | Self::TotalCorrelation(_) => false,
+            Self::FreeBits(free_bits) => free_bits.per != FreeBitsPer::Dimension,
+            Self::Capacity(capacity) => capacity.per == CapacityPer::Sample,
+            Self::Importance(_) => true,
+        }
+    }
+
     /// Returns `true` if the gradient of one row depends on the other rows.
     pub(super) fn is_coupled(self) -> bool {
         match self {
