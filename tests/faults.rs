@@ -429,13 +429,16 @@ fn importance_weighted_evaluation_has_the_bits_of_whole_chunks() {
         for threads in [2, 3] {
             assert_eq!(vae.evaluate(&compute(threads), &data, &options).unwrap(), expected);
         }
-        // Each row's noise is that of its number: the rows alone add up to the same.
-        let part = |rows: std::ops::Range<usize>| {
-            let part = data.slice(ndarray::s![rows, ..]);
-            vae.evaluate(&compute(1), &part, &options).unwrap().loss
-        };
-        let first = part(0..1);
-        assert!(first.is_finite() && expected.loss.is_finite());
+        // In nats per example, the first 256 rows and the other 44: the noise is that of a row's number.
+        let first = data.slice(ndarray::s![..256, ..]);
+        let first = vae.evaluate(&compute(1), &first, &options).unwrap();
+        assert_eq!((first.rows, expected.rows), (256, 300));
+        // The training step has all rows at once, and its own noise: the same to a few percent.
+        let training = Options { objective, ..Options::default() };
+        let mut trainer = Trainer::new(vae.clone(), training, compute(1)).unwrap();
+        let all: Vec<u32> = (0..300).collect();
+        let loss = trainer.gradient_of_rows(&data, &all).unwrap().loss;
+        assert!((loss / expected.loss - 1.0).abs() < 0.03, "{loss} {}", expected.loss);
     }
 }
 
@@ -449,10 +452,8 @@ fn a_gradient_is_applied_once_and_as_a_step_would() {
     let logvar = Array1::from_elem(1, -13.815_f32);
     vae.parameters_mut().set_vector("likelihood.logvar", logvar.view()).unwrap();
     let zeros = Array2::<f32>::zeros((40, 6));
-    for name in ["decoder.1"] {
-        let (weight, bias) = (Array2::zeros((6, 5)), Array1::zeros(6));
-        vae.parameters_mut().set(name, weight.view(), bias.view()).unwrap();
-    }
+    let (weight, bias) = (Array2::zeros((6, 5)), Array1::zeros(6));
+    vae.parameters_mut().set("decoder.1", weight.view(), bias.view()).unwrap();
     let trainer = |options| Trainer::new(vae.clone(), options, Compute::serial()).unwrap();
     let noise = Array2::zeros((40, 2));
     let (mut step, mut split) = (trainer(Options::default()), trainer(Options::default()));
@@ -460,8 +461,6 @@ fn a_gradient_is_applied_once_and_as_a_step_would() {
     for _ in 0..3 {
         step.step_with_noise(&zeros, noise.view()).unwrap();
         split.gradient_with_noise(&zeros, noise.view()).unwrap();
-        // Written between two layers, where no weight is.
-        split.gradient_mut().unwrap().iter_mut().filter(|g| **g == 0.0).for_each(|g| *g = 0.0);
         split.apply_gradient().unwrap();
         assert!(step.vae().parameters()[..] == split.vae().parameters()[..]);
         assert_eq!(step.vae().parameters().vector("likelihood.logvar").unwrap()[0], -13.815_511);
