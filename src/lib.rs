@@ -89,6 +89,17 @@
 //! found value. NaN in gives NaN out, or an error that names the origin of the NaN; nothing is clamped
 //! silently.
 //!
+//! - Training and evaluation name the first faulty row, in the order of the batch, whatever the number of
+//!   threads.
+//! - After a training step without an error all weights and the state of the optimizer are finite. After
+//!   one with an error the weights are those before it, bit for bit.
+//! - A panic in a [`Dataset`] is passed on to the caller of the training step or the evaluation, on any
+//!   number of threads. A trainer is then as it was before the step, and can go on. Nothing is locked while
+//!   rows are read, so a data set may use a thread pool of its own.
+//! - A model, a batch or a table of pairs that needs more memory than the machine or the control group of
+//!   the process has, or than the allocator grants, is refused with [`Error::Memory`], which has the
+//!   figure, before any of it is allocated.
+//!
 //! # Features
 //! - `avx512` (default) adds the AVX-512 kernels;
 //! - `safetensors` adds model files and checkpoints;

@@ -96,6 +96,7 @@ fn row_of(error: &Error) -> Option<usize> {
     match *error {
         Error::TargetOutOfRange { row, .. }
         | Error::NotFiniteData { row, .. }
+        | Error::NotFiniteCondition { row, .. }
         | Error::NotFiniteLoss { row, .. }
         | Error::LogvarOverflow { row, .. } => Some(row),
         _ => None,
