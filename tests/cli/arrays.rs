@@ -175,7 +175,7 @@ fn the_array_of_the_training_data_is_no_test_array() {
         (2, "--data two.npz --array x_train --test two.npz", same),
         (2, "--data two.npz --array x_train --validation two.npz", same),
         (2, "--data two.npz:x_train --test two.npz", same),
-        (1, "--data two.npz:z --test two.npz", "two.npz:z: no array 'z'; the file has x_test, "),
+        (2, "--data two.npz:z --test two.npz", "two.npz:z: no array 'z'; the file has x_test, "),
         (1, "--data two.npz --test x_test.npy", names),
         (1, "--data two.npz:x_train --labels two.npz --conditional", names),
         (

@@ -204,6 +204,26 @@ fn conditional_model_has_the_classes_of_the_training_rows() {
         "error: z.csv: line 4: no training row has the class 'zz'; the rows of that class are all held out; draw \
          others with --seed, or hold out a smaller fraction"
     );
+    // One directory per class.
+    for (file, bright) in
+        [("train/a/1.png", 9), ("train/b/1.png", 99), ("other/a/1.png", 9), ("other/z/1.png", 9)]
+    {
+        let path = scratch.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(4, 4, image::Luma([bright])).save(path).unwrap();
+    }
+    let train = format!("train --data train --conditional {SHORT}");
+    let message = scratch.fails(1, &format!("{train} --validation other --out x"));
+    assert!(
+        message.starts_with("other: other/z/1.png: no training row has the class 'z'"),
+        "{message}"
+    );
+    scratch.succeeds(&format!("{train} --validation train --out p"));
+    let message = scratch.fails(1, "score --model p/model.safetensors --data other");
+    assert!(
+        message.starts_with("other: other/z/1.png: the model does not know the class 'z'"),
+        "{message}"
+    );
     // A model without conditions takes no class from labels.
     let train = format!("train --data t.csv --label-column kind {GAUSSIAN} {SHORT} --out x");
     scratch.succeeds(&format!("{train} --validation u.csv"));

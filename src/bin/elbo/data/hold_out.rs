@@ -81,13 +81,19 @@ mod tests {
     use super::*;
     use crate::data::Rows;
     use crate::data::labels::Labels;
+    use crate::data::rows::Places;
     use ndarray::Array2;
 
     fn numbered(n: usize) -> Data {
         let rows = Rows::U8(Array2::from_shape_fn((n, 2), |(i, _)| i as u8));
         let of_rows = (0..n as u32).collect();
-        let labels =
-            Labels { name: "l".into(), lines: Vec::new(), of_rows, classes: n, names: Vec::new() };
+        let labels = Labels {
+            name: "l".into(),
+            places: Places::Rows,
+            of_rows,
+            classes: n,
+            names: Vec::new(),
+        };
         Data { labels: Some(labels), ..Data::new("x", rows) }
     }
 

@@ -3,7 +3,7 @@
 use super::DataDescription;
 use super::formats::cells::{is_missing, missing_among_numbers};
 use super::formats::{file, idx, npy, npz, separator, table};
-use super::rows::location;
+use super::rows::Places;
 use crate::failure::{Failure, Result};
 use crate::text::{counted, listed};
 use std::collections::BTreeSet;
@@ -15,8 +15,7 @@ use std::path::Path;
 pub struct Labels {
     /// Path of their file as the user gave it, for messages.
     pub name: String,
-    /// Line of each label in a text file, from 1 on; empty for other files.
-    pub lines: Vec<u64>,
+    pub places: Places,
     /// Class of each row, from 0 to below `classes`.
     pub of_rows: Vec<u32>,
     /// Number of classes.
@@ -31,8 +30,7 @@ pub struct RawLabels {
     /// Path of the file as the user gave it, for messages.
     pub name: String,
     pub values: LabelValues,
-    /// Line of each label in a text file, from 1 on; empty for other files.
-    pub lines: Vec<u64>,
+    pub places: Places,
 }
 
 /// Values of labels in a file.
@@ -80,7 +78,7 @@ fn checked(mut raw: RawLabels, labeled: &Labeled) -> Result<RawLabels> {
         return Ok(raw);
     }
     let header = match &raw.values {
-        LabelValues::Text(cells) if cells.len() == rows + 1 && raw.lines.first() == Some(&1) => {
+        LabelValues::Text(cells) if cells.len() == rows + 1 && raw.places.of(0) == "line 1" => {
             "; if the first line is a header, call it 'label'"
         }
         _ => "",
@@ -106,7 +104,12 @@ fn parse_file(path: &Path) -> Result<RawLabels> {
         if start == npz::MAGIC {
             let choice = npz::ArrayChoice { named, usual: None };
             let array = npz::with_array(opened, choice, |stream| integers(stream));
-            let (numbers, shape) = array.map_err(wrong)?;
+            let (numbers, shape) = array.map_err(|reason| match named {
+                Some(_) if reason.starts_with(npz::NO_ARRAY) => {
+                    Failure::Usage(format!("{name}: {reason}"))
+                }
+                _ => wrong(reason),
+            })?;
             return of_array(&name, numbers, &shape);
         }
     }
@@ -139,7 +142,8 @@ pub fn parse(name: &str, stream: impl Read) -> Result<RawLabels> {
     } else if file::is_text(start) {
         let (cells, lines) = table::read_column(plain, separator::of_name(name))
             .map_err(|error| wrong(error.to_string()))?;
-        return Ok(RawLabels { name: name.to_owned(), values: LabelValues::Text(cells), lines });
+        let (values, places) = (LabelValues::Text(cells), Places::Lines(lines));
+        return Ok(RawLabels { name: name.to_owned(), values, places });
     } else {
         return Err(wrong(format!("unknown format; {EXPECTED}")));
     };
@@ -173,7 +177,7 @@ fn of_array(name: &str, numbers: Vec<i64>, shape: &[usize]) -> Result<RawLabels>
     };
     let numbers = numbers.into_iter().enumerate().map(label).collect::<Result<Vec<_>>>()?;
     let values = LabelValues::Numbers(numbers);
-    Ok(RawLabels { name: name.to_owned(), values, lines: Vec::new() })
+    Ok(RawLabels { name: name.to_owned(), values, places: Places::Rows })
 }
 
 impl Labels {
@@ -219,12 +223,15 @@ impl RawLabels {
             || rest.contains(first);
         if !is_label && (known || above_numbers || cells.len() == labeled.rows + 1) {
             cells.remove(0);
-            self.lines.remove(0);
+            if let Places::Lines(lines) = &mut self.places {
+                lines.remove(0);
+            }
         } else if !is_label && !rest.is_empty() && cells.len() == labeled.rows {
             return Err(Failure::Run(format!(
-                "{}: line {}: '{first}' may be a header or a label; call a header 'label', or write a line \
+                "{}: {}: '{first}' may be a header or a label; call a header 'label', or write a line \
                  'label' above the labels",
-                self.name, self.lines[0]
+                self.name,
+                self.places.of(0)
             )));
         }
         Ok(())
@@ -238,7 +245,7 @@ impl RawLabels {
             Some(row) => Err(Failure::Run(format!(
                 "{}: {}: missing label ({})",
                 self.name,
-                location(&self.lines, row),
+                self.places.of(row),
                 cells[row]
             ))),
         }
@@ -252,7 +259,7 @@ impl RawLabels {
         };
         let known = |row: usize, label: &str| {
             class(label).ok_or_else(|| {
-                let (name, place) = (&self.name, location(&self.lines, row));
+                let (name, place) = (&self.name, self.places.of(row));
                 let classes = match names {
                     [] => format!("{classes} classes, numbered from 0"),
                     names => format!("the classes {}", listed(names)),
@@ -272,7 +279,7 @@ impl RawLabels {
             }
         };
         let (of_rows, names) = (of_rows?, names.to_vec());
-        Ok(Labels { of_rows, classes, names, name: self.name, lines: self.lines })
+        Ok(Labels { of_rows, classes, names, name: self.name, places: self.places })
     }
 
     /// Assigns the labels for figures of a model without conditions: to its classes if it knows them all,

@@ -6,6 +6,7 @@ use super::formats::records::TableError;
 use super::formats::streamed::Streamed;
 use super::formats::{file, idx, image_file, npy, npz, separator, table};
 use super::labels::{self, LabelValues, RawLabels};
+use super::rows::Places;
 use super::{Data, DataDescription, Rows};
 use crate::failure::{Failure, Result};
 use crate::text::listed;
@@ -136,7 +137,14 @@ impl Data {
             let array = npz::with_array(opened, choice, |stream| {
                 npy::read(stream).map_err(|error| error.to_string())
             });
-            return of_npy(&name, array.map_err(|reason| wrong(&name, &reason))?, plan);
+            let array = array.map_err(|reason| match choice.named {
+                // The option names what the file does not have.
+                Some(_) if reason.starts_with(npz::NO_ARRAY) => {
+                    Failure::Usage(format!("{name}: {reason}"))
+                }
+                _ => wrong(&name, &reason),
+            });
+            return of_npy(&name, array?, plan);
         }
         if named.is_some() {
             return Err(wrong(&name, "the file is not a .npz archive"));
@@ -273,7 +281,7 @@ fn of_images(name: String, images: Images, plan: ReadPlan) -> Result<Data> {
     let found = images.classes.map(|classes| RawLabels {
         name: name.clone(),
         values: LabelValues::Text(classes),
-        lines: Vec::new(),
+        places: Places::Files(images.files.iter().map(|file| file.display().to_string()).collect()),
     });
     let resized = plan.images()?.size.is_some();
     let (rows, deepest, white) = match images.rows {
@@ -296,7 +304,7 @@ fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
     let found = table.labels.map(|labels| RawLabels {
         name: name.to_owned(),
         values: LabelValues::Text(labels),
-        lines: table.lines.clone(),
+        places: Places::Lines(table.lines.clone()),
     });
     found.as_ref().map_or(Ok(()), RawLabels::check_missing)?;
     Ok(Data {

@@ -271,6 +271,7 @@ impl Dataset for DataView<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::rows::Places;
     use ndarray::arr2;
 
     #[test]
@@ -280,7 +281,7 @@ mod tests {
         let mut data = Data {
             labels: Some(Labels {
                 name,
-                lines: Vec::new(),
+                places: Places::Rows,
                 of_rows,
                 classes: 3,
                 names: Vec::new(),

@@ -108,6 +108,29 @@ impl Rows {
     }
 }
 
+/// Places of rows in their source, for messages.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Places {
+    /// Rows of an array.
+    #[default]
+    Rows,
+    /// Line of each row of a table, from 1 on.
+    Lines(Vec<u64>),
+    /// File of each image.
+    Files(Vec<String>),
+}
+
+impl Places {
+    /// Place of a row, which is counted from 0.
+    pub fn of(&self, row: usize) -> String {
+        match self {
+            Self::Rows => location(&[], row),
+            Self::Lines(lines) => location(lines, row),
+            Self::Files(files) => files[row].clone(),
+        }
+    }
+}
+
 /// Location of a row of a file for messages: its line, if it has one, else its number from 0 on.
 pub fn location(lines: &[u64], row: usize) -> String {
     lines.get(row).map_or_else(|| format!("row {row}"), |line| format!("line {line}"))

@@ -4,7 +4,6 @@ use super::domain::{self, Accepted, DomainCheck, LikelihoodSource};
 use super::formats::npz;
 use super::labels::{self, Classes, LabelValues, Labeled, Labels, RawLabels};
 use super::rounding;
-use super::rows::location;
 use super::scaling::{Scaling, ScalingKind};
 use super::{Data, DataDescription, DataView, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
@@ -175,7 +174,7 @@ impl TrainTestSplit {
             return Err(Failure::Run(format!(
                 "{}: {}: no training row has the class '{}'; {remedy}",
                 labels.name,
-                location(&labels.lines, data.place(row)),
+                labels.places.of(data.place(row)),
                 labels.class(class(data, labels, row)),
             )));
         }

@@ -43,6 +43,8 @@ pub struct Images {
     pub shape: ImageShape,
     /// Class of each image, if they are in one directory per class.
     pub classes: Option<Vec<String>>,
+    /// File of each image.
+    pub files: Vec<PathBuf>,
     /// Warning about images that are not read, if there are any.
     pub warning: Option<String>,
 }
@@ -226,6 +228,7 @@ fn read(paths: &[PathBuf], classes: Option<Vec<String>>, options: ImageOptions) 
         rows: pixels.into_rows([paths.len(), shape.elements()]),
         shape,
         classes,
+        files: paths.to_vec(),
         warning: None,
     })
 }

@@ -8,6 +8,9 @@ use zip::ZipArchive;
 /// First bytes of a zip file.
 pub const MAGIC: &[u8; 4] = b"PK\x03\x04";
 
+/// Start of the message if the archive does not have the named array.
+pub const NO_ARRAY: &str = "no array";
+
 /// Choice of an array of an archive.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ArrayChoice<'a> {
@@ -57,7 +60,7 @@ pub fn with_array<T>(
             );
         }
         (Some(wanted), _) => find(wanted)
-            .ok_or_else(|| format!("no array '{wanted}'; the file has {}", listed(&names)))?,
+            .ok_or_else(|| format!("{NO_ARRAY} '{wanted}'; the file has {}", listed(&names)))?,
         (None, [only]) => only,
         (None, [first, ..]) => choice.usual.and_then(find).ok_or_else(|| {
             format!(
