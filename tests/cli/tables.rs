@@ -50,7 +50,7 @@ fn every_reader_of_tables_reads_the_same() {
         let area = scratch.succeeds(&format!("{roc} --scores t.csv"));
         assert_eq!(scratch.succeeds(&format!("{roc} --scores u.csv")), area);
         scratch.succeeds(&format!(
-            "train --data u.csv --label-column kind {GAUSSIAN} {SHORT} --out u"
+            "train --data u.csv --label-column kind {GAUSSIAN} {SHORT} --overwrite --out u"
         ));
     }
     let padded = [&gzip(whole.as_bytes())[..], b"\0\0rest"].concat();
@@ -97,11 +97,6 @@ fn every_reader_of_tables_reads_the_same() {
 
 #[test]
 fn tables_that_the_tool_writes_can_be_read_back() {
-    let scratch = Scratch::new("round-trip");
-    let header = |name: &str| {
-        let text = fs::read_to_string(scratch.path(name)).unwrap();
-        text.lines().next().unwrap().to_owned()
-    };
     let rows = "0.1,0.2,x\n0.3,0.4,y\n0.5,0.9,x\n0.2,0.2,y\n";
     for (first, label, features, class) in [
         ("dimension,value,kind\n", "kind", "dimension,value", "kind"),
@@ -110,6 +105,11 @@ fn tables_that_the_tool_writes_can_be_read_back() {
         ("", "3", "column_1,column_2", "column_3"),
         ("2019,2020,kind\n", "kind", "2019,2020", "kind"),
     ] {
+        let scratch = Scratch::new("round-trip");
+        let header = |name: &str| {
+            let text = fs::read_to_string(scratch.path(name)).unwrap();
+            text.lines().next().unwrap().to_owned()
+        };
         fs::write(scratch.path("t.csv"), format!("{first}{rows}")).unwrap();
         let train = format!("train --data t.csv --label-column {label} {SHORT} --conditional");
         scratch.succeeds(&format!("{train} --validation t.csv --out m"));
@@ -150,18 +150,26 @@ fn header_of_numbers_is_no_row() {
         [("0,1,2\n", ""), ("2019,2020,2021\n", "--header yes"), ("4,2,9\n", "--header yes")]
     {
         fs::write(scratch.path("t.csv"), format!("{first}{rows}")).unwrap();
-        scratch
-            .succeeds(&format!("train --data t.csv --validation t.csv {options} {SHORT} --out m"));
+        scratch.succeeds(&format!(
+            "train --data t.csv --validation t.csv {options} {SHORT} --overwrite --out m"
+        ));
         // The model knows that they are names.
         assert_eq!(count(score), 3, "{first}");
-        scratch.succeeds("reconstruct --model m/model.safetensors --data t.csv --out r.csv");
-        assert_eq!(count("score --model m/model.safetensors --data r.csv"), 3, "{first}");
+        let table = format!("r{}.csv", &first[..1]);
+        scratch.succeeds(&format!(
+            "reconstruct --model m/model.safetensors --data t.csv --out {table}"
+        ));
+        assert_eq!(
+            count(&format!("score --model m/model.safetensors --data {table}")),
+            3,
+            "{first}"
+        );
     }
     fs::write(scratch.path("other.csv"), format!("1,0,1\n{rows}")).unwrap();
     assert_eq!(count("score --model m/model.safetensors --data other.csv"), 4);
     // The index of a data frame: each advice can be followed.
     fs::write(scratch.path("q.csv"), ",0,1\n0,0.5,0.25\n1,0.75,1\n2,0.5,0\n").unwrap();
-    let train = format!("train --data q.csv --validation q.csv {SHORT} --out q");
+    let train = format!("train --data q.csv --validation q.csv {SHORT} --overwrite --out q");
     let message = scratch.fails(1, &train);
     assert_eq!(
         message,
@@ -331,8 +339,7 @@ fn wide_tables_are_read_in_linear_time() {
         scratch.succeeds(line);
         start.elapsed().as_secs_f64()
     };
-    let train =
-        "train --data w.csv --validation w.csv --hidden 2 --latent 1 --epochs 1 --quiet --out m";
+    let train = "train --data w.csv --validation w.csv --hidden 2 --latent 1 --epochs 1 --quiet --overwrite --out m";
     let score = "score --model m/model.safetensors --data w.csv";
     write(4_000);
     let few = seconds(train) + seconds(score);

@@ -30,17 +30,10 @@ impl Columns {
         match self.places.get(name).map(Vec::as_slice) {
             None => Ok(None),
             Some([place]) => Ok(Some(*place)),
-            Some(places) if self.fixed => {
+            Some(places) => {
                 let numbers: Vec<String> = places.iter().map(|i| (i + 1).to_string()).collect();
                 Err(format!(
                     "two columns are called '{name}' (numbers {}); rename or remove one",
-                    numbers.join(", ")
-                ))
-            }
-            Some(places) => {
-                let numbers: Vec<String> = places.iter().map(|&i| self.number(i)).collect();
-                Err(format!(
-                    "two columns are called '{name}'; choose one by its number ({})",
                     numbers.join(", ")
                 ))
             }
@@ -50,8 +43,16 @@ impl Columns {
     /// Finds a column that an option asks for by its name or else by its number from 1 on.
     pub fn place(&self, column: &str) -> Result<usize, String> {
         let column = column.trim();
-        if let Some(place) = self.find(column)? {
-            return Ok(place);
+        match self.places.get(column).map(Vec::as_slice) {
+            None => {}
+            Some([place]) => return Ok(*place),
+            Some(places) => {
+                let numbers: Vec<String> = places.iter().map(|&i| self.number(i)).collect();
+                return Err(format!(
+                    "two columns are called '{column}'; choose one by its number ({})",
+                    numbers.join(", ")
+                ));
+            }
         }
         match column.parse::<usize>() {
             Ok(number) if (1..=self.names.len()).contains(&number) => Ok(number - 1),
