@@ -62,7 +62,7 @@ impl Style {
                 if i > 0 {
                     text.push(char::from(self.separator));
                 }
-                let special = |c: char| ",;|\t\"\n\r\u{feff}".contains(c);
+                let special = |c: char| ",;|=\t\"\n\r\u{feff}".contains(c);
                 if self.quoted || cell.is_empty() || cell.contains(special) {
                     text.push_str(&format!("\"{}\"", cell.replace('"', "\"\"")));
                 } else {

@@ -61,8 +61,7 @@ pub struct Labeled<'a> {
 }
 
 /// Names that a header of labels may have, in any case, besides that of the training data.
-const HEADERS: [&str; 8] =
-    ["category", "class", "classes", "label", "labels", "target", "targets", "y"];
+const HEADERS: [&str; 7] = ["category", "class", "classes", "label", "labels", "target", "targets"];
 
 /// Reads a file of labels: IDX, `.npy`, or text of one column.
 pub fn read(path: &Path, labeled: &Labeled) -> Result<RawLabels> {
