@@ -200,11 +200,7 @@ fn cannot_stream(name: &str) -> Failure {
     ))
 }
 
-/// Failure to read a file: wrong usage if the file is fine, but has no such column or array as an option names.
 fn wrong(name: &str, reason: &str) -> Failure {
-    if reason.starts_with("--") || reason.starts_with("no array '") {
-        return Failure::Usage(format!("{name}: {reason}"));
-    }
     Failure::Run(format!("{name}: {reason}"))
 }
 
