@@ -29,8 +29,9 @@ impl Quantiles {
         let below = self.0[position.floor() as usize];
         let above = self.0[position.ceil() as usize];
         let fraction = position.fract();
-        // The difference of two numbers of the largest size would overflow.
-        below * (1.0 - fraction) + above * fraction
+        let between = below + fraction * (above - below);
+        // The difference of two numbers of the largest size overflows.
+        if between.is_finite() { between } else { below * (1.0 - fraction) + above * fraction }
     }
 }
 
