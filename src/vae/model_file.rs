@@ -33,6 +33,12 @@ pub(crate) struct Header<T, N> {
     pub(crate) notes: Option<N>,
 }
 
+/// The number of the layout alone.
+#[derive(serde::Deserialize)]
+struct Numbered {
+    format: u32,
+}
+
 /// Placeholder for state or notes that a reader ignores.
 pub(crate) type Nothing = serde::de::IgnoredAny;
 
@@ -285,15 +291,15 @@ impl ModelFile {
         let Some(json) = metadata.metadata().as_ref().and_then(|map| map.get(KEY)) else {
             return Ok(None);
         };
-        let header: Header<T, N> = serde_json::from_str(json)
-            .map_err(|error| self.error(format!("metadata `{KEY}`: {error}")))?;
-        if !(OLDEST_FORMAT..=FORMAT).contains(&header.format) {
+        // The number first: a later format may have other fields.
+        let wrong = |error| self.error(format!("metadata `{KEY}`: {error}"));
+        let Numbered { format } = serde_json::from_str(json).map_err(wrong)?;
+        if !(OLDEST_FORMAT..=FORMAT).contains(&format) {
             return Err(self.error(format!(
-                "format {}, this version of elbo reads formats {OLDEST_FORMAT} to {FORMAT}",
-                header.format
+                "format {format}, this version of elbo reads formats {OLDEST_FORMAT} to {FORMAT}"
             )));
         }
-        Ok(Some(header))
+        serde_json::from_str(json).map(Some).map_err(wrong)
     }
 }
 
@@ -483,6 +489,29 @@ mod tests {
         loaded.save(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn rejects_other_formats_by_their_number() {
+        let folder = folder("format");
+        let path = folder.join("model.safetensors");
+        vae().save(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let text = String::from_utf8(bytes[8..8 + header].to_vec()).unwrap();
+        // A later version has fields that this one does not know, under other names.
+        for (number, rest) in [(0, "config"), (3, "config"), (3, "kontur")] {
+            let other = text
+                .replace("\\\"format\\\":2", &format!("\\\"format\\\":{number}"))
+                .replace("config", rest);
+            assert!(other != text && other.len() == text.len());
+            let file = [&bytes[..8], other.as_bytes(), &bytes[8 + header..]].concat();
+            fs::write(&path, file).unwrap();
+            let message = Vae::load(&path).unwrap_err().to_string();
+            let expected = format!("format {number}, this version of elbo reads formats 1 to 2");
+            assert!(message.ends_with(&expected), "{message}");
+        }
         fs::remove_dir_all(&folder).unwrap();
     }
 

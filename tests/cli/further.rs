@@ -219,26 +219,43 @@ fn a_diverged_run_keeps_its_best_or_its_last_model() {
 }
 
 #[test]
-fn a_run_whose_data_are_truncated_midway_keeps_its_model() {
-    let scratch = Scratch::with_labels("truncated");
-    let line = format!("train --data train.idx --stream always {SHORT} --epochs 1000000 --out m");
-    let line = line.replace("--epochs 2 ", "");
-    let mut child = scratch.command(&line).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    while !scratch.path("m/history.jsonl.part").exists() {
-        assert!(child.try_wait().unwrap().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(2));
+fn a_run_whose_data_change_midway_keeps_its_model() {
+    let scratch = Scratch::with_labels("midway");
+    let whole = read(&scratch, "train.idx");
+    let path = scratch.path("train.idx");
+    let line = format!("train --data train.idx --stream always {SHORT} --out m");
+    let line = line.replace("--epochs 2 ", "--epochs 1000000 ");
+    for truncated in [true, false] {
+        let _ = fs::remove_dir_all(scratch.path("m"));
+        fs::write(&path, &whole).unwrap();
+        let mut child =
+            scratch.command(&line).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        while !scratch.path("m/history.jsonl.part").exists() {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        // In place, as another program would.
+        let part = match truncated {
+            true => {
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(1000).unwrap();
+                "the file was "
+            }
+            false => {
+                use std::io::Write;
+                let mut file = fs::File::options().write(true).open(&path).unwrap();
+                file.write_all(&whole).unwrap();
+                "train.idx: the file was changed while it was in use"
+            }
+        };
+        let output = child.wait_with_output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(part), "{message}");
+        assert!(message.contains("; kept the last model, of epoch "), "{message}");
+        fs::write(&path, &whole).unwrap();
+        scratch.succeeds("eval --model m --data test.idx");
     }
-    // In place, as another program would.
-    fs::File::options().write(true).open(scratch.path("train.idx")).unwrap().set_len(1000).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(
-        message.contains("is missing: the file was truncated while it was in use"),
-        "{message}"
-    );
-    assert!(message.contains("; kept the last model, of epoch "), "{message}");
-    scratch.succeeds("eval --model m --data test.idx");
 }
 
 #[test]

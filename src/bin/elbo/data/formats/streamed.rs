@@ -14,7 +14,7 @@ use std::io::{self, BufReader, Seek};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// An array in a file; the first axis is the rows, all others are flattened.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Streamed {
     white: u8,
     /// Message of the first read that failed.
     failed: OnceLock<String>,
+    /// Time of the last change of the file when it was opened.
+    modified: Option<SystemTime>,
     /// Number of batches left for which readahead hints are issued.
     announce: AtomicU32,
 }
@@ -61,8 +63,9 @@ impl Streamed {
             return Ok(None);
         }
         let (failed, announce) = (OnceLock::new(), AtomicU32::new(BATCHES));
+        let modified = modified(&file);
         Ok(Some((
-            Self { file, name, start, rows, width, dtype, white: 255, failed, announce },
+            Self { file, name, start, rows, width, dtype, white: 255, failed, modified, announce },
             shape,
         )))
     }
@@ -126,8 +129,20 @@ impl Streamed {
     }
 
     /// Returns the error of the first read that failed, if any.
+    ///
+    /// A file that was written to since it was opened is an error, too: its rows may be of two versions. A file of
+    /// the same name in its place is none; the rows are those of the old one, which stays open.
     pub fn check(&self) -> Result<()> {
-        self.failed.get().map_or(Ok(()), |message| Err(Failure::Run(message.clone())))
+        if let Some(message) = self.failed.get() {
+            return Err(Failure::Run(message.clone()));
+        }
+        if modified(&self.file) != self.modified {
+            return Err(Failure::Run(format!(
+                "{}: the file was changed while it was in use",
+                self.name
+            )));
+        }
+        Ok(())
     }
 
     /// Calls `work` with each row in order, not scaled.
@@ -198,6 +213,11 @@ impl Streamed {
         }
         format!("{name}: row {row}: cannot read: {error}")
     }
+}
+
+/// Time of the last change of a file, where the system tells.
+fn modified(file: &File) -> Option<SystemTime> {
+    file.metadata().and_then(|about| about.modified()).ok()
 }
 
 /// Returns the element type, the shape and the position of the first element.
@@ -355,13 +375,18 @@ mod tests {
     fn reports_a_file_that_is_truncated_meanwhile() {
         let file = ArrayFile::new("cut");
         write_npy(&file.path, &Array2::<f32>::ones((10, 4))).unwrap();
+        // Long ago: the system counts the time of a change in steps.
+        let writable = File::options().write(true).open(&file.path).unwrap();
+        writable.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
         let (streamed, _) = file.open().unwrap();
+        streamed.check().unwrap();
         let length = std::fs::metadata(&file.path).unwrap().len();
-        File::options().write(true).open(&file.path).unwrap().set_len(length - 20).unwrap();
+        writable.set_len(length - 20).unwrap();
         let mut row = [0.0; 4];
         streamed.read_row(7, &mut row, |_, _| unreachable!());
         assert_eq!(row, [1.0; 4]);
-        streamed.check().unwrap();
+        let message = streamed.check().unwrap_err().to_string();
+        assert!(message.ends_with("the file was changed while it was in use"), "{message}");
         streamed.read_row(8, &mut row, |_, _| unreachable!());
         assert!(row.iter().all(|x| x.is_nan()));
         let message = streamed.check().unwrap_err().to_string();
