@@ -1,5 +1,7 @@
 //! Evaluation on a whole data set: loss, latent dimensions, scores of rows, marginal likelihood.
 
+use super::likelihood::{Likelihood, Variance};
+use super::parameters::VectorRole;
 use super::step::Workspace;
 use super::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
 use super::step::block::Block;
@@ -10,8 +12,13 @@ use crate::compute::Compute;
 use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
-use crate::loss::{Decomposition, Elbo, gaussian, kl};
+use crate::loss::{
+    Bernoulli, ContinuousBernoulli, Decomposition, Elbo, LossTerm, ReconstructionInputs,
+    SigmoidProbabilities, SquaredError, TanhSquaredError, WeightedBernoulli, gaussian, kl,
+};
 use crate::random::INDEX_LIMIT;
+use ndarray::{Array2, s};
+use std::f64::consts::TAU;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows whose loss is summed at a time. Fixed, since the order of the sums is part of the result.
@@ -292,11 +299,7 @@ impl Vae {
     /// As [`Self::evaluate`]; [`Error::Config`] for a batch-optimal variance, under which a single row
     /// has no likelihood.
     pub fn score(&self, compute: &Compute, data: &dyn Dataset) -> Result<Scores> {
-        if self.config.has_optimal_variance() {
-            let expected = "a fixed or learned one for the score of a row: the optimal one is that of a \
-                            batch";
-            return Err(Error::config("variance", expected, "optimal"));
-        }
+        self.expect_row_likelihood()?;
         let (options, objective) =
             (EvaluationOptions::default(), Objective::default().at_the_end());
         let rows = data.row_count();
@@ -312,6 +315,104 @@ impl Vae {
             workspace.forward(compute, pass, visit).map(|_| ())
         })?;
         Ok(scores)
+    }
+
+    /// Computes the reconstruction term of each row's score feature by feature, `[rows, D]`, in nats.
+    ///
+    /// The elements of a row add up to [`Scores::reconstruction`], up to the rounding of that sum. Those of a density,
+    /// such as a Gaussian of small variance, can be negative. An element whose square exceeds the range of f32 is
+    /// infinite, and a NaN or infinite value under a Gaussian likelihood gives NaN or ∞.
+    ///
+    /// # Errors
+    /// As [`Self::score`]; but an element that is not finite is no error.
+    pub fn score_features(&self, compute: &Compute, data: &dyn Dataset) -> Result<Array2<f64>> {
+        self.expect_row_likelihood()?;
+        self.check_data(data, 1)?;
+        let (features, latent) = (self.config.features(), self.config.latent());
+        let (rows, conditions) = (data.row_count(), self.config.conditions());
+        // x|c, then μ|c: the decoder at the mean of the code.
+        let mut x = Array2::zeros((rows, features + conditions));
+        let mut code = Array2::zeros((rows, latent + conditions));
+        let mut row = vec![0.0; features];
+        let mut condition = vec![0.0; conditions];
+        for i in 0..rows {
+            data.read_row(i, &mut row);
+            data.read_condition(i, &mut condition);
+            let given = row.iter().chain(&condition);
+            x.row_mut(i).iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+            let given = code.row_mut(i).into_iter().skip(latent);
+            given.zip(&condition).for_each(|(to, from)| *to = *from);
+        }
+        let mut inference = self.inference(compute);
+        let [mut mu, mut logvar] = [(); 2].map(|()| Array2::zeros((rows, latent)));
+        inference.encode(mu.view_mut(), logvar.view_mut(), x.view())?;
+        code.slice_mut(s![.., ..latent]).assign(&mu);
+        let mut outputs = Array2::zeros((rows, features));
+        inference.decode_logits(outputs.view_mut(), code.view())?;
+        self.elements(compute, outputs, x.slice(s![.., ..features]).to_owned())
+    }
+
+    /// Computes the reconstruction term of each element of `outputs` and `targets`, `[B, D]`.
+    fn elements(
+        &self,
+        compute: &Compute,
+        outputs: Array2<f32>,
+        targets: Array2<f32>,
+    ) -> Result<Array2<f64>> {
+        let shape = outputs.dim();
+        let mut elements = vec![0.0; outputs.len()];
+        let likelihood = self.config.likelihood();
+        if let Likelihood::Gaussian(variance) = likelihood {
+            let learned = self.parameters.layout().vector(VectorRole::Logvar);
+            let learned = learned.map(|index| self.parameters.vector_at(index));
+            for (i, element) in elements.iter_mut().enumerate() {
+                let at = (i / shape.1, i % shape.1);
+                let logvar = match (variance, learned) {
+                    (Variance::Fixed(variance), _) => f64::from(variance).ln(),
+                    (Variance::PerFeature, Some(logvar)) => f64::from(logvar[at.1]),
+                    (_, Some(logvar)) => f64::from(logvar[0]),
+                    (_, None) => unreachable!("a learned variance is a parameter"),
+                };
+                // ½((l − t)²/σ² + ln σ² + ln 2π)
+                let error = f64::from(outputs[at]) - f64::from(targets[at]);
+                *element = 0.5 * (error * error * (-logvar).exp() + logvar + TAU.ln());
+            }
+        } else {
+            // Each element as an example of its own.
+            let column = (elements.len(), 1);
+            let [outputs, targets] = [outputs, targets].map(|array| {
+                array.into_shape_with_order(column).expect("an array in standard layout")
+            });
+            let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
+            let out = &mut elements[..];
+            match likelihood {
+                Likelihood::Bernoulli => Bernoulli.per_example(compute, out, inputs),
+                Likelihood::WeightedBernoulli { pos_weight } => {
+                    WeightedBernoulli { pos_weight }.per_example(compute, out, inputs)
+                }
+                Likelihood::BernoulliProbabilities => {
+                    SigmoidProbabilities.per_example(compute, out, inputs)
+                }
+                Likelihood::ContinuousBernoulli => {
+                    ContinuousBernoulli.per_example(compute, out, inputs)
+                }
+                Likelihood::TanhSquaredError => TanhSquaredError.per_example(compute, out, inputs),
+                Likelihood::SquaredError | Likelihood::Gaussian(_) => {
+                    SquaredError.per_example(compute, out, inputs)
+                }
+            }?;
+        }
+        Ok(Array2::from_shape_vec(shape, elements).expect("one element for each"))
+    }
+
+    /// Returns an error if a single row has no likelihood.
+    fn expect_row_likelihood(&self) -> Result<()> {
+        if self.config.has_optimal_variance() {
+            let expected = "a fixed or learned one for the score of a row: the optimal one is that of a \
+                            batch";
+            return Err(Error::config("variance", expected, "optimal"));
+        }
+        Ok(())
     }
 
     /// Estimates `ln p(x)` of each row by the importance-weighted bound with `samples` samples
@@ -489,6 +590,48 @@ mod tests {
         for set in InstructionSet::available() {
             let compute = Compute::new(set, 2).unwrap();
             assert_eq!(vae.score(&compute, &data).unwrap(), scores);
+        }
+    }
+
+    #[test]
+    fn features_of_a_score_add_up_to_it_under_every_likelihood() {
+        let likelihoods = [
+            Likelihood::Bernoulli,
+            Likelihood::WeightedBernoulli { pos_weight: 3.0 },
+            Likelihood::BernoulliProbabilities,
+            Likelihood::ContinuousBernoulli,
+            Likelihood::SquaredError,
+            Likelihood::TanhSquaredError,
+            Likelihood::Gaussian(Variance::Fixed(0.3)),
+            Likelihood::Gaussian(Variance::Shared),
+            Likelihood::Gaussian(Variance::PerFeature),
+        ];
+        let x = Array2::from_shape_fn((70, 21), |(r, c)| ((r * 5 + c * 3) % 11) as f32 / 10.0);
+        let compute = Compute::serial();
+        for likelihood in likelihoods {
+            let config = Config::builder(21, 3).hidden(&[9]).likelihood(likelihood);
+            let options = Options { batch: 16, ..Options::default() };
+            let vae = Vae::new(config.build().unwrap(), 1);
+            let mut trainer = Trainer::new(vae, options, compute.clone()).unwrap();
+            trainer.epoch(&x, |_| ()).unwrap();
+            let vae = trainer.into_vae();
+            let scores = vae.score(&compute, &x).unwrap().reconstruction;
+            let features = vae.score_features(&compute, &x).unwrap();
+            assert_eq!(features.dim(), (70, 21));
+            for (row, score) in features.rows().into_iter().zip(scores) {
+                let (sum, size) = (row.sum(), row.mapv(f64::abs).sum());
+                // Rounding of the elements to f32, and of the sum of a row in 16 lanes.
+                let bound = 8.0 * f64::from(f32::EPSILON) * size;
+                assert!((sum - score).abs() <= bound, "{likelihood:?}: {sum} {score}");
+            }
+            // Every element depends on its own datum: a changed one moves more than the others of its row.
+            let mut changed = x.clone();
+            changed[[4, 7]] = 1.0 - changed[[4, 7]];
+            let after = vae.score_features(&compute, &changed).unwrap();
+            let moved = (&after - &features).mapv(f64::abs);
+            let largest = moved.row(4).iter().copied().fold(0.0, f64::max);
+            assert_eq!(moved[[4, 7]], largest, "{likelihood:?}");
+            assert!(moved.rows().into_iter().enumerate().all(|(r, m)| r == 4 || m.sum() == 0.0));
         }
     }
 

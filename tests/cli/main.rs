@@ -1,6 +1,7 @@
 //! The tool as a user runs it: its files, its output and its errors.
 #![cfg(feature = "cli")]
 
+mod anomaly;
 mod arrays;
 mod conditional;
 mod convert;

@@ -37,7 +37,7 @@ fn anomaly_example_of_the_readme_flags_rows() {
     // benches/peers/tables.py measured the same options and seed.
     let json = fs::read_to_string(root.join("benches/peers/tables.json")).unwrap();
     let tables: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let area = tables["elbo, PyOD's settings"]["breast-cancer"][0].as_f64().unwrap();
+    let area = tables["elbo, --preset anomaly"]["breast-cancer"][0].as_f64().unwrap();
     assert!(said[2].contains(&format!("{area:.4}")), "{area} in {}", said[2]);
 
     let table = fs::read_to_string(scratch.path("scores.csv")).unwrap();

@@ -54,6 +54,56 @@ fn scores_each_row_and_flags_those_above_the_quantile() {
 }
 
 #[test]
+fn explains_each_score_by_the_features_that_contribute_most() {
+    let scratch = Scratch::with_labels("explain");
+    let mut text = String::from("a,b,c,kind\n");
+    for i in 0..60 {
+        let (a, noise) = (f64::from(i % 12) - 5.5, f64::from(i * 7 % 5) / 20.0);
+        text += &format!("{a},{},{},{}\n", 2.0 * a + noise, -a - noise, ["x", "y"][i as usize % 2]);
+    }
+    fs::write(scratch.path("train.csv"), &text).unwrap();
+    // The second row breaks b = 2a, the third c = -a.
+    fs::write(scratch.path("new.csv"), "a,b,c,kind\n1,2,-1,x\n1,90,-1,y\n1,2,40,x\n").unwrap();
+    for conditional in ["", " --conditional"] {
+        scratch.says(&format!(
+            "train --data train.csv --label-column kind --scale standardize --likelihood gaussian --hidden none \
+             --latent 2 --epochs 40 --batch 10 --lr 0.02 --out table --overwrite --quiet{conditional}"
+        ));
+        let score = "score --model table/model.safetensors --data new.csv";
+        let all = scratch.succeeds(&format!("{score} --explain 9 --importance-samples 5"));
+        let rows: Vec<Vec<&str>> = all.lines().map(|line| line.split(',').collect()).collect();
+        assert_eq!(
+            rows[0].join(" "),
+            "row reconstruction kl negative_elbo negative_bound explain_1 explain_1_nats explain_2 \
+             explain_2_nats explain_3 explain_3_nats explain_4 explain_4_nats label"
+        );
+        for row in &rows[1..] {
+            let number = |cell: &str| cell.parse::<f64>().unwrap();
+            let nats: Vec<f64> = (6..13).step_by(2).map(|i| number(row[i])).collect();
+            assert!(nats.is_sorted_by(|a, b| a >= b), "{row:?}");
+            let (sum, score) = (nats.iter().sum::<f64>(), number(row[3]));
+            assert!((sum - score).abs() < 1e-6 * (1.0 + score.abs()), "{sum} {row:?}");
+            let mut names: Vec<&str> = (5..12).step_by(2).map(|i| row[i]).collect();
+            let kl = names.iter().position(|name| *name == "(kl)").unwrap();
+            assert_eq!(nats[kl], number(row[2]));
+            names.sort_unstable();
+            assert_eq!(names, ["(kl)", "a", "b", "c"]);
+        }
+        let one = scratch.succeeds(&format!("{score} --explain 1"));
+        let named: Vec<&str> = one.lines().map(|line| line.split(',').nth(4).unwrap()).collect();
+        assert_eq!((named[0], named[3]), ("explain_1", "c"), "{one}");
+        assert!(named[2] == "b" || named[2] == "(kl)", "{one}");
+        scratch.says(&format!("{score} --explain 2 --out scores.npy"));
+        let array: Array2<f64> = read_npy(scratch.path("scores.npy")).unwrap();
+        assert_eq!(array.dim(), (3, 7));
+        assert_eq!(array[[2, 3]], 2.0);
+    }
+    let error =
+        scratch.fails(2, "score --model table/model.safetensors --data new.csv --explain 0");
+    assert!(error.contains("--explain"), "{error}");
+}
+
+#[test]
 fn rejects_models_without_scores() {
     let scratch = Scratch::with_labels("unscored");
     let train = "train --data signed.npy --hidden 8 --latent 2 --epochs 1 --quiet --out o --likelihood \

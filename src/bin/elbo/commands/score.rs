@@ -3,8 +3,8 @@
 use crate::data::Data;
 use crate::data::domain::Accepted;
 use crate::failure::{Failure, Result};
-use crate::model::ModelMetadata;
 use crate::model::usable::{self, LeftOut, OfUsable, of_usable};
+use crate::model::{Explained, Explanations, ModelMetadata};
 use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
 use crate::output::path::TablePath;
@@ -14,7 +14,7 @@ use crate::text::{counted, number, thousands};
 use clap::Args;
 use elbo::vae::{EvaluationOptions, Vae};
 use elbo::{Compute, Dataset};
-use ndarray::Array2;
+use ndarray::{Array2, Axis, concatenate};
 use std::io::Write;
 
 /// Rows of the highest scores that the summary names.
@@ -29,12 +29,19 @@ a function of the row and the model alone, without noise. A row that cannot be s
 variance is beyond the range of the numbers or of the likelihood, has infinite scores, and a warning names it. \
 With --scale min-max and a likelihood of [0, 1], values outside of the range of the training rows are clipped \
 to it, and their distance from it, in units of the range, is added to reconstruction. --flag-above compares the negative_elbo with a \
-quantile over the training rows (at most 262,144 of them), which the model file holds. Rows are counted from \
-0; the last column is the label, if the data have labels.
+quantile over the training rows (at most 262,144 of them, those left out by --trim too), which the model file \
+holds. Rows are counted from 0; the last column is the label, if the data have labels.
+
+--explain K adds the columns explain_1, explain_1_nats to explain_K, explain_K_nats: the features that contribute \
+most to negative_elbo (of an image: the row and the column of the pixel, from 0) and the contribution of each, \
+in descending order. The kl counts as one contribution, (kl). All contributions of a row add up to its \
+negative_elbo; those of a density can be negative. A row that cannot be scored names its features of the largest \
+values, as the model reads them. negative_bound is not explained.
 
 Examples:
   elbo score --model elbo-out/model.safetensors --data table.csv --out scores.csv
   elbo score --model elbo-out/model.safetensors --data new.csv --flag-above 0.99 --out scores.csv
+  elbo score --model elbo-out/model.safetensors --data new.csv --explain 3
   elbo score --model elbo-out/model.safetensors --data new.npy --importance-samples 500 --out scores.npy")]
 pub struct ScoreOptions {
     #[command(flatten)]
@@ -57,9 +64,16 @@ pub struct ScoreOptions {
           allow_negative_numbers = true)]
     seed: u64,
 
+    /// Name the K features that contribute most to the score of each row
+    ///
+    /// In the columns explain_1, explain_1_nats and so on, by their part of negative_elbo.
+    #[arg(long, help_heading = None, value_name = "K", value_parser = count(MAX_WIDTH), allow_negative_numbers = true)]
+    explain: Option<usize>,
+
     /// File to write: X.csv or X.npy [default: CSV on standard output]
     ///
-    /// A .npy array is float64, with the same columns without row and label. - is CSV on standard output.
+    /// A .npy array is float64, with the same columns without row and label; --explain then writes the positions
+    /// of the features, from 0, and the number of features for (kl). - is CSV on standard output.
     #[arg(long, short, help_heading = None, value_name = "FILE", default_value = "-", hide_default_value = true)]
     out: TablePath,
 }
@@ -67,10 +81,12 @@ pub struct ScoreOptions {
 pub fn run(args: &ScoreOptions, compute: &Compute, console: Console) -> Result<()> {
     let (vae, metadata, data) = args.input.open_for(args.out.path(), Accepted::MostReadable)?;
     let threshold = args.flag_above.map(|part| threshold(&metadata, part)).transpose()?;
-    let table = ScoreTable::of(args, &vae, &data, threshold, compute, console)?;
+    let table = ScoreTable::of(args, &vae, &metadata, &data, threshold, compute, console)?;
     match &args.out {
         TablePath::Csv(path) => write_file(path, |file| table.write_csv(file))?,
-        TablePath::Npy(path) => write_file(path, |file| npy::write(file, table.numbers().view()))?,
+        TablePath::Npy(path) => {
+            write_file(path, |file| npy::write(file, table.all_numbers().view()))?
+        }
     }
     if !is_stdout(args.out.path()) {
         console.note(&table.summary(args.flag_above));
@@ -125,6 +141,7 @@ struct ScoreTable {
     negative_elbo: Vec<f64>,
     negative_bound: Option<Vec<f64>>,
     threshold: Option<f64>,
+    explanations: Option<Explanations>,
     labels: Option<Vec<String>>,
 }
 
@@ -132,6 +149,7 @@ impl ScoreTable {
     fn of(
         args: &ScoreOptions,
         vae: &Vae,
+        metadata: &ModelMetadata,
         data: &Data,
         threshold: Option<f64>,
         compute: &Compute,
@@ -160,12 +178,19 @@ impl ScoreTable {
         };
         let kl = complete(scores.kl);
         let reconstruction = added(complete(scores.reconstruction));
+        let explain = |most| {
+            let of =
+                Explained { vae, data, description: &metadata.data, kl: &kl, left_out: &left_out };
+            of.most(compute, most)
+        };
+        let explanations = args.explain.map(explain).transpose()?;
         Ok(Self {
             negative_elbo: reconstruction.iter().zip(&kl).map(|(a, b)| a + b).collect(),
             reconstruction,
             kl,
             negative_bound: args.importance_samples.map(bound).transpose()?,
             threshold,
+            explanations,
             labels: data.label_names(),
         })
     }
@@ -175,14 +200,36 @@ impl ScoreTable {
     }
 
     /// Names of the numeric columns.
-    fn names(&self) -> Vec<&'static str> {
+    fn names(&self) -> Vec<String> {
         let mut names = vec!["reconstruction", "kl", "negative_elbo"];
         names.extend(self.negative_bound.as_ref().map(|_| "negative_bound"));
         names.extend(self.threshold.map(|_| "flagged"));
-        names
+        let explained = self.explanations.as_ref().map_or(0, Explanations::count);
+        let explained =
+            (1..=explained).flat_map(|i| [format!("explain_{i}"), format!("explain_{i}_nats")]);
+        names.into_iter().map(str::to_owned).chain(explained).collect()
     }
 
-    /// `[rows, columns]`.
+    /// Explanations of a row as cells.
+    fn explained(&self, row: usize) -> Vec<String> {
+        let Some(Explanations { names, of_rows }) = &self.explanations else { return Vec::new() };
+        let cells = of_rows[row].iter().flat_map(|&(i, nats)| [names[i].clone(), number(nats)]);
+        cells.collect()
+    }
+
+    /// Numbers of the `.npy` file, `[rows, columns]`.
+    fn all_numbers(&self) -> Array2<f64> {
+        let numbers = self.numbers();
+        let Some(explanations) = &self.explanations else { return numbers };
+        let explained =
+            Array2::from_shape_fn((numbers.nrows(), 2 * explanations.count()), |(row, column)| {
+                let (feature, nats) = explanations.of_rows[row][column / 2];
+                if column % 2 == 0 { feature as f64 } else { nats }
+            });
+        concatenate![Axis(1), numbers, explained]
+    }
+
+    /// Numbers but for the explanations, `[rows, columns]`.
     fn numbers(&self) -> Array2<f64> {
         let flag = |row| f64::from(u8::from(self.is_flagged(row)));
         let flags: Option<Vec<f64>> =
@@ -195,13 +242,15 @@ impl ScoreTable {
 
     fn write_csv(&self, file: impl Write) -> csv::Result<()> {
         let label = self.labels.as_ref().map(|_| "label");
-        let header = [&["row"], &self.names()[..], label.as_slice()].concat();
+        let header = std::iter::once("row".to_owned()).chain(self.names());
+        let header = header.chain(label.map(str::to_owned));
         let numbers = self.numbers();
         let records = numbers.rows().into_iter().enumerate().map(|(row, numbers)| {
             let label = self.labels.as_ref().map(|labels| labels[row].clone());
             [row.to_string()]
                 .into_iter()
                 .chain(numbers.into_iter().map(|&x| number(x)))
+                .chain(self.explained(row))
                 .chain(label)
         });
         write_csv(file, header, records)
@@ -246,6 +295,7 @@ mod tests {
             negative_elbo: vec![1.5, 8.5, 2.25],
             negative_bound: Some(vec![1.25, 8.0, 2.0]),
             threshold: Some(2.25),
+            explanations: None,
             labels: Some(vec!["a".into(), "b, c".into(), "a".into()]),
         }
     }

@@ -10,6 +10,7 @@ mod rounding;
 mod rows;
 pub mod scaling;
 pub mod train_test;
+mod trim;
 
 pub use description::{DataDescription, UserRows};
 pub use formats::image_shape::ImageShape;

@@ -127,16 +127,21 @@ impl Scaling {
         rows
     }
 
-    /// Distance of a row from the domain `[low, high]` of scaled values, summed over the features, in units of
-    /// their ranges; 0 for another scaling than min-max.
-    pub fn excess(&self, numbers: &[f64], [below, above]: [f32; 2]) -> f64 {
-        let Self::MinMax { low, high, .. } = self else { return 0.0 };
+    /// Distance of each feature of a row from the domain `[low, high]` of scaled values, in units of its range; 0
+    /// for another scaling than min-max.
+    pub fn excess_of_features(&self, numbers: &[f64], [below, above]: [f32; 2]) -> Vec<f64> {
+        let Self::MinMax { low, high, .. } = self else { return vec![0.0; numbers.len()] };
         let (below, above) = (f64::from(below), f64::from(above));
         let scaled = numbers.iter().zip(low).zip(high);
         scaled
             .map(|((x, &low), &high)| (x - low) / range(low, high))
             .map(|x| (below - x).max(x - above).max(0.0))
-            .sum()
+            .collect()
+    }
+
+    /// Sum of [`Self::excess_of_features`] over a row.
+    pub fn excess(&self, numbers: &[f64], domain: [f32; 2]) -> f64 {
+        self.excess_of_features(numbers, domain).iter().sum()
     }
 
     /// Number of features it was fitted to; `None` without scaling.

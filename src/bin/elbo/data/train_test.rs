@@ -26,6 +26,8 @@ pub struct SplitOptions {
     pub scale: ScalingKind,
     pub clip_to_range: bool,
     pub signed: bool,
+    /// Fraction of the training rows to leave out.
+    pub trim: Option<f64>,
     pub augmentation: Augmentation,
     pub read: ReadOptions,
     /// Seed of the choice of held-out rows.
@@ -57,6 +59,8 @@ pub struct TrainTestSplit {
     pub data: Data,
     /// Training rows of `data`.
     pub train: Range<usize>,
+    /// Training rows that are left out ([`SplitOptions::trim`]); they follow those of `train`.
+    pub trimmed: Range<usize>,
     pub validation: Held,
     pub test: Option<Held>,
     /// Number of features that are constant in the training rows; 0 without scaling.
@@ -99,6 +103,7 @@ impl TrainTestSplit {
         };
         let mut split = Self {
             train: 0..test_start,
+            trimmed: test_start..test_start,
             validation: Held {
                 rows: rows(&validation, validation_start..data.len()),
                 file: validation,
@@ -111,6 +116,9 @@ impl TrainTestSplit {
             constant: 0,
             sized: options.read.size.is_some(),
         };
+        if let Some(fraction) = options.trim {
+            split.trim(fraction)?;
+        }
         if options.conditional {
             split.check_classes()?;
         }
@@ -142,6 +150,21 @@ impl TrainTestSplit {
             }
         }
         all
+    }
+
+    /// Leaves out the training rows that are farthest from the others, and such rows among the validation rows,
+    /// unless these have a file of their own.
+    fn trim(&mut self, fraction: f64) -> Result<()> {
+        let held_out = match self.validation.file {
+            Some(_) => 0..0,
+            None => self.validation.rows.clone(),
+        };
+        let kept = self.data.trim(self.train.clone(), held_out.clone(), fraction)?;
+        (self.train, self.trimmed) = (0..kept.train, kept.train..self.train.end);
+        if self.validation.file.is_none() {
+            self.validation.rows = held_out.start..held_out.start + kept.validation;
+        }
+        Ok(())
     }
 
     fn files_mut(&mut self) -> impl Iterator<Item = &mut Data> {
@@ -208,6 +231,11 @@ impl TrainTestSplit {
 
     pub fn train_view(&self) -> DataView<'_> {
         self.data.view(self.train.clone())
+    }
+
+    /// The training rows and those that were left out.
+    pub fn untrimmed_view(&self) -> DataView<'_> {
+        self.data.view(self.train.start..self.trimmed.end)
     }
 
     pub fn validation_view(&self) -> DataView<'_> {

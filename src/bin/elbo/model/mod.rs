@@ -1,11 +1,13 @@
 //! Model files and the metadata that the tool stores in them.
 
 pub mod decode;
+mod explain;
 pub mod history;
 mod metadata;
 mod quantiles;
 pub mod usable;
 
+pub use explain::{Explained, Explanations};
 pub use metadata::{ModelMetadata, TrainingMetadata};
 pub use quantiles::Quantiles;
 

@@ -104,9 +104,9 @@ fn row_of(error: &Error) -> Option<usize> {
 }
 
 /// Some rows of a data set.
-struct Subset<'a> {
-    data: &'a dyn Dataset,
-    rows: &'a [usize],
+pub struct Subset<'a> {
+    pub data: &'a dyn Dataset,
+    pub rows: &'a [usize],
 }
 
 impl Dataset for Subset<'_> {

@@ -5,16 +5,18 @@
 //! killed resumes from its last checkpoint. A finished run leaves its last state, to be trained further.
 
 use super::files::{CHECKPOINT, RUN};
-use super::options::TrainOptions;
+use super::options::{TrainOptions, whole_epochs};
+use super::run::steps_of_an_epoch;
 use crate::data::DataDescription;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::{Failure, Result};
 use crate::model::history::{self, EpochRecord};
 use crate::model::{ModelMetadata, TrainingMetadata};
+use crate::options::values::span;
 use crate::output::{OutputDirectory, Staged};
 use crate::text::{counted, quoted};
 use elbo::Compute;
-use elbo::train::Trainer;
+use elbo::train::{Options, Trainer};
 use elbo::vae::Vae;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -98,12 +100,18 @@ impl RunState {
     }
 
     /// Returns an error if the run cannot go on with these options; takes them over otherwise.
-    pub fn go_on(&mut self, args: &TrainOptions) -> Result<()> {
-        let (epochs, done) = (args.length.epochs, self.history.len());
+    pub fn go_on(&mut self, args: &TrainOptions, options: &Options) -> Result<()> {
+        let per_epoch = steps_of_an_epoch(options, self.train_rows);
+        let whole = |length| whole_epochs(length, per_epoch);
+        let (epochs, done) = (whole(args.length.epochs), self.history.len());
         let settings: toml::Table = self.settings.parse().unwrap_or_default();
-        let before = settings.get("epochs").and_then(toml::Value::as_integer).unwrap_or_default();
+        let before = match settings.get("epochs") {
+            Some(toml::Value::Integer(epochs)) => *epochs as usize,
+            Some(toml::Value::String(length)) => span(length).map(whole).unwrap_or_default(),
+            _ => 0,
+        };
         let wrong = |reason: String| Err(Failure::Usage(reason));
-        if self.finished && self.out_of_patience(args.stopping.patience) {
+        if self.finished && self.out_of_patience(args.stopping.patience.map(whole)) {
             return wrong(format!(
                 "{}: the run stopped early, at epoch {done}; train it further with a larger --patience, or with \
                  --patience none",
@@ -117,7 +125,7 @@ impl RunState {
                 counted(done, "epoch")
             ));
         }
-        if epochs as i64 != before
+        if epochs != before
             && let Some(bound) = args.bound_to_epochs()
         {
             return wrong(format!(

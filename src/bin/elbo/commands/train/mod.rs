@@ -19,11 +19,12 @@ pub use options::{Preset, TrainOptions};
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
 use crate::output::{Console, OutputDirectory};
-use crate::text::thousands;
+use crate::text::{counted, thousands};
 use checkpoint::{Checkpoint, RunState};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
 use elbo::vae::Vae;
+use options::whole_epochs;
 use run::{TrainingRun, steps_of_an_epoch};
 use std::time::Instant;
 
@@ -40,13 +41,15 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         None => None,
         Some(directory) => {
             let mut checkpoint = Checkpoint::read(directory, compute)?;
-            checkpoint.state.go_on(args)?;
+            checkpoint.state.go_on(args, &options)?;
             Some(checkpoint)
         }
     };
 
     let split = TrainTestSplit::read(&args.data.split(args.length.seed), likelihood)?;
-    let steps = steps_of_an_epoch(&options, split.train.len()) * args.length.epochs as u64;
+    let per_epoch = steps_of_an_epoch(&options, split.train.len());
+    let epochs = whole_epochs(args.length.epochs, per_epoch);
+    let steps = per_epoch.saturating_mul(epochs as u64);
     options.objective = args.objective.by_steps(options.objective, steps);
     let features = split.data.width();
     let shape = args.data.reading.image.of(features, split.data.image)?;
@@ -68,12 +71,17 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     };
     console.note(&headline(&trainer, &split, compute));
     split.warnings().into_iter().for_each(|warning| console.warn(warning));
+    if !split.trimmed.is_empty() {
+        console.note(&trimmed_rows(&split));
+    }
     if split.constant > 0 {
         console.note(&constant_features(&split));
     }
     interrupt::listen()?;
     let run = TrainingRun {
         args,
+        epochs,
+        patience: args.stopping.patience.map(|span| whole_epochs(span, per_epoch)),
         split: &split,
         compute,
         console,
@@ -100,6 +108,13 @@ fn options(args: &TrainOptions) -> Result<Options> {
     };
     options.validate()?;
     Ok(options)
+}
+
+fn trimmed_rows(split: &TrainTestSplit) -> String {
+    format!(
+        "{} left out of training, the farthest from the others (--trim)",
+        counted(split.trimmed.len(), "row")
+    )
 }
 
 fn constant_features(split: &TrainTestSplit) -> String {

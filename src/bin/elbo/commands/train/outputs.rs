@@ -130,12 +130,12 @@ fn sheets(
 /// Largest number of training rows, evenly spaced, for the quantiles of the scores.
 const SCORED: usize = 1 << 18;
 
-/// Returns the quantiles of the scores of the training rows, if the likelihood scores single rows.
+/// Returns the quantiles of the scores of the training rows, those left out too, if the likelihood scores single rows.
 fn scores(vae: &Vae, split: &TrainTestSplit, compute: &Compute) -> Result<Option<Quantiles>> {
     if vae.config().has_optimal_variance() {
         return Ok(None);
     }
-    let train = split.train_view();
+    let train = split.untrimmed_view();
     let every = train.row_count().div_ceil(SCORED);
     let score = |rows: &dyn Dataset| vae.score(compute, rows);
     let probe = |rows: &dyn Dataset| score(rows).map(drop);

@@ -26,6 +26,10 @@ use std::time::{Duration, Instant};
 /// A run under way.
 pub struct TrainingRun<'a> {
     pub args: &'a TrainOptions,
+    /// Length of the run.
+    pub epochs: usize,
+    /// Epochs without improvement after which it stops.
+    pub patience: Option<usize>,
     pub split: &'a TrainTestSplit,
     pub compute: &'a Compute,
     pub console: Console,
@@ -82,7 +86,7 @@ impl TrainingRun<'_> {
     fn epochs(&mut self, train: &DataView<'_>, kept: &mut Option<Kept>) -> Result<()> {
         let rows = train.row_count();
         let stopping = &self.args.stopping;
-        let epochs = self.args.length.epochs;
+        let epochs = self.epochs;
         let an_epoch = steps_of_an_epoch(self.trainer.options(), rows);
         let (all, done) = (an_epoch * epochs as u64, self.trainer.steps());
         let noun = self.split.noun();
@@ -191,7 +195,7 @@ impl TrainingRun<'_> {
     }
 
     fn out_of_patience(&self) -> bool {
-        self.state.out_of_patience(self.args.stopping.patience)
+        self.state.out_of_patience(self.patience)
     }
 
     /// Returns the model to keep of a run that is resumed. The file of the best model may be ahead of the
@@ -245,7 +249,7 @@ impl TrainingRun<'_> {
             "interrupted after step {} ({} of {} epochs done); resume with: elbo train --resume {}",
             thousands(self.trainer.steps() as f64),
             self.state.history.len(),
-            self.args.length.epochs,
+            self.epochs,
             quoted(&self.args.out)
         );
         let signal = interrupt::requested().unwrap_or_default();

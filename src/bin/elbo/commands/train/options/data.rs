@@ -78,6 +78,14 @@ pub struct TrainingDataOptions {
     #[arg(long)]
     pub clip_to_range: bool,
 
+    /// Leave out the F of the training rows that are farthest from the others
+    ///
+    /// Farthest by the sum of squared z-scores, where the means and deviations are those of the rows that stay.
+    /// So that unusual rows among the training rows are not learned. Of rows held out for validation, those that
+    /// are farther than every row that stays are left out too; test rows never are.
+    #[arg(long, value_name = "F", value_parser = fraction, allow_negative_numbers = true)]
+    pub trim: Option<f64>,
+
     /// Map data from [0, 1] to [-1, 1]
     ///
     /// By 2x - 1, for a tanh output. Kept in the model file and undone on output.
@@ -129,6 +137,7 @@ impl TrainingDataOptions {
             scale: self.scale,
             clip_to_range: self.clip_to_range,
             signed: self.signed,
+            trim: self.trim,
             augmentation: self.augment.augment,
             read: self.reading.read(),
             seed,

@@ -134,10 +134,12 @@ pub struct TrainOptions {
 /// Length of a run, and its seed.
 #[derive(Debug, Args)]
 pub struct TrainingLength {
-    /// Passes over the training data
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000_000),
+    /// Passes over the training data, or a number of steps such as 3000steps
+    ///
+    /// The epoch in which that step falls is completed.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = length_of_a_run,
           allow_negative_numbers = true, help_heading = None, display_order = 8)]
-    pub epochs: usize,
+    pub epochs: Span,
 
     /// Rows of a batch
     ///
@@ -153,14 +155,33 @@ pub struct TrainingLength {
     pub seed: u64,
 }
 
+/// A number of epochs or steps of a run, from 1 to 1,000,000 epochs.
+fn length_of_a_run(text: &str) -> Result<Span, &'static str> {
+    match span(text) {
+        Ok(length @ (Span::Epochs(1..=1_000_000) | Span::Steps(_))) => Ok(length),
+        _ => Err(LENGTH),
+    }
+}
+
+const LENGTH: &str =
+    "expected a whole number from 1 to 1000000, or a number of steps such as 3000steps";
+
+/// Number of epochs of a length, the last of them whole.
+pub fn whole_epochs(length: Span, steps_of_an_epoch: u64) -> usize {
+    match length {
+        Span::Epochs(epochs) => epochs as usize,
+        Span::Steps(steps) => steps.div_ceil(steps_of_an_epoch) as usize,
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Stopping and resuming")]
 pub struct StoppingOptions {
     /// Stop after N epochs without improvement and keep the best model
     ///
-    /// Improvement is a lower validation loss.
-    #[arg(long, value_name = "N", value_parser = count(1_000_000), allow_negative_numbers = true)]
-    pub patience: Option<usize>,
+    /// Improvement is a lower validation loss. A number of steps, such as 500steps, is rounded up to epochs.
+    #[arg(long, value_name = "N", value_parser = length_of_a_run, allow_negative_numbers = true)]
+    pub patience: Option<Span>,
 
     /// Model to keep: last or best [default: last]
     ///
@@ -199,8 +220,8 @@ impl StoppingOptions {
 pub struct ConfigurationOptions {
     /// Start from a preset: mnist, tabular, anomaly, beta-vae or iwae
     ///
-    /// mnist: 30 epochs of the default network; tabular: Gaussian, one variance per column; anomaly: one
-    /// variance for all columns, a small code; beta-vae: 10 dimensions, beta annealed to 4; iwae: the network
+    /// mnist: 30 epochs of the default network; tabular: Gaussian, one variance per column; anomaly: rows
+    /// far from the others left out, no hidden layers, 3,000 steps; beta-vae: 10 dimensions, beta annealed to 4; iwae: the network
     /// of Burda et al. with 50 samples and DReG. --config and the command line override it.
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub preset: Option<Preset>,

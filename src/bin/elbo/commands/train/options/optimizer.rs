@@ -150,8 +150,8 @@ impl OptimizerOptions {
             .then_some("--schedule cosine without --decay-over")
     }
 
-    /// Returns the schedule of a run of `epochs` epochs.
-    pub fn schedule(&self, epochs: usize) -> LearningRateSchedule {
+    /// Returns the schedule of a run of this length.
+    pub fn schedule(&self, length: Span) -> LearningRateSchedule {
         let factor = self.decay_factor.unwrap_or(0.5);
         let decay = match self.schedule {
             ScheduleName::Constant => Decay::Constant,
@@ -159,7 +159,7 @@ impl OptimizerOptions {
                 Decay::Step { epochs: self.decay_every.unwrap_or(10) as u64, factor }
             }
             ScheduleName::Cosine => Decay::Cosine {
-                over: self.decay_over.unwrap_or(Span::Epochs(epochs as u64)),
+                over: self.decay_over.unwrap_or(length),
                 floor: self.decay_floor.unwrap_or(0.0),
             },
             ScheduleName::Plateau => {
