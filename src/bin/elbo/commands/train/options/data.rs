@@ -78,7 +78,7 @@ pub struct TrainingDataOptions {
     #[arg(long)]
     pub clip_to_range: bool,
 
-    /// Leave out the F of the training rows that are farthest from the others
+    /// Share of the training rows to leave out, the farthest ones
     ///
     /// Farthest by the sum of squared z-scores, where the means and deviations are those of the rows that stay.
     /// So that unusual rows among the training rows are not learned. Of rows held out for validation, those that

@@ -134,9 +134,9 @@ pub struct TrainOptions {
 /// Length of a run, and its seed.
 #[derive(Debug, Args)]
 pub struct TrainingLength {
-    /// Passes over the training data, or a number of steps such as 3000steps
+    /// Passes over the training data, or steps: 3000steps
     ///
-    /// The epoch in which that step falls is completed.
+    /// The epoch in which the last step falls is completed.
     #[arg(long, value_name = "N", default_value = "10", value_parser = length_of_a_run,
           allow_negative_numbers = true, help_heading = None, display_order = 8)]
     pub epochs: Span,
