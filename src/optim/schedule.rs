@@ -97,6 +97,11 @@ impl Span {
         }
     }
 
+    /// Returns `true` if this span is over after `step` steps and `epoch` epochs.
+    pub(crate) fn is_over(self, step: u64, epoch: u64) -> bool {
+        self.elapsed(step, epoch) >= self.count()
+    }
+
     /// Fraction of this span that is over after `step` steps and `epoch` epochs, from 0 to 1; 1 for
     /// an empty span.
     #[must_use]

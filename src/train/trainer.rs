@@ -254,8 +254,14 @@ impl Trainer {
 
     /// Passes the loss of an epoch, best that of a validation set, to a schedule that
     /// [waits for a plateau](crate::optim::Decay::Plateau). Other schedules ignore it.
+    ///
+    /// Ignored until the weight of the KL divergence and the capacity are
+    /// [final](crate::vae::Objective::is_final_at): a loss that falls or rises with them is no plateau.
     pub fn observe(&mut self, loss: f64) {
-        self.options.schedule.observe(&mut self.progress.plateau, loss);
+        let Progress { step, epoch, .. } = self.progress;
+        if self.options.objective.is_final_at(step, epoch) {
+            self.options.schedule.observe(&mut self.progress.plateau, loss);
+        }
     }
 
     /// Trains on the next batch of the current epoch: gathers its rows, draws its noise, and updates

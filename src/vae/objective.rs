@@ -211,6 +211,24 @@ impl Annealing {
     }
 }
 
+impl Annealing {
+    /// Returns `true` if the weight has its last value after `step` steps and `epoch` epochs.
+    fn is_final_at(self, step: u64, epoch: u64) -> bool {
+        match self {
+            Self::Constant => true,
+            Self::Linear { over, .. } | Self::Cosine { over, .. } => over.is_over(step, epoch),
+            Self::Cyclical { cycles, ratio, over } => {
+                let (done, count) = (over.elapsed(step, epoch), over.count());
+                let period = count.div_ceil(u64::from(cycles)).max(1);
+                // The last cycle is shorter than the others if their number does not divide the span.
+                let last = count.saturating_sub(1) / period * period;
+                let position = done.saturating_sub(last) as f64 / period as f64;
+                done >= count || (done >= last && position >= f64::from(ratio))
+            }
+        }
+    }
+}
+
 fn span(setting: &'static str, over: Span) -> Result<()> {
     if over.count() > 0 {
         return Ok(());
@@ -310,6 +328,30 @@ impl Objective {
         }
     }
 
+    /// Returns `true` if β and the capacity C have the values at the end of their schedules after `steps`
+    /// steps and `epochs` epochs, and keep them from then on. For cyclical annealing this is the end of the
+    /// rise in the last cycle, not of an earlier one.
+    ///
+    /// Losses from before that time are those of another objective, so early stopping and the selection of
+    /// the best model should begin with it, as a [plateau](crate::optim::Decay::Plateau) does.
+    ///
+    /// ```
+    /// use elbo::optim::Span;
+    /// use elbo::vae::{Annealing, Objective};
+    ///
+    /// let annealing = Annealing::Linear { from: 0.0, over: Span::Epochs(10) };
+    /// let objective = Objective { annealing, ..Objective::default() };
+    /// assert!(!objective.is_final_at(5000, 9) && objective.is_final_at(5001, 10));
+    /// ```
+    #[must_use]
+    pub fn is_final_at(&self, steps: u64, epochs: u64) -> bool {
+        let capacity = match self.penalty {
+            Penalty::Capacity { over, .. } => over.is_over(steps, epochs),
+            _ => true,
+        };
+        capacity && self.annealing.is_final_at(steps, epochs)
+    }
+
     /// The objective after `steps` steps and `epochs` epochs.
     pub(crate) fn at(&self, steps: u64, epochs: u64) -> StepObjective {
         let beta = self.beta_at(steps, epochs);
@@ -338,3 +380,40 @@ impl Objective {
 
 /// Limit on the samples of an example: more are taken for a typing error.
 const MAX_SAMPLES: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weight_is_final_from_the_step_on_that_no_later_one_differs_from() {
+        let schedules = |over| {
+            let cyclical = move |(cycles, ratio)| Annealing::Cyclical { cycles, ratio, over };
+            let cyclical = [(1, 0.5), (2, 1.0), (3, 0.3), (4, 0.5), (5, 0.01)].map(cyclical);
+            let others =
+                [Annealing::Linear { from: 0.5, over }, Annealing::Cosine { from: 3.0, over }];
+            cyclical.into_iter().chain(others)
+        };
+        for count in 10..40 {
+            for annealing in schedules(Span::Steps(count)) {
+                let objective = Objective { beta: 2.0, annealing, ..Objective::default() };
+                for step in 0..50 {
+                    let kept = (step..100).all(|later| objective.beta_at(later, 0) == 2.0);
+                    assert_eq!(objective.is_final_at(step, 0), kept, "{annealing:?} {step}");
+                }
+            }
+            for annealing in schedules(Span::Epochs(count)) {
+                let objective = Objective { beta: 2.0, annealing, ..Objective::default() };
+                let first = (0..=count).find(|&epoch| objective.is_final_at(0, epoch));
+                let kept = |epoch: &u64| (*epoch..100).all(|at| objective.beta_at(9999, at) == 2.0);
+                assert_eq!(first, (0..=count).find(kept), "{annealing:?}");
+            }
+            let over = Span::Steps(count);
+            let per = CapacityPer::Batch;
+            let penalty = Penalty::Capacity { gamma: 1.0, capacity: 7.0, over, per };
+            let objective = Objective { penalty, ..Objective::default() };
+            assert!(!objective.is_final_at(count - 1, 99) && objective.is_final_at(count, 0));
+        }
+        assert!(Objective::default().is_final_at(0, 0));
+    }
+}

@@ -254,3 +254,75 @@ fn history_log_agrees_with_the_table() {
         assert!((logged - loss).abs() <= 1e-14 * loss);
     }
 }
+
+#[test]
+fn epochs_before_the_final_weight_of_the_kl_do_not_count() {
+    let scratch = with_images("growing");
+    let run = "train --data train.idx --validation test.idx --hidden 48 --latent 3 --batch 10 --lr 0.03 --quiet \
+               --json";
+    // 40 steps per epoch. The last cycle of four begins with step 300 and rises until step 350.
+    for (i, (schedule, first)) in [
+        ("--beta 4 --anneal linear --anneal-over 15epochs", 15),
+        ("--beta 4 --anneal cosine --anneal-over 590steps", 15),
+        ("--beta 4 --anneal cyclical --cycles 4 --anneal-over 400steps", 9),
+        ("--capacity 10 --capacity-over 12epochs", 12),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for options in ["--epochs 40 --patience 2", "--epochs 18 --keep best"] {
+            let report = last_line(
+                &scratch
+                    .succeeds(&format!("{run} {schedule} {options} --out o{i}{}", options.len())),
+            );
+            let [epochs, kept] = ["epochs", "model_epoch"].map(|key| report[key].as_u64().unwrap());
+            assert!(kept >= first && epochs >= first, "{schedule} {options}: {report}");
+            let losses: Vec<f64> = history(&scratch, &format!("o{i}{}", options.len()))
+                [first as usize..]
+                .iter()
+                .map(|line| line.split(',').nth(4).unwrap().parse().unwrap())
+                .collect();
+            let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
+            assert_eq!(report["validation_loss"].as_f64(), Some(least), "{schedule} {options}");
+            assert_eq!(
+                report["warnings"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|w| w.as_str().unwrap().contains("takes"))
+                    .count(),
+                0
+            );
+        }
+    }
+    // The weight never becomes final: the run goes on to its end, keeps its last model and says why.
+    let line =
+        format!("{run} --beta 4 --anneal linear --anneal-over 99 --epochs 9 --patience 1 --out o");
+    let report = last_line(&scratch.succeeds(&line));
+    assert_eq!([&report["epochs"], &report["model_epoch"]], [9, 9], "{report}");
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert_eq!(
+        warning,
+        "the annealing of beta takes 99 epochs and the run has 9 epochs: in its last step beta is 0.323 of 4; \
+         use more --epochs or a shorter --anneal-over"
+    );
+}
+
+#[test]
+fn plateau_does_not_begin_before_the_final_weight_of_the_kl() {
+    let scratch = with_images("no-plateau");
+    let rates = |options: &str, out: &str| -> Vec<f64> {
+        scratch.succeeds(&format!(
+            "train --data train.idx --validation test.idx --hidden 8 --latent 2 --batch 50 --epochs 14 --lr 0.05 \
+             --schedule plateau --decay-patience 1 --quiet {options} --out {out}"
+        ));
+        let lines = history(&scratch, out);
+        lines[1..].iter().map(|line| line.rsplit_once(',').unwrap().1.parse().unwrap()).collect()
+    };
+    let plain = rates("", "plain");
+    assert!(plain[9] < 0.05, "{plain:?}");
+    let growing = rates("--anneal linear --anneal-over 10", "growing");
+    // The loss of epoch 10 is the first that counts; two worse ones make a plateau.
+    assert_eq!(growing[..12], [0.05; 12]);
+    assert!(growing[13] < 0.05, "{growing:?}");
+}

@@ -83,8 +83,8 @@ pub mod stored {
 }
 
 /// Returns the epoch of the lowest validation loss, the first of several.
-pub fn best(epochs: &[EpochRecord]) -> Option<&EpochRecord> {
-    epochs.iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss))
+pub fn best<'a>(epochs: impl IntoIterator<Item = &'a EpochRecord>) -> Option<&'a EpochRecord> {
+    epochs.into_iter().min_by(|a, b| a.validation_loss.total_cmp(&b.validation_loss))
 }
 
 /// Copies the epochs without their speed.

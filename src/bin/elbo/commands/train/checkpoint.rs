@@ -6,7 +6,6 @@
 
 use super::files::{CHECKPOINT, RUN};
 use super::options::{TrainOptions, whole_epochs};
-use super::run::steps_of_an_epoch;
 use crate::data::DataDescription;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::{Failure, Result};
@@ -17,7 +16,7 @@ use crate::output::{OutputDirectory, Staged};
 use crate::text::{counted, quoted};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
-use elbo::vae::Vae;
+use elbo::vae::{Objective, Vae};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
@@ -60,6 +59,11 @@ pub struct RunState {
     /// Metadata of the model after the last epoch, without a history.
     #[serde(skip)]
     pub last: Option<TrainingMetadata>,
+    /// The objective and the steps of an epoch, which say from which epoch on the objective is final.
+    #[serde(skip)]
+    objective: Objective,
+    #[serde(skip)]
+    steps_per_epoch: u64,
     train_rows: usize,
     #[serde(rename = "test_rows")]
     validation_rows: usize,
@@ -68,7 +72,7 @@ pub struct RunState {
 }
 
 impl RunState {
-    pub fn new(split: &TrainTestSplit, settings: &str) -> Result<Self> {
+    pub fn new(split: &TrainTestSplit, options: &Options, settings: &str) -> Result<Self> {
         Ok(Self {
             version: VERSION,
             settings: settings.to_owned(),
@@ -77,6 +81,8 @@ impl RunState {
             training_seconds: 0.0,
             epoch_seconds: 0.0,
             last: None,
+            objective: options.objective,
+            steps_per_epoch: steps_of_an_epoch(options, split.train.len()),
             train_rows: split.train.len(),
             validation_rows: split.validation.rows.len(),
             fingerprint: split.fingerprint()?,
@@ -88,9 +94,14 @@ impl RunState {
         Self { finished: true, ..self.clone() }
     }
 
-    /// Returns the epoch of the lowest validation loss, the first of several.
+    /// Returns the epoch of the lowest validation loss, the first of several, among those after which the weight
+    /// of the KL and the capacity are final: the models before were trained with smaller ones.
     pub fn best_epoch(&self) -> Option<usize> {
-        history::best(&self.history).map(|epoch| epoch.epoch)
+        let is_final = |record: &&EpochRecord| {
+            let epoch = record.epoch as u64;
+            self.objective.is_final_at(epoch * self.steps_per_epoch, epoch)
+        };
+        history::best(self.history.iter().filter(is_final)).map(|epoch| epoch.epoch)
     }
 
     /// Returns true if as many epochs have passed without a lower validation loss.
@@ -171,8 +182,18 @@ impl Checkpoint {
         let (trainer, notes) = Trainer::resume_with::<Value>(&path, compute.clone())
             .map_err(|error| unreadable(&path, error))?;
         let CheckpointMetadata { model, run } = metadata(&path, notes)?;
-        Ok(Self { trainer, state: RunState { last: model.training, ..run } })
+        let state = RunState {
+            last: model.training,
+            objective: trainer.options().objective,
+            steps_per_epoch: steps_of_an_epoch(trainer.options(), run.train_rows),
+            ..run
+        };
+        Ok(Self { trainer, state })
     }
+}
+
+pub fn steps_of_an_epoch(options: &Options, rows: usize) -> u64 {
+    rows.div_ceil(options.batch.saturating_mul(options.accumulate)) as u64
 }
 
 /// Writes a checkpoint, replacing an older one.

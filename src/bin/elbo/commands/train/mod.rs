@@ -20,12 +20,12 @@ use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
 use crate::output::{Console, OutputDirectory};
 use crate::text::{counted, thousands};
-use checkpoint::{Checkpoint, RunState};
+use checkpoint::{Checkpoint, RunState, steps_of_an_epoch};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
 use elbo::vae::Vae;
 use options::whole_epochs;
-use run::{TrainingRun, steps_of_an_epoch};
+use run::TrainingRun;
 use std::time::Instant;
 
 pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<()> {
@@ -62,7 +62,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
                 None => Vae::new(config, args.length.seed),
                 Some(path) => init::from_weights(path, config)?,
             };
-            (Trainer::new(vae, options, compute.clone())?, RunState::new(&split, &args.settings)?)
+            let state = RunState::new(&split, &options, &args.settings)?;
+            (Trainer::new(vae, options, compute.clone())?, state)
         }
         Some(Checkpoint { trainer, state }) => {
             state.expect_same(&split)?;
@@ -77,6 +78,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     if split.constant > 0 {
         console.note(&constant_features(&split));
     }
+    let unfinished = warnings::unfinished(trainer.options(), epochs as u64, per_epoch);
+    unfinished.iter().for_each(|warning| console.warn(warning));
     interrupt::listen()?;
     let run = TrainingRun {
         args,
@@ -92,7 +95,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     };
     let outcome =
         run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
-    report::report(&outcome, &split, args, console, started.elapsed())
+    report::report(&outcome, &unfinished, &split, args, console, started.elapsed())
 }
 
 fn options(args: &TrainOptions) -> Result<Options> {

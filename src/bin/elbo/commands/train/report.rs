@@ -24,7 +24,7 @@ struct TrainReport<'a> {
     collapsed_units: usize,
     #[serde(flatten)]
     test: Option<TestReport>,
-    warnings: &'a [String],
+    warnings: Vec<&'a String>,
     images_per_second: f64,
     seconds: f64,
     model: String,
@@ -38,8 +38,10 @@ struct TestReport {
     test_kl: f64,
 }
 
+/// Prints the summary of a run; the warnings about `unfinished` schedules were printed at its beginning.
 pub fn report(
     outcome: &Outcome,
+    unfinished: &[String],
     split: &TrainTestSplit,
     args: &TrainOptions,
     console: Console,
@@ -87,7 +89,7 @@ pub fn report(
             test_reconstruction: tested.reconstruction,
             test_kl: tested.kl,
         }),
-        warnings: &outcome.warnings,
+        warnings: unfinished.iter().chain(&outcome.warnings).collect(),
         images_per_second: outcome.images_per_second,
         seconds: time.as_secs_f64(),
         model: args.out.join(MODEL).display().to_string(),

@@ -1,6 +1,6 @@
 //! The epochs of a run: steps, validation, checkpoints, and early stopping.
 
-use super::checkpoint::{self, RunState};
+use super::checkpoint::{self, RunState, steps_of_an_epoch};
 use super::files::{CHECKPOINT, HISTORY_SO_FAR, MODEL, RUN, remove_others};
 use super::history_log::HistoryLog;
 use super::interrupt;
@@ -102,7 +102,9 @@ impl TrainingRun<'_> {
                 Pause::Interrupted => return Err(self.interrupted(kept.as_ref())?),
                 Pause::EpochOver => {
                     let (epoch, validated) = self.end_of_epoch(rows)?;
-                    if stopping.keep() == Keep::Last || self.best_epoch() == Some(epoch.epoch) {
+                    // Until an epoch counts, the last model is the one to keep.
+                    let best = self.best_epoch().unwrap_or(epoch.epoch);
+                    if stopping.keep() == Keep::Last || best == epoch.epoch {
                         *kept = self.last_epoch();
                         kept.iter_mut().for_each(|kept| kept.validated = Some(validated.clone()));
                     }
@@ -296,10 +298,6 @@ fn after_failure(
         state.history.len(),
         args.out.join(MODEL).display()
     ))
-}
-
-pub fn steps_of_an_epoch(options: &Options, rows: usize) -> u64 {
-    rows.div_ceil(options.batch.saturating_mul(options.accumulate)) as u64
 }
 
 /// Rows per second, to a tenth.

@@ -179,13 +179,15 @@ pub fn whole_epochs(length: Span, steps_of_an_epoch: u64) -> usize {
 pub struct StoppingOptions {
     /// Stop after N epochs without improvement and keep the best model
     ///
-    /// Improvement is a lower validation loss. A number of steps, such as 500steps, is rounded up to epochs.
+    /// Improvement is a lower validation loss. Epochs before the end of --anneal (cyclical: of the last rise)
+    /// and of --capacity-over do not count. A number of steps, such as 500steps, is rounded up to epochs.
     #[arg(long, value_name = "N", value_parser = length_of_a_run, allow_negative_numbers = true)]
     pub patience: Option<Span>,
 
     /// Model to keep: last or best [default: last]
     ///
-    /// The best model is that of the lowest validation loss [default with --patience: best].
+    /// The best model is that of the lowest validation loss, from the end of --anneal and of --capacity-over on
+    /// [default with --patience: best].
     #[arg(long, value_name = "WHICH", value_enum, hide_possible_values = true)]
     pub keep: Option<Keep>,
 
