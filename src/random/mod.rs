@@ -95,6 +95,8 @@ pub enum Stream {
     EvaluateBinarize = 8,
     /// Gray levels spread over their intervals in evaluation.
     EvaluateDequantize = 9,
+    /// Data drawn from the likelihood.
+    Data = 10,
 }
 
 /// Rows and steps must be below this.

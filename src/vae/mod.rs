@@ -12,6 +12,7 @@
 //! activation, and in training dropout if there is any. c is a condition, such as a label.
 
 mod config;
+mod draw;
 mod evaluation;
 mod inference;
 mod likelihood;
@@ -24,6 +25,7 @@ mod state_dict;
 pub(crate) mod step;
 
 pub use config::{Config, ConfigBuilder};
+pub use draw::DrawOptions;
 pub use evaluation::{
     ACTIVE_VARIANCE, COLLAPSED_KL, Evaluation, EvaluationOptions, MarginalLikelihood, Scores,
 };
@@ -203,7 +205,8 @@ impl Vae {
         self.decode_given(compute, code.mu.view(), conditions)
     }
 
-    /// Draws `count` samples `[count, D]`: the means of the likelihood for codes drawn from the prior.
+    /// Draws `count` samples `[count, D]`: the means of the likelihood for codes drawn from the prior
+    /// ([`Self::sample_data`] draws from the likelihood, too).
     /// Sample i is a function of the seed and i alone.
     ///
     /// # Errors

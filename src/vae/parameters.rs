@@ -330,6 +330,11 @@ impl Parameters {
         }
     }
 
+    /// [`Self::learned_logvar_mut`], to be read.
+    pub(crate) fn learned_logvar(&self) -> &[f32] {
+        self.layout.vector(VectorRole::Logvar).map_or(&[], |index| self.vector_at(index))
+    }
+
     fn named(&self, name: &str) -> Option<(&NamedLayer, Layer)> {
         let named = &self.layout.names[*self.layout.index.get(name)?];
         Some((named, self.layout.layers[named.layer]))

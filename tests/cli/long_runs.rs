@@ -313,16 +313,16 @@ fn plateau_does_not_begin_before_the_final_weight_of_the_kl() {
     let scratch = with_images("no-plateau");
     let rates = |options: &str, out: &str| -> Vec<f64> {
         scratch.succeeds(&format!(
-            "train --data train.idx --validation test.idx --hidden 8 --latent 2 --batch 50 --epochs 14 --lr 0.05 \
+            "train --data train.idx --validation test.idx --hidden 8 --latent 2 --batch 50 --epochs 60 --lr 0.05 \
              --schedule plateau --decay-patience 1 --quiet {options} --out {out}"
         ));
         let lines = history(&scratch, out);
         lines[1..].iter().map(|line| line.rsplit_once(',').unwrap().1.parse().unwrap()).collect()
     };
     let plain = rates("", "plain");
-    assert!(plain[9] < 0.05, "{plain:?}");
-    let growing = rates("--anneal linear --anneal-over 10", "growing");
-    // The loss of epoch 10 is the first that counts; two worse ones make a plateau.
-    assert_eq!(growing[..12], [0.05; 12]);
-    assert!(growing[13] < 0.05, "{growing:?}");
+    let reduced = |rates: &[f64]| rates.iter().position(|&rate| rate < 0.05);
+    assert!(reduced(&plain).is_some_and(|epoch| epoch < 40), "{plain:?}");
+    let growing = rates("--anneal linear --anneal-over 40", "growing");
+    // The loss of epoch 40 is the first that counts; two worse ones make a plateau.
+    assert!(reduced(&growing).is_some_and(|epoch| epoch >= 42), "{growing:?}");
 }

@@ -21,6 +21,7 @@ mod precision;
 mod ranges;
 mod readme;
 mod refusals;
+mod sampling;
 mod score;
 mod scratch;
 mod settings;

@@ -54,8 +54,8 @@ fn likelihood_rejects_data_out_of_its_range() {
     assert!(message.ends_with("expected values in [0, 1] for --augment binarize"), "{message}");
 
     // Outputs of a tanh model are in [−1, 1] and are shown mapped to gray.
-    scratch.succeeds("sample --model m/model.safetensors --out s.npy");
-    scratch.succeeds("sample --model m/model.safetensors --out s.png --size 4x3");
+    scratch.succeeds("sample --model m/model.safetensors --draw mean --out s.npy");
+    scratch.succeeds("sample --model m/model.safetensors --draw mean --out s.png --size 4x3");
     let samples = read_array(&scratch.path("s.npy"));
     assert!(samples.iter().all(|x| (-1.0..=1.0).contains(x)) && samples.iter().any(|&x| x < 0.0));
     let picture = image::open(scratch.path("s.png")).unwrap().into_luma8();

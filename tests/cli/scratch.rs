@@ -41,11 +41,12 @@ impl Scratch {
         self.command(line).output().unwrap()
     }
 
-    /// Runs a command that must succeed, with only warnings on standard error, and returns its standard output.
+    /// Runs a command that must succeed, with only warnings and notes on standard error, and returns its standard output.
     pub fn succeeds(&self, line: &str) -> String {
         let output = self.run(line);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let quiet = stderr.lines().all(|line| line.starts_with("warning: "));
+        let is_known = |line: &str| line.starts_with("warning: ") || line.starts_with("note: ");
+        let quiet = stderr.lines().all(is_known);
         assert!(output.status.success() && quiet, "elbo {line}\n{stderr}");
         String::from_utf8(output.stdout).unwrap()
     }

@@ -121,7 +121,7 @@ impl Cli {
             Command::Eval(args) => eval::run(args, &compute, console),
             Command::Score(args) => score::run(args, &compute, console),
             Command::Inspect(args) => inspect::run(args),
-            Command::Sample(args) => sample::run(args, &compute),
+            Command::Sample(args) => sample::run(args, &compute, console),
             Command::Reconstruct(args) => reconstruct::run(args, &compute, console),
             Command::Encode(args) => encode::run(args, &compute, console),
             Command::Traverse(args) => traverse::run(args, &compute),

@@ -4,7 +4,7 @@ use crate::data::{Data, DataDescription};
 use crate::failure::{Failure, Result};
 use crate::text::listed;
 use elbo::Compute;
-use elbo::vae::{Encoded, Vae};
+use elbo::vae::{DrawOptions, Encoded, Vae};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice, concatenate};
 
 /// Rows that are processed at a time, so that a large file of bytes is never converted as a whole.
@@ -40,7 +40,7 @@ pub fn one_hot(class: usize, classes: usize) -> Array1<f32> {
     Array1::from_shape_fn(classes, |i| f32::from(u8::from(i == class)))
 }
 
-/// Draws samples. Those of a conditional model are of the class `label`, or of all classes in turn.
+/// Draws samples, the means of the likelihood. Those of a conditional model are of the class `label`, or of all classes in turn.
 pub fn samples(
     vae: &Vae,
     compute: &Compute,
@@ -48,14 +48,32 @@ pub fn samples(
     seed: u64,
     label: Option<usize>,
 ) -> Result<Array2<f32>> {
+    Ok(match conditions_of(vae, count, label) {
+        None => vae.sample(compute, count, seed)?,
+        Some(conditions) => vae.sample_given(compute, conditions.view(), seed)?,
+    })
+}
+
+/// Draws rows from the likelihood, of the codes and classes of [`samples`].
+pub fn drawn(
+    vae: &Vae,
+    compute: &Compute,
+    count: usize,
+    options: &DrawOptions,
+    label: Option<usize>,
+) -> Result<Array2<f32>> {
+    Ok(match conditions_of(vae, count, label) {
+        None => vae.sample_data(compute, count, options)?,
+        Some(conditions) => vae.sample_data_given(compute, conditions.view(), options)?,
+    })
+}
+
+/// The conditions of samples: the class `label`, or all classes in turn; `None` for a model without any.
+fn conditions_of(vae: &Vae, count: usize, label: Option<usize>) -> Option<Array2<f32>> {
     let classes = vae.config().conditions();
-    if classes == 0 {
-        return Ok(vae.sample(compute, count, seed)?);
-    }
     let class = |i: usize| label.unwrap_or(i % classes);
     let one_hot = |(i, j)| f32::from(u8::from(class(i) == j));
-    let conditions = Array2::from_shape_fn((count, classes), one_hot);
-    Ok(vae.sample_given(compute, conditions.view(), seed)?)
+    (classes > 0).then(|| Array2::from_shape_fn((count, classes), one_hot))
 }
 
 /// Reconstructs inputs, given their conditions if the model is conditional.

@@ -69,7 +69,7 @@ pub fn unfinished(options: &Options, epochs: u64, steps_per_epoch: u64) -> Vec<S
     let decay = match schedule.decay {
         Decay::Cosine { over, floor } => {
             let values = [rate, rate * schedule.factor(step, epoch), rate * floor];
-            // A rate that is close to its floor is as good as there.
+            // A span of as many epochs as the run has ends with it.
             (over.progress(steps, epochs) < 1.0).then(|| {
                 warning("the decay of the learning rate", "--decay-over", name, over, values)
             })
