@@ -105,8 +105,13 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
             Failure::Usage(format!("{option}: expected {expected}, found {found}"))
         }
         elbo::Error::InstructionSet { .. } => Failure::Usage(error.to_string()),
-        elbo::Error::LogvarOverflow { .. } => {
-            Failure::Run(format!("{error} (--logvar-clamp -10,10; --lr)"))
+        elbo::Error::LogvarOverflow { row, dimension, value, step } => {
+            let step = step.map_or_else(String::new, |step| format!(" at step {step}"));
+            Failure::Run(format!(
+                "latent dimension {dimension} of row {row}: exp(-logvar) overflows at logvar = {value}{step}; scale \
+                 the columns of a table (--scale standardize), clamp logvar (--logvar-clamp -10,10) or choose a \
+                 smaller --lr"
+            ))
         }
         _ => Failure::Run(error.to_string()),
     }

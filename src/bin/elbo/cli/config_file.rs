@@ -7,7 +7,7 @@
 
 use crate::commands::train::{Preset, saved_settings};
 use crate::failure::{Failure, Result};
-use crate::options::dependent::{DEPENDENT, USUAL_WITH, replaced_by};
+use crate::options::dependent::{DEPENDENT, Dependent, USUAL_WITH, replaced_by};
 use clap::builder::ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueEnum};
@@ -56,6 +56,8 @@ pub fn lenient(command: Command) -> Command {
 /// The options of a call of `elbo train`, merged from all layers.
 pub struct Merged {
     options: BTreeMap<String, Setting>,
+    /// Options of a file or a preset that a later layer dropped, each with the note that says so.
+    dropped: Vec<(String, String)>,
 }
 
 struct Setting {
@@ -68,7 +70,7 @@ impl Merged {
     /// Merges the layers of a call; `matches` are those of [`lenient`] options, `train` the strict ones.
     pub fn read(train: &Command, matches: &ArgMatches) -> Result<Self> {
         let typed = typed(train, matches);
-        let mut merged = Self { options: BTreeMap::new() };
+        let mut merged = Self { options: BTreeMap::new(), dropped: Vec::new() };
         let mut add = |origin: &str, text: &str| -> Result<()> {
             merged.cover(train, Some(origin), parse(train, origin, text)?);
             Ok(())
@@ -87,7 +89,11 @@ impl Merged {
                     "expected a TOML file of options, such as the run.toml of an earlier run";
                 Failure::Run(format!("{}: cannot read: {error}; {expected}", path.display()))
             })?;
-            add(&path.display().to_string(), &text)?;
+            add(&path.display().to_string(), &text).map_err(|failure| {
+                let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+                let hint = "--config reads options in TOML; for data use --data";
+                if is_toml { failure } else { Failure::Usage(format!("{failure}; {hint}")) }
+            })?;
         }
         if let Some(folder) = typed.get("resume") {
             refuse_beside_resume(&typed)?;
@@ -106,6 +112,7 @@ impl Merged {
         for (name, value) in &layer {
             self.options.remove(name);
             let option = option(train, name).expect("a known option");
+            let value = &in_known_case(option, value);
             if is_taken_back(option, value) {
                 continue;
             }
@@ -113,7 +120,7 @@ impl Merged {
                 for other in
                     replaced_by(name).into_iter().filter(|other| !layer.contains_key(*other))
                 {
-                    self.options.remove(other);
+                    self.drop_option(train, other, &format!("--{name} replaces it"));
                 }
             }
             above.insert(name.clone());
@@ -129,8 +136,41 @@ impl Merged {
                     && !holds.contains(name)
             });
             let Some(lost) = lost else { break };
-            self.options.remove(*lost);
+            let usual = USUAL_WITH.iter().map(|(_, rule)| rule);
+            let rule = DEPENDENT.iter().chain(usual).find(|rule| rule.option == *lost);
+            let reason =
+                rule.map_or_else(String::new, |Dependent { on, values, .. }| match values {
+                    [] => format!("it requires --{on}"),
+                    values => format!("it applies only with --{on} {}", values.join(" or ")),
+                });
+            self.drop_option(train, lost, &reason);
         }
+    }
+
+    /// Removes an option that something else replaces, and keeps a note of it if it came from a file or a preset.
+    fn drop_option(&mut self, train: &Command, name: &str, reason: &str) {
+        let Some(Setting { value, origin: Some(origin) }) = self.options.remove(name) else {
+            return;
+        };
+        let Some(option) = option(train, name).filter(|option| !is_default(option, &value)) else {
+            return;
+        };
+        let value = if is_switch(option) { String::new() } else { format!(" {}", value.display()) };
+        let note = format!("note: --{name}{value} of {origin} is dropped: {reason}");
+        self.dropped.push((name.to_owned(), note));
+    }
+
+    /// Notes of the options of files and presets that were dropped and not given again.
+    pub fn notes(&self) -> Vec<String> {
+        let dropped = self.dropped.iter().filter(|(name, _)| !self.options.contains_key(name));
+        dropped.map(|(_, note)| note.clone()).collect()
+    }
+
+    /// The options that come from a preset or a file, each with its origin.
+    pub fn origins(&self) -> Vec<(String, String)> {
+        let origin =
+            |(name, setting): (&String, &Setting)| Some((name.clone(), setting.origin.clone()?));
+        self.options.iter().filter_map(origin).collect()
     }
 
     /// Returns the dependent options whose condition holds.
@@ -191,10 +231,19 @@ fn is_taken_back(option: &Arg, value: &OsString) -> bool {
     if is_switch(option) {
         return value == "false";
     }
-    // Of hidden layers, `none` is a value.
-    let takes_none = !["encoder", "decoder"].contains(&name);
-    (value == "none" && takes_none && option.get_default_values().is_empty())
-        || (name == "patience" && value == "0")
+    // Of some options, `none` is a value.
+    let takes_none = ["hidden", "encoder", "decoder", "scale", "augment"].contains(&name);
+    let takes_zero = !["patience", "test-fraction"].contains(&name);
+    (value == "none" && !takes_none) || (value == "0" && !takes_zero)
+}
+
+/// The value in the spelling of the option's list of values, whatever its case.
+fn in_known_case(option: &Arg, value: &OsString) -> OsString {
+    let known = option.get_possible_values();
+    let typed = value.to_string_lossy();
+    let name =
+        known.iter().map(|value| value.get_name()).find(|name| name.eq_ignore_ascii_case(&typed));
+    name.map_or_else(|| value.clone(), OsString::from)
 }
 
 fn option<'a>(train: &'a Command, name: &str) -> Option<&'a Arg> {
@@ -305,7 +354,7 @@ mod tests {
     /// Merges layers of TOML, the last one on top.
     fn layers(texts: &[&str]) -> Merged {
         let train = train();
-        let mut merged = Merged { options: BTreeMap::new() };
+        let mut merged = Merged { options: BTreeMap::new(), dropped: Vec::new() };
         for (i, text) in texts.iter().enumerate() {
             let origin = format!("{i}.toml");
             merged.cover(&train, Some(&origin), parse(&train, &origin, text).unwrap());
@@ -329,6 +378,12 @@ mod tests {
             "--latent=4 --layer-norm"
         );
         assert_eq!(merged("elbo train --layer-norm=false --free-bits none"), "");
+        assert_eq!(merged("elbo train --dropout none --test-fraction 0 --latent none"), "");
+        assert_eq!(merged("elbo train --hidden none --scale none"), "--hidden=none --scale=none");
+        assert_eq!(
+            merged("elbo train --optimizer AdamW --scale MIN-MAX"),
+            "--optimizer=adamw --scale=min-max"
+        );
         assert_eq!(merged("elbo train --encoder none --learning-rate 1"), "--encoder=none --lr=1");
     }
 
@@ -347,6 +402,47 @@ mod tests {
             let line = merged(&format!("elbo train --preset {line}"));
             assert!(line.contains(kept) && !line.contains(dropped), "{line}");
         }
+    }
+
+    #[test]
+    fn notes_name_each_dropped_option_and_its_origin() {
+        let notes = |layer: &str| {
+            let lower = "likelihood = 'gaussian'\nvariance = 'shared'\nscale = 'standardize'\nbeta = 4\nanneal = \
+                         'linear'\nanneal-over = '9epochs'\nreduction = 'batch-mean'\nsigned = true";
+            layers(&[lower, layer]).notes().join("\n")
+        };
+        let of = "of 0.toml is dropped";
+        assert_eq!(
+            notes("likelihood = 'squared-error'"),
+            format!("note: --variance shared {of}: it applies only with --likelihood gaussian")
+        );
+        assert_eq!(
+            notes("capacity = 9"),
+            format!(
+                "note: --anneal linear {of}: --capacity replaces it\nnote: --beta 4 {of}: --capacity replaces \
+                 it\nnote: --anneal-over 9epochs {of}: it requires --anneal"
+            )
+        );
+        assert_eq!(
+            notes("likelihood = 'bernoulli'\nvariance = 'none'"),
+            format!(
+                "note: --scale standardize {of}: it applies only with --likelihood gaussian or squared-error\n\
+                 note: --signed {of}: it applies only with --likelihood gaussian or squared-error"
+            )
+        );
+        assert_eq!(
+            notes("anneal = 'none'\nbeta = 1"),
+            format!("note: --anneal-over 9epochs {of}: it requires --anneal")
+        );
+        assert_eq!(notes("latent = 3"), "");
+        assert_eq!(notes("variance = 'none'\nbeta = 'none'"), "");
+        // Dropped and given again.
+        let merged = layers(&[
+            "variance = 'shared'\nlikelihood = 'gaussian'",
+            "likelihood = 'bernoulli'",
+            "likelihood = 'gaussian'\nvariance = 2",
+        ]);
+        assert_eq!(merged.notes(), [""; 0]);
     }
 
     #[test]

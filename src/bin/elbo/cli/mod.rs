@@ -117,7 +117,8 @@ impl Cli {
         let compute = self.machine.compute()?;
         let console = Console { quiet: self.machine.quiet };
         match &self.command {
-            Command::Train(args) => train::run(args, &compute, console),
+            Command::Train(args) => train::run(args, &compute, console)
+                .map_err(|failure| explained(failure, &args.origins)),
             Command::Eval(args) => eval::run(args, &compute, console),
             Command::Score(args) => score::run(args, &compute, console),
             Command::Inspect(args) => inspect::run(args),
@@ -188,7 +189,11 @@ fn matched(
         return Ok(Cli::from_arg_matches(&matches)?);
     };
     let Some(("train", matches)) = matches.subcommand() else {
-        let matches = command.clone().try_get_matches_from(&arguments)?;
+        // The strict parser has the better messages, and the help text.
+        let matches = match with_switch_values(Cli::command()).try_get_matches_from(&arguments) {
+            Ok(matches) => matches,
+            Err(_) => command.clone().try_get_matches_from(&arguments)?,
+        };
         if let Some((name, matches)) = matches.subcommand() {
             let below = command.find_subcommand(name).expect("a command that was parsed");
             check(below, matches).map_err(|(_, failure)| failure)?;
@@ -197,9 +202,10 @@ fn matched(
     };
     let train = command.find_subcommand("train").expect("a command of this tool");
     let merged = Merged::read(train, matches)?;
-    let from = |option: Option<&str>, failure: String| {
-        let origin = option.and_then(|option| merged.origin(option));
-        Failure::Usage(format!("{}{failure}", origin.map(|o| format!("{o}: ")).unwrap_or_default()))
+    let origins = merged.origins();
+    let from = |option: Option<&str>, failure: String| match option.and_then(|o| merged.origin(o)) {
+        Some(origin) => Failure::Usage(format!("{origin}: {failure}")),
+        None => explained(Failure::Usage(failure), &origins),
     };
     let matches = match command.clone().try_get_matches_from(merged.arguments(train)) {
         Ok(matches) => matches,
@@ -221,8 +227,59 @@ fn matched(
         check(train, matches)
             .map_err(|(option, failure)| from(Some(option), failure.to_string()))?;
         options.settings = effective(train, matches);
+        options.notes = merged.notes();
+        options.origins = origins;
     }
     Ok(cli)
+}
+
+/// Makes every command accept `=false` for its switches; `elbo train` has its own way, [`lenient`].
+fn with_switch_values(command: clap::Command) -> clap::Command {
+    let names: Vec<String> =
+        command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    let command = command.mut_args(|option| match option.get_action() {
+        clap::ArgAction::SetTrue => option
+            .action(clap::ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(clap::value_parser!(bool)),
+        _ => option,
+    });
+    names
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, with_switch_values))
+}
+
+/// Adds the origins of options of a preset or a file to a message about them; to a message about the command line
+/// that names none of them, their presets and files.
+fn explained(failure: Failure, origins: &[(String, String)]) -> Failure {
+    let add = |message: String, or_all: bool| {
+        let mentioned = |name: &str| {
+            let option = format!("--{name}");
+            message.match_indices(&option).any(|(at, _)| {
+                let rest = &message[at + option.len()..];
+                !rest.starts_with(|c: char| c == '-' || c.is_ascii_alphanumeric())
+            })
+        };
+        let named = origins.iter().filter(|(name, _)| mentioned(name));
+        let mut parts: Vec<_> =
+            named.map(|(name, origin)| format!("--{name} is from {origin}")).collect();
+        if parts.is_empty() && or_all {
+            parts = origins
+                .iter()
+                .map(|(_, origin)| format!("other options are from {origin}"))
+                .collect();
+            parts.dedup();
+        }
+        if parts.is_empty() { message } else { format!("{message} ({})", parts.join(", ")) }
+    };
+    match failure {
+        Failure::Usage(message) => Failure::Usage(add(message, true)),
+        Failure::Run(message) => Failure::Run(add(message, false)),
+        other => other,
+    }
 }
 
 /// Returns an error for options that do not go together.
@@ -236,15 +293,17 @@ fn check(
     };
     conflict(
         |name| {
-            let source = id(name).and_then(|id| matches.value_source(id));
-            source == Some(ValueSource::CommandLine)
+            let Some(id) = id(name) else { return false };
+            let is_off = matches.get_raw(id).and_then(Iterator::last).is_some_and(|v| v == "false");
+            matches.value_source(id) == Some(ValueSource::CommandLine) && !is_off
         },
         |name| {
             let id = id(name)?;
             let option = command.get_arguments().find(|option| option.get_id() == id)?;
             let switch = matches!(option.get_action(), clap::ArgAction::SetTrue);
-            let given = matches.value_source(id) == Some(ValueSource::CommandLine);
             let value = matches.get_raw(id).and_then(Iterator::last);
+            let given = matches.value_source(id) == Some(ValueSource::CommandLine)
+                && value.is_none_or(|value| value != "false");
             let value = value.map(|value| value.to_string_lossy().into_owned());
             Some(value.filter(|_| given || !switch))
         },
@@ -254,6 +313,9 @@ fn check(
 /// Puts clap's message in one line; names the option for a file that was given without one.
 fn with_remedy(error: &clap::Error) -> String {
     let line = one_line(&error.render().to_string());
+    if ["true", "false"].iter().any(|word| line == format!("unexpected argument '{word}' found")) {
+        return format!("{line}; the value of a switch follows =, such as --layer-norm=false");
+    }
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word))
             if error.kind() == ErrorKind::UnknownArgument
@@ -294,6 +356,123 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> std::result::Result<Cli, String> {
+        let mut command = Cli::command();
+        command.build();
+        let words = std::iter::once("elbo").chain(line.split(' ')).map(OsString::from).collect();
+        matched(&command, words).map_err(|unmatched| match unmatched {
+            Unmatched::Clap(error) => one_line(&error.render().to_string()),
+            Unmatched::Failure(failure) => failure.to_string(),
+        })
+    }
+
+    #[test]
+    fn every_command_accepts_repeated_options_and_switches_that_are_off() {
+        for line in [
+            "score --model m --data d --seed 1 --seed 2 --clip-to-range=false",
+            "eval --model m --data d --json=false --total-correlation=false --tc-alpha 1 --seed 1 --seed 2",
+            "sample --model m --out s.npy --out t.npy --signed --signed=false",
+            "train --layer-norm --layer-norm=false --latent 2 --latent 3",
+            "inspect m --json=false",
+            "bench --quiet=false",
+            "--quiet=false reconstruct --model m --data d --out r.npy --rgb=true",
+        ] {
+            let cli = parsed(line);
+            // Without the switch, what depends on it is refused as before.
+            if line.contains("tc-alpha") {
+                assert!(cli.unwrap_err().starts_with("--tc-alpha requires --total-correlation"));
+            } else if let Err(message) = cli {
+                panic!("{line}: {message}");
+            }
+        }
+        assert!(parsed("sample --model m --out s.npy -q").unwrap().machine.quiet);
+        assert!(!parsed("sample --model m --out s.npy -q --quiet=false").unwrap().machine.quiet);
+    }
+
+    #[test]
+    fn each_option_replaces_those_of_a_preset_or_names_the_preset() {
+        use clap::ValueEnum;
+        let replacements = [
+            "--likelihood bernoulli",
+            "--likelihood bernoulli-probabilities",
+            "--likelihood continuous-bernoulli",
+            "--likelihood squared-error",
+            "--likelihood gaussian",
+            "--likelihood gaussian --variance optimal",
+            "--likelihood gaussian --variance 0.5",
+            "--likelihood squared-error --output tanh",
+            "--pos-weight 2",
+            "--likelihood bernoulli --pos-weight 2",
+            "--variance none",
+            "--variance shared",
+            "--output tanh",
+            "--anneal none",
+            "--anneal linear",
+            "--anneal cosine",
+            "--anneal cyclical",
+            "--beta none",
+            "--beta 2",
+            "--capacity 25",
+            "--capacity 25 --capacity-over 9",
+            "--free-bits 0.1",
+            "--total-correlation",
+            "--importance-samples 5",
+            "--importance-samples none",
+            "--estimator none",
+            "--total-correlation=false",
+            "--reduction mean",
+            "--reduction sum",
+            "--optimizer sgd",
+            "--optimizer AdamW",
+            "--schedule cosine",
+            "--schedule plateau",
+            "--schedule step",
+            "--hidden none",
+            "--hidden 8",
+            "--encoder 8",
+            "--decoder none",
+            "--patience none",
+            "--patience 0",
+            "--patience 3",
+            "--keep last",
+            "--scale none",
+            "--scale min-max",
+            "--scale standardize",
+            "--signed",
+            "--augment none",
+            "--augment binarize",
+            "--augment dequantize",
+            "--dropout none",
+            "--activation none",
+            "--latent none",
+            "--batch 1",
+            "--batch none",
+            "--lr none",
+            "--epochs none",
+            "--clip-norm 1",
+            "--clip-value 1",
+        ];
+        let mut refused = 0;
+        for preset in train::Preset::value_variants() {
+            let preset = preset.to_possible_value().unwrap().get_name().to_owned();
+            for replacement in replacements {
+                let line = format!("train --preset {preset} {replacement}");
+                let result = parsed(&line).and_then(|cli| {
+                    let Command::Train(args) = cli.command else { panic!("{line}") };
+                    let checked = train::check(&args, 12);
+                    checked.map_err(|failure| explained(failure, &args.origins).to_string())
+                });
+                if let Err(message) = result {
+                    refused += 1;
+                    assert!(message.contains(&format!("--preset {preset}")), "{line}: {message}");
+                    // What a preset says twice over is never the reason.
+                    assert!(!replacement.ends_with(" none"), "{line}: {message}");
+                }
+            }
+        }
+        assert!((1..40).contains(&refused), "{refused}");
     }
 
     #[test]

@@ -24,17 +24,22 @@ pub fn effective(train: &Command, matches: &ArgMatches) -> String {
             "# It read --{name} from standard input or a pipe: repeating or resuming it needs the same bytes there."
         );
     }
-    let mut heading = None;
+    let mut sections: Vec<(&str, String)> = vec![("Options", String::new())];
     for option in train.get_arguments() {
         let Some(name) = option.get_long().filter(|name| !OF_A_CALL.contains(name)) else {
             continue;
         };
         let Some(value) = value(option, matches) else { continue };
-        if heading != option.get_help_heading() {
-            heading = option.get_help_heading();
-            let _ = write!(text, "\n# {}\n", heading.unwrap_or("Options"));
-        }
-        let _ = writeln!(text, "{name} = {value}");
+        let heading = option.get_help_heading().unwrap_or("Options");
+        let known = sections.iter().position(|(name, _)| *name == heading);
+        let section = known.unwrap_or_else(|| {
+            sections.push((heading, String::new()));
+            sections.len() - 1
+        });
+        let _ = writeln!(sections[section].1, "{name} = {value}");
+    }
+    for (heading, lines) in sections {
+        let _ = write!(text, "\n# {heading}\n{lines}");
     }
     text
 }
@@ -105,6 +110,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+        // Each heading stands once.
+        let mut headings: Vec<_> = text.lines().filter(|line| line.starts_with("# ")).collect();
+        let count = headings.len();
+        headings.sort_unstable();
+        headings.dedup();
+        assert_eq!(headings.len(), count, "{text}");
         for absent in ["out", "quiet", "anneal-over", "threads"] {
             assert!(!text.lines().any(|line| line.starts_with(&format!("{absent} "))), "{absent}");
         }

@@ -18,6 +18,11 @@ use serde::Serialize;
 
 /// Measure a model's loss on a data set
 #[derive(Debug, Args)]
+#[command(mut_arg("beta", |option| {
+    option
+        .help("Weight of the KL divergence [default: that of the training]")
+        .long_help("Weight of the KL divergence [default: that of the training]\n\nloss = reconstruction + beta × KL")
+}))]
 #[command(after_long_help = "\
 The loss is that of the objective the model was trained with, at the end of its annealing; --beta, --free-bits, \
 --capacity and --total-correlation replace it. The data are not augmented unless --augment is given. The noise \
@@ -50,7 +55,9 @@ pub struct EvalOptions {
     /// Print the result as one line of JSON
     ///
     /// rows, loss, reconstruction, kl, kl_per_dimension, mutual_information, total_correlation,
-    /// dimension_wise_kl (nats per example), active_units, collapsed_units; with --importance-samples also
+    /// dimension_wise_kl (nats per example), active_units (latent dimensions whose mean has a variance above
+    /// 0.01 over the data), collapsed_units (those that carry less than 0.01 nats), beta (weight of the KL in the
+    /// loss; 1 where the objective has another term); with --importance-samples also
     /// importance_samples, marginal_log_likelihood, standard_error; rows_left_out if any rows were.
     #[arg(long, help_heading = None)]
     json: bool,
@@ -87,7 +94,7 @@ pub fn run(args: &EvalOptions, compute: &Compute, console: Console) -> Result<()
     let OfUsable { result, left_out } = of_usable(&data, &data.view(0..data.len()), probe, work)?;
     console.warn_all(usable::warning(&left_out, &data, "which the results leave out"));
     let results = EvalResults { left_out: left_out.len(), ..result };
-    if args.json { say_json(&results.report()) } else { say(&results.text(&objective)) }
+    if args.json { say_json(&results.report(&objective)) } else { say(&results.text(&objective)) }
 }
 
 /// Estimates the marginal log-likelihood, with a progress bar on a terminal.
@@ -158,6 +165,7 @@ struct EvalReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rows_left_out: Option<usize>,
     loss: f64,
+    beta: f32,
     reconstruction: f64,
     kl: f64,
     kl_per_dimension: &'a [f64],
@@ -178,12 +186,13 @@ struct MarginalReport {
 }
 
 impl EvalResults {
-    fn report(&self) -> EvalReport<'_> {
+    fn report(&self, objective: &Objective) -> EvalReport<'_> {
         let Self { evaluation, parts, marginal, left_out } = self;
         EvalReport {
             rows: evaluation.rows,
             rows_left_out: (*left_out > 0).then_some(*left_out),
             loss: evaluation.loss,
+            beta: objective.beta,
             reconstruction: evaluation.reconstruction,
             kl: evaluation.kl,
             kl_per_dimension: &evaluation.kl_per_dimension,
@@ -207,7 +216,6 @@ impl EvalResults {
             _ => format!(" (without {})", counted(*left_out, "row")),
         };
         let weight = match objective.penalty {
-            Penalty::Kl if objective.beta == 1.0 => String::new(),
             Penalty::Kl => format!(" (times {} in the loss)", objective.beta),
             _ => " (in the loss as the objective weighs it)".to_owned(),
         };

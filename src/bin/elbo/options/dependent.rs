@@ -67,6 +67,8 @@ pub const USUAL_WITH: &[(&str, Dependent)] = &[
 /// Options of which at most one can be given.
 pub const EXCLUSIVE: &[&[&str]] = &[
     &["free-bits", "capacity", "total-correlation", "importance-samples"],
+    &["capacity", "anneal"],
+    &["importance-samples", "anneal"],
     &["clip-norm", "clip-value"],
     &["validation", "validation-fraction"],
     &["test", "test-fraction"],
@@ -74,12 +76,7 @@ pub const EXCLUSIVE: &[&[&str]] = &[
 ];
 
 /// Options that replace others, either way round, although some of their values go together.
-const AT_ODDS: &[[&str; 2]] = &[
-    ["capacity", "beta"],
-    ["capacity", "anneal"],
-    ["importance-samples", "beta"],
-    ["importance-samples", "anneal"],
-];
+const AT_ODDS: &[[&str; 2]] = &[["capacity", "beta"], ["importance-samples", "beta"]];
 
 /// Files of labels, which have a row for each row of another file.
 const ROW_BY_ROW: &[[&str; 2]] =
@@ -104,7 +101,15 @@ pub fn conflict(
     for group in EXCLUSIVE {
         let mut both = group.iter().filter(|option| given(option));
         if let (Some(first), Some(second)) = (both.next(), both.next()) {
-            let message = format!("--{first} and --{second} cannot be used together; choose one");
+            let why = match (*first, *second) {
+                ("capacity", "anneal") => {
+                    ": the weight is --capacity-gamma, and --capacity-over is what grows"
+                }
+                ("importance-samples", "anneal") => ": the bound has no weight",
+                _ => "",
+            };
+            let message =
+                format!("--{first} and --{second} cannot be used together{why}; choose one");
             return Err((second, Failure::Usage(message)));
         }
     }

@@ -34,6 +34,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     args.data.check()?;
     let likelihood = args.likelihood.likelihood();
     let mut options = options(args)?;
+    args.notes.iter().for_each(|note| console.note(note));
     files::check(args)?;
     let folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
     folder.sweep(&files::ALL);
@@ -96,6 +97,14 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     let outcome =
         run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
     report::report(&outcome, &unfinished, &split, args, console, started.elapsed())
+}
+
+/// Checks options for data of so many features, as a run does.
+#[cfg(test)]
+pub fn check(args: &TrainOptions, features: usize) -> Result<()> {
+    args.data.check()?;
+    let config = args.model.config(args.likelihood.likelihood(), features, 0)?;
+    Ok(options(args)?.validate_for(&config)?)
 }
 
 fn options(args: &TrainOptions) -> Result<Options> {

@@ -1,4 +1,4 @@
-//! Progress of a run in two lines, the longer of which fits 80 columns: on standard error, and only if that is
+//! Progress of a run in two lines, cut to the width of the terminal: on standard error, and only if that is
 //! a terminal.
 
 use crate::text::thousands;
@@ -20,7 +20,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(steps: u64, done: u64, epochs: usize, rows: &'static str, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(steps) };
-        let style = ProgressStyle::with_template("{msg}\n{wide_bar} {percent}%, {eta} left")
+        let style = ProgressStyle::with_template("{wide_msg}\n{wide_bar} {percent}%, {eta} left")
             .expect("a template that indicatif knows");
         let bar = bar.with_style(style).with_position(done);
         // The time left is estimated from here on: an earlier process did the steps before.
@@ -48,8 +48,9 @@ impl Progress {
         ));
     }
 
-    /// Hides the bar while `work` prints.
-    pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Hides the bar while `work` prints the line of an epoch; the message is then about the next one.
+    pub fn end_of_epoch<T>(&self, epoch: usize, work: impl FnOnce() -> T) -> T {
+        self.bar.set_message(format!("epoch {}/{}", (epoch + 1).min(self.epochs), self.epochs));
         self.bar.suspend(work)
     }
 }

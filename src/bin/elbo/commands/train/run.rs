@@ -109,7 +109,9 @@ impl TrainingRun<'_> {
                         kept.iter_mut().for_each(|kept| kept.validated = Some(validated.clone()));
                     }
                     log.write(&self.state.history)?;
-                    progress.suspend(|| self.console.note(&line(&epoch, epochs, noun)));
+                    progress.end_of_epoch(epoch.epoch, || {
+                        self.console.note(&line(&epoch, epochs, noun))
+                    });
                     if interrupt::requested().is_some() {
                         return Err(self.interrupted(kept.as_ref())?);
                     }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 /// Train a model and write it to a directory with its history and figures
 #[derive(Debug, Args)]
+#[command(mut_arg("label_column", |option| option.help_heading(None::<&'static str>).display_order(3)))]
 #[command(after_long_help = "\
 Without --data, elbo trains on an embedded sample of MNIST: 5,000 images, and 1,000 others for validation. \
 The directory then holds model.safetensors, history.csv and history.jsonl (one line per epoch; \
@@ -44,9 +45,9 @@ schedule or an annealing spans all epochs. A run that fails after its first epoc
 of the last epoch.
 
 Options are merged in layers: --preset, then --config, then the command line. A later layer replaces an \
-option of an earlier one and drops the options that depended on it: `--preset tabular --likelihood \
+option of an earlier one and drops the options that depended on it, with a note: `--preset tabular --likelihood \
 squared-error` trains without the preset's --variance. The value none takes an option back (--patience none), \
-and =false a switch (--layer-norm=false).
+and =false a switch (--layer-norm=false); with --hidden, --encoder and --decoder none means no hidden layer.
 
 Examples:
   elbo train
@@ -129,6 +130,14 @@ pub struct TrainOptions {
     /// The options of this run as TOML.
     #[arg(skip)]
     pub settings: String,
+
+    /// Notes of the options of presets and files that the command line replaced.
+    #[arg(skip)]
+    pub notes: Vec<String>,
+
+    /// The options that come from a preset or a file, with its name.
+    #[arg(skip)]
+    pub origins: Vec<(String, String)>,
 }
 
 /// Length of a run, and its seed.
@@ -225,13 +234,14 @@ pub struct ConfigurationOptions {
     /// mnist: 30 epochs of the default network; tabular: Gaussian, one variance per column; anomaly: rows
     /// far from the others left out, no hidden layers, 3,000 steps; beta-vae: 10 dimensions, beta annealed to 4; iwae: the network
     /// of Burda et al. with 50 samples and DReG. --config and the command line override it.
-    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true, help_heading = None,
+          display_order = 0)]
     pub preset: Option<Preset>,
 
     /// Read options from a TOML file, such as the run.toml of a run
     ///
     /// `latent = 8`, `hidden = [512, 256]`, `layer-norm = true`; the command line overrides it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = None, display_order = 0)]
     pub config: Option<PathBuf>,
 
     /// Start from the weights of a model instead of random ones

@@ -12,9 +12,9 @@ use elbo::vae::{Config, Likelihood, Variance};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ArchitectureOptions {
-    /// Widths of the hidden layers, such as 512,256; or none
+    /// Widths of the hidden layers, such as 512,256
     ///
-    /// Those of the encoder, from the data inward; the decoder mirrors them.
+    /// Those of the encoder, from the data inward; the decoder mirrors them. none: no hidden layer.
     #[arg(long, value_name = "WIDTHS", default_value = "400", allow_negative_numbers = true,
           help_heading = None, display_order = 5)]
     pub hidden: Widths,
