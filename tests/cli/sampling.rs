@@ -39,7 +39,7 @@ fn samples_of_a_table_have_the_spread_of_its_columns() {
     for variance in ["shared", "per-feature", "optimal"] {
         scratch.succeeds(&format!(
             "train --data g.csv --scale standardize --likelihood gaussian --variance {variance} --hidden 16 \
-             --latent 1 --lr 0.01 --epochs 30 --quiet --out g"
+             --latent 1 --lr 0.01 --epochs 30 --quiet --overwrite --out g"
         ));
         let said = scratch.says(&format!("{sample} --out s.csv"));
         assert_eq!(
