@@ -11,6 +11,7 @@ fn eval_takes_an_objective_and_estimates_the_marginal_likelihood() {
     let keys = [
         "rows",
         "loss",
+        "beta",
         "reconstruction",
         "kl",
         "kl_per_dimension",
@@ -36,7 +37,9 @@ fn eval_takes_an_objective_and_estimates_the_marginal_likelihood() {
     let text = scratch.succeeds(&format!("{eval} --importance-samples 200").replace(" --json", ""));
     assert!(text.contains("ln p(x)") && text.contains("mutual information"), "{text}");
 
-    // The loss follows the objective.
+    // The loss follows the objective, whose weight is said.
+    assert_eq!(plain["beta"], 1.0);
+    assert!(text.contains("(times 1 in the loss)"), "{text}");
     let (reconstruction, kl) = (number(&plain, "reconstruction"), number(&plain, "kl"));
     let loss =
         |options: &str| number(&last_line(&scratch.succeeds(&format!("{eval} {options}"))), "loss");

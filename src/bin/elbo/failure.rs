@@ -109,8 +109,8 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
             let step = step.map_or_else(String::new, |step| format!(" at step {step}"));
             Failure::Run(format!(
                 "latent dimension {dimension} of row {row}: exp(-logvar) overflows at logvar = {value}{step}; scale \
-                 the columns of a table (--scale standardize), clamp logvar (--logvar-clamp -10,10) or choose a \
-                 smaller --lr"
+                 the columns of a table (--scale standardize), clamp logvar (--logvar-clamp -10,10) or lower \
+                 the learning rate (--lr)"
             ))
         }
         _ => Failure::Run(error.to_string()),
