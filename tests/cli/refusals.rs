@@ -45,7 +45,10 @@ fn rejects_options_that_do_not_apply() {
         ),
         ("--capacity 3 --beta 4", "--beta: expected 1 with a capacity, whose weight is gamma"),
         ("--importance-samples 5 --beta 4", "--beta: expected 1 with importance weighting"),
-        ("--importance-samples 5 --anneal linear", "--anneal: expected none where beta"),
+        (
+            "--importance-samples 5 --anneal linear",
+            "--importance-samples and --anneal cannot be used together: the bound has no weight",
+        ),
         ("--total-correlation --reduction mean", "--reduction: expected sum or batch mean"),
         (
             "--likelihood gaussian --variance optimal --importance-samples 5",
