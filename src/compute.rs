@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::simd::InstructionSet;
+use crate::simd::environment::{FloatEnvironment, make_standard};
 use std::sync::Arc;
 
 /// Floating-point operations below which a product stays on the calling thread: waking another thread
@@ -40,6 +41,8 @@ impl Compute {
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
                     .thread_name(|i| format!("elbo-{i}"))
+                    // A new thread inherits the floating-point environment of the one that starts it.
+                    .start_handler(|_| make_standard())
                     .build()
                     .map_err(|e| Error::Threads { threads, reason: e.to_string() })?,
             )),
@@ -91,10 +94,14 @@ impl Compute {
     ///
     /// Every function that takes a `Compute` enters the pool by itself. Entering costs a few microseconds
     /// and sometimes a small allocation in rayon's queue; a loop of short calls saves both by entering
-    /// once, around the loop.
+    /// once, around the loop. Until `work` returns, its thread has the default floating-point
+    /// environment (see [`simd`](crate::simd)).
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
-            None => work(),
+            None => {
+                let _environment = FloatEnvironment::standard();
+                work()
+            }
             Some(pool) => pool.install(work),
         }
     }

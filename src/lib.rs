@@ -144,6 +144,9 @@ mod compute;
 mod dataset;
 mod memory;
 
+#[cfg(test)]
+mod exhaustive;
+
 pub use compute::Compute;
 pub use dataset::{Augmentation, Conditioned, Dataset, Element, Labeled};
 pub use error::{Error, Result};

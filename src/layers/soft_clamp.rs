@@ -14,7 +14,7 @@
 //!
 //! # Error
 //! tanh is within 2 ULP, and its argument and y round three times more: the error of y is within
-//! 4·2⁻²⁴·(|m| + h), that of the slope within 1e-6. y stays inside the interval up to one rounding. NaN
+//! 4·2⁻²⁴·(|m| + h), that of the slope within 1e-6 + 4·2⁻²⁴·(|m|/h + 1). y stays inside the interval up to one rounding. NaN
 //! gives NaN.
 
 use crate::error::{Error, Result, expect_length};
@@ -22,6 +22,9 @@ use crate::math::tanh::tanh;
 use crate::simd::InstructionSet;
 use crate::simd::lanes::{Lanewise, ZipOp, zip};
 use pulp::Simd;
+
+/// Largest magnitude of a bound. Where x − m is beyond f32, x is then so far out that y is the bound.
+const LARGEST_BOUND: f32 = 1e37;
 
 /// `[y, dy/dx]` from `[x, _]`.
 #[derive(Clone, Copy)]
@@ -71,8 +74,8 @@ pub(crate) fn forward_row<S: Simd>(simd: S, y: &mut [f32], slope: &mut [f32], bo
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ, [`Error::Config`] if the bounds are not finite and in
-/// ascending order.
+/// [`Error::Shape`] if the lengths differ, [`Error::Config`] if the bounds are not in ascending order or
+/// beyond ±1e37.
 pub fn forward(
     simd: InstructionSet,
     y: &mut [f32],
@@ -81,9 +84,10 @@ pub fn forward(
     bounds: [f32; 2],
 ) -> Result<()> {
     let [low, high] = bounds;
-    if !(low.is_finite() && high.is_finite() && low < high) {
+    if !(low >= -LARGEST_BOUND && low < high && high <= LARGEST_BOUND) {
         let found = format!("{low} and {high}");
-        return Err(Error::config("bounds", "two finite numbers in ascending order", found));
+        let expected = "two numbers from -1e37 to 1e37 in ascending order";
+        return Err(Error::config("bounds", expected, found));
     }
     expect_length("slope", y.len(), slope.len())?;
     expect_length("x", y.len(), x.len())?;
@@ -117,6 +121,29 @@ mod tests {
     }
 
     #[test]
+    fn error_bound_holds_up_to_the_largest_bounds_and_numbers() {
+        let x = [f32::MIN, -1e37, -1.0, 0.0, 1e-40, 1.0, 1e37, f32::MAX];
+        for simd in InstructionSet::available() {
+            for bounds in
+                [[-1e37, 1e37], [9e36, 1e37], [-1e37, 0.0], [0.0, 1e-30], [-1e37, -9.9e36]]
+            {
+                let (mut y, mut slope) = ([f32::NAN; 8], [f32::NAN; 8]);
+                forward(simd, &mut y, &mut slope, &x, bounds).unwrap();
+                let [low, high] = bounds.map(f64::from);
+                let (m, h) = (0.5 * (low + high), 0.5 * (high - low));
+                for ((&x, &y), &slope) in x.iter().zip(&y).zip(&slope) {
+                    let bent = ((f64::from(x) - m) / h).tanh();
+                    let bound = 4.0 / 16_777_216.0 * (m.abs() + h);
+                    assert!((f64::from(y) - (m + h * bent)).abs() <= bound, "{bounds:?} {x}: {y}");
+                    // A middle that is rounded moves the argument by as much, in units of h.
+                    let error = (f64::from(slope) - (1.0 - bent * bent)).abs();
+                    assert!(error <= 1e-6 + bound / h, "{bounds:?} {x}: {slope}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn handles_infinities_and_rejects_invalid_bounds() {
         let (mut y, mut slope) = ([0.0; 3], [0.0; 3]);
         let x = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
@@ -124,7 +151,14 @@ mod tests {
         forward(simd, &mut y, &mut slope, &x, [-8.0, 4.0]).unwrap();
         assert_eq!((y[0], y[1]), (4.0, -8.0));
         assert!(y[2].is_nan() && slope[2].is_nan());
-        for bounds in [[1.0, 1.0], [2.0, 1.0], [f32::NAN, 1.0], [0.0, f32::INFINITY]] {
+        for bounds in [
+            [1.0, 1.0],
+            [2.0, 1.0],
+            [f32::NAN, 1.0],
+            [0.0, f32::INFINITY],
+            [-3e38, 3e38],
+            [0.0, 1.1e37],
+        ] {
             let error = forward(simd, &mut [0.0], &mut [0.0], &[0.0], bounds).unwrap_err();
             assert!(error.to_string().starts_with("`bounds`"), "{error}");
         }

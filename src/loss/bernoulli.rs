@@ -36,9 +36,15 @@
 //! - Targets lie anywhere in [0, 1]; −0 is 0.
 //! - Each element of the loss is within 3 ULP or 1.2e-38, and each gradient (before scaling) within
 //!   3 ULP of the larger of σ(−|l|) and w, or 1.2e-38: `e^{−|l|}` below f32's normal range is 0.
-//! - `l = +∞, t = 1` and `l = −∞, t = 0` give 0 with gradient 0; an infinite logit with any other
-//!   target gives +∞ with gradient `1−t` or `−t`. A NaN logit gives NaN for the total and for its
-//!   own gradient. At ±0 the loss is ln 2 and the gradient ½ − t.
+//! - By pairs, with the loss and the gradient of each:
+//!
+//!   | l | t = 0, −0 | t in (0, 1) | t = 1 | any other t |
+//!   |---|---|---|---|---|
+//!   | −∞ | 0, 0 | +∞, −t | +∞, −1 | an error |
+//!   | ±0 | ln 2, ½ | ln 2, ½ − t | ln 2, −½ | an error |
+//!   | other finite | finite | finite | finite | an error |
+//!   | +∞ | +∞, 1 | +∞, 1 − t | 0, 0 | an error |
+//!   | NaN | NaN, NaN | NaN, NaN | NaN, NaN | an error |
 //! - With a weight each element is within 4 ULP, each gradient within 4 ULP of the larger of its terms.
 //! - A sum of n elements is within 8.4e-7 relative of the exact one, whatever n is.
 //!

@@ -34,6 +34,7 @@ use super::term::{
 };
 use crate::Compute;
 use crate::error::{Error, Result, expect_non_negative};
+use crate::simd::environment::FloatEnvironment;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// The negative evidence lower bound and its two parts, reduced, in nats.
@@ -137,6 +138,7 @@ fn evaluate<R: Reconstruction, K: KlPenalty>(
     inputs: Inputs<'_>,
     reduction: Reduction,
 ) -> Result<Elbo> {
+    let _environment = FloatEnvironment::standard();
     let (data, latent) = inputs.split();
     expect_non_negative("beta", beta)?;
     reconstruction.validate(data)?;

@@ -27,8 +27,12 @@
 //! back to z, `dz`, already has one weight in it; [`backward`] adds the rest. ε/σ is σε·e^{−v}.
 //!
 //! # Contract
-//! - Each element of ln q − ln p is within 3 ULP of its largest term; `normalize` within 1e-14
-//!   relative, in the order of the samples; each gradient within 4 ULP of the largest term in it.
+//! - Each element of ln q − ln p is within 3·2⁻²³ of the sum of the magnitudes of its four terms;
+//!   `normalize` within 1e-14 relative, in the order of the samples.
+//! - Each gradient is within 4·2⁻²³ of the sum of the magnitudes of its terms, what it is accumulated
+//!   onto included. (In units of 2⁻²⁴ the term of the prior is off by 4 and that of ε/σ by 4, of which 2
+//!   are the exponential's; each sum and product that follows rounds once, which makes 7 of g and 8 of
+//!   the sum that it is added to.)
 //! - A sample whose weight is 0 (ln w = −∞) counts as one of k and has no gradient. If all are, the
 //!   bound is −∞ and the weights are NaN, as they are if any ln w is NaN or +∞.
 //!
@@ -44,6 +48,7 @@ use crate::error::expect_length;
 use crate::math::exp::exp;
 use crate::math::scalar;
 use crate::simd::InstructionSet;
+use crate::simd::environment::FloatEnvironment;
 use crate::simd::lanes::{Lanewise, zip};
 use crate::{Compute, Result};
 use ndarray::ArrayView2;
@@ -111,6 +116,7 @@ pub struct Samples<'a> {
 /// [`Error::Layout`](crate::Error::Layout) if rows are not contiguous;
 /// [`Error::Config`](crate::Error::Config) if the prior is invalid.
 pub fn log_weights(compute: &Compute, out: &mut [f64], samples: Samples<'_>) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     let Samples { log_likelihoods, z, logvar, epsilon, prior } = samples;
     prior.validate()?;
     expect_length("out", z.nrows(), out.len())?;
@@ -137,6 +143,7 @@ pub fn log_weights(compute: &Compute, out: &mut [f64], samples: Samples<'_>) -> 
 /// assert!((weights[0] - 0.75).abs() < 1e-12 && (weights[1] - 0.25).abs() < 1e-12);
 /// ```
 pub fn normalize(log_weights: &mut [f64]) -> f64 {
+    let _environment = FloatEnvironment::standard();
     // e^{ln w − max} cannot overflow. A comparison with NaN is false; the sum brings it in.
     let mut largest = f64::NEG_INFINITY;
     for &weight in &*log_weights {

@@ -34,8 +34,16 @@
 //! - Under a prior N(m, s²) with s ≠ 1 the numbers 1/s² and ln s² are rounded to f32 and then exact:
 //!   each element is within 3 + |u| ULP, `dmu` within 2, `dlogvar` within 2 + |u| (u is rounded
 //!   before it is an exponent).
-//! - μ = ±∞ or v = ±∞ give +∞; so do |μ| > 1.8e19 and v > 88.72, where f32 overflows. NaN gives NaN
-//!   for the total and for its own gradients. −0 is as 0.
+//! - Under N(0, 1), by pairs:
+//!
+//!   | μ | v = −∞ | finite v | v > 88.72, +∞ | v NaN |
+//!   |---|---|---|---|---|
+//!   | finite | +∞ | +∞ where μ² + expm1(v) − v is beyond f32 (\|μ\| > 1.8e19 is), else finite | +∞ | NaN |
+//!   | ±∞ | +∞ | +∞ | +∞ | NaN |
+//!   | NaN | NaN | NaN | NaN | NaN |
+//!
+//!   `dmu` is μ, and `dlogvar` −½ at v = −∞, ∞ above 88.72 and NaN for NaN, whatever the other one is.
+//!   −0 is as 0.
 //!
 //! Source: Kingma & Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
 
@@ -52,6 +60,7 @@ use crate::math::exp::expm1;
 use crate::math::polynomial::horner;
 use crate::math::scalar;
 use crate::simd::InstructionSet;
+use crate::simd::environment::FloatEnvironment;
 use crate::simd::lanes::{Lanewise, ZipOp, multiply, scale as scale_row};
 use pulp::Simd;
 
@@ -245,6 +254,7 @@ pub fn per_dimension(
     logvar: &[f32],
     prior: Prior,
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     prior.validate()?;
     expect_length("mu", out.len(), mu.len())?;
     expect_length("logvar", out.len(), logvar.len())?;
@@ -267,6 +277,7 @@ impl Lanewise<1, 2> for NormalKl {
 /// As the methods of [`LossTerm`]; [`Error::Shape`](crate::Error::Shape) if `out` does not have one element for each
 /// dimension, or the batch has no rows.
 pub fn dimension_means(compute: &Compute, out: &mut [f64], inputs: KlInputs<'_>) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     let KlInputs { mu, logvar, prior } = inputs;
     prior.validate()?;
     expect_length("out", mu.ncols(), out.len())?;

@@ -46,8 +46,10 @@
 //!
 //! # Precision
 //! Elements are computed in f32 to a few ULP (each module says how many), rows are summed as
-//! [`simd`](crate::simd) describes, and the total is within 1e-6 relative of the exact value of the
-//! same f32 inputs, for any number of elements. No bit depends on the number of threads or on
+//! [`simd`](crate::simd) describes, and the total is within 1e-6 of the exact value of the same f32
+//! inputs, relative to the sum of the magnitudes of its terms and for any number of elements. Where all
+//! terms are positive (Bernoulli, squared errors, the KL divergence) that is 1e-6 of the total; a Gaussian
+//! or a continuous Bernoulli may have elements of both signs, whose sum is smaller than they are. No bit depends on the number of threads or on
 //! the instruction set.
 //!
 //! # Threads and memory

@@ -6,6 +6,7 @@ use super::kernel::batch::{KernelRows, RowKernel, RowSums, total};
 use super::kernel::sums::row_values;
 use super::prior::Prior;
 use crate::error::expect_length;
+use crate::simd::environment::FloatEnvironment;
 use crate::{Compute, Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -94,6 +95,7 @@ pub trait LossTerm: sealed::Sealed {
         out: &mut [f64],
         inputs: Self::Inputs<'_>,
     ) -> Result<()> {
+        let _environment = FloatEnvironment::standard();
         let [rows, columns] = inputs.shape();
         expect_length("out", rows, out.len())?;
         self.validate(inputs)?;
@@ -262,6 +264,7 @@ fn evaluate<T: LossTerm>(
     inputs: T::Inputs<'_>,
     reduction: Reduction,
 ) -> Result<f64> {
+    let _environment = FloatEnvironment::standard();
     term.validate(inputs)?;
     let divisor = divisor(inputs, reduction)?;
     // A separate pass for the few terms that need one, nothing for the others.

@@ -8,13 +8,21 @@
 //! + mean [ln Π_d q(z_d) − ln p(z)]    dimension-wise KL                  weight γ
 //! ```
 //!
-//! The mixture is estimated from the batch, as if its B posteriors stood for all N of the data set
-//! (minibatch-weighted sampling). With `L_ijd = ln N(z_id; μ_jd, e^{v_jd})`:
+//! The mixture is estimated from the B rows of a batch. With `L_ijd = ln N(z_id; μ_jd, e^{v_jd})`:
 //!
 //! ```text
 //! ln q(z_i)        = LSE_j Σ_d L_ijd − ln(N·B)
 //! ln Π_d q(z_id)   = Σ_d (LSE_j L_ijd − ln(N·B))
 //! ```
+//!
+//! N = 1 makes q(z) the mixture of the batch, and is what [`vae`](crate::vae) trains and evaluates: each
+//! part is then near 0 where the posteriors are the prior, and the loss of a row does not depend on the
+//! number of rows in the data set. Minibatch-weighted sampling, which Chen et al. propose, takes the
+//! number of examples in the data set for N. The gradients are the same: N adds the constant
+//! `(α + β(Z−1) − γZ)·ln N` to the weighted sum.
+//!
+//! The estimate does depend on B: a row is one of the B that its own q(z) is made of, so the mutual
+//! information is at most ln(N·B).
 //!
 //! # Derivation of the gradient
 //! LSE differentiates to a softmax. With `a = softmax_j Σ_d L_ijd`, `b = softmax_j L_ijd` and
@@ -30,11 +38,12 @@
 //!    the density: so e^{−P} needs neither a maximum to be found nor care for overflow. Where all
 //!    of a row's e^{−P} vanish (their sum is below 1e-18) they are computed again less the least P.
 //! 2. Sixteen rows i in the lanes; j, in tiles of 64, and d are loops. Every sum over j is then a chain
-//!    a lane, and nothing is added across lanes. This gives `Σ_j e^{−P}` and, from tile to tile, the
+//!    a lane over its tile, and nothing is added across lanes. A sum over tiles is a pair of floats
+//!    (two-sum), so its error does not grow with B. This gives `Σ_j e^{−P}` and, from tile to tile, the
 //!    LSE of Σ_d P; with gradients also the matrix a. Parallel over groups of sixteen rows.
-//! 3. With gradients, for each d the pairs again: b is e^{−P} over its sum; dz is a chain over j in
-//!    its lanes, dμ and dv are chains over groups of rows, sixteen lanes each, which are transposed
-//!    and added by a tree in the end. Parallel over d.
+//! 3. With gradients, for each d the pairs again: b is e^{−P} over its sum; dz is a chain over the
+//!    rows j of a tile, dμ and dv are chains over 64 groups of rows, sixteen lanes each, which are
+//!    transposed and added by a tree in the end; more tiles and groups are added as pairs. Parallel over d.
 //!
 //! Cost: 1 or 2 exponentials for each of B²·Z pairs, B² besides, and memory for B² numbers where there
 //! are gradients (none without).
@@ -44,8 +53,10 @@
 //! exponentials a second.
 //!
 //! # Contract
-//! - Each of the three means is within 1e-5 of the sum of the magnitudes of the logarithms in it, the
-//!   gradients within 1e-5 of the sum of the magnitudes of their terms.
+//! - For any B, each of the three means is within 1e-5 of the sum of the magnitudes of the logarithms in
+//!   it, and the gradients within 1e-5 + 2⁻²³·(Z + 6)·T of the sum of the magnitudes of their terms. T is
+//!   the largest exponent that counts, 16 more than the Σ_d P of the posterior nearest to z: its rounding
+//!   is a relative error of e^{−T}.
 //! - No bit depends on threads or instruction sets.
 //! - NaN or ±∞ in z, μ or v gives a sum that is NaN or ±∞.
 //!
@@ -59,6 +70,7 @@ use crate::Compute;
 use crate::error::{Error, Result, expect_non_negative};
 use crate::math::scalar;
 use crate::simd::LANES;
+use crate::simd::environment::FloatEnvironment;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use pairs::{Coefficients, Dimension, FirstPass, Group, Prepare, SecondPass};
 
@@ -170,7 +182,7 @@ impl TotalCorrelation {
         }
     }
 
-    /// The three parts, with ln(N·B) or, for a whole data set, ln B for `ln_weight`.
+    /// The three parts, with ln(N·B) for `ln_weight`.
     pub(crate) fn forward(
         &mut self,
         compute: &Compute,
@@ -348,6 +360,7 @@ pub fn forward(
     inputs: Inputs<'_>,
     dataset_size: usize,
 ) -> Result<Decomposition> {
+    let _environment = FloatEnvironment::standard();
     let ln_weight = ln_weight(dataset_size, inputs.z.nrows().max(1))?;
     Ok(filled(inputs)?.forward(compute, ln_weight, inputs.prior))
 }
@@ -374,6 +387,7 @@ pub fn forward_backward(
     weights: TcWeights,
     dataset_size: usize,
 ) -> Result<Decomposition> {
+    let _environment = FloatEnvironment::standard();
     weights.validate()?;
     let Gradients { mut dz, mut dmu, mut dlogvar } = gradients;
     let (rows, latent) = inputs.z.dim();

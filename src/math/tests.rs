@@ -1,17 +1,16 @@
 //! Every function against the f64 functions of the standard library.
 
 use super::*;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One function: its slices, its twin in f64, its bound.
-struct Case {
-    name: &'static str,
-    run: fn(InstructionSet, &mut [f32], &[f32]) -> Result<()>,
-    twin: fn(f64) -> f64,
-    bound: f64,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(InstructionSet, &mut [f32], &[f32]) -> Result<()>,
+    pub(crate) twin: fn(f64) -> f64,
+    pub(crate) bound: f64,
 }
 
-fn cases() -> [Case; 8] {
+pub(crate) fn cases() -> [Case; 8] {
     let case = |name, run, twin, bound| Case { name, run, twin, bound };
     [
         case("exp", exp, f64::exp, EXP_MAX_ULP),
@@ -255,61 +254,4 @@ fn a_sigmoid_and_its_mirror_image_sum_to_one() {
         let sum = f64::from(*y) + f64::from(mirror);
         assert!((sum - 1.0).abs() <= 1.2e-7 || y.is_nan() && mirror.is_nan(), "{y} {mirror}");
     }
-}
-
-/// All 2³² inputs of one function: the worst error, and the bits of the two widest instruction
-/// sets against each other.
-fn sweep(case: &Case) {
-    const CHUNK: u32 = 1 << 18;
-    let sets = InstructionSet::available();
-    let sets = &sets[sets.len() - 2..];
-    let next = AtomicU32::new(0);
-    let worker = || {
-        let mut total = (0.0, 0.0, 0.0);
-        loop {
-            let chunk = next.fetch_add(1, Ordering::Relaxed);
-            if chunk > u32::MAX / CHUNK {
-                return total;
-            }
-            let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(chunk * CHUNK + i)).collect();
-            let [found, other] = [1, 0].map(|i| apply(case, sets[i], &x));
-            let same = |i: &usize| {
-                let (a, b) = (found[*i], other[*i]);
-                a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
-            };
-            let differs = (0..x.len()).find(|i| !same(i)).map(|i| x[i]);
-            assert_eq!(differs, None, "{} on {sets:?}", case.name);
-            let worst = worst(case, &x, &found);
-            total = if worst.0 > total.0 { worst } else { total };
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let total = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let worst = workers.into_iter().map(|worker| worker.join().unwrap());
-        worst.fold((0.0, 0.0, 0.0), |a, b| if a.0 >= b.0 { a } else { b })
-    });
-    check(case, total);
-}
-
-/// `cargo test --lib math::tests::sweep -- --ignored --nocapture --test-threads 1`
-macro_rules! sweeps {
-    ($($test:ident: $index:literal;)*) => {$(
-        #[test]
-        #[ignore = "all 2³² inputs take a minute or two"]
-        fn $test() {
-            sweep(&cases()[$index]);
-        }
-    )*};
-}
-
-sweeps! {
-    sweep_exp: 0;
-    sweep_expm1: 1;
-    sweep_log: 2;
-    sweep_log1p: 3;
-    sweep_sigmoid: 4;
-    sweep_softplus: 5;
-    sweep_tanh: 6;
-    sweep_normal_cdf: 7;
 }

@@ -13,7 +13,9 @@
 //! Algorithm 1 has it there too; its "efficient" variant moves it). The bias corrections depend
 //! on t alone: they are computed once per step, in f64, and rounded to f32.
 //!
-//! A moment smaller than the least normal number (1.2e-38) becomes 0.
+//! A moment smaller than the least normal number (1.2e-38) becomes 0. Without a v of that size the
+//! denominator is smaller by at most 1.1e-19/√(1−β₂ᵗ), which ε must outweigh: it is 1e-16 or more, and the
+//! step longer by a factor of at most 1 + 1.1e-19/(ε·√(1−β₂ᵗ)). With the defaults that is 1 + 3.5e-10.
 //!
 //! With a weight decay wd above 0, g is the gradient plus wd·w, which is the gradient of the loss plus
 //! ½·wd·|w|². The decay passes through the moments, so weights with large gradients decay least;
@@ -26,7 +28,7 @@
 //! it is while its gradient and moments are zero, so the padding of a panel remains zero.
 //!
 //! # Error
-//! One step from given f32 buffers, with a = max(|m|, |g|), as long as no moment becomes 0:
+//! One step from given f32 buffers, with a = max(|m|, |g|), besides what a moment that becomes 0 changes:
 //!
 //! ```text
 //! m   2⁻²¹·a        v   2⁻²²·v        w   2⁻²⁴·|w| + 2⁻²⁰·lr/(1−β₁ᵗ)·a/(√v/√(1−β₂ᵗ) + ε)
@@ -39,8 +41,12 @@ use super::update::{Regularized, checked_step, expect_epsilon, flush_subnormals}
 use crate::error::{Result, expect_below_one, expect_non_negative_f32};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
+use crate::simd::environment::FloatEnvironment;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
+
+/// Least ε. √v of a v that is flushed to 0 may be 1.1e-19.
+const LEAST_EPSILON: f64 = 1e-16;
 
 /// Settings of Adam.
 ///
@@ -59,7 +65,7 @@ pub struct Adam {
     pub beta1: f64,
     /// Decay β₂ of the second moment; default 0.999.
     pub beta2: f64,
-    /// Constant ε that is added to the root of the second moment; default 1e-8.
+    /// Constant ε that is added to the root of the second moment, 1e-16 or more; default 1e-8.
     pub epsilon: f64,
     /// Weight decay wd: this times the weight is added to the gradient; default 0.
     #[cfg_attr(feature = "safetensors", serde(default))]
@@ -77,10 +83,10 @@ impl Adam {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
-    /// or above the largest f32, an ε below the least normal f32, or a β outside [0, 1).
+    /// or above the largest f32, an ε below 1e-16, or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
         expect_non_negative_f32("learning_rate", self.learning_rate)?;
-        expect_epsilon(self.epsilon)?;
+        expect_epsilon(self.epsilon, LEAST_EPSILON, "a number from 1e-16 to 3.4e38")?;
         expect_below_one("beta1", self.beta1)?;
         expect_below_one("beta2", self.beta2)?;
         expect_non_negative_f32("weight_decay", self.weight_decay)
@@ -194,6 +200,7 @@ pub fn step(
     v: &mut [f32],
     g: &[f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     adam.validate()?;
     // `g + 0·w` would turn the sign of a zero gradient and spread a NaN of w.
     if adam.weight_decay == 0.0 {
@@ -279,6 +286,24 @@ mod tests {
         }
     }
 
+    /// Gradients whose squares are below f32, with the least ε: the step is that of the formula to 4 %.
+    #[test]
+    fn steps_on_vanishing_gradients_have_their_length() {
+        let adam = Adam { epsilon: 1e-16, ..Adam::default() };
+        for simd in InstructionSet::available() {
+            for g in [1e-18_f32, -3.4e-18, 3.5e-18, 1e-17, 1e-20, 1e-30] {
+                let (mut w, mut m, mut v) = ([0.0_f32], [0.0], [0.0]);
+                let mut exact = [0.0; 3];
+                for t in 1..=20 {
+                    step(simd, &adam, t, &mut w, &mut m, &mut v, &[g]).unwrap();
+                    exact = twin(&adam, t, exact, f64::from(g));
+                    let error = (f64::from(w[0]) - exact[0]).abs();
+                    assert!(error <= 0.04 * exact[0].abs(), "{simd}, {g}: {} {}", w[0], exact[0]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn rejects_invalid_settings_by_name() {
         for (adam, setting) in [
@@ -287,6 +312,8 @@ mod tests {
             (Adam { beta1: 1.0, ..Adam::default() }, "beta1"),
             (Adam { beta2: -0.1, ..Adam::default() }, "beta2"),
             (Adam { epsilon: f64::INFINITY, ..Adam::default() }, "epsilon"),
+            (Adam { epsilon: 9.9e-17, ..Adam::default() }, "epsilon"),
+            (Adam { epsilon: 0.0, ..Adam::default() }, "epsilon"),
         ] {
             let message = adam.validate().unwrap_err().to_string();
             assert!(message.starts_with(&format!("`{setting}`: expected")), "{message}");

@@ -14,7 +14,7 @@
 //! never longer than about lr, and u needs no bias correction. ε stands inside the maximum, as in
 //! PyTorch, so that u of a weight that never had a gradient becomes ε, not 0, and the weight stays.
 //! m is set to 0 below the least normal number, as in [Adam](super::adam). A gradient of NaN makes
-//! m, u and w NaN.
+//! m, u and w NaN. What a flushed m would have moved the weight is at most lr/(1−β₁ᵗ)·1.2e-38/ε.
 //!
 //! # Error
 //! One step from given f32 buffers, with a = max(|m|, |g|) and g rounded as in [Adam](super::adam), as
@@ -29,6 +29,7 @@ use super::update::{Regularized, checked_step, expect_epsilon, flush_subnormals}
 use crate::error::{Result, expect_below_one, expect_length, expect_non_negative_f32};
 use crate::math::scalar::powi;
 use crate::simd::InstructionSet;
+use crate::simd::environment::FloatEnvironment;
 use crate::simd::lanes::Lanewise;
 use pulp::Simd;
 
@@ -63,10 +64,10 @@ impl Adamax {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for a learning rate or a weight decay that is negative
-    /// or above the largest f32, an ε below the least normal f32, or a β outside [0, 1).
+    /// or above the largest f32, an ε below 1.2e-38, or a β outside [0, 1).
     pub fn validate(&self) -> Result<()> {
         expect_non_negative_f32("learning_rate", self.learning_rate)?;
-        expect_epsilon(self.epsilon)?;
+        expect_epsilon(self.epsilon, 1.2e-38, "a number from 1.2e-38 to 3.4e38")?;
         expect_below_one("beta1", self.beta1)?;
         expect_below_one("beta2", self.beta2)?;
         expect_non_negative_f32("weight_decay", self.weight_decay)
@@ -145,6 +146,7 @@ pub fn step(
     u: &mut [f32],
     g: &[f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     adamax.validate()?;
     expect_length("u", w.len(), u.len())?;
     checked_step(simd, t, adamax.constants(t, 1.0), [w, m, u], g)

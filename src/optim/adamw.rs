@@ -18,6 +18,7 @@ use super::adam::{Adam, Constants};
 use super::update::checked_step;
 use crate::error::{Error, Result, expect_non_negative_f32};
 use crate::simd::InstructionSet;
+use crate::simd::environment::FloatEnvironment;
 
 /// Settings of AdamW.
 ///
@@ -107,6 +108,7 @@ pub fn step(
     v: &mut [f32],
     g: &[f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     adamw.validate()?;
     checked_step(simd, t, adamw.constants(t, 1.0), [w, m, v], g)
 }

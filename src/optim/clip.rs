@@ -23,6 +23,7 @@
 use super::update::SHARE;
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_positive};
+use crate::simd::environment::FloatEnvironment;
 use crate::simd::lanes::{Lanewise, Multiply, Scale, ZipOp};
 use crate::simd::sum::sum_row;
 use pulp::{Simd, WithSimd};
@@ -75,6 +76,7 @@ impl Clip {
     /// [`Error::Config`] for a limit outside its domain, [`Error::NotFiniteGradient`] if the norm is
     /// not finite; the gradient is then left unchanged.
     pub fn apply(&self, compute: &Compute, gradient: &mut [f32]) -> Result<f64> {
+        let _environment = FloatEnvironment::standard();
         self.validate()?;
         let norm = global_norm(compute, gradient);
         // Before the gradient changes: a factor of 0 or NaN would hide what went wrong.
@@ -102,6 +104,7 @@ impl Clip {
 /// [module](self).
 #[must_use]
 pub fn global_norm(compute: &Compute, gradient: &[f32]) -> f64 {
+    let _environment = FloatEnvironment::standard();
     sum_of_squares(compute, gradient).sqrt()
 }
 

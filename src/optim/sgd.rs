@@ -22,6 +22,7 @@ use super::Bounds;
 use super::update::flush_subnormals;
 use crate::error::{Error, Result, expect_below_one, expect_length, expect_non_negative_f32};
 use crate::simd::InstructionSet;
+use crate::simd::environment::FloatEnvironment;
 use crate::simd::lanes::{Lanewise, ZipOp};
 use pulp::Simd;
 
@@ -143,6 +144,7 @@ pub fn step(
     m: &mut [f32],
     g: &[f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     sgd.validate()?;
     expect_length("m", w.len(), m.len())?;
     expect_length("g", w.len(), g.len())?;

@@ -62,10 +62,11 @@ pub(super) fn checked_step(
     Ok(())
 }
 
-/// Returns an error unless ε is a normal f32: with 0, a weight without gradient would become 0/0.
-pub(super) fn expect_epsilon(epsilon: f64) -> Result<()> {
-    if fits_f32(epsilon) && epsilon >= f64::from(f32::MIN_POSITIVE) {
+/// Returns an error, with what is `expected`, unless ε is an f32 and at least `least`: with 0, a weight
+/// without gradient would become 0/0.
+pub(super) fn expect_epsilon(epsilon: f64, least: f64, expected: &'static str) -> Result<()> {
+    if fits_f32(epsilon) && epsilon >= least {
         return Ok(());
     }
-    Err(Error::config("epsilon", "a number from 1.2e-38 to 3.4e38", epsilon))
+    Err(Error::config("epsilon", expected, epsilon))
 }

@@ -89,15 +89,6 @@ impl<S: Simd> F32x16<S> {
         }
         out
     }
-
-    #[inline(always)]
-    pub(crate) fn sub(self, simd: S, other: Self) -> Self {
-        let mut out = self;
-        for v in 0..Self::VECTORS {
-            out.0[v] = simd.sub_f32s(self.0[v], other.0[v]);
-        }
-        out
-    }
 }
 
 /// Splits a slice into whole groups of 16 and the rest.

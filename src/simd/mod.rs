@@ -11,9 +11,17 @@
 //! multiply-add, add, subtract, multiply, divide, square root, compare, select, bit operations),
 //! and sums over lanes run through one fixed tree (`sum`). So the width of a register
 //! affects speed alone.
+//!
+//! Nor does the floating-point environment of the caller change a bit. A thread that takes subnormal
+//! numbers for 0 (FTZ and DAZ, as `-ffast-math` sets them) or rounds otherwise than to nearest has the
+//! default environment while it is in this crate and its own afterwards; the threads of a
+//! [`Compute`](crate::Compute) always have the default. On processors other than x86-64 and 64-bit ARM
+//! the environment must be the default.
 
 #[allow(unsafe_code)] // two marker traits for a plain array
 pub(crate) mod aligned;
+#[allow(unsafe_code)] // the control register of the floating-point unit
+pub(crate) mod environment;
 pub(crate) mod lanes;
 #[allow(unsafe_code)] // one instruction that reads nothing
 pub(crate) mod prefetch;
@@ -22,6 +30,7 @@ pub(crate) mod sum;
 pub use aligned::AlignedBuffer;
 
 use crate::error::Error;
+use environment::FloatEnvironment;
 use pulp::{Scalar128b, WithSimd};
 use std::fmt;
 use std::str::FromStr;
@@ -195,7 +204,8 @@ impl InstructionSet {
     ///
     /// Call it once for the work of a task, never for a row: the call is not inlined. `op` must be a
     /// struct whose `with_simd` is `#[inline(always)]`; closures are not reliably compiled for the
-    /// instruction set. The traits are those of pulp 0.22.
+    /// instruction set. The traits are those of pulp 0.22. Until it returns, the thread has the default
+    /// floating-point environment (see the [module](self)).
     ///
     /// ```
     /// use elbo::simd::InstructionSet;
@@ -225,6 +235,7 @@ impl InstructionSet {
     #[inline]
     pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         use pulp::Simd as _;
+        let _environment = FloatEnvironment::standard();
         match self.0 {
             // One arm for each set: `op` is compiled in each, with its target features.
             Token::Scalar4(token) => token.vectorize(op),

@@ -20,6 +20,19 @@ use pulp::Simd;
 /// Groups added in plain f32 before they are folded into the pair.
 pub(crate) const CHAIN: u32 = 8;
 
+/// Returns `a + b` rounded, and the error of that rounding, whichever of the two is larger (Knuth).
+///
+/// Six additions and no comparison, in this order: another one would lose the error. Where the sum is
+/// infinite the error is NaN.
+#[inline(always)]
+pub(crate) fn two_sum<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
+    let sum = simd.add_f32s(a, b);
+    let b_rounded = simd.sub_f32s(sum, a);
+    let a_rounded = simd.sub_f32s(sum, b_rounded);
+    let error = simd.add_f32s(simd.sub_f32s(a, a_rounded), simd.sub_f32s(b, b_rounded));
+    [sum, error]
+}
+
 /// The running sum of a row, lane by lane.
 #[derive(Clone, Copy)]
 pub(crate) struct LaneSum<S: Simd> {
@@ -50,15 +63,12 @@ impl<S: Simd> LaneSum<S> {
     /// Folds the chain into (high, low) by Knuth's two-sum (step 2) and starts a new one.
     #[inline(always)]
     fn fold(&mut self, simd: S) {
-        let (a, b) = (self.high, self.chain);
-        // The rounding error of a + b, whichever of the two is larger.
-        // 2. Six additions and no comparison, in this order: another one would lose the error.
-        let sum = a.add(simd, b);
-        let b_rounded = sum.sub(simd, a);
-        let a_rounded = sum.sub(simd, b_rounded);
-        let error = a.sub(simd, a_rounded).add(simd, b.sub(simd, b_rounded));
-        self.high = sum;
-        self.low = self.low.add(simd, error);
+        // 2. `low` takes what `high` loses.
+        for v in 0..F32x16::<S>::VECTORS {
+            let [sum, error] = two_sum(simd, self.high.0[v], self.chain.0[v]);
+            self.high.0[v] = sum;
+            self.low.0[v] = simd.add_f32s(self.low.0[v], error);
+        }
         // A chain of eight, so that its rounding error does not grow with the row.
         self.chain = F32x16::splat(simd, 0.0);
         self.length = 0;

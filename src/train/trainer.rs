@@ -11,6 +11,7 @@ use crate::optim::{Bounds, PlateauState, UpdateRule};
 use crate::random::Generator;
 #[cfg(feature = "safetensors")]
 use crate::random::INDEX_LIMIT;
+use crate::simd::environment::FloatEnvironment;
 use crate::vae::step::Workspace;
 use crate::vae::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
 use crate::vae::step::sink::{Start, StoreGradient, UpdateWithAdam};
@@ -258,6 +259,7 @@ impl Trainer {
     /// Ignored until the weight of the KL divergence and the capacity are
     /// [final](crate::vae::Objective::is_final_at): a loss that falls or rises with them is no plateau.
     pub fn observe(&mut self, loss: f64) {
+        let _environment = FloatEnvironment::standard();
         let Progress { step, epoch, .. } = self.progress;
         if self.options.objective.is_final_at(step, epoch) {
             self.options.schedule.observe(&mut self.progress.plateau, loss);
@@ -288,6 +290,7 @@ impl Trainer {
     /// of the weights, which runs no code of the caller, all later steps return
     /// [`Error::Interrupted`].)
     pub fn step(&mut self, data: &dyn Dataset) -> Result<Option<Step>> {
+        let _environment = FloatEnvironment::standard();
         Ok(self.next_batch(data)?.map(|outcome| outcome.step))
     }
 
@@ -331,6 +334,7 @@ impl Trainer {
         data: &dyn Dataset,
         mut on_step: impl FnMut(&Step) + Send,
     ) -> Result<Epoch> {
+        let _environment = FloatEnvironment::standard();
         let compute = self.compute.clone();
         compute.install(|| {
             // An epoch whose last batch is done already is over: this call does the next one.
@@ -371,6 +375,7 @@ impl Trainer {
         data: &dyn Dataset,
         noise: ArrayView2<'_, f32>,
     ) -> Result<Step> {
+        let _environment = FloatEnvironment::standard();
         let batch = self.batch_with_noise(data, noise)?;
         Ok(self.train_on(&batch, usize::MAX)?.step)
     }
@@ -389,6 +394,7 @@ impl Trainer {
         data: &dyn Dataset,
         noise: ArrayView2<'_, f32>,
     ) -> Result<Elbo> {
+        let _environment = FloatEnvironment::standard();
         let batch = self.batch_with_noise(data, noise)?;
         self.gradient_of(&batch)
     }
@@ -399,6 +405,7 @@ impl Trainer {
     /// # Errors
     /// As [`Self::step`]; [`Error::Config`] if a row is beyond the end of the data.
     pub fn gradient_of_rows(&mut self, data: &dyn Dataset, rows: &[u32]) -> Result<Elbo> {
+        let _environment = FloatEnvironment::standard();
         self.check_data(data)?;
         if let Some(row) = rows.iter().find(|&&row| row as usize >= data.row_count()) {
             return Err(Error::config("rows", "numbers below that of the data's rows", row));
@@ -431,6 +438,7 @@ impl Trainer {
     /// [`Error::NotFiniteUpdate`] if the gradient or the weights after the step are not finite: weights,
     /// moments and gradient are then those before.
     pub fn apply_gradient(&mut self) -> Result<()> {
+        let _environment = FloatEnvironment::standard();
         self.expect_whole()?;
         let Some(gradient) = self.gradient.as_mut().filter(|_| self.has_gradient) else {
             return Err(Error::config(

@@ -135,6 +135,7 @@ impl Vae {
         z: ArrayView2<'_, f32>,
         options: &DrawOptions,
     ) -> Result<Array2<f32>> {
+        let _environment = FloatEnvironment::standard();
         let noise = self.noise(options)?;
         let mut x = Array2::zeros((z.nrows(), self.config.features()));
         let mut inference = Inference::new(&self.config, &self.parameters, compute, z.nrows());
@@ -250,7 +251,8 @@ fn inverse(logit: f32, u: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::math::tests::normal_cdf_twin;
-    use crate::simd::InstructionSet;
+    use crate::simd::environment::FloatEnvironment;
+use crate::simd::InstructionSet;
     use crate::vae::Config;
     use ndarray::{Array1, s};
 

@@ -17,6 +17,7 @@ use crate::loss::{
     SigmoidProbabilities, SquaredError, TanhSquaredError, WeightedBernoulli, gaussian, kl,
 };
 use crate::random::INDEX_LIMIT;
+use crate::simd::environment::FloatEnvironment;
 use ndarray::{Array2, s};
 use std::f64::consts::TAU;
 use std::sync::{Mutex, PoisonError};
@@ -49,7 +50,8 @@ pub const COLLAPSED_KL: f64 = 0.01;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluationOptions {
     /// The objective of [`Evaluation::loss`]; default the negative evidence lower bound. An annealed
-    /// weight or capacity has its last value; a penalty that depends on a whole batch is that of 256 rows.
+    /// weight or capacity has its last value; a penalty that depends on a whole batch is the mean over
+    /// batches of equal size (to one row) of at most 256 rows.
     pub objective: Objective,
     /// Augmentation of the data, the same at every call; default none.
     pub augmentation: Augmentation,
@@ -211,6 +213,7 @@ impl Vae {
         data: &dyn Dataset,
         options: &EvaluationOptions,
     ) -> Result<Evaluation> {
+        let _environment = FloatEnvironment::standard();
         let rows = data.row_count();
         let objective = options.objective.at_the_end().per_example();
         let mut dimensions = Dimensions::new(self.config.latent());
@@ -263,6 +266,7 @@ impl Vae {
         options: &EvaluationOptions,
     ) -> Result<Decomposition> {
         const MOST_ROWS: usize = 10_000;
+        let _environment = FloatEnvironment::standard();
         let rows = data.row_count().min(MOST_ROWS);
         let latent = self.config.latent();
         // No loss is computed; the posteriors' densities need both exponentials of logvar.
@@ -299,6 +303,7 @@ impl Vae {
     /// As [`Self::evaluate`]; [`Error::Config`] for a batch-optimal variance, under which a single row
     /// has no likelihood.
     pub fn score(&self, compute: &Compute, data: &dyn Dataset) -> Result<Scores> {
+        let _environment = FloatEnvironment::standard();
         self.expect_row_likelihood()?;
         let (options, objective) =
             (EvaluationOptions::default(), Objective::default().at_the_end());
@@ -326,6 +331,7 @@ impl Vae {
     /// # Errors
     /// As [`Self::score`]; but an element that is not finite is no error.
     pub fn score_features(&self, compute: &Compute, data: &dyn Dataset) -> Result<Array2<f64>> {
+        let _environment = FloatEnvironment::standard();
         self.expect_row_likelihood()?;
         self.check_data(data, 1)?;
         let (features, latent) = (self.config.features(), self.config.latent());
@@ -433,6 +439,7 @@ impl Vae {
         samples: usize,
         options: &EvaluationOptions,
     ) -> Result<MarginalLikelihood> {
+        let _environment = FloatEnvironment::standard();
         if !(1..=1 << 24).contains(&samples) {
             return Err(Error::config("samples", "from 1 to 16777216", samples));
         }
@@ -497,7 +504,8 @@ impl Vae {
         Ok(MarginalLikelihood { rows, samples, log_likelihood: mean, standard_error, of_rows })
     }
 
-    /// Calls `work` for the first `rows` rows, [`CHUNK`] of them at a time.
+    /// Calls `work` for the first `rows` rows, [`CHUNK`] of them at a time, or in chunks of equal size if
+    /// the objective is one of whole batches: a short last one would have another loss.
     fn by_chunks(
         &self,
         compute: &Compute,
@@ -512,9 +520,11 @@ impl Vae {
         self.check_data(data, objective.samples)?;
         let layout = self.parameters.layout().clone();
         let mut workspace = Workspace::new(&self.config, layout, Purpose::Evaluation);
+        let chunks = rows.div_ceil(CHUNK);
+        let chunk = if objective.penalty.is_coupled() { rows.div_ceil(chunks) } else { CHUNK };
         compute.install(|| {
-            (0..rows).step_by(CHUNK).try_for_each(|first| {
-                let count = CHUNK.min(rows - first);
+            (0..rows).step_by(chunk).try_for_each(|first| {
+                let count = chunk.min(rows - first);
                 let batch = Batch {
                     data,
                     indices: Indices::Range(first, count),

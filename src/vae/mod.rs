@@ -39,6 +39,7 @@ pub use state_dict::Naming;
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_shape};
 use crate::random::{Generator, Stream};
+use crate::simd::environment::FloatEnvironment;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 /// A variational autoencoder: a configuration and its weights.
@@ -235,6 +236,7 @@ impl Vae {
 
     /// Codes drawn from the prior: `m + s·ε`.
     fn prior_codes(&self, compute: &Compute, count: usize, seed: u64) -> Result<Array2<f32>> {
+        let _environment = FloatEnvironment::standard();
         let mut z = Array2::zeros((count, self.config.latent()));
         Generator::new(seed).normal(compute.simd(), z.view_mut(), Stream::Prior, 0, 0)?;
         let prior = self.config.prior();

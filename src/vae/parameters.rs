@@ -13,6 +13,7 @@ use crate::gemm::PanelLayout;
 use crate::random::{Generator, Stream};
 use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
+use crate::simd::environment::FloatEnvironment;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Range};
@@ -190,6 +191,7 @@ impl Parameters {
     /// [Vectors](Self::vectors) start at 0, gains at 1.
     #[must_use]
     pub fn initialized(config: &Config, seed: u64) -> Self {
+        let _environment = FloatEnvironment::standard();
         let mut parameters = Self::zeros(config);
         let Self { layout, data } = &mut parameters;
         let (generator, simd) = (Generator::new(seed), InstructionSet::detect());

@@ -49,8 +49,6 @@ pub struct Twin<'a> {
     pub seed: u64,
     /// Steps done before, on which dropout and schedules depend.
     pub step: u64,
-    /// Rows of the data set, for minibatch-weighted sampling.
-    pub data_rows: usize,
 }
 
 impl Twin<'_> {
@@ -285,7 +283,7 @@ impl Twin<'_> {
                     }
             }
             Penalty::TotalCorrelation { alpha, gamma } => {
-                let ln_weight = (b * self.data_rows as f64).ln();
+                let ln_weight = b.ln();
                 let ln_2pi = std::f64::consts::TAU.ln();
                 let density = |i: usize, j: usize, d: usize| {
                     let v = logvar[[j, d]];

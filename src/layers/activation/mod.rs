@@ -52,7 +52,7 @@
 
 mod functions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::error::{Error, Result, expect_below_one, expect_length, expect_positive};
 use crate::simd::InstructionSet;

@@ -3,15 +3,15 @@ use crate::math::tests::normal_cdf_twin;
 use proptest::prelude::*;
 
 /// Value and derivative in f64, and their error bounds in units of 2⁻²³.
-struct Exact {
-    value: f64,
-    slope: f64,
-    value_error: f64,
-    slope_error: f64,
+pub(crate) struct Exact {
+    pub(crate) value: f64,
+    pub(crate) slope: f64,
+    pub(crate) value_error: f64,
+    pub(crate) slope_error: f64,
 }
 
 /// Formulas and bounds of the module's documentation.
-fn twin(activation: Activation, x: f64) -> Exact {
+pub(crate) fn twin(activation: Activation, x: f64) -> Exact {
     let exact = |value: f64, slope: f64, ulps: f64, slope_error: f64| Exact {
         value,
         slope,
@@ -67,7 +67,7 @@ fn twin(activation: Activation, x: f64) -> Exact {
     }
 }
 
-fn settings() -> Vec<Activation> {
+pub(crate) fn settings() -> Vec<Activation> {
     let mut all = Activation::all().to_vec();
     all.extend([Activation::LeakyRelu { slope: 0.0 }, Activation::LeakyRelu { slope: 0.3 }]);
     all.extend([Activation::Elu { alpha: 0.25 }, Activation::Elu { alpha: 3.0 }]);

@@ -32,22 +32,35 @@
 //!    and then columns, so no bit depends on their number.
 //!
 //! # Contract
-//! x̂ is within `2⁻²²·(1 + |x̂|)·(1 + |mean|·s)`, y within that times |γ| and 2⁻²⁴·|y|; `dx` within
-//! `2⁻²⁰·s·max|g|`. A row of equal elements gives x̂ = 0 (up to the rounding of its mean). NaN or ±∞ in a
-//! row makes the whole row NaN.
+//! With `M = 1 + |mean|·s`:
+//! - x̂ is within `2⁻²¹·(1 + |x̂|)·M`, y within that times |γ| and 2⁻²⁴·|y|.
+//! - `dx` is within `2⁻¹⁸·s·max|g|·(1 + |x̂|)·M` of the gradient of x; from the x̂ and s that it is handed, it
+//!   is within `2⁻²⁰·s·max|g|·(1 + |x̂|)`.
+//! - The bounds hold for all finite rows. If the squares are beyond f32, the row is multiplied by 2⁻⁸⁰
+//!   first.
+//! - A row of equal elements gives x̂ = 0 (up to the rounding of its mean). NaN or ±∞ in a row makes the
+//!   whole row NaN.
+//!
+//! Derivation: sums round in chains of at most eight terms of f32, the mean is therefore off by at most
+//! `2⁻²⁴·(5.4·|mean| + 4.4/s)` and s by `2⁻²⁴·5·s`; the difference and the product of x̂ round once each. An
+//! error e of x̂ is one of `s·(|x̂|·mean(|g|e) + e·max|g|)` of dx, and |mean(g·x̂)| is at most max|g|.
 //!
 //! Source: Ba, Kiros & Hinton, "Layer Normalization" (2016).
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, expect_length, expect_shape};
 use crate::simd::LANES;
-use crate::simd::lanes::{Each, Identity, Lanewise, Multiply, multiply, zip};
+use crate::simd::environment::FloatEnvironment;
+use crate::simd::lanes::{Each, Identity, Lanewise, Multiply, multiply, scale, zip};
 use crate::simd::sum::sum_row;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use pulp::{Simd, WithSimd};
 
 /// Constant ε that is added to the variance.
 pub const EPSILON: f64 = 1e-5;
+
+/// Unit of a row whose squares are beyond f32: 2⁻⁸⁰.
+const SMALL: f32 = 1.0 / (1_u128 << 80) as f32;
 
 /// Square of the distance from a point.
 #[derive(Clone, Copy)]
@@ -137,14 +150,24 @@ impl WithSimd for ForwardRow<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> f32 {
         let Self([y, normalized], parameters) = self;
         let columns = y.len() as f64;
-        // 1. The totals are in f64; mean and s are rounded to f32.
-        let mean = (sum_row(simd, y, [], Each(Identity)) / columns) as f32;
-        // 2. From the differences: Σx² − H·mean² would cancel.
-        let variance = sum_row(simd, y, [], SquaredDistance(mean)) / columns;
-        let inverse_std = (1.0 / (variance + EPSILON).sqrt()) as f32;
+        let mut unit = 1.0;
+        let (mean, inverse_std) = loop {
+            // 1. The totals are in f64; mean and s are rounded to f32.
+            let mean = (sum_row(simd, y, [], Each(Identity)) / columns) as f32;
+            // 2. From the differences: Σx² − H·mean² would cancel.
+            let variance = sum_row(simd, y, [], SquaredDistance(mean)) / columns;
+            if variance.is_finite() || unit != 1.0 {
+                // s in the unit of the row.
+                break (mean, 1.0 / (variance + EPSILON * unit * unit).sqrt());
+            }
+            // Once more with smaller numbers, in case they are finite: a power of two changes no digit.
+            unit = f64::from(SMALL);
+            scale(simd, y, SMALL);
+        };
         // y takes the place of x, which both sums have brought into the cache.
-        zip(simd, [y, normalized], parameters, Normalize { mean, inverse_std });
-        inverse_std
+        let normalize = Normalize { mean, inverse_std: inverse_std as f32 };
+        zip(simd, [y, normalized], parameters, normalize);
+        (inverse_std * unit) as f32
     }
 }
 
@@ -279,6 +302,7 @@ pub fn forward(
     gain: &[f32],
     shift: &[f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     let (rows, columns) = x.dim();
     expect_shape("y", [rows, columns], y.shape())?;
     expect_shape("normalized", [rows, columns], normalized.shape())?;
@@ -393,6 +417,7 @@ pub fn backward(
     inverse_std: &[f32],
     gain: &[f32],
 ) -> Result<()> {
+    let _environment = FloatEnvironment::standard();
     let (rows, columns) = dy.dim();
     expect_shape("dx", [rows, columns], dx.shape())?;
     expect_shape("normalized", [rows, columns], normalized.shape())?;

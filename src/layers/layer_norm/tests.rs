@@ -114,7 +114,87 @@ fn twin_gradient_matches_finite_differences() {
     }
 }
 
+/// Largest errors of x̂, y and dx as fractions of the bounds of the module, on every set.
+fn shares(x: &Array2<f32>, dy: &Array2<f32>, gain: &[f32], shift: &[f32]) -> [f64; 3] {
+    let mut worst = [0.0_f64; 3];
+    for set in InstructionSet::available() {
+        let found = run(set, x, dy, gain, shift);
+        for r in 0..x.nrows() {
+            let row = |array: &Array2<f32>| wide(array.row(r).to_slice().unwrap());
+            let (x, dy, gain, shift) = (row(x), row(dy), wide(gain), wide(shift));
+            let (y, normalized, s) = twin(&x, &gain, &shift);
+            let dx = twin_backward(&dy, &normalized, &gain, s);
+            let mean = x.iter().sum::<f64>() / x.len() as f64;
+            let largest = dy.iter().zip(&gain).map(|(d, g)| (d * g).abs()).fold(0.0, f64::max);
+            for i in 0..x.len() {
+                let size = (1.0 + normalized[i].abs()) * (1.0 + mean.abs() * s);
+                let bound = size * 2.0_f64.powi(-21);
+                let of_y = bound * gain[i].abs() + 2.0_f64.powi(-24) * y[i].abs();
+                let of_dx = size * s * largest * 2.0_f64.powi(-18);
+                let errors = [
+                    (f64::from(found.normalized[[r, i]]) - normalized[i]).abs() / bound,
+                    (f64::from(found.y[[r, i]]) - y[i]).abs() / of_y.max(1e-300),
+                    // Below the range of f32 in a row of huge numbers.
+                    ((f64::from(found.dx[[r, i]]) - dx[i]).abs() - 1e-44).max(0.0)
+                        / of_dx.max(1e-300),
+                ];
+                for (worst, error) in worst.iter_mut().zip(errors) {
+                    assert!(!error.is_nan(), "{set}: {:?}", found.normalized.row(r));
+                    *worst = worst.max(error);
+                }
+            }
+        }
+    }
+    worst
+}
+
+#[test]
+fn bounds_hold_far_from_0_and_up_to_the_largest_floats() {
+    let rows: [&[f32]; 12] = [
+        &[1000.0, 1000.01, 1000.03],
+        &[1000.0, 1001.0, 1003.0],
+        &[-1e6, -1e6 + 0.25, -1e6 + 0.5, -1e6 + 1.0],
+        &[1e20, -1e20],
+        &[1.9e19, -1.9e19],
+        &[f32::MAX, f32::MIN],
+        &[f32::MAX, f32::MAX, f32::MAX],
+        &[f32::MAX, 0.0, 1.0],
+        &[3e38, 2.9e38, 2.95e38, 3.1e38],
+        &[1e-30, -1e-30, 3e-45],
+        &[5.0],
+        &[0.0, -0.0, 1e18, -1e18],
+    ];
+    let mut all: Vec<Vec<f32>> = rows.iter().map(|row| row.to_vec()).collect();
+    // Sums of many large numbers, each of which is within f32.
+    all.push((0..17).map(|i| if i % 16 == 0 { 3e38 } else { 0.0 }).collect());
+    all.push((0..600).map(|i| 1e18 * (i % 7) as f32).collect());
+    for x in all {
+        let columns = x.len();
+        let x = Array2::from_shape_vec((1, columns), x).unwrap();
+        for which in 0..columns.min(3) {
+            let dy = Array2::from_shape_fn((1, columns), |(_, i)| f32::from(u8::from(i == which)));
+            let worst = shares(&x, &dy, &vec![1.0; columns], &vec![0.0; columns]);
+            assert!(worst.iter().all(|&share| share <= 1.0), "{x:?}: {worst:?}");
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn bounds_hold_at_any_distance_from_0(
+        values in proptest::collection::vec((-3.0_f32..3.0, -2.0_f32..2.0, -2.0_f32..2.0), 1..300),
+        center in -30.0_f32..30.0,
+        spread in -20.0_f32..20.0,
+    ) {
+        let columns = values.len();
+        let (center, spread) = (center * center * center, spread.exp());
+        let x = Array2::from_shape_fn((1, columns), |(_, i)| center + spread * values[i].0);
+        let dy = Array2::from_shape_fn((1, columns), |(_, i)| values[i].1);
+        let gain: Vec<f32> = values.iter().map(|v| v.2).collect();
+        let worst = shares(&x, &dy, &gain, &vec![0.25; columns]);
+        prop_assert!(worst.iter().all(|&share| share <= 1.0), "{:?}", worst);
+    }
+
     #[test]
     fn is_within_its_bounds_with_the_same_bits_everywhere(
         values in proptest::collection::vec((-5.0_f32..5.0, -2.0_f32..2.0, -2.0_f32..2.0), 1..200),

@@ -8,15 +8,22 @@ use crate::math::scalar;
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
 use crate::simd::lanes::F32x16;
+use crate::simd::sum::two_sum;
 use pulp::{Simd, WithSimd};
 use std::f64::consts::TAU;
 
 /// Rows j that go together: their sums for sixteen rows i fit into the first-level cache.
 const TILE: usize = 64;
+/// Groups of sixteen rows i whose parts of dμ and dv are added in one chain.
+const CHAIN: usize = 64;
+/// Distance by which the least total is undercut where a later tile has a lower one: so the sum so far is
+/// scaled, and rounded, a few times only, however slowly the totals fall from tile to tile.
+const MARGIN: f32 = 2.0;
 /// A sum of e^{−P} below this is computed again with the least P subtracted.
 const VANISHED: f32 = 1e-18;
 
 /// Numbers of sixteen rows i for each j of a tile, on cache lines.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Tile([[f32; LANES]; TILE]);
 
@@ -46,6 +53,8 @@ pub(super) struct Dimension {
     /// M: the logarithm of the highest density of any row.
     largest: f64,
     pub(super) dz: AlignedBuffer,
+    /// The rounding errors of dz, from tile to tile.
+    dz_low: AlignedBuffer,
     pub(super) dmu: AlignedBuffer,
     pub(super) dlogvar: AlignedBuffer,
 }
@@ -60,6 +69,7 @@ impl Dimension {
             &mut self.half_precision,
             &mut self.excess,
             &mut self.dz,
+            &mut self.dz_low,
             &mut self.dmu,
             &mut self.dlogvar,
         ] {
@@ -71,7 +81,8 @@ impl Dimension {
 /// Sixteen rows i, and what is known of them after the first pass.
 #[derive(Default)]
 pub(super) struct Group {
-    /// For each dimension: what is subtracted from P, and 1/Σ_j e^{−(P − that)}.
+    /// For each dimension: what is subtracted from P, and 1/Σ_j e^{−(P − that)}; until the sum is complete
+    /// its low and its high part.
     shift: Vec<[f32; LANES]>,
     inverse: Vec<[f32; LANES]>,
     /// For each j: Σ_d P, then (β−α)·scale·a.
@@ -205,23 +216,24 @@ impl WithSimd for FirstPass<'_> {
         // The last group may have fewer than sixteen rows.
         let used = LANES.min(rows - index * LANES);
         let zero = F32x16::splat(simd, 0.0);
-        let mut least = F32x16::splat(simd, f32::INFINITY);
-        let mut joint = zero;
-        // `inverse` holds the sums until they are complete.
+        let mut joint = Joint::empty(simd);
+        // `inverse` and `shift` hold the sums, high and low parts, until they are complete.
         out.inverse[..latent].fill([0.0; LANES]);
+        out.shift[..latent].fill([0.0; LANES]);
         let mut tile = Tile::ZERO;
         // 2. Tiles of rows j: Σ_d P of each pair, and for each d the sum of e^{−P} over j.
         for first in (0..rows).step_by(TILE) {
             let count = TILE.min(rows - first);
             let totals = &mut tile.0[..count];
             totals.fill([0.0; LANES]);
-            for (dimension, sums) in dimensions.iter().zip(&mut out.inverse) {
+            let sums = out.inverse.iter_mut().zip(&mut out.shift);
+            for (dimension, (high, low)) in dimensions.iter().zip(sums) {
                 let z = group(simd, &dimension.z, index);
                 let part = dimension.add_distances(simd, z, first, totals);
-                F32x16::load(simd, sums).add(simd, part).store(sums);
+                add_to_pair(simd, high, low, part);
             }
             // The LSE over j of −Σ_d P, whose least value is not known in advance.
-            (least, joint) = add_tile(simd, totals, least, joint);
+            joint.add_tile(simd, totals, if first == 0 { 0.0 } else { MARGIN });
             // Σ_d P is kept: the matrix a is made of it once the LSE is known.
             if coefficients.is_some() {
                 let weights = &mut out.weights.as_chunks_mut().0[first..first + count];
@@ -234,7 +246,9 @@ impl WithSimd for FirstPass<'_> {
         let places = out.shift.iter_mut().zip(&mut out.inverse);
         for (dimension, (shift, inverse)) in dimensions.iter().zip(places) {
             let z = group(simd, &dimension.z, index);
-            let (mut subtracted, mut sum) = (zero, F32x16::load(simd, inverse));
+            let low = F32x16::load(simd, shift);
+            let (mut subtracted, mut sum) = (zero, F32x16::load(simd, inverse).add(simd, low));
+            sum.store(inverse);
             // 1. A row far from all means: again, relative to the nearest one.
             if inverse[..used].iter().any(|&sum| sum < VANISHED) {
                 (subtracted, sum) = dimension.shifted_sum(simd, z, rows);
@@ -268,6 +282,7 @@ impl WithSimd for FirstPass<'_> {
             }
         }
         // ln q(z) = Σ_d M_d + LSE_j(−Σ_d P) − ln(N·B).
+        let (least, joint) = (joint.least, joint.high.add(simd, joint.low));
         let mut log_joint = zero;
         for v in 0..F32x16::<S>::VECTORS {
             log_joint.0[v] = log(simd, joint.0[v]);
@@ -319,7 +334,7 @@ impl Dimension {
             .iter()
             .zip(&self.half_precision[first..last])
             .zip(&self.excess[first..last]);
-        // 2. One chain a lane over j; the loop over registers is outside, see `register`.
+        // 2. One chain a lane over the tile; the loop over registers is outside, see `register`.
         let mut sum = F32x16::splat(simd, 0.0);
         for v in 0..F32x16::<S>::VECTORS {
             let (z, mut chain) = (z.0[v], sum.0[v]);
@@ -343,55 +358,91 @@ impl Dimension {
     #[inline(always)]
     fn shifted_sum<S: Simd>(&self, simd: S, z: F32x16<S>, rows: usize) -> (F32x16<S>, F32x16<S>) {
         let mut least = F32x16::splat(simd, f32::INFINITY);
-        let mut sum = F32x16::splat(simd, 0.0);
-        // Once for the least P, once for the sum relative to it.
+        let [mut high, mut low] = [[0.0; LANES]; 2];
+        // Once for the least P, once for the sum relative to it, tile by tile.
         for minimum in [true, false] {
-            for j in 0..rows {
-                let mu = simd.splat_f32s(self.mu[j]);
-                let half_precision = simd.splat_f32s(self.half_precision[j]);
-                let excess = simd.splat_f32s(self.excess[j]);
-                for v in 0..F32x16::<S>::VECTORS {
-                    let p = distance(simd, z.0[v], mu, half_precision, excess);
-                    if minimum {
-                        let lower = simd.less_than_f32s(p, least.0[v]);
-                        least.0[v] = simd.select_f32s(lower, p, least.0[v]);
-                    } else {
-                        let e = exp_of_minus(simd, simd.sub_f32s(p, least.0[v]));
-                        sum.0[v] = simd.add_f32s(sum.0[v], e);
+            for first in (0..rows).step_by(TILE) {
+                let mut chain = F32x16::splat(simd, 0.0);
+                for j in first..rows.min(first + TILE) {
+                    let mu = simd.splat_f32s(self.mu[j]);
+                    let half_precision = simd.splat_f32s(self.half_precision[j]);
+                    let excess = simd.splat_f32s(self.excess[j]);
+                    for v in 0..F32x16::<S>::VECTORS {
+                        let p = distance(simd, z.0[v], mu, half_precision, excess);
+                        if minimum {
+                            let lower = simd.less_than_f32s(p, least.0[v]);
+                            least.0[v] = simd.select_f32s(lower, p, least.0[v]);
+                        } else {
+                            let e = exp_of_minus(simd, simd.sub_f32s(p, least.0[v]));
+                            chain.0[v] = simd.add_f32s(chain.0[v], e);
+                        }
                     }
                 }
+                add_to_pair(simd, &mut high, &mut low, chain);
             }
         }
-        (least, sum)
+        (least, F32x16::load(simd, &high).add(simd, F32x16::load(simd, &low)))
     }
 }
 
-/// The least total so far and Σ_j e^{−(total − least)}, with one more tile.
+/// Adds sixteen numbers to `high`, and what that rounds off to `low`: the error of a sum of many tiles is
+/// that of one tile.
 #[inline(always)]
-fn add_tile<S: Simd>(
+fn add_to_pair<S: Simd>(
     simd: S,
-    totals: &[[f32; LANES]],
-    before: F32x16<S>,
-    mut sum: F32x16<S>,
-) -> (F32x16<S>, F32x16<S>) {
-    let mut least = before;
+    high: &mut [f32; LANES],
+    low: &mut [f32; LANES],
+    numbers: F32x16<S>,
+) {
     for v in 0..F32x16::<S>::VECTORS {
-        // The least total with this tile. A comparison with NaN is false and leaves it.
-        let mut lowest = before.0[v];
-        for total in totals {
-            let total = register::<S>(total, v);
-            lowest = simd.select_f32s(simd.less_than_f32s(total, lowest), total, lowest);
-        }
-        // The sum so far, relative to the new least total; e^{−∞} = 0 before the first tile.
-        let fall = exp_of_minus(simd, simd.sub_f32s(before.0[v], lowest));
-        let mut chain = simd.mul_f32s(sum.0[v], fall);
-        for total in totals {
-            let e = exp_of_minus(simd, simd.sub_f32s(register::<S>(total, v), lowest));
-            chain = simd.add_f32s(chain, e);
-        }
-        (least.0[v], sum.0[v]) = (lowest, chain);
+        let [sum, error] = two_sum(simd, register::<S>(high, v), numbers.0[v]);
+        *register_mut::<S>(high, v) = sum;
+        *register_mut::<S>(low, v) = simd.add_f32s(register::<S>(low, v), error);
     }
-    (least, sum)
+}
+
+/// Σ_j e^{−(total − least)} of sixteen rows as a pair, and `least`, a bound of the totals so far.
+struct Joint<S: Simd> {
+    least: F32x16<S>,
+    high: F32x16<S>,
+    low: F32x16<S>,
+}
+
+impl<S: Simd> Joint<S> {
+    #[inline(always)]
+    fn empty(simd: S) -> Self {
+        let zero = F32x16::splat(simd, 0.0);
+        Self { least: F32x16::splat(simd, f32::INFINITY), high: zero, low: zero }
+    }
+
+    /// Adds one more tile of totals. Where one is below `least` that becomes the lowest less `margin`.
+    #[inline(always)]
+    fn add_tile(&mut self, simd: S, totals: &[[f32; LANES]], margin: f32) {
+        for v in 0..F32x16::<S>::VECTORS {
+            // The least total with this tile. A comparison with NaN is false and leaves it.
+            let before = self.least.0[v];
+            let mut lowest = before;
+            for total in totals {
+                let total = register::<S>(total, v);
+                lowest = simd.select_f32s(simd.less_than_f32s(total, lowest), total, lowest);
+            }
+            let undercut = simd.sub_f32s(lowest, simd.splat_f32s(margin));
+            let falls = simd.less_than_f32s(lowest, before);
+            let least = simd.select_f32s(falls, undercut, before);
+            // The sum so far, relative to the new least total; e^{−∞} = 0 before the first tile, and
+            // e⁰ = 1 to the bit.
+            let fall = exp_of_minus(simd, simd.sub_f32s(before, least));
+            let mut chain = simd.splat_f32s(0.0);
+            for total in totals {
+                let e = exp_of_minus(simd, simd.sub_f32s(register::<S>(total, v), least));
+                chain = simd.add_f32s(chain, e);
+            }
+            let [sum, error] = two_sum(simd, simd.mul_f32s(self.high.0[v], fall), chain);
+            self.least.0[v] = least;
+            self.high.0[v] = sum;
+            self.low.0[v] = simd.mul_add_f32s(self.low.0[v], fall, error);
+        }
+    }
 }
 
 /// The gradients of one dimension.
@@ -413,20 +464,45 @@ impl WithSimd for SecondPass<'_> {
         let groups = &groups[..rows.div_ceil(LANES)];
         // 3. Sums over i of each j stay in a tile of sixteen lanes; those over j of each i in dz.
         dimension.dz[..groups.len() * LANES].fill(0.0);
-        let (mut dmu, mut dlogvar) = (Tile::ZERO, Tile::ZERO);
+        dimension.dz_low[..groups.len() * LANES].fill(0.0);
+        let mut parts = [Tile::ZERO; 2];
+        // High and low parts of the sums of more rows than one chain takes.
+        let mut sums = (groups.len() > CHAIN).then_some([[Tile::ZERO; 2]; 2]);
         for first in (0..rows).step_by(TILE) {
             let count = TILE.min(rows - first);
-            dmu.0.fill([0.0; LANES]);
-            dlogvar.0.fill([0.0; LANES]);
-            for (index, group) in groups.iter().enumerate() {
-                let weights = &group.weights.as_chunks().0[first..first + count];
-                let tiles = (&mut dmu.0[..count], &mut dlogvar.0[..count]);
-                let softmax = (&group.shift[d], &group.inverse[d], coefficients.marginal);
-                dimension.add_gradients(simd, index, first, weights, softmax, tiles);
+            for sum in sums.iter_mut().flatten().flatten() {
+                sum.0.fill([0.0; LANES]);
+            }
+            for (chain, groups) in groups.chunks(CHAIN).enumerate() {
+                parts.iter_mut().for_each(|part| part.0.fill([0.0; LANES]));
+                for (index, group) in groups.iter().enumerate() {
+                    let weights = &group.weights.as_chunks().0[first..first + count];
+                    let tiles = parts.each_mut().map(|part| &mut part.0[..count]);
+                    let softmax = (&group.shift[d], &group.inverse[d], coefficients.marginal);
+                    let index = chain * CHAIN + index;
+                    dimension.add_gradients(simd, index, first, weights, softmax, tiles);
+                }
+                for (part, [high, low]) in parts.iter().zip(sums.iter_mut().flatten()) {
+                    let pairs = high.0.iter_mut().zip(&mut low.0);
+                    for (part, (high, low)) in part.0.iter().zip(pairs) {
+                        add_to_pair(simd, high, low, F32x16::load(simd, part));
+                    }
+                }
             }
             let last = (first + count).next_multiple_of(LANES);
-            add_lanes(simd, &mut dimension.dmu[first..last], &dmu);
-            add_lanes(simd, &mut dimension.dlogvar[first..last], &dlogvar);
+            let outputs = [&mut dimension.dmu[first..last], &mut dimension.dlogvar[first..last]];
+            for (which, out) in outputs.into_iter().enumerate() {
+                let Some([high, low]) = sums.as_ref().map(|sums| &sums[which]) else {
+                    add_lanes(simd, out, &parts[which]);
+                    continue;
+                };
+                let mut rounded_off = [0.0; TILE];
+                add_lanes(simd, out, high);
+                add_lanes(simd, &mut rounded_off[..out.len()], low);
+                for (sum, low) in out.iter_mut().zip(rounded_off) {
+                    *sum += low;
+                }
+            }
         }
         for index in 0..groups.len() {
             dimension.add_own(simd, index, coefficients, prior);
@@ -445,7 +521,7 @@ impl Dimension {
         first: usize,
         weights: &[[f32; LANES]],
         (shift, inverse, marginal): (&[f32; LANES], &[f32; LANES], f32),
-        (dmu, dlogvar): (&mut [[f32; LANES]], &mut [[f32; LANES]]),
+        [dmu, dlogvar]: [&mut [[f32; LANES]]; 2],
     ) {
         let last = first + weights.len();
         let parameters = self.mu[first..last]
@@ -456,11 +532,12 @@ impl Dimension {
         // Where the square overflows its weight is 0: the product of the two must not be NaN. As
         // integers, floats without a sign are ordered alike.
         let (one, bound) = (simd.splat_f32s(1.0), simd.splat_u32s(1e30_f32.to_bits()));
-        let (z, dz) = (&self.z.as_chunks().0[index], &mut self.dz.as_chunks_mut().0[index]);
+        let z = &self.z.as_chunks().0[index];
+        let mut dz = F32x16::splat(simd, 0.0);
         for v in 0..F32x16::<S>::VECTORS {
             let (z, shift) = (register::<S>(z, v), register::<S>(shift, v));
             let factor = simd.mul_f32s(register::<S>(inverse, v), simd.splat_f32s(marginal));
-            let mut chain = register::<S>(dz, v);
+            let mut chain = simd.splat_f32s(0.0);
             let outputs = dmu.iter_mut().zip(dlogvar.iter_mut()).zip(weights);
             for (((dmu, dlogvar), weight), (((&mu, &half_precision), &precision), &excess)) in
                 outputs.zip(parameters.clone())
@@ -487,8 +564,11 @@ impl Dimension {
                 // ∂L/∂z = −u.
                 chain = simd.negate_mul_add_f32s(pull, precision, chain);
             }
-            *register_mut::<S>(dz, v) = chain;
+            dz.0[v] = chain;
         }
+        let (high, low) =
+            (&mut self.dz.as_chunks_mut().0[index], &mut self.dz_low.as_chunks_mut().0[index]);
+        add_to_pair(simd, high, low, dz);
     }
 
     /// Completes the gradients of sixteen rows: the factors that do not depend on i, the pairs i = j, and
@@ -504,7 +584,7 @@ impl Dimension {
         let z = group(simd, &self.z, index);
         let mu = group(simd, &self.mu, index);
         let precision = group(simd, &self.precision, index);
-        let mut dz = group(simd, &self.dz, index);
+        let mut dz = group(simd, &self.dz, index).add(simd, group(simd, &self.dz_low, index));
         let mut dmu = group(simd, &self.dmu, index);
         let mut dlogvar = group(simd, &self.dlogvar, index);
         let own = simd.splat_f32s(coefficients.own);

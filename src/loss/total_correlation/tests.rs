@@ -1,4 +1,6 @@
+use super::pairs::{FirstPass, Prepare};
 use super::*;
+use crate::loss::kl::NormalKl;
 use crate::loss::testing::reference;
 use crate::simd::InstructionSet;
 use ndarray::Array2;
@@ -126,6 +128,126 @@ fn equal_weights_give_the_divergence() {
     }
     let whole = parts.weighted(TcWeights::default());
     assert!((whole - sum / 40.0).abs() < 1e-4, "{whole} {}", sum / 40.0);
+}
+
+/// Parts and gradients of half the rows at z = μ = 0 and half at `distance`, with v = 0, Z = 1 and N = 1, in
+/// closed form: two distinct rows stand for all. With each gradient the magnitude of its terms.
+fn of_two_values(rows: f64, distance: f64, weights: TcWeights) -> ([f64; 3], [[f64; 2]; 3]) {
+    let [alpha, beta, gamma] = [weights.alpha, weights.beta, weights.gamma].map(f64::from);
+    let ln_2_pi = std::f64::consts::TAU.ln();
+    // ln N(z; μ_j, 1) of the own value and of the other one.
+    let (own, other) = (-0.5 * ln_2_pi, -0.5 * (distance * distance + ln_2_pi));
+    let mixture = (0.5 * own.exp() + 0.5 * other.exp()).ln();
+    let prior = -0.5 * (0.5 * distance * distance + ln_2_pi);
+    // For Z = 1 the joint is the marginal: no total correlation.
+    let parts = [own - mixture, 0.0, mixture - prior];
+    // a = b: of each of the B/2 rows of the other value.
+    let a = (other - mixture).exp() / rows;
+    let far = 0.5 * rows * a;
+    let near = 1.0 - far;
+    let weight = (beta - alpha) + (gamma - beta);
+    // Of the row at `distance`: u = 0 of its own value, `distance` of the other one.
+    let dz = (-weight * far * distance + gamma * distance) / rows;
+    let dmu = -weight * far * distance / rows;
+    let dlogvar = 0.5 * (weight * (far * (distance * distance - 1.0) - near) - alpha) / rows;
+    let spread = (beta - alpha).abs() + (gamma - beta).abs();
+    let of_dz = (spread * far * distance + gamma * distance) / rows;
+    let of_dmu = spread * far * distance / rows;
+    let of_dlogvar = (spread * (far * (distance * distance + 1.0) + near) + alpha) / rows;
+    (parts, [[dz, of_dz], [dmu, of_dmu], [dlogvar, of_dlogvar]])
+}
+
+/// Rows repeated thousands of times, whose terms all round alike.
+#[test]
+fn bounds_hold_for_many_rows_of_few_values() {
+    let compute = Compute::new(InstructionSet::detect(), 2).unwrap();
+    for (rows, distance) in [(1024, 1.0_f32), (4096, 1.0), (4096, 2.0), (6000, 0.7)] {
+        let z =
+            Array2::from_shape_fn((rows, 1), |(i, _)| if 2 * i < rows { 0.0 } else { distance });
+        let logvar = Array2::zeros((rows, 1));
+        let mut gradients = [(); 3].map(|()| Array2::from_elem((rows, 1), f32::NAN));
+        let [dz, dmu, dlogvar] = gradients.each_mut().map(|g| g.view_mut());
+        let prior = Prior::default();
+        let inputs = Inputs { z: z.view(), mu: z.view(), logvar: logvar.view(), prior };
+        let views = Gradients { dz, dmu, dlogvar };
+        let parts = forward_backward(&compute, views, inputs, WEIGHTS, 1).unwrap();
+        let (exact, of_gradients) = of_two_values(rows as f64, distance.into(), WEIGHTS);
+        let found = [parts.mutual_information, parts.total_correlation, parts.dimension_wise_kl];
+        for (found, exact) in found.into_iter().zip(exact) {
+            assert!((found - exact).abs() < 1e-5, "{rows}, {distance}: {found} {exact}");
+        }
+        for (which, (found, [exact, size])) in gradients.iter().zip(of_gradients).enumerate() {
+            for &found in found.iter().skip(rows / 2) {
+                let error = (f64::from(found) - exact).abs() / size;
+                assert!(error < 1e-5, "{rows}, {distance}, {which}: {found} {exact}, {error:e}");
+            }
+        }
+    }
+    let rows = 20_000;
+    let z = Array2::from_shape_fn((rows, 1), |(i, _)| (i % 2) as f32);
+    let logvar = Array2::zeros((rows, 1));
+    let prior = Prior::default();
+    let inputs = Inputs { z: z.view(), mu: z.view(), logvar: logvar.view(), prior };
+    let parts = over_data_set(&compute, inputs).unwrap();
+    let (exact, _) = of_two_values(rows as f64, 1.0, WEIGHTS);
+    assert!((parts.mutual_information - exact[0]).abs() < 1e-5, "{parts:?} {exact:?}");
+}
+
+/// Sixteen of 65,536 rows: the sums over j are as long as for all of them. Repeated rows, and rows that
+/// come nearer to z from tile to tile.
+#[test]
+fn sums_over_many_rows_stay_accurate() {
+    let rows = 65_536;
+    let repeated = |j: usize| (j % 2) as f32 * 1.5;
+    let nearer = |j: usize| 6.0 - 6.0 * j as f32 / rows as f32;
+    let nearer_by_tiles = |j: usize| 12.0 - 12.0 * (j / 64) as f32 / 1024.0;
+    let far = |j: usize| 20.0 + (j % 7) as f32 * 0.1;
+    let all: [&dyn Fn(usize) -> f32; 4] = [&repeated, &nearer, &nearer_by_tiles, &far];
+    for (which, mean) in all.into_iter().enumerate() {
+        let mut scratch = TotalCorrelation::default();
+        scratch.reserve(rows, 1);
+        // v rounds to a tenth, so the densities have all digits.
+        let logvar = |j: usize| (j % 3) as f32 * 0.1;
+        for j in 0..rows {
+            // Only the first sixteen z are looked at.
+            scratch.set_row(j, &[(j % 16) as f32 * 0.02], &[mean(j)], &[logvar(j)]);
+        }
+        let ln_weight = ln_weight(1, rows).unwrap();
+        let coefficients = Some(WEIGHTS.coefficients(1.0));
+        for set in InstructionSet::available() {
+            let dimension = &mut scratch.dimensions[0];
+            set.dispatch(Prepare { dimension, rows });
+            let (group, dimensions) = (&mut scratch.groups[0], &scratch.dimensions[..1]);
+            group.reserve_weights(rows);
+            let (index, prior) = (0, NormalKl::new(Prior::default()));
+            set.dispatch(FirstPass {
+                group,
+                index,
+                dimensions,
+                rows,
+                ln_weight,
+                prior,
+                coefficients,
+            });
+            for i in 0..16 {
+                let z = f64::from(i as f32 * 0.02);
+                let density = |j: usize| {
+                    let v = f64::from(logvar(j));
+                    -0.5 * ((z - f64::from(mean(j))).powi(2) * (-v).exp() + v + 1.837_877_066)
+                };
+                let highest = (0..rows).map(density).fold(f64::MIN, f64::max);
+                let sum: f64 = (0..rows).map(|j| (density(j) - highest).exp()).sum();
+                let exact = highest + sum.ln() - ln_weight;
+                // ln q(z) and ln Π q(z_d), which are the same for Z = 1.
+                let [_, joint, product, _] = scratch.groups[0].logs.map(|lanes| lanes[i]);
+                for found in [joint, product] {
+                    let size = highest.abs() + sum.ln() + ln_weight;
+                    let error = (found - exact).abs() / size;
+                    assert!(error < 2e-6, "{set}, {which}, row {i}: {found} {exact} {error:e}");
+                }
+            }
+        }
+    }
 }
 
 /// Means so far apart that every density but a row's own vanishes, and that one too in f32.

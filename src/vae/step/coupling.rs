@@ -126,8 +126,8 @@ impl CouplingMemory {
                 for block in blocks {
                     block.store_codes(pairs, block.first);
                 }
-                // ln(N·B): the batch stands for all N rows of the data set.
-                let ln_weight = ln_weight(pass.batch.data.row_count(), rows)?;
+                // ln B: the loss of a row does not depend on the number of rows trained on or evaluated.
+                let ln_weight = ln_weight(1, rows)?;
                 let (prior, scale) = (pass.config.prior(), pass.scales.penalty);
                 let parts = if pass.is_training() {
                     pairs.forward_backward(compute, weights, ln_weight, prior, scale)

@@ -39,7 +39,7 @@ impl StepPenalty {
     }
 
     /// Returns `true` if the gradient of one row depends on the other rows.
-    pub(super) fn is_coupled(self) -> bool {
+    pub(crate) fn is_coupled(self) -> bool {
         match self {
             Self::Kl | Self::Importance(_) => false,
             // The mean over the batch is compared with λ; the other two are rules of a row.
