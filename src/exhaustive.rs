@@ -4,9 +4,9 @@
 //! cargo test --release --lib exhaustive -- --ignored --nocapture --test-threads 1
 //! ```
 //!
-//! prints the tables of the modules [`math`](crate::math), [`activation`](crate::layers::activation) and
-//! [`loss`](crate::loss): for each result its largest error as a fraction of the stated bound, and the
-//! argument at which it occurs. It uses all cores and compares the bits of the two widest instruction
+//! prints, for each result, its largest error as a fraction of the stated bound, and the argument at which
+//! it occurs: the figures in the documentation of [`math`](crate::math),
+//! [`activation`](crate::layers::activation) and [`loss`](crate::loss). It uses all cores and compares the bits of the two widest instruction
 //! sets. The ordinary tests take every 65,537th argument and the special ones, on all sets.
 //!
 //! The oracles use the functions of the standard library in f64, not those of this crate.

@@ -37,7 +37,7 @@
 //! |---|---|---|
 //! | `Relu` | exact | exact |
 //! | `LeakyRelu` | 0.5·\|f\| | exact |
-//! | `Elu` | 1·\|f\| | 1·α, 0 above 0 |
+//! | `Elu` | 1.5·\|f\|, 1·\|f\| if α is a power of two, 0 above 0 | 1·α, 0 above 0 |
 //! | `Gelu` | 5·\|f\| | 5·(Φ + \|x\|φ) |
 //! | `GeluTanh` | (3 + 3·\|u\|)·\|f\| | (4 + 4·\|u\|)·(σ(2u) + 2u′\|x\|σ(2u)σ(−2u)) |
 //! | `Silu` | 2.5·\|f\| | 2.5·(σ(x) + \|x\|σ(x)σ(−x)) |
@@ -49,6 +49,28 @@
 //! ±∞ value and derivative are the limits; NaN gives NaN (the derivative of `Relu` and `LeakyRelu` is then
 //! that below 0). At the kink of `Relu`, `LeakyRelu` and `Elu` the derivative is that from below, as in
 //! PyTorch. f(0) = 0, except for `Softplus` (ln 2) and `Sigmoid` (½). `Relu` keeps −0.
+//!
+//! # Measured
+//! Largest error as a fraction of its bound, and the argument at which it occurs, among 66,000 arguments of
+//! every exponent (an ordinary test, on all instruction sets). Over all 2³² arguments, which
+//! `cargo test --release --lib exhaustive -- --ignored --nocapture --test-threads 1` takes, so far: `relu` exact,
+//! `leaky-relu` 0.985 at −4.3368127e−17 and its derivative exact.
+//!
+//! | kernel | value | at | derivative | at |
+//! |---|---|---|---|---|
+//! | `relu` | exact |  | exact |  |
+//! | `leaky-relu` | 0.981 | −5.1853058e−24 | exact |  |
+//! | `elu` | 0.539 | −0.32567328 | 0.374 | −0.46434727 |
+//! | `gelu` | 0.530 | −0.0001138317 | 0.531 | 6.6385684e−05 |
+//! | `gelu-tanh` | 0.725 | −5.836026 | 0.516 | −5.836026 |
+//! | `silu` | 0.674 | −0.9872968 | 0.580 | 0.029325932 |
+//! | `softplus` | 0.686 | 0.02248989 | 0.620 | −0.9872968 |
+//! | `tanh` | 0.674 | −0.5693217 | 0.546 | −0.8466697 |
+//! | `sigmoid` | 0.620 | −0.9872968 | 0.546 | 9.703395 |
+//! | `leaky-relu:0` | exact |  | exact |  |
+//! | `leaky-relu:0.3` | 0.932 | −4.2118033e−29 | exact |  |
+//! | `elu:0.25` | 0.539 | −0.32567328 | 0.374 | −0.46434727 |
+//! | `elu:3` | 0.892 | −0.40575263 | 0.409 | −0.78807503 |
 
 mod functions;
 #[cfg(test)]

@@ -32,7 +32,9 @@ pub(crate) fn twin(activation: Activation, x: f64) -> Exact {
             if x > 0.0 {
                 exact(x, 1.0, 0.0, 0.0)
             } else {
-                exact(alpha * x.exp_m1(), alpha * x.exp(), 1.0, alpha)
+                // The product with a power of two does not round.
+                let units = if alpha.log2().fract() == 0.0 { 1.0 } else { 1.5 };
+                exact(alpha * x.exp_m1(), alpha * x.exp(), units, alpha)
             }
         }
         Activation::Gelu => {
