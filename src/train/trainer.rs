@@ -718,7 +718,7 @@ mod tests {
         use crate::optim::{Adam, AdamW, Adamax, Clip, Optimizer, Sgd};
         let data = Array2::from_shape_fn((40, 6), |(r, c)| ((r * c) % 5) as f32 / 4.0);
         let optimizers: [Optimizer; 5] = [
-            Adam { learning_rate: 0.1, epsilon: 1e-20, ..Adam::default() }.into(),
+            Adam { learning_rate: 0.1, epsilon: 1e-16, ..Adam::default() }.into(),
             Adam { weight_decay: 0.1, ..Adam::default() }.into(),
             AdamW { learning_rate: 0.5, weight_decay: 1.0, ..AdamW::default() }.into(),
             Sgd { momentum: 0.9, weight_decay: 0.1, ..Sgd::default() }.into(),
