@@ -25,6 +25,7 @@ use crate::compute::Compute;
 use crate::error::{Error, Result, expect_positive, expect_shape};
 use crate::math::scalar;
 use crate::random::{Generator, Stream};
+use crate::simd::environment::FloatEnvironment;
 use crate::vae::inference::Inference;
 use ndarray::{Array2, ArrayView2};
 
@@ -251,8 +252,7 @@ fn inverse(logit: f32, u: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::math::tests::normal_cdf_twin;
-    use crate::simd::environment::FloatEnvironment;
-use crate::simd::InstructionSet;
+    use crate::simd::InstructionSet;
     use crate::vae::Config;
     use ndarray::{Array1, s};
 
