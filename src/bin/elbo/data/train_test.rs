@@ -21,7 +21,7 @@ pub struct SplitOptions {
     pub data: Option<PathBuf>,
     pub labels: Option<PathBuf>,
     pub validation: HeldOut,
-    pub test: Option<HeldOut>,
+    pub test: TestRows,
     pub conditional: bool,
     pub scale: ScalingKind,
     pub clip_to_range: bool,
@@ -44,6 +44,23 @@ pub enum HeldOut {
     Fraction(f64),
 }
 
+/// Choice of the test rows.
+pub enum TestRows {
+    None,
+    /// The validation rows, on which no choice depends in this run.
+    Validation,
+    Own(HeldOut),
+}
+
+impl TestRows {
+    fn own(&self) -> Option<&HeldOut> {
+        match self {
+            Self::Own(held) => Some(held),
+            Self::None | Self::Validation => None,
+        }
+    }
+}
+
 impl HeldOut {
     fn fraction(&self) -> Option<f64> {
         match self {
@@ -62,7 +79,10 @@ pub struct TrainTestSplit {
     /// Training rows that are left out ([`SplitOptions::trim`]); they follow those of `train`.
     pub trimmed: Range<usize>,
     pub validation: Held,
-    pub test: Option<Held>,
+    /// Test rows other than the validation rows.
+    test: Option<Held>,
+    /// True if the validation rows are the test rows.
+    pub tests_on_validation: bool,
     /// Number of features that are constant in the training rows; 0 without scaling.
     pub constant: usize,
     /// True if `--size` says that the rows are images.
@@ -93,7 +113,7 @@ impl TrainTestSplit {
         };
         let fractions = [
             held_out(&validation, Some(&options.validation)),
-            held_out(&test, options.test.as_ref()),
+            held_out(&test, options.test.own()),
         ];
         // Rows to train on, then test rows, then validation rows.
         let [test_start, validation_start] = data.hold_out(fractions, options.seed)?;
@@ -110,9 +130,10 @@ impl TrainTestSplit {
             },
             test: options
                 .test
-                .is_some()
-                .then(|| Held { rows: rows(&test, test_start..validation_start), file: test }),
+                .own()
+                .map(|_| Held { rows: rows(&test, test_start..validation_start), file: test }),
             data,
+            tests_on_validation: matches!(options.test, TestRows::Validation),
             constant: 0,
             sized: options.read.size.is_some(),
         };
@@ -242,8 +263,19 @@ impl TrainTestSplit {
         self.validation_data().view(self.validation.rows.clone())
     }
 
+    /// Number of test rows, if there are any.
+    pub fn test_rows(&self) -> Option<usize> {
+        match self.tests_on_validation {
+            true => Some(self.validation.rows.len()),
+            false => self.test.as_ref().map(|test| test.rows.len()),
+        }
+    }
+
     /// The test rows, if there are any.
     pub fn test_view(&self) -> Option<DataView<'_>> {
+        if self.tests_on_validation {
+            return Some(self.validation_view());
+        }
         let test = self.test.as_ref()?;
         Some(test.file.as_ref().unwrap_or(&self.data).view(test.rows.clone()))
     }
@@ -349,7 +381,7 @@ fn files(options: &SplitOptions) -> Result<Files> {
         Ok(Some(data))
     };
     let mut validation = other(Some(&options.validation))?;
-    let mut test = other(options.test.as_ref())?;
+    let mut test = other(options.test.own())?;
     if raw.iter().all(Option::is_none) {
         return Ok(Files { data, validation, test });
     }
@@ -359,7 +391,11 @@ fn files(options: &SplitOptions) -> Result<Files> {
     for (data, raw) in all.into_iter().flatten().zip(raw) {
         data.labels = raw.map(|raw| raw.among(count, &names)).transpose()?;
     }
-    for (file, option) in [(&validation, "--validation-labels"), (&test, "--test-labels")] {
+    let validation_labels = match options.test {
+        TestRows::Validation => "--test-labels",
+        _ => "--validation-labels",
+    };
+    for (file, option) in [(&validation, validation_labels), (&test, "--test-labels")] {
         if let Some(file) = file.as_ref().filter(|file| file.labels.is_none())
             && options.conditional
             && data.labels.is_some()

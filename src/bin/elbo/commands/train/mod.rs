@@ -47,7 +47,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         }
     };
 
-    let split = TrainTestSplit::read(&args.data.split(args.length.seed), likelihood)?;
+    let split = args.data.split(args.length.seed, args.selects_by_validation());
+    let split = TrainTestSplit::read(&split, likelihood)?;
     let per_epoch = steps_of_an_epoch(&options, split.train.len());
     let epochs = whole_epochs(args.length.epochs, per_epoch);
     let steps = per_epoch.saturating_mul(epochs as u64);
@@ -148,12 +149,15 @@ fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute) -> Str
         steps => format!(", resumed after step {}", thousands(steps as f64)),
     };
     let rows = |rows: usize, name: &str| format!("{} {name}", thousands(rows as f64));
-    let test = split.test.as_ref().map(|test| format!(", {}", rows(test.rows.len(), "test")));
+    let validation = match split.tests_on_validation {
+        true => String::new(),
+        false => format!(", {}", rows(split.validation.rows.len(), "validation")),
+    };
+    let test = split.test_rows().map(|test| format!(", {}", rows(test, "test")));
     format!(
-        "{config} ({} parameters{conditions}), {}, {}{} rows, {} on {} thread{}{resumed}",
+        "{config} ({} parameters{conditions}), {}{validation}{} rows, {} on {} thread{}{resumed}",
         thousands(config.parameters() as f64),
         rows(split.train.len(), "train"),
-        rows(split.validation.rows.len(), "validation"),
         test.unwrap_or_default(),
         compute.simd(),
         compute.threads(),

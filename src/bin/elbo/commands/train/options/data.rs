@@ -1,7 +1,7 @@
 //! Options for the data to train, validate and test on.
 
 use crate::data::scaling::ScalingKind;
-use crate::data::train_test::{HeldOut, SplitOptions};
+use crate::data::train_test::{HeldOut, SplitOptions, TestRows};
 use crate::failure::{Failure, Result};
 use crate::options::data::AugmentOption;
 use crate::options::reading::ReadingOptions;
@@ -33,9 +33,11 @@ pub struct TrainingDataOptions {
     #[arg(long, value_name = "F", value_parser = fraction, allow_negative_numbers = true)]
     pub validation_fraction: Option<f64>,
 
-    /// Test data: evaluated once at the end, used for no choice
+    /// Test data: used for no choice
     ///
-    /// In any format of --data.
+    /// In any format of --data. Unless a validation option or a choice by the validation loss (--keep best,
+    /// --patience, --schedule plateau) needs other rows, all rows of --data are trained on, and each epoch
+    /// reports the loss of the test rows.
     #[arg(long, value_name = "FILE")]
     pub test: Option<PathBuf>,
 
@@ -119,20 +121,32 @@ impl TrainingDataOptions {
         self.augment.check(self.signed)
     }
 
-    /// Returns how to split the data; `seed` draws the rows that are held out.
-    pub fn split(&self, seed: u64) -> SplitOptions {
+    /// Returns how to split the data; `seed` draws the rows that are held out. `selects` says whether the
+    /// validation loss decides anything.
+    pub fn split(&self, seed: u64, selects: bool) -> SplitOptions {
         let held_out = |file: &Option<PathBuf>, labels: &Option<PathBuf>, fraction| match file {
             Some(file) => HeldOut::File { path: file.clone(), labels: labels.clone() },
             None => HeldOut::Fraction(fraction),
         };
+        let has_validation = self.validation.is_some() || self.validation_fraction.is_some();
         let fraction = self.validation_fraction.unwrap_or(0.1);
-        let has_test = self.test.is_some() || self.test_fraction.is_some();
-        let test_fraction = self.test_fraction.unwrap_or_default();
+        let test = (self.test.is_some() || self.test_fraction.is_some()).then(|| {
+            held_out(&self.test, &self.test_labels, self.test_fraction.unwrap_or_default())
+        });
+        let (validation, test) = match test {
+            Some(test @ HeldOut::File { .. }) if !has_validation && !selects => {
+                (test, TestRows::Validation)
+            }
+            test => (
+                held_out(&self.validation, &self.validation_labels, fraction),
+                test.map_or(TestRows::None, TestRows::Own),
+            ),
+        };
         SplitOptions {
             data: self.data.clone(),
             labels: self.labels.clone(),
-            validation: held_out(&self.validation, &self.validation_labels, fraction),
-            test: has_test.then(|| held_out(&self.test, &self.test_labels, test_fraction)),
+            validation,
+            test,
             conditional: self.conditional,
             scale: self.scale,
             clip_to_range: self.clip_to_range,

@@ -14,7 +14,7 @@ use data::TrainingDataOptions;
 use elbo::optim::Span;
 use model::{ArchitectureOptions, LikelihoodOptions};
 use objective::ObjectiveOptions;
-use optimizer::OptimizerOptions;
+use optimizer::{OptimizerOptions, ScheduleName};
 use std::path::PathBuf;
 
 /// Train a model and write it to a directory with its history and figures
@@ -256,5 +256,12 @@ impl TrainOptions {
     /// Returns the options that make each step depend on the number of epochs.
     pub fn bound_to_epochs(&self) -> Option<&'static str> {
         self.optimizer.bound_to_epochs().or_else(|| self.objective.bound_to_epochs())
+    }
+
+    /// Returns true if the validation loss decides which model is kept, when the run stops or how it learns.
+    pub fn selects_by_validation(&self) -> bool {
+        self.stopping.keep() == Keep::Best
+            || self.stopping.patience.is_some()
+            || self.optimizer.schedule == ScheduleName::Plateau
     }
 }
