@@ -412,3 +412,29 @@ fn validation_fraction_sets_the_held_out_rows() {
     let read = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
     assert!(read("m") == read("again"));
 }
+
+/// A separate test file leaves nothing to hold out, unless the validation loss decides something.
+#[test]
+fn test_rows_of_their_own_leave_all_rows_of_the_data_to_train_on() {
+    let scratch = Scratch::new("test-rows");
+    let rows = |count: usize| {
+        let numbers = (0..count).map(|i| format!("{},{}\n", i % 7, i % 5));
+        format!("a,b\n{}", numbers.collect::<String>())
+    };
+    fs::write(scratch.path("t.csv"), rows(40)).unwrap();
+    fs::write(scratch.path("u.csv"), rows(10)).unwrap();
+    for (options, found) in [
+        ("", "40 train, 10 test rows"),
+        ("--validation-fraction 0.2", "32 train, 8 validation, 10 test rows"),
+        ("--validation u.csv", "40 train, 10 validation, 10 test rows"),
+        ("--patience 3", "36 train, 4 validation, 10 test rows"),
+        ("--keep best", "36 train, 4 validation, 10 test rows"),
+        ("--schedule plateau", "36 train, 4 validation, 10 test rows"),
+    ] {
+        let text = scratch.says(&format!(
+            "train --data t.csv --test u.csv --scale standardize --likelihood gaussian --hidden 4 --latent 1 \
+             --epochs 1 --overwrite --out o {options}"
+        ));
+        assert!(text.contains(found), "{options}: {text}");
+    }
+}

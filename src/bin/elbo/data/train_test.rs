@@ -111,10 +111,8 @@ impl TrainTestSplit {
         let held_out = |file: &Option<Data>, held: Option<&HeldOut>| {
             held.filter(|_| file.is_none()).and_then(HeldOut::fraction)
         };
-        let fractions = [
-            held_out(&validation, Some(&options.validation)),
-            held_out(&test, options.test.own()),
-        ];
+        let fractions =
+            [held_out(&validation, Some(&options.validation)), held_out(&test, options.test.own())];
         // Rows to train on, then test rows, then validation rows.
         let [test_start, validation_start] = data.hold_out(fractions, options.seed)?;
         let rows = |file: &Option<Data>, held: Range<usize>| match file {
