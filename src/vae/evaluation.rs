@@ -11,15 +11,16 @@ use super::{Config, Objective, Penalty, Vae};
 use crate::compute::Compute;
 use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
+use crate::loss::gaussian::LN_2_PI;
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{
     Bernoulli, ContinuousBernoulli, Decomposition, Elbo, LossTerm, ReconstructionInputs,
     SigmoidProbabilities, SquaredError, TanhSquaredError, WeightedBernoulli, gaussian, kl,
 };
+use crate::math::scalar;
 use crate::random::INDEX_LIMIT;
 use crate::simd::environment::FloatEnvironment;
 use ndarray::{Array2, s};
-use std::f64::consts::TAU;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows whose loss is summed at a time. Fixed, since the order of the sums is part of the result.
@@ -374,14 +375,14 @@ impl Vae {
             for (i, element) in elements.iter_mut().enumerate() {
                 let at = (i / shape.1, i % shape.1);
                 let logvar = match (variance, learned) {
-                    (Variance::Fixed(variance), _) => f64::from(variance).ln(),
+                    (Variance::Fixed(variance), _) => scalar::ln(f64::from(variance)),
                     (Variance::PerFeature, Some(logvar)) => f64::from(logvar[at.1]),
                     (_, Some(logvar)) => f64::from(logvar[0]),
                     (_, None) => unreachable!("a learned variance is a parameter"),
                 };
                 // ½((l − t)²/σ² + ln σ² + ln 2π)
                 let error = f64::from(outputs[at]) - f64::from(targets[at]);
-                *element = 0.5 * (error * error * (-logvar).exp() + logvar + TAU.ln());
+                *element = 0.5 * (error * error * scalar::exp(-logvar) + logvar + LN_2_PI);
             }
         } else {
             // Each element as an example of its own.

@@ -95,7 +95,8 @@ impl Data {
         let mut distances = Vec::with_capacity(self.len());
         self.rows.each(|_, row| {
             let columns = row.iter().zip(mean).zip(std);
-            distances.push(columns.map(|((x, mean), std)| ((x - mean) / std).powi(2)).sum());
+            let scores = columns.map(|((x, mean), std)| (x - mean) / std);
+            distances.push(scores.map(|z| z * z).sum());
             Ok(())
         })?;
         Ok(distances)
