@@ -221,7 +221,7 @@ fn bytes_of_a_small_range_are_announced_and_read_by_their_white() {
     }
     let warning = |name: &str| {
         format!(
-            "warning: {name}: the largest value is 1 (of 255), which is read as 0.00; to read 1 as 1, use \
+            "warning: {name}: the largest value is 1 (of 255), which is read as 0.0039; to read 1 as 1, use \
              --white 1\n"
         )
     };

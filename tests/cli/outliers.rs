@@ -158,8 +158,25 @@ fn several_rows_are_counted_and_named_by_their_lines() {
 
     // A file of nothing but such rows is refused.
     write(&scratch, "all.csv", &[[1e38, 1e38, 1e38]; 3]);
-    let message = scratch.fails(1, "score --model m/model.safetensors --data all.csv");
-    assert!(message.contains("row 0"), "{message}");
+    for command in ["score", "eval", "plot kl-per-dimension --out k.svg"] {
+        let message =
+            scratch.fails(1, &format!("{command} --model m/model.safetensors --data all.csv"));
+        let start = "all.csv: the model cannot score any of the rows (first: line 2: ";
+        assert!(message.starts_with(start) && !message.contains("--lr"), "{message}");
+    }
+    // Figures leave such rows out as evaluations do.
+    let figure = |data: &str| {
+        let line = format!(
+            "plot kl-per-dimension --model m/model.safetensors --data {data}.csv --out k.svg"
+        );
+        (run(&scratch, &line).1, std::fs::read(scratch.path("k.svg")).unwrap())
+    };
+    let left: Vec<[f64; 3]> =
+        (0..600).filter(|row| !outliers.contains(row)).map(|row| clean[row]).collect();
+    write(&scratch, "left.csv", &left);
+    let ((quiet, expected), (said, found)) = (figure("left"), figure("wild"));
+    assert!(found == expected && quiet.is_empty());
+    assert!(said.contains("cannot score 7 rows, which the figure leaves out: line 2, "), "{said}");
 }
 
 #[test]

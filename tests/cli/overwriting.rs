@@ -259,6 +259,15 @@ fn no_command_replaces_a_model_or_a_file_that_is_not_its_own_result() {
             assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
+    // Names that the data have, too, are numbered.
+    let named = "dimension,value,from,part\n0.1,0.2,0.3,0.4\n0.4,0.3,0.2,0.1\n";
+    fs::write(scratch.path("named.csv"), named).unwrap();
+    scratch.succeeds(&format!("train --data named.csv --validation named.csv {RUN} --out named"));
+    for line in ["traverse", "interpolate --data named.csv --rows 0,1"] {
+        for _ in 0..2 {
+            scratch.succeeds(&format!("{line} --model named --out moves.csv"));
+        }
+    }
     // So is one of another command in the same format.
     scratch.succeeds(&format!("sample {of} --out e.csv"));
     assert!(read_array(&scratch.path("e.npy")).nrows() == 40);

@@ -48,7 +48,7 @@ fn pixels_of_12_bits_are_read_by_their_white() {
     let train = format!("train --data s --validation s {SHORT}");
     let output = scratch.run(&format!("{train} --out dark"));
     let said = String::from_utf8(output.stderr).unwrap();
-    let warning = "warning: s: the largest value is 4095 (of 65535), which is read as 0.06; to read 4095 as 1, use \
+    let warning = "warning: s: the largest value is 4095 (of 65535), which is read as 0.062; to read 4095 as 1, use \
                    --white 4095\n";
     assert!(said.contains(warning), "{said}");
     let output = scratch.run(&format!("{train} --white 4095 --out m"));

@@ -129,6 +129,23 @@ fn roc_draws_curves_and_prints_areas() {
     let by_file = drawn(&scratch, "plot roc --scores scores.csv --labels labels.idx --json");
     assert_eq!(last_line(&by_file)["scores"][0]["roc_auc"].as_f64(), Some(0.75));
 
+    // Scores or labels from standard input.
+    for (file, line) in [
+        ("scores.csv", "plot roc --scores - --positive malignant --out in.svg"),
+        ("labels.idx", "plot roc --scores scores.csv --labels - --out in.svg"),
+    ] {
+        let input = fs::File::open(scratch.path(file)).unwrap();
+        let output = scratch.command(line).stdin(input).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("0.7500"), "{line}: {text}");
+    }
+    fs::write(scratch.path("words.csv"), "a b c").unwrap();
+    let input = fs::File::open(scratch.path("words.csv")).unwrap();
+    let line = "plot roc --scores - --positive 1 --out in.svg";
+    let output = scratch.command(line).stdin(input).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("error: standard input: "), "{text}");
+
     fs::write(scratch.path("nan.csv"), table.replace("0.35", "NaN")).unwrap();
     fs::write(scratch.path("empty.csv"), "negative_elbo,label\n").unwrap();
     let blank = "negative_elbo;label\r\n1.5;a\r\n\r\n\r\nx;b\r\n";

@@ -76,6 +76,11 @@ fn every_reader_of_tables_reads_the_same() {
             "line 4 has 2 columns; expected 3, as in the first line",
         ),
         (b"[\n {\"a\": 1}]".to_vec(), "JSON is not supported"),
+        (
+            b"%%MatrixMarket matrix array real general\n2 2\n1\n".to_vec(),
+            "MatrixMarket is not supported",
+        ),
+        (b"[\r\n        {\"a\": 1}]".to_vec(), "JSON is not supported"),
         (b"<!DOCTYPE html>\n<p>".to_vec(), "the file is HTML or XML; expected data"),
     ] {
         read(&bytes);
@@ -264,9 +269,52 @@ fn missing_label_stays_missing() {
     fs::write(scratch.path("u.csv"), "a,b,kind,kind\n1,2,x,y\n").unwrap();
     assert_eq!(
         scratch.fails(1, score),
-        "u.csv: two columns are called 'kind' (numbers 3, 4); rename or remove one; it is the label column of the \
-         training data"
+        "u.csv: two columns are called 'kind' (numbers 3, 4); rename or remove one, or exclude one with \
+         --drop-columns; it is the label column of the training data"
     );
+    scratch.succeeds(&format!("{score} --drop-columns 4"));
+}
+
+#[test]
+fn labels_of_a_table_do_not_matter_beside_a_file_of_labels() {
+    let scratch = with_model("labels-apart", "--conditional");
+    fs::write(scratch.path("l.csv"), "kind\nx\ny\n").unwrap();
+    let score = "score --model m/model.safetensors --labels l.csv --data u.csv";
+    let mut tables = Vec::new();
+    // Labels that are missing, unknown, twice there, or not there.
+    for table in
+        ["a,b,kind\n1,2,\n2,3,zz\n", "a,b,kind,kind\n1,2,x,y\n2,3,z,nan\n", "a,b\n1,2\n2,3\n"]
+    {
+        fs::write(scratch.path("u.csv"), table).unwrap();
+        tables.push(scratch.succeeds(score));
+    }
+    assert!(tables[0].contains(",x\n") && tables[0].contains(",y\n"), "{}", tables[0]);
+    assert!(tables.iter().all(|table| *table == tables[0]), "{tables:?}");
+}
+
+#[test]
+fn excludes_one_of_two_columns_of_a_name() {
+    let scratch = Scratch::new("one-of-two");
+    fs::write(scratch.path("t.csv"), "a,b,b\n1,2,30\n2,4,10\n3,1,20\n4,3,50\n").unwrap();
+    fs::write(scratch.path("u.csv"), "b,a\n2,1\n4,2\n1,3\n3,4\n").unwrap();
+    // The test rows are read like the training rows, from a file of the same kind or another one.
+    let train = format!("train --data t.csv --drop-columns 3 {GAUSSIAN} {SHORT}");
+    scratch.succeeds(&format!("{train} --validation t.csv --test u.csv --out m"));
+    let score = "score --model m/model.safetensors --data";
+    let message = scratch.fails(1, &format!("{score} t.csv"));
+    assert_eq!(
+        message,
+        "t.csv: two columns are called 'b' (numbers 2, 3); rename or remove one, or exclude one with \
+         --drop-columns"
+    );
+    let scores = scratch.succeeds(&format!("{score} u.csv"));
+    assert_eq!(scratch.succeeds(&format!("{score} t.csv --drop-columns 3")), scores);
+    assert_ne!(scratch.succeeds(&format!("{score} t.csv --drop-columns 2")), scores);
+    // The same table without its header.
+    fs::write(scratch.path("n.csv"), "1,2,30\n2,4,10\n3,1,20\n4,3,50\n").unwrap();
+    assert_eq!(scratch.succeeds(&format!("{score} n.csv --drop-columns 3")), scores);
+    let message = scratch.fails(2, &format!("{score} t.csv --drop-columns 9"));
+    assert!(message.starts_with("t.csv: --drop-columns: no column '9'"), "{message}");
 }
 
 #[test]

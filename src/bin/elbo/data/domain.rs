@@ -170,10 +170,13 @@ fn dark(data: &Data) -> Option<String> {
     let deepest = f32::from(data.deepest);
     let largest = data.rows.largest_below(0.5).filter(|&largest| largest > 0.0)?;
     let value = (largest * deepest).round();
+    // Two digits, however small it is.
+    let read: f32 = format!("{:.1e}", value / deepest).parse().expect("a number");
     Some(format!(
-        "{}: the largest value is {value} (of {deepest}), which is read as {largest:.2}; to read {value} as 1, use \
+        "{}: the largest value is {value} (of {deepest}), which is read as {}; to read {value} as 1, use \
          --white {value}",
-        data.name
+        data.name,
+        number(read)
     ))
 }
 
@@ -352,10 +355,10 @@ mod tests {
         assert_eq!(
             warnings([1, 0], |_| {}),
             [
-                "x: the largest value is 1 (of 255), which is read as 0.00; to read 1 as 1, use --white 1"
+                "x: the largest value is 1 (of 255), which is read as 0.0039; to read 1 as 1, use --white 1"
             ]
         );
-        assert!(warnings([3, 15], |_| {})[0].contains("15 (of 255), which is read as 0.06;"));
+        assert!(warnings([3, 15], |_| {})[0].contains("15 (of 255), which is read as 0.059;"));
         for bytes in [[0, 0], [0, 128], [255, 1]] {
             assert!(warnings(bytes, |_| {}).is_empty(), "{bytes:?}");
         }

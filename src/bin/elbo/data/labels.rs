@@ -63,7 +63,7 @@ pub struct Labeled<'a> {
 /// Names that a header of labels may have, in any case, besides that of the training data.
 const HEADERS: [&str; 7] = ["category", "class", "classes", "label", "labels", "target", "targets"];
 
-/// Reads a file of labels: IDX, `.npy`, or text of one column.
+/// Reads a file of labels: IDX, `.npy`, or text of one column; `-` is standard input.
 pub fn read(path: &Path, labeled: &Labeled) -> Result<RawLabels> {
     checked(parse_file(path)?, labeled)
 }
@@ -91,6 +91,10 @@ fn checked(mut raw: RawLabels, labeled: &Labeled) -> Result<RawLabels> {
 
 /// Reads a file of labels, or an array of an archive (`FILE.npz:NAME`).
 fn parse_file(path: &Path) -> Result<RawLabels> {
+    if path == Path::new("-") {
+        let (name, stream) = file::open_or_stdin(path)?;
+        return parse(&name, stream);
+    }
     let name = path.display().to_string();
     let (path, named) = npz::split_name(path);
     let mut opened = file::open(path)?;

@@ -43,6 +43,8 @@ pub struct ReadOptions {
     pub drop_columns: Option<String>,
     /// Column of a table that holds the labels.
     pub label_column: Option<String>,
+    /// True if the labels are in another file, so that those of a table are not read.
+    pub labels_apart: bool,
     /// Width and height to which images are resized.
     pub size: Option<[u32; 2]>,
     /// Reads images in color instead of gray.
@@ -62,17 +64,11 @@ pub enum Stream {
 }
 
 impl ReadOptions {
-    /// Options for a second file, which has the columns of the first.
+    /// Options for a second file, which has the columns of the first. Columns that are excluded from the first
+    /// do not make a name ambiguous in the second.
     pub fn for_second_file(&self) -> Self {
         let usual_array = self.array.clone();
-        Self {
-            array: None,
-            usual_array,
-            white: None,
-            columns: None,
-            drop_columns: None,
-            ..self.clone()
-        }
+        Self { array: None, usual_array, white: None, columns: None, ..self.clone() }
     }
 }
 
@@ -108,7 +104,7 @@ impl Data {
     /// bytes decide the format, and then its name.
     pub fn read(path: &Path, plan: ReadPlan) -> Result<Self> {
         if path == Path::new("-") {
-            return Self::parse("standard input", io::stdin().lock(), plan);
+            return Self::parse(file::STDIN, io::stdin().lock(), plan);
         }
         let name = path.display().to_string();
         let (path, named) = npz::split_name(path);
@@ -122,7 +118,8 @@ impl Data {
         let cannot = |error: io::Error| Failure::cannot_read(&name, &error);
         let mut opened = file::open(path)?;
         let mut start = Vec::new();
-        opened.by_ref().take(8).read_to_end(&mut start).map_err(cannot)?;
+        // Enough for the beginnings of all formats, as the rest is read after these bytes.
+        opened.by_ref().take(512).read_to_end(&mut start).map_err(cannot)?;
         if start.starts_with(b"\x89PNG") || start.starts_with(b"\xff\xd8\xff") {
             plan.check_kind(&name, FileKind::Images)?;
             return of_images(name, images::read_one(path, plan.images()?)?, plan);
@@ -424,13 +421,12 @@ impl ReadPlan<'_> {
         let features = match (like, options.columns.as_deref()) {
             (None, None) => table::Features::All,
             (None, Some(list)) => table::Features::Listed(list),
-            (Some(like), None) if options.drop_columns.is_none() => {
+            (Some(like), None) => {
                 table::Features::OfModel { names: &like.columns, named: like.has_names() }
             }
-            (Some(like), _) => {
-                let option = if options.columns.is_some() { "--columns" } else { "--drop-columns" };
+            (Some(like), Some(_)) => {
                 return Err(Failure::Usage(format!(
-                    "{option}: the columns are those of the training data ({}); leave the option out",
+                    "--columns: the columns are those of the training data ({}); leave the option out",
                     listed(&like.columns)
                 )));
             }
@@ -444,6 +440,7 @@ impl ReadPlan<'_> {
             label: options.label_column.as_deref(),
             usual_label: usual,
             label_required: self.labeled,
+            labels_apart: options.labels_apart,
             fixed: self.fixed,
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::data::Data;
 use crate::data::location;
-use crate::failure::{Result, option_for};
+use crate::failure::{Failure, Result, option_for};
 use crate::text::{counted, number, thousands};
 use elbo::{Dataset, Error};
 use ndarray::{ArrayView1, ArrayView2};
@@ -30,7 +30,7 @@ pub struct OfUsable<T> {
 /// Applies `work` to the rows of `data`. If it fails because of a row, the rows for which `probe` fails are left
 /// out, and the result is that of the data without them. `used` are the data that are read.
 ///
-/// Returns the first error if no row is left, and any error that is not about a row.
+/// Returns an error that names the first row if no row is left, and any error that is not about a row.
 pub fn of_usable<T>(
     used: &Data,
     data: &dyn Dataset,
@@ -65,7 +65,14 @@ pub fn of_usable<T>(
             all.into_iter().filter(|row| failed.iter().all(|out| out.row != *row)).collect();
         left_out.append(&mut failed);
         if kept.is_empty() {
-            return Err(option_for(&[], left_out.swap_remove(0).reason));
+            left_out.sort_by_key(|left_out| left_out.row);
+            let first = &left_out[0];
+            return Err(Failure::Run(format!(
+                "{}: the model cannot score any of the rows (first: {}: {})",
+                used.name,
+                location(&used.lines, used.place(first.row)),
+                first.reason()
+            )));
         }
         rows = Some(kept);
     }
@@ -238,7 +245,10 @@ mod tests {
         let score = |data: &dyn Dataset| vae.score(&compute, data);
         let probe = |data: &dyn Dataset| score(data).map(drop);
         let error = of_usable(&wild, &wild.view(0..3), probe, score).err().unwrap().to_string();
-        assert!(error.contains("row 0"), "{error}");
+        assert!(
+            error.contains("the model cannot score any of the rows (first: row 0: "),
+            "{error}"
+        );
         // An error that is not about a row.
         let narrow = data(&Array2::zeros((3, 4)));
         let error = of_usable(&narrow, &narrow.view(0..3), probe, score).err().unwrap();

@@ -5,7 +5,7 @@ use super::values::named;
 use crate::data::domain::{Accepted, DomainCheck, LikelihoodSource};
 use crate::data::labels::{self, Labeled};
 use crate::data::scaling::Scaling;
-use crate::data::{Data, DataDescription, ReadPlan};
+use crate::data::{Data, DataDescription, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
 use crate::output::table::{features, unique};
@@ -139,6 +139,7 @@ impl ModelAndData {
         let like = Some(&notes.data);
         let labeled = conditional && self.labels.is_none();
         let options = &self.reading.read();
+        let options = &ReadOptions { labels_apart: self.labels.is_some(), ..options.clone() };
         let mut data = Data::read(&self.data, ReadPlan { options, like, labeled, fixed: true })?;
         // Files not written by elbo do not say how their data were read.
         notes.data.signed |= self.signed;

@@ -82,7 +82,8 @@ impl ReadingOptions {
             columns: self.columns.clone(),
             drop_columns: self.drop_columns.clone(),
             label_column: self.label_column.clone(),
-            size: self.image.size.map(|size| size.0),
+            labels_apart: false,
+            size: self.image.wanted().map(|size| size.0),
             rgb: self.rgb,
             white: self.white,
             stream: self.stream,
@@ -102,16 +103,20 @@ pub struct ImageSize {
     pub size: Option<WidthHeight>,
 
     /// Former name of --size, with the sides in the other order
-    #[arg(long, value_name = "HxW", hide = true, value_parser = former_shape)]
+    #[arg(long, value_name = "HxW", hide = true, value_parser = former_shape, conflicts_with = "size")]
     shape: Option<WidthHeight>,
 }
 
 impl ImageSize {
+    fn wanted(&self) -> Option<WidthHeight> {
+        self.size.or(self.shape)
+    }
+
     /// Returns the shape of rows of `features` elements as images; `known` is the shape that the data or the
     /// model have.
     pub fn of(&self, features: usize, known: Option<ImageShape>) -> Result<ImageShape> {
         let known = known.filter(|known| known.elements() == features);
-        let Some(WidthHeight([width, height])) = self.size else {
+        let Some(WidthHeight([width, height])) = self.wanted() else {
             return Ok(known.unwrap_or_else(|| ImageShape::nearly_square(features)));
         };
         // A color image has three numbers per pixel, in the order of the data.
@@ -130,7 +135,7 @@ impl ImageSize {
 
     /// Returns the shape of the rows as images; `None` for rows that are not images, without `--size`.
     pub fn images(&self, features: usize, data: &DataDescription) -> Result<Option<ImageShape>> {
-        if data.is_table(features) && self.size.is_none() {
+        if data.is_table(features) && self.wanted().is_none() {
             return Ok(None);
         }
         self.of(features, data.image).map(Some)
@@ -156,6 +161,8 @@ mod tests {
         assert_eq!(size.of(1800, Some(red_first)).unwrap(), red_first);
         assert_eq!(given("60x30").of(1800, Some(red_first)).unwrap(), image(30, 60, 1));
         assert!("28".parse::<WidthHeight>().is_err() && "0x3".parse::<WidthHeight>().is_err());
+        // Squares are the same in both orders.
+        assert_eq!(former_shape("8x8").unwrap().0, [8, 8]);
         assert_eq!(
             former_shape("20x30").unwrap_err(),
             "use --size, which has the width first: --size 30x20"

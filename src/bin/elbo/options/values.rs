@@ -117,6 +117,12 @@ impl FromStr for Widths {
 
 /// Refuses the former `--shape HxW`, which had the sides in the other order than `--size`.
 pub fn former_shape(text: &str) -> Result<WidthHeight, String> {
+    // The order makes no difference to a square.
+    if let Ok(WidthHeight([width, height])) = text.parse()
+        && width == height
+    {
+        return Ok(WidthHeight([width, height]));
+    }
     let sides = text.split_once(['x', '×']);
     let size = sides.map_or("WxH".to_owned(), |(height, width)| format!("{width}x{height}"));
     Err(format!("use --size, which has the width first: --size {size}"))

@@ -13,8 +13,8 @@ use std::io::Read;
 use std::path::Path;
 
 /// Beginnings of the headers of tables that commands write, whatever the model.
-const HEADERS: [&str; 5] =
-    ["row,reconstruction,", "mu_0,", "dimension,value,", "from,to,part,", "x0,"];
+const HEADERS: [&[&str]; 4] =
+    [&["row", "reconstruction"], &["mu_0"], &["dimension", "value"], &["from", "to", "part"]];
 
 /// Checks that `option` can write the file `out`, and that it replaces nothing but an earlier result.
 pub fn check_target(option: &str, out: &Path, inputs: &Inputs) -> Result<()> {
@@ -52,7 +52,8 @@ pub fn check_writable(out: &Path) -> Result<()> {
     File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| cannot(&error))
 }
 
-/// Checks the header of a table that would be replaced: that of a result, or the columns `names`.
+/// Checks a table that would be replaced: it has the header of a result, or the columns `names` and the long
+/// numbers of a decoder, which data with these columns rarely have.
 pub fn check_table(option: &str, out: &Path, names: &[String]) -> Result<()> {
     if extension(out) != "csv" || !out.is_file() {
         return Ok(());
@@ -60,7 +61,17 @@ pub fn check_table(option: &str, out: &Path, names: &[String]) -> Result<()> {
     let Some(line) = first_line(out).filter(|line| !line.is_empty()) else { return Ok(()) };
     let mut header = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_bytes());
     let header = header.records().next().and_then(std::result::Result::ok).unwrap_or_default();
-    if HEADERS.iter().any(|start| line.starts_with(start)) || header.iter().eq(names) {
+    // `value_2` if the data have a column `value`.
+    let is_own = |cell: &str, own: &str| {
+        let rest = cell.strip_prefix(own);
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('_').is_some_and(|n| n.parse::<u32>().is_ok())
+        })
+    };
+    let starts = |start: &&[&str]| {
+        header.len() > start.len() && header.iter().zip(*start).all(|(cell, own)| is_own(cell, own))
+    };
+    if HEADERS.iter().any(starts) || header.iter().eq(names) && has_decoded(out) {
         return Ok(());
     }
     let shown: String = line.chars().take(60).collect();
@@ -70,6 +81,28 @@ pub fn check_table(option: &str, out: &Path, names: &[String]) -> Result<()> {
         out.display(),
         shown.trim_end()
     )))
+}
+
+/// Returns true if most numbers in the first rows of a table have as many digits as a decoder's outputs, or if
+/// there are no rows.
+fn has_decoded(table: &Path) -> bool {
+    /// Rows that are looked at.
+    const ROWS: usize = 20;
+    /// A float32 has seven, of which the last may be 0.
+    const DIGITS: usize = 6;
+    let Ok(mut table) = csv::Reader::from_path(table) else { return false };
+    let (mut rows, mut numbers, mut long) = (0, 0, 0);
+    for record in table.records().take(ROWS) {
+        let Ok(record) = record else { return false };
+        rows += 1;
+        for cell in record.iter().filter(|cell| cell.parse::<f64>().is_ok()) {
+            let mantissa = cell.split('e').next().unwrap_or_default();
+            let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+            numbers += 1;
+            long += usize::from(digits.trim_start_matches('0').len() >= DIGITS);
+        }
+    }
+    rows == 0 || numbers > 0 && 2 * long >= numbers
 }
 
 /// Describes a file that no command wrote under a name with its extension; `None` if one may have.
@@ -141,16 +174,17 @@ mod tests {
     #[test]
     fn replaces_earlier_results_only() {
         let scratch = Scratch::new("target");
-        let ours: [(&str, &[u8]); 7] = [
+        let ours: [(&str, &[u8]); 8] = [
             ("a.png", b"\x89PNG\r\n\x1a\n..."),
             ("a.svg", b"<?xml version='1.0'?>\n<svg width='3'>"),
             ("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"),
             ("a.onnx", b"\x08\x09\x12\x04elbo"),
             ("a.csv", b"row,reconstruction,kl,negative_elbo\n0,1,2,3\n"),
+            ("g.csv", b"dimension_2,value_3,dimension,value\n0,1,2,3\n"),
             ("e.csv", b""),
             ("e.png", b""),
         ];
-        let foreign: [(&str, &[u8]); 9] = [
+        let foreign: [(&str, &[u8]); 12] = [
             ("b.png", b"GIF89a"),
             ("b.svg", b"my notes"),
             ("b.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2), }"),
@@ -158,6 +192,9 @@ mod tests {
             ("d.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }"),
             ("b.onnx", b"\x08\x07\x12\x07pytorch"),
             ("b.csv", b"height,weight\n1,2\n"),
+            ("d.csv", b"x0,x1,y\n1,2,3\n"),
+            ("h.csv", b"dimension\n1\n"),
+            ("i.csv", b"dimension_a,value\n1,2\n"),
             ("c.csv", b"PK\x03\x04\x00\x00"),
             ("b.1", b"notes"),
         ];
@@ -175,8 +212,14 @@ mod tests {
             assert!(matches!(failure, Failure::Usage(_)), "{name}");
             assert!(failure.to_string().contains("it would be overwritten"), "{failure}");
         }
-        assert!(check("f.csv", b"a\n1\n").is_ok());
-        assert_eq!(scratch.names().len(), 17, "no probe is left");
+        // The columns of the data, of a result and of other data.
+        for own in [&b"a\n0.4837213\n0\n"[..], b"a\n-1.234567e-8\n", b"a\n"] {
+            assert!(check("f.csv", own).is_ok());
+        }
+        for data in [&b"a\n1\n0.25\n"[..], b"a\n0.00012\n1e30\n", b"a\n0.1234567,1\n", b"a\nx\n"] {
+            assert!(check("f.csv", data).is_err());
+        }
+        assert_eq!(scratch.names().len(), 21, "no probe is left");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use crate::figure::panel::{Axis, Panel};
 use crate::figure::scale::Scale;
 use crate::figure::style::{BLUE, FAINT, VERMILION};
 use crate::figure::{Area, DrawResult, Figure};
+use crate::model::usable::{self, OfUsable, of_usable};
 use crate::options::data::ModelAndData;
 use crate::output::path::FigurePath;
-use crate::output::write_figure;
+use crate::output::{Console, write_figure};
 use clap::Args;
-use elbo::Compute;
 use elbo::vae::{COLLAPSED_KL, EvaluationOptions};
+use elbo::{Compute, Dataset};
 use plotters::prelude::*;
 
 /// Maximum number of bars with a label each.
@@ -39,9 +40,13 @@ pub struct KlPerDimensionOptions {
 }
 
 pub fn run(args: &KlPerDimensionOptions, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(&args.out.path, Accepted::Readable)?;
-    let rows = data.view(0..data.len());
-    let evaluation = data.used(vae.evaluate(compute, &rows, &EvaluationOptions::default()))?;
+    let (vae, _, data) = args.input.open_for(&args.out.path, Accepted::Finite)?;
+    let evaluate = |rows: &dyn Dataset| vae.evaluate(compute, rows, &EvaluationOptions::default());
+    let probe = |rows: &dyn Dataset| evaluate(rows).map(drop);
+    let OfUsable { result: evaluation, left_out } =
+        of_usable(&data, &data.view(0..data.len()), probe, evaluate)?;
+    let warning = usable::warning(&left_out, &data, "which the figure leaves out");
+    Console { quiet: true }.warn_all(warning);
     let mut bars: Vec<(usize, f64)> =
         evaluation.kl_per_dimension.iter().copied().enumerate().collect();
     if !args.by_index {

@@ -23,7 +23,7 @@ const NEAR: f64 = 5e-4;
 pub struct RocOptions {
     /// Read the scores from FILE, a CSV such as `elbo score` writes
     ///
-    /// With a header.
+    /// With a header; - for standard input.
     #[arg(long, value_name = "FILE")]
     pub scores: PathBuf,
 

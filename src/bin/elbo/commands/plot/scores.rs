@@ -2,6 +2,7 @@
 
 use crate::data::formats::cells::is_number;
 use crate::data::formats::csv_table::CsvTable;
+use crate::data::formats::file::STDIN;
 use crate::data::formats::records::TableError;
 use crate::data::labels::{self, Labeled};
 use crate::failure::{Failure, Result};
@@ -34,7 +35,10 @@ impl Scores {
             [] => vec![SCORE.to_owned()],
             names => names.to_vec(),
         };
-        let file = path.display().to_string();
+        let file = match path == Path::new("-") {
+            true => STDIN.to_owned(),
+            false => path.display().to_string(),
+        };
         let table = CsvTable::read(path, "a CSV file with a header")?;
         if table.rows.is_empty() {
             return Err(Failure::Run(format!("{file}: the table has a header but no rows")));

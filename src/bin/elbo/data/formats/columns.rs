@@ -14,6 +14,8 @@ pub struct Columns {
     pub fixed: bool,
     /// Places of each name.
     places: HashMap<String, Vec<usize>>,
+    /// Places that are excluded from the search by name.
+    hidden: HashSet<usize>,
 }
 
 impl Columns {
@@ -22,7 +24,24 @@ impl Columns {
         for (place, name) in names.iter().enumerate() {
             places.entry(name.clone()).or_default().push(place);
         }
-        Self { names, named, fixed, places }
+        Self { names, named, fixed, places, hidden: HashSet::new() }
+    }
+
+    /// Excludes columns from the search by name.
+    pub fn hide(&mut self, hidden: &HashSet<usize>) {
+        if hidden.is_empty() {
+            return;
+        }
+        self.places.retain(|_, places| {
+            places.retain(|place| !hidden.contains(place));
+            !places.is_empty()
+        });
+        self.hidden.clone_from(hidden);
+    }
+
+    /// Returns true if [`Self::hide`] excludes a column.
+    pub fn is_hidden(&self, place: usize) -> bool {
+        self.hidden.contains(&place)
     }
 
     /// Finds a column by its name.
@@ -33,7 +52,8 @@ impl Columns {
             Some(places) => {
                 let numbers: Vec<String> = places.iter().map(|i| (i + 1).to_string()).collect();
                 Err(format!(
-                    "two columns are called '{name}' (numbers {}); rename or remove one",
+                    "two columns are called '{name}' (numbers {}); rename or remove one, or exclude one with \
+                     --drop-columns",
                     numbers.join(", ")
                 ))
             }

@@ -19,10 +19,10 @@ pub struct CsvTable {
 }
 
 impl CsvTable {
-    /// Reads a file; `expected` describes the table for messages.
+    /// Reads a file, or standard input for `-`; `expected` describes the table for messages.
     pub fn read(path: &Path, expected: &str) -> Result<Self> {
-        let name = path.display().to_string();
-        let stream = file::text(&name, file::open(path)?, &format!("expected {expected}"))?;
+        let (name, stream) = file::open_or_stdin(path)?;
+        let stream = file::text(&name, stream, &format!("expected {expected}"))?;
         let table = Self::parse(stream, separator::of_name(&name));
         table.map_err(|error| Failure::Run(format!("{name}: {error}; expected {expected}")))
     }

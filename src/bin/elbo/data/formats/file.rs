@@ -6,6 +6,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+/// Name of standard input in messages.
+pub const STDIN: &str = "standard input";
+
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File> {
     let open = || -> io::Result<_> {
@@ -16,6 +19,14 @@ pub fn open(path: &Path) -> Result<File> {
         Ok(file)
     };
     open().map_err(|error| Failure::cannot_read(&path.display(), &error))
+}
+
+/// Opens a file, or standard input for `-`, and returns its name for messages.
+pub fn open_or_stdin(path: &Path) -> Result<(String, Box<dyn Read>)> {
+    if path == Path::new("-") {
+        return Ok((STDIN.to_owned(), Box::new(io::stdin().lock())));
+    }
+    Ok((path.display().to_string(), Box::new(open(path)?)))
 }
 
 /// Decompresses a stream if it is gzipped. `expected` lists the accepted formats for messages.

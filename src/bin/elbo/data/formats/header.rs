@@ -103,6 +103,11 @@ fn of_numbers(cells: &[&str], next: &[&str]) -> Option<bool> {
     let step = numbers.get(1).map(|second| second.wrapping_sub(numbers[0]));
     let even = numbers.windows(2).all(|pair| Some(pair[1].wrapping_sub(pair[0])) == step);
     let may_be_names = numbers.len() > 2 && even && step != Some(0) && fractions(next);
+    // Years above other numbers, even whole ones.
+    let is_year = |x: f64| (1900.0..=2100.0).contains(&x);
+    let year_below = next.iter().any(|cell| cell.parse().is_ok_and(is_year));
+    let years = even && step.is_some_and(|step| step != 0) && !next.is_empty() && !year_below;
+    let may_be_names = may_be_names || years && numbers.iter().all(|&year| is_year(year as f64));
     (!may_be_names).then_some(false)
 }
 
@@ -138,6 +143,10 @@ mod tests {
             // Numbers that may be names, of pandas, of years or of wavelengths.
             ("0,1,2,3\n5,1,0,3\n", asks),
             ("0,1\n0.5,1\n", asks),
+            ("2019,2020\n5,6\n", asks),
+            ("2019,2020\n2021,2022\n", data),
+            ("2019,2019\n5,6\n", data),
+            ("2019\n5\n", data),
             ("0\n0.5\n", asks),
             (",0\n0,0.5\n", asks),
             (",2019,2020\n0,0.5,1\n", asks),

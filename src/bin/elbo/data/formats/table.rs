@@ -47,8 +47,12 @@ pub fn read(stream: impl BufRead, options: &TableOptions) -> Result<Table, Table
     } else {
         (1..=first.record.len()).map(|number| number.to_string()).collect()
     };
-    let columns = Columns::new(names, named, options.fixed);
-    let (places, label) = choose(&columns, options)?;
+    let mut columns = Columns::new(names, named, options.fixed);
+    let dropped = dropped(&columns, options)?;
+    if let Features::OfModel { .. } = options.features {
+        columns.hide(&dropped);
+    }
+    let (places, label) = choose(&columns, &dropped, options)?;
     let above = if named { None } else { Some(first) };
     let mut rows = above.into_iter().chain(second);
     let mut next = rows.next();
@@ -62,7 +66,7 @@ pub fn read(stream: impl BufRead, options: &TableOptions) -> Result<Table, Table
         number_names: named && places.iter().all(|&place| is_count(&columns.names[place])),
         numbers: Vec::new(),
         lines: Vec::new(),
-        labels: label.map(|_| Vec::new()),
+        labels: label.filter(|_| !options.labels_apart).map(|_| Vec::new()),
         label_column: label.map(|place| columns.names[place].clone()),
     };
     let may_lack_label = options.label.is_none() && !options.label_required;
@@ -91,27 +95,41 @@ pub fn is_count(name: &str) -> bool {
     name.parse::<usize>().is_ok_and(|number| number > 0 && number.to_string() == name)
 }
 
+fn under(option: &'static str) -> impl Fn(String) -> TableError {
+    move |message: String| TableError::Option(format!("{option}: {message}"))
+}
+
+/// Finds the columns that an option excludes.
+fn dropped(columns: &Columns, options: &TableOptions) -> Result<HashSet<usize>, TableError> {
+    let Some(list) = options.dropped else { return Ok(HashSet::new()) };
+    match columns.places(list) {
+        Ok(places) => Ok(places.into_iter().collect()),
+        // The option is for the training data; a file beside them may lack the columns.
+        Err(_) if matches!(options.features, Features::OfModel { .. }) && !options.fixed => {
+            Ok(HashSet::new())
+        }
+        Err(message) => Err(under("--drop-columns")(message)),
+    }
+}
+
 /// Finds the places of the features and of the label.
 fn choose(
     columns: &Columns,
+    dropped: &HashSet<usize>,
     options: &TableOptions,
 ) -> Result<(Vec<usize>, Option<usize>), TableError> {
-    let under = |option: &'static str| {
-        move |message: String| TableError::Option(format!("{option}: {message}"))
-    };
     let label = match options.label {
         Some(label) => Some(columns.place(label).map_err(under("--label-column"))?),
         None => usual_label(columns, options)?,
     };
-    let dropped = options.dropped.map(|list| columns.places(list)).transpose();
-    let dropped = dropped.map_err(under("--drop-columns"))?.unwrap_or_default();
     let mut features = match options.features {
         Features::All => (0..columns.names.len()).filter(|&place| Some(place) != label).collect(),
         Features::Listed(list) => columns.places(list).map_err(under("--columns"))?,
         Features::OfModel { names, named } => of_model(columns, names, named, label)?,
     };
-    let dropped: HashSet<usize> = dropped.into_iter().collect();
-    features.retain(|place| !dropped.contains(place));
+    if !matches!(options.features, Features::OfModel { .. }) {
+        features.retain(|place| !dropped.contains(place));
+    }
     if let Some(label) = label.filter(|label| features.contains(label)) {
         return Err(TableError::Option(format!(
             "column '{}' cannot be both a feature and the label",
@@ -140,6 +158,8 @@ fn usual_label(columns: &Columns, options: &TableOptions) -> Result<Option<usize
         Features::OfModel { named: false, names } => {
             of_number(columns, has_written(columns, names), label).map_err(of_features)?
         }
+        // Which one it is does not matter where none is read.
+        _ if options.labels_apart => columns.find(label).ok().flatten(),
         _ => columns.find(label).map_err(of_features)?,
     };
     if place.is_none() && options.label_required {
@@ -228,7 +248,8 @@ fn of_model(
     label: Option<usize>,
 ) -> Result<Vec<usize>, TableError> {
     if !columns.named {
-        let all: Vec<_> = (0..columns.names.len()).filter(|&place| Some(place) != label).collect();
+        let all = (0..columns.names.len()).filter(|&place| Some(place) != label);
+        let all: Vec<_> = all.filter(|&place| !columns.is_hidden(place)).collect();
         let numbers = names.iter().map(|name| columns.find(name).ok().flatten());
         return match numbers.collect::<Option<Vec<_>>>().filter(|_| !named) {
             Some(places) => Ok(places),
@@ -600,7 +621,10 @@ mod tests {
         assert_eq!(lacks, "no column '0', which the training data have; the file has x, y, z");
         // A name twice is no error if the model does not use it.
         let twice = of_model("a,b,a\n3,2,1\n", &["a", "b"]).unwrap_err();
-        assert_eq!(twice, "two columns are called 'a' (numbers 1, 3); rename or remove one");
+        assert_eq!(
+            twice,
+            "two columns are called 'a' (numbers 1, 3); rename or remove one, or exclude one with --drop-columns"
+        );
         assert_eq!(of_model("x,b,x\n3,2,1\n", &["b"]).unwrap().numbers, [2.0]);
         // No option excludes a column of a model.
         let missing = of_model("a,b\n3,\n", &["a", "b"]).unwrap_err();

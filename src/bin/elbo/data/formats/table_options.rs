@@ -16,6 +16,8 @@ pub struct TableOptions<'a> {
     pub usual_label: Option<&'a str>,
     /// True if the model needs that column and each of its labels.
     pub label_required: bool,
+    /// True if the labels are in another file, so that those of the table are not read.
+    pub labels_apart: bool,
     /// True if the columns are those of a trained model, so that messages suggest no option for them.
     pub fixed: bool,
 }
