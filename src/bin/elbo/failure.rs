@@ -107,8 +107,9 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
         elbo::Error::InstructionSet { .. } => Failure::Usage(error.to_string()),
         elbo::Error::LogvarOverflow { row, dimension, value, step } => {
             let step = step.map_or_else(String::new, |step| format!(" at step {step}"));
+            let sign = if value < 0.0 { "-" } else { "" };
             Failure::Run(format!(
-                "latent dimension {dimension} of row {row}: exp(-logvar) overflows at logvar = {value}{step}; scale \
+                "latent dimension {dimension} of row {row}: exp({sign}logvar) overflows at logvar = {value}{step}; scale \
                  the columns of a table (--scale standardize), clamp logvar (--logvar-clamp -10,10) or lower \
                  the learning rate (--lr)"
             ))
@@ -120,6 +121,19 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn overflow_of_logvar_names_the_side_and_the_options() {
+        for (value, power) in [(132.8, "exp(logvar)"), (-132.8, "exp(-logvar)")] {
+            let error =
+                elbo::Error::LogvarOverflow { row: 56, dimension: 4, value, step: Some(92) };
+            let message = option_for(&[], error).to_string();
+            let start = format!(
+                "latent dimension 4 of row 56: {power} overflows at logvar = {value} at step 92; "
+            );
+            assert!(message.starts_with(&start) && message.contains("--logvar-clamp"), "{message}");
+        }
+    }
 
     #[test]
     fn names_the_option_of_a_setting() {

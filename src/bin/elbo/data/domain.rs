@@ -131,8 +131,11 @@ impl DomainCheck {
         } else if self.likelihood == Likelihood::TanhSquaredError {
             (-1.0, format!("for the likelihood {name}"))
         } else {
-            let bytes = "(or uint8, which is divided by 255) for the likelihood";
-            (0.0, format!("{bytes} {name}"))
+            let bytes = match data.white {
+                None => "(or uint8, which is divided by 255)".to_owned(),
+                Some(white) => format!("after a division by {white} (--white)"),
+            };
+            (0.0, format!("{bytes} for the likelihood {name}"))
         };
         if low != f32::MIN && matches!(data.scaling, Scaling::Standardize { .. }) {
             let other = if data.signed { "remove --signed" } else { "--likelihood gaussian" };
@@ -341,6 +344,24 @@ mod tests {
         let model = DomainCheck { chosen: LikelihoodSource::Model, ..of(Likelihood::Bernoulli) }
             .run(&mut data(-0.1, false));
         assert!(model.unwrap_err().to_string().ends_with("for the likelihood bernoulli"));
+    }
+
+    #[test]
+    fn names_white_if_a_value_exceeds_it() {
+        let mut data = Data { white: Some(10), ..data(1.5, false) };
+        assert_eq!(
+            of(Likelihood::Bernoulli)
+                .run(&mut data)
+                .unwrap_err()
+                .to_string()
+                .split(';')
+                .take(2)
+                .collect::<Vec<_>>(),
+            [
+                "x: row 1, column 1: found 1.5",
+                " expected values in [0, 1] after a division by 10 (--white) for the likelihood bernoulli"
+            ]
+        );
     }
 
     #[test]

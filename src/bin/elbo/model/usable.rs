@@ -147,7 +147,8 @@ impl LeftOut {
             Error::NotFiniteData { .. } => "a value is beyond the range of float32".to_owned(),
             Error::NotFiniteLoss { term, value, .. } => format!("the {term} is {value}"),
             Error::LogvarOverflow { value, .. } => {
-                format!("exp(logvar) overflows at logvar = {value}")
+                let sign = if *value < 0.0 { "-" } else { "" };
+                format!("exp({sign}logvar) overflows at logvar = {value}")
             }
             error => error.to_string(),
         }
