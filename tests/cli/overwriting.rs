@@ -268,6 +268,21 @@ fn no_command_replaces_a_model_or_a_file_that_is_not_its_own_result() {
             scratch.succeeds(&format!("{line} --model named --out moves.csv"));
         }
     }
+    // Drawn bits, in the units of the data; but not a table of the user with these columns.
+    fs::write(scratch.path("pq.csv"), "p,q\n0.1,0.2\n0.4,0.3\n0.9,0.5\n").unwrap();
+    for (scale, name) in [("none", "b0"), ("min-max", "b1")] {
+        scratch.succeeds(&format!(
+            "train --data pq.csv --validation pq.csv --scale {scale} --epochs 1 --hidden 4 --latent 1 --quiet \
+             --out {name}"
+        ));
+        for draw in ["data", "data", "mean"] {
+            scratch
+                .succeeds(&format!("sample --model {name} --draw {draw} --out {name}.csv --quiet"));
+        }
+        fs::write(scratch.path("users.csv"), "p,q\n0.1,0.2\n0.4,0.3\n0.2,0.25\n").unwrap();
+        let message = scratch.fails(2, &format!("sample --model {name} --out users.csv"));
+        assert!(message.contains("would be overwritten"), "{message}");
+    }
     // So is one of another command in the same format.
     scratch.succeeds(&format!("sample {of} --out e.csv"));
     assert!(read_array(&scratch.path("e.npy")).nrows() == 40);

@@ -8,6 +8,7 @@ use super::inputs::Inputs;
 use super::path::is_stdout;
 use super::staged::{resolved, temporary_name};
 use crate::failure::{Failure, Result};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -83,8 +84,8 @@ pub fn check_table(option: &str, out: &Path, names: &[String]) -> Result<()> {
     )))
 }
 
-/// Returns true if most numbers in the first rows of a table have as many digits as a decoder's outputs, or if
-/// there are no rows.
+/// Returns true if the first rows of a table may be those of a decoder: most numbers have as many digits as its
+/// outputs, or each column has at most two values, as if drawn from a Bernoulli distribution.
 fn has_decoded(table: &Path) -> bool {
     /// Rows that are looked at.
     const ROWS: usize = 20;
@@ -92,17 +93,21 @@ fn has_decoded(table: &Path) -> bool {
     const DIGITS: usize = 6;
     let Ok(mut table) = csv::Reader::from_path(table) else { return false };
     let (mut rows, mut numbers, mut long) = (0, 0, 0);
+    let mut values: Vec<BTreeSet<String>> = Vec::new();
     for record in table.records().take(ROWS) {
         let Ok(record) = record else { return false };
         rows += 1;
-        for cell in record.iter().filter(|cell| cell.parse::<f64>().is_ok()) {
+        values.resize(record.len(), BTreeSet::new());
+        for (column, cell) in record.iter().enumerate().filter(|(_, c)| c.parse::<f64>().is_ok()) {
             let mantissa = cell.split('e').next().unwrap_or_default();
             let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
             numbers += 1;
             long += usize::from(digits.trim_start_matches('0').len() >= DIGITS);
+            values[column].insert(cell.to_owned());
         }
     }
-    rows == 0 || numbers > 0 && 2 * long >= numbers
+    let drawn = values.iter().all(|values| values.len() <= 2);
+    rows == 0 || numbers > 0 && (drawn || 2 * long >= numbers)
 }
 
 /// Describes a file that no command wrote under a name with its extension; `None` if one may have.
@@ -213,10 +218,12 @@ mod tests {
             assert!(failure.to_string().contains("it would be overwritten"), "{failure}");
         }
         // The columns of the data, of a result and of other data.
-        for own in [&b"a\n0.4837213\n0\n"[..], b"a\n-1.234567e-8\n", b"a\n"] {
+        for own in [&b"a\n0.4837213\n0\n"[..], b"a\n-1.234567e-8\n", b"a\n", b"a\n1\n0\n1\n"] {
             assert!(check("f.csv", own).is_ok());
         }
-        for data in [&b"a\n1\n0.25\n"[..], b"a\n0.00012\n1e30\n", b"a\n0.1234567,1\n", b"a\nx\n"] {
+        for data in
+            [&b"a\n1\n0.25\n3\n"[..], b"a\n0.00012\n1e30\n2\n", b"a\n0.1234567,1\n", b"a\nx\n"]
+        {
             assert!(check("f.csv", data).is_err());
         }
         assert_eq!(scratch.names().len(), 21, "no probe is left");
