@@ -28,7 +28,10 @@ fn run(case: &Case, data: &draw::Rows, compute: &Compute) -> (Vec<String>, Vec<f
                     format!("{:016x} {:016x}", step.loss.to_bits(), step.kl.to_bits())
                 }));
                 let weights = trainer.vae().parameters();
-                assert!(weights.iter().all(|w| w.is_finite()), "weights after a step that succeeded");
+                assert!(
+                    weights.iter().all(|w| w.is_finite()),
+                    "weights after a step that succeeded"
+                );
             }
             Err(error) => {
                 outcomes.push(error.to_string());

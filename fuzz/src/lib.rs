@@ -152,6 +152,15 @@ pub fn assert_same(found: &Array2<f32>, expected: &Array2<f32>, what: &str, comp
     }
 }
 
+/// Returns the CRC-32 of zip and PNG, bit by bit.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
+        })
+    })
+}
+
 /// System allocator that counts the allocated bytes and their peak.
 pub struct Meter;
 

@@ -445,7 +445,8 @@ fn expect_rows<S: ndarray::RawData>(
     argument: &'static str,
     array: &ndarray::ArrayBase<S, ndarray::Ix2>,
 ) -> Result<()> {
-    if array.ncols() <= 1 || array.strides()[1] == 1 {
+    // An empty array has strides of 0.
+    if array.ncols() <= 1 || array.is_empty() || array.strides()[1] == 1 {
         return Ok(());
     }
     Err(Error::Layout { argument, strides: array.strides().to_vec() })

@@ -287,6 +287,18 @@ fn handles_constant_and_non_finite_rows() {
 }
 
 #[test]
+fn accepts_a_batch_without_rows_or_columns() {
+    for (rows, columns) in [(0, 5), (4, 0), (0, 0)] {
+        let empty = Array2::zeros((rows, columns));
+        let (gain, shift) = (vec![1.0; columns], vec![2.0; columns]);
+        let found = run(InstructionSet::detect(), &empty, &empty, &gain, &shift);
+        assert_eq!(found.y.dim(), (rows, columns));
+        // Sums of no rows.
+        assert!(found.dgain.iter().chain(&found.dshift).all(|&sum| sum == 0.0));
+    }
+}
+
+#[test]
 fn rejects_wrong_shapes_and_layouts() {
     let compute = Compute::serial();
     let x = Array2::zeros((2, 3));

@@ -33,6 +33,10 @@ const OTHER_STARTS: [(usize, &[u8], &str); 6] = [
     (0, b"8BPS", "Photoshop"),
 ];
 
+/// Most bytes of pixels that one byte of a file can stand for: 1,032 bytes of a deflate stream, each with 8
+/// pixels of a palette. A JPEG stays far below.
+const EXPANSION: u64 = 1032 * 24;
+
 /// Number of bytes from which [`other_format`] recognizes a format.
 const START: u64 = 16;
 
@@ -97,7 +101,8 @@ pub fn read(path: &Path) -> Result<DynamicImage> {
     decode(&bytes).map_err(|reason| Failure::Run(format!("{}: {reason}", path.display())))
 }
 
-fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
+/// Decodes a file as [`read`] does.
+pub fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     if let Some(format) = other_format(bytes) {
         return Err(format!("{format} images are not supported; convert it to PNG or JPEG"));
     }
@@ -109,18 +114,25 @@ fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     } else if !is_complete_jpeg(bytes) {
         return Err(damaged("the file ends before its end-of-image marker"));
     }
-    let decode = || {
-        let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder()?;
-        Limits::default().reserve(decoder.total_bytes())?;
-        let orientation = decoder.orientation()?;
-        let mut image = DynamicImage::from_decoder(decoder)?;
-        image.apply_orientation(orientation);
-        Ok(on_white(image))
-    };
-    decode().map_err(|error| match error {
+    let explain = |error| match error {
         ImageError::Unsupported(error) => format!("{error}; convert it to a common PNG or JPEG"),
         error => damaged(&error.to_string()),
-    })
+    };
+    let mut decoder =
+        ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(explain)?;
+    let (claimed, (width, height)) = (decoder.total_bytes(), decoder.dimensions());
+    // The decoders allocate what the header claims.
+    if claimed > EXPANSION.saturating_mul(bytes.len() as u64) {
+        let size = bytes.len();
+        return Err(damaged(&format!(
+            "its header claims {width}×{height} pixels, more than a file of {size} bytes can hold"
+        )));
+    }
+    Limits::default().reserve(claimed).map_err(explain)?;
+    let orientation = decoder.orientation().map_err(explain)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    image.apply_orientation(orientation);
+    Ok(on_white(image))
 }
 
 /// Returns true if a JPEG file reaches its end-of-image marker. Segments are skipped by their length, because
@@ -269,6 +281,29 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[place] ^= 0x10;
             assert!(decode(&damaged).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn rejects_more_pixels_than_the_file_can_hold() {
+        let mut png = encoded(noise(), ImageFormat::Png);
+        png.splice(16..24, [12_000_u32.to_be_bytes(); 2].concat());
+        let mut crc = flate2::Crc::new();
+        crc.update(&png[12..29]);
+        png.splice(29..33, crc.sum().to_be_bytes());
+        let mut jpeg = encoded(noise(), ImageFormat::Jpeg);
+        let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        jpeg.splice(frame + 5..frame + 9, [12_000_u16.to_be_bytes(); 2].concat());
+        for file in [png, jpeg] {
+            let message = decode(&file).unwrap_err();
+            let expected =
+                "damaged image: its header claims 12000×12000 pixels, more than a file of ";
+            assert!(message.starts_with(expected), "{message}");
+        }
+        // An image of one color is small, and valid.
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let plain = GrayImage::from_pixel(3000, 2000, Luma([255]));
+            assert_eq!(decode(&encoded(plain, format)).unwrap().width(), 3000);
         }
     }
 
