@@ -76,6 +76,9 @@ impl<'de> serde::Deserialize<'de> for Config {
 /// Limit on a width: a layer between two of this size no longer fits any machine.
 const MAX_WIDTH: usize = 1 << 24;
 
+/// Limit on the hidden layers of each side: the tensors of a model file are looked up one by one.
+const MAX_LAYERS: usize = 1000;
+
 /// Limit on the number of weights: 8 GiB of them, and as much for each of Adam's moments. More are
 /// taken for a typing error.
 const MAX_PARAMETERS: usize = 1 << 31;
@@ -245,6 +248,9 @@ impl Config {
             return Err(Error::config("latent", width, self.latent));
         }
         for (setting, widths) in [("encoder", &self.encoder), ("decoder", &self.decoder)] {
+            if widths.len() > MAX_LAYERS {
+                return Err(Error::config(setting, "at most 1000 hidden layers", widths.len()));
+            }
             if let Some(wrong) = widths.iter().find(|&&n| !in_range(n)) {
                 let expected = "widths from 1 to 16777216";
                 return Err(Error::config(setting, expected, format!("{wrong} in {widths:?}")));
@@ -374,9 +380,9 @@ impl ConfigBuilder {
     /// The configuration.
     ///
     /// # Errors
-    /// [`Error::Config`] for a width of 0 or above 2²⁴, more than 2³¹ weights, a setting outside its
-    /// domain, or dropout or normalization without a hidden layer; [`Error::Memory`] if the machine
-    /// does not have memory for the weights.
+    /// [`Error::Config`] for a width of 0 or above 2²⁴, more than 1,000 hidden layers on a side, more than
+    /// 2³¹ weights, a setting outside its domain, or dropout or normalization without a hidden layer;
+    /// [`Error::Memory`] if the machine does not have memory for the weights.
     pub fn build(self) -> Result<Config> {
         let config = self.0.validate()?;
         config.expect_memory()?;
@@ -416,9 +422,12 @@ mod tests {
             (Config::builder(5, 2).hidden(&[4, 0]), "encoder"),
             (Config::builder(5, 2).decoder(&[usize::MAX]), "decoder"),
             (Config::builder(5, 2).hidden(&[1_000_000, 1_000_000]), "encoder"),
+            (Config::builder(5, 2).encoder(&[1; 1001]), "encoder"),
+            (Config::builder(5, 2).decoder(&[1; 100_000]), "decoder"),
         ] {
             let message = builder.build().unwrap_err().to_string();
             assert!(message.starts_with(&format!("`{setting}`: expected")), "{message}");
         }
+        assert!(Config::builder(5, 2).hidden(&[1; 1000]).build().is_ok());
     }
 }
