@@ -545,24 +545,17 @@ mod tests {
     }
 
     #[test]
-    fn many_thin_layers_are_saved_and_loaded_in_time() {
+    fn a_thousand_thin_layers_are_saved_and_loaded() {
         let folder = folder("thin");
         let path = folder.join("model.safetensors");
         let build = |layers| Config::builder(1, 1).encoder(&vec![1; layers]).decoder(&[]).build();
-        let timed = |layers: usize| {
-            let vae = Vae::new(build(layers).unwrap(), 1);
-            let start = std::time::Instant::now();
-            vae.save(&path).unwrap();
-            let loaded = Vae::load(&path).unwrap();
-            assert_eq!(loaded.parameters()[..], vae.parameters()[..]);
-            // A state dict without a configuration goes through the names once more.
-            vae.save_as(&path, &Naming::own()).unwrap();
-            assert_eq!(Vae::load(&path).unwrap().config().encoder().len(), layers);
-            start.elapsed().as_secs_f64()
-        };
-        // 32 times the layers: in quadratic time 1,000 times as long.
-        let (few, many) = (timed(1_000), timed(32_000));
-        assert!(many < 200.0 * few.max(0.01), "{few} s, {many} s");
+        let vae = Vae::new(build(1_000).unwrap(), 1);
+        vae.save(&path).unwrap();
+        assert_eq!(Vae::load(&path).unwrap().parameters()[..], vae.parameters()[..]);
+        // A state dict without a configuration goes through the names once more.
+        vae.save_as(&path, &Naming::own()).unwrap();
+        assert_eq!(Vae::load(&path).unwrap().config().encoder().len(), 1_000);
+        assert!(build(1_001).is_err());
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -156,9 +156,20 @@ fn several_rows_are_counted_and_named_by_their_lines() {
     let (_, said) = run(&scratch, "score --model m/model.safetensors --data wild.csv --out s.npy");
     assert!(said.contains(" nats without 7 infinite scores; highest: row 0 (inf), "), "{said}");
 
-    // A file of nothing but such rows is refused.
+    // A file of nothing but such rows has infinite scores, and no means.
     write(&scratch, "all.csv", &[[1e38, 1e38, 1e38]; 3]);
-    for command in ["score", "eval", "plot kl-per-dimension --out k.svg"] {
+    write(&scratch, "one.csv", &[[1e38, 1e38, 1e38]]);
+    for (data, rows) in [("all", 3), ("one", 1)] {
+        for more in ["", "--importance-samples 3", "--explain 2"] {
+            let (text, _) = run(
+                &scratch,
+                &format!("score --model m/model.safetensors --data {data}.csv {more}"),
+            );
+            let infinite = text.lines().skip(1).filter(|line| line.contains(",inf,inf,inf"));
+            assert_eq!(infinite.count(), rows, "{text}");
+        }
+    }
+    for command in ["eval", "plot kl-per-dimension --out k.svg"] {
         let message =
             scratch.fails(1, &format!("{command} --model m/model.safetensors --data all.csv"));
         let start = "all.csv: the model cannot score any of the rows (first: line 2: ";

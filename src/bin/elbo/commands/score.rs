@@ -3,7 +3,7 @@
 use crate::data::Data;
 use crate::data::domain::Accepted;
 use crate::failure::{Failure, Result};
-use crate::model::usable::{self, LeftOut, OfUsable, of_usable};
+use crate::model::usable::{self, LeftOut, OfUsable, of_any};
 use crate::model::{Explained, Explanations, ModelMetadata};
 use crate::options::data::ModelAndData;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
@@ -159,7 +159,7 @@ impl ScoreTable {
         let excess = excess(data)?;
         let score = |rows: &dyn Dataset| vae.score(compute, rows);
         let probe = |rows: &dyn Dataset| score(rows).map(drop);
-        let OfUsable { result: scores, left_out } = of_usable(data, &rows, probe, score)?;
+        let OfUsable { result: scores, left_out } = of_any(data, &rows, probe, score)?;
         console.warn_all(usable::warning(&left_out, data, "whose score is infinite"));
         let complete = |scores: Vec<f64>| with_infinite(scores, &left_out);
         let added = |scores: Vec<f64>| match &excess {
@@ -172,12 +172,15 @@ impl ScoreTable {
             let options = EvaluationOptions { seed: args.seed, ..EvaluationOptions::default() };
             let bound =
                 |rows: &dyn Dataset| vae.marginal_log_likelihood(compute, rows, samples, &options);
-            let OfUsable { result, left_out } = of_usable(data, &rows, probe, bound)?;
-            let negative = result.of_rows.iter().map(|value| -value).collect();
+            let OfUsable { result, left_out } = of_any(data, &rows, probe, bound)?;
+            let bounds = result.map(|result| result.of_rows).unwrap_or_default();
+            let negative = bounds.iter().map(|value| -value).collect();
             Ok(added(with_infinite(negative, &left_out)))
         };
-        let kl = complete(scores.kl);
-        let reconstruction = added(complete(scores.reconstruction));
+        let (reconstruction, kl) =
+            scores.map(|scores| (scores.reconstruction, scores.kl)).unwrap_or_default();
+        let kl = complete(kl);
+        let reconstruction = added(complete(reconstruction));
         let explain = |most| {
             let of =
                 Explained { vae, data, description: &metadata.data, kl: &kl, left_out: &left_out };

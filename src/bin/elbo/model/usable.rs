@@ -27,16 +27,39 @@ pub struct OfUsable<T> {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Applies `work` to the rows of `data`. If it fails because of a row, the rows for which `probe` fails are left
-/// out, and the result is that of the data without them. `used` are the data that are read.
-///
-/// Returns an error that names the first row if no row is left, and any error that is not about a row.
+/// [`of_any`], and an error that names the first row if no row is left.
 pub fn of_usable<T>(
     used: &Data,
     data: &dyn Dataset,
     probe: impl Fn(&dyn Dataset) -> elbo::Result<()>,
     work: impl Fn(&dyn Dataset) -> elbo::Result<T>,
 ) -> Result<OfUsable<T>> {
+    let OfUsable { result, left_out } = of_any(used, data, probe, work)?;
+    match (result, left_out.first()) {
+        (Some(result), _) => Ok(OfUsable { result, left_out }),
+        (None, first) => {
+            let first = first.expect("data without rows are refused on reading");
+            Err(Failure::Run(format!(
+                "{}: the model cannot score any of the rows (first: {}: {})",
+                used.name,
+                location(&used.lines, used.place(first.row)),
+                first.reason()
+            )))
+        }
+    }
+}
+
+/// Applies `work` to the rows of `data`. If it fails because of a row, the rows for which `probe` fails are left
+/// out, and the result is that of the data without them, or `None` if no row is left. `used` are the data that
+/// are read.
+///
+/// Returns any error that is not about a row.
+pub fn of_any<T>(
+    used: &Data,
+    data: &dyn Dataset,
+    probe: impl Fn(&dyn Dataset) -> elbo::Result<()>,
+    work: impl Fn(&dyn Dataset) -> elbo::Result<T>,
+) -> Result<OfUsable<Option<T>>> {
     let mut left_out: Vec<LeftOut> = Vec::new();
     let mut rows: Option<Vec<usize>> = None;
     loop {
@@ -49,7 +72,7 @@ pub fn of_usable<T>(
         let error = match result {
             Ok(result) => {
                 left_out.sort_by_key(|left_out| left_out.row);
-                return Ok(OfUsable { result, left_out });
+                return Ok(OfUsable { result: Some(result), left_out });
             }
             Err(error) => error,
         };
@@ -66,13 +89,7 @@ pub fn of_usable<T>(
         left_out.append(&mut failed);
         if kept.is_empty() {
             left_out.sort_by_key(|left_out| left_out.row);
-            let first = &left_out[0];
-            return Err(Failure::Run(format!(
-                "{}: the model cannot score any of the rows (first: {}: {})",
-                used.name,
-                location(&used.lines, used.place(first.row)),
-                first.reason()
-            )));
+            return Ok(OfUsable { result: None, left_out });
         }
         rows = Some(kept);
     }
