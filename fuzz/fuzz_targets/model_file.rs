@@ -49,6 +49,10 @@ fn edited(header: &[u8], seed: u32) -> Option<Vec<u8>> {
         [0, 1, 2, 3, 4, -1, 5, 100_000, 1 << 24, 1 << 31, 1 << 32, i64::MAX / 4 + 1];
     let mut draw = Draw(u64::from(seed));
     let mut header: Map<String, Value> = serde_json::from_slice(header).ok()?;
+    // Earlier edits may have left entries of another kind, which have nothing to index.
+    if !header.values().all(Value::is_object) {
+        return None;
+    }
     let tensors: Vec<String> = header.keys().filter(|name| *name != METADATA).cloned().collect();
     let mut any = |n: usize| draw.between(0, n.max(1) - 1);
     let (name, other) = (tensors.get(any(tensors.len()))?, tensors.get(any(tensors.len()))?);
