@@ -70,7 +70,7 @@ use ndarray::{ArrayView1, ArrayViewMut2};
 use pulp::Simd;
 
 /// ln 2π.
-pub(crate) const LN_2_PI: f64 = 1.837_877_066_409_345_5;
+const LN_2_PI: f64 = 1.837_877_066_409_345_5;
 
 /// The Gaussian negative log-likelihood of predictions, by its variance.
 ///

@@ -1,7 +1,6 @@
 //! Evaluation on a whole data set: loss, latent dimensions, scores of rows, marginal likelihood.
 
 use super::likelihood::{Likelihood, Variance};
-use super::parameters::VectorRole;
 use super::step::Workspace;
 use super::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
 use super::step::block::Block;
@@ -11,7 +10,7 @@ use super::{Config, Objective, Penalty, Vae};
 use crate::compute::Compute;
 use crate::dataset::{Augmentation, Dataset};
 use crate::error::{Error, Result};
-use crate::loss::gaussian::LN_2_PI;
+use crate::loss::gaussian::row_from_squares;
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{
     Bernoulli, ContinuousBernoulli, Decomposition, Elbo, LossTerm, ReconstructionInputs,
@@ -370,19 +369,16 @@ impl Vae {
         let mut elements = vec![0.0; outputs.len()];
         let likelihood = self.config.likelihood();
         if let Likelihood::Gaussian(variance) = likelihood {
-            let learned = self.parameters.layout().vector(VectorRole::Logvar);
-            let learned = learned.map(|index| self.parameters.vector_at(index));
+            let logvars: Vec<f64> = match variance {
+                Variance::Fixed(variance) => vec![scalar::ln(f64::from(variance))],
+                _ => self.parameters.learned_logvar().iter().copied().map(f64::from).collect(),
+            };
+            // One for all features, or one for each.
             for (i, element) in elements.iter_mut().enumerate() {
                 let at = (i / shape.1, i % shape.1);
-                let logvar = match (variance, learned) {
-                    (Variance::Fixed(variance), _) => scalar::ln(f64::from(variance)),
-                    (Variance::PerFeature, Some(logvar)) => f64::from(logvar[at.1]),
-                    (_, Some(logvar)) => f64::from(logvar[0]),
-                    (_, None) => unreachable!("a learned variance is a parameter"),
-                };
-                // ½((l − t)²/σ² + ln σ² + ln 2π)
                 let error = f64::from(outputs[at]) - f64::from(targets[at]);
-                *element = 0.5 * (error * error * scalar::exp(-logvar) + logvar + LN_2_PI);
+                let logvar = logvars[at.1 % logvars.len()];
+                *element = row_from_squares(error * error, 1, logvar).0;
             }
         } else {
             // Each element as an example of its own.
