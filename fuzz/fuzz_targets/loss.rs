@@ -3,10 +3,9 @@
 
 #![no_main]
 
-use elbo::Error;
 use elbo::loss::elbo::{Gradients, Inputs, Terms, forward, forward_backward};
 use elbo::loss::{Bernoulli, Elbo, Kl, Prior, Reduction};
-use elbo_fuzz::{COMPUTES, Input, assert_same};
+use elbo_fuzz::{COMPUTES, Input, assert_same, word};
 use libfuzzer_sys::fuzz_target;
 use ndarray::Array2;
 
@@ -84,16 +83,6 @@ fn expected_error(
         targets.indexed_iter().find(|(_, value)| !(0.0..=1.0).contains(*value))?;
     let kind = if value.is_finite() { "range" } else { "finite" };
     Some(format!("{kind} {row} {column}"))
-}
-
-fn word(error: &Error) -> String {
-    match error {
-        Error::Config { setting, .. } => (*setting).to_owned(),
-        Error::Shape { .. } => "shape".to_owned(),
-        Error::TargetOutOfRange { row, column, .. } => format!("range {row} {column}"),
-        Error::NotFiniteData { row, column, .. } => format!("finite {row} {column}"),
-        other => panic!("{other}"),
-    }
 }
 
 fuzz_target!(|bytes: &[u8]| {

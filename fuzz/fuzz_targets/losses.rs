@@ -3,6 +3,7 @@
 
 #![no_main]
 
+use elbo::Compute;
 use elbo::loss::{
     BernoulliProbabilities, Capacity, CapacityPer, ContinuousBernoulli, FreeBits, FreeBitsPer,
     Gaussian, Kl, KlGradients, KlInputs, KlPenalty, LossTerm, Prior, Reconstruction,
@@ -10,8 +11,7 @@ use elbo::loss::{
     WeightedBernoulli,
 };
 use elbo::simd::InstructionSet;
-use elbo::{Compute, Error};
-use elbo_fuzz::{COMPUTES, Input, assert_same};
+use elbo_fuzz::{COMPUTES, Input, assert_same, word};
 use libfuzzer_sys::fuzz_target;
 use ndarray::Array2;
 
@@ -168,16 +168,6 @@ struct Data<'a> {
     outputs: &'a Array2<f32>,
     targets: &'a Array2<f32>,
     range: [f32; 2],
-}
-
-fn word(error: &Error) -> String {
-    match error {
-        Error::Config { setting, .. } => (*setting).to_owned(),
-        Error::Shape { .. } => "shape".to_owned(),
-        Error::TargetOutOfRange { row, column, .. } => format!("range {row} {column}"),
-        Error::NotFiniteData { row, column, .. } => format!("finite {row} {column}"),
-        other => panic!("{other}"),
-    }
 }
 
 fn assert_same_values(found: &[f64], expected: &[f64], what: &str) {

@@ -1,7 +1,7 @@
 //! Helpers shared by the fuzz targets: numbers from the fuzzer's bytes, comparison of bits, and a
 //! measurement of allocated memory.
 
-use elbo::{Compute, simd::InstructionSet};
+use elbo::{Compute, Error, simd::InstructionSet};
 use ndarray::Array2;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::LazyLock;
@@ -159,6 +159,17 @@ pub fn crc32(bytes: &[u8]) -> u32 {
             crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
         })
     })
+}
+
+/// Returns an error of a loss in words: the setting, or the kind of fault with its row and column.
+pub fn word(error: &Error) -> String {
+    match error {
+        Error::Config { setting, .. } => (*setting).to_owned(),
+        Error::Shape { .. } => "shape".to_owned(),
+        Error::TargetOutOfRange { row, column, .. } => format!("range {row} {column}"),
+        Error::NotFiniteData { row, column, .. } => format!("finite {row} {column}"),
+        other => panic!("{other}"),
+    }
 }
 
 /// System allocator that counts the allocated bytes and their peak.
