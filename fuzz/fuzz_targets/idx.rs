@@ -31,9 +31,10 @@ fn parse(bytes: &[u8]) -> Result<(Vec<usize>, &[u8]), &'static str> {
     let (header, elements) = rest.split_at_checked(4 * usize::from(rank)).ok_or("header")?;
     let shape: Vec<u32> =
         header.as_chunks().0.iter().map(|&word| u32::from_be_bytes(word)).collect();
-    // In f64, because the product of the claimed sizes can overflow an integer.
-    let claimed: f64 = shape.iter().map(|&n| f64::from(n.max(1))).product();
-    if claimed >= 2.0_f64.powi(63) {
+    // Saturating, because the product of the claimed sizes can overflow any integer; a size of 0 counts
+    // as 1, because the reader multiplies the sizes one by one.
+    let claimed = shape.iter().fold(1_u128, |product, &n| product.saturating_mul(n.max(1).into()));
+    if claimed >= 1 << 63 {
         return Err("large");
     }
     let size: u64 = shape.iter().map(|&n| u64::from(n)).product();
