@@ -2,8 +2,8 @@
 model, on the same rows.
 
     python benches/peers/tables.py data          writes the real tables to tests/data
-    python benches/peers/tables.py run [ELBO]    scores all tables with every program, writes tables.json beside
-                                                 this file and prints it as a table
+    python benches/peers/tables.py run [ELBO]    scores all tables with every program, writes the areas to
+                                                 tests/data/anomaly-areas.json and prints them as a table
 
 The tables ship with scikit-learn. The anomalies are those of ODDS (Rayana 2016): the malignant tumors in
 wbc, the first cultivar in wine, the digit 0 in optdigits. The training part holds 60 % of the ordinary rows,
@@ -200,7 +200,7 @@ def main(binary):
         "elbo, --preset anomaly": binary and functools.partial(elbo, binary),
     }
     names = [*PLANES, *TABLES]
-    path = HERE / "tables.json"
+    path = DATA / "anomaly-areas.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for program, scores in programs.items():
         if scores:

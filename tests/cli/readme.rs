@@ -35,7 +35,7 @@ fn anomaly_example_of_the_readme_flags_rows() {
     assert!(said[1].contains(" of 342 rows flagged, above "), "{}", said[1]);
     assert!(said[2].starts_with("342 rows, 199 of class malignant"), "{}", said[2]);
     // benches/peers/tables.py measured the same options and seed.
-    let json = fs::read_to_string(root.join("benches/peers/tables.json")).unwrap();
+    let json = fs::read_to_string(root.join("tests/data/anomaly-areas.json")).unwrap();
     let tables: serde_json::Value = serde_json::from_str(&json).unwrap();
     let area = tables["elbo, --preset anomaly"]["breast-cancer"][0].as_f64().unwrap();
     assert!(said[2].contains(&format!("{area:.4}")), "{area} in {}", said[2]);
