@@ -212,13 +212,30 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_file_name(beside);
     let written = fs::File::create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&beside, path));
+        .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| sync_directory_of(path));
     if written.is_err() {
         // What could not be finished is not left behind; that the first error is reported
         // matters more than whether this succeeds.
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// Makes the new name of a file survive a power cut: a rename changes the directory.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // A directory may be writable, but not readable.
+    let Ok(directory) = fs::File::open(directory.unwrap_or(Path::new("."))) else { return Ok(()) };
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    match directory.sync_all() {
+        // Some file systems sync no directories.
+        Err(error) if !matches!(error.kind(), InvalidInput | Unsupported) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Contents of a model file.

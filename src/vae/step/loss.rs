@@ -250,26 +250,26 @@ impl Block {
                 apart(simd, FeatureRows { block: self, pass, mode })
             }
             Likelihood::Gaussian(Variance::Fixed(variance)) => {
-                self.gaussian_rows(simd, scalar::ln(f64::from(variance)), None, mode)
+                self.gaussian_rows(simd, pass, scalar::ln(f64::from(variance)), mode)
             }
             Likelihood::Gaussian(Variance::Shared) => {
-                let index = pass.weights.layout().vector(VectorRole::Logvar).expect("it is shared");
                 // A vector of one element, learned like any weight.
-                let logvar = f64::from(pass.weights.vector_at(index)[0]);
-                self.gaussian_rows(simd, logvar, Some(index), mode)
+                let logvar = f64::from(pass.weights.learned_logvar()[0]);
+                self.gaussian_rows(simd, pass, logvar, mode)
             }
         }
     }
 
-    /// A Gaussian of one variance, from the squared error; `learned` is the vector of its logarithm.
+    /// A Gaussian of one variance, given or learned, from the squared error.
     #[inline(always)]
     fn gaussian_rows<S: Simd>(
         &mut self,
         simd: S,
+        pass: &Pass<'_, '_>,
         logvar: f64,
-        learned: Option<usize>,
         mode: Mode,
     ) -> bool {
+        let learned = pass.weights.layout().vector(VectorRole::Logvar);
         let squares_mode = match mode {
             Mode::Values => Mode::Values,
             // (m−t)/σ² from 2(m−t)
@@ -436,8 +436,8 @@ impl WithSimd for FeatureRows<'_, '_, '_> {
         let (features, samples) = (block.features, block.samples);
         let mut all_accepted = true;
         // s `[D]`, learned like any weight.
+        let logvar = pass.weights.learned_logvar();
         let index = pass.weights.layout().vector(VectorRole::Logvar).expect("one a feature");
-        let logvar = pass.weights.vector_at(index);
         for r in 0..block.rows * samples {
             let x = &block.inputs[0].row(r / samples)[..features];
             let output = block.doutputs.output_mut().row_mut(r);
