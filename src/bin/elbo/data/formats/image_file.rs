@@ -1,10 +1,10 @@
 //! Reader of one PNG or JPEG file.
 //!
 //! The decoders fill the missing part of a file that ends early with gray, so a file is first checked to be
-//! complete: a JPEG must reach its end-of-image marker, and a PNG its IEND chunk, with the right checksums.
-//! Bytes after the image are ignored. Sources: ITU-T T.81, annex B; PNG Specification (Third Edition), section 5.
+//! complete: a JPEG must reach its end-of-image marker and hold every block ([`jpeg_data`]), and a PNG must reach its
+//! IEND chunk, with the right checksums. Bytes after the image are ignored. Sources: ITU-T T.81, annex B; PNG Specification (Third Edition), section 5.
 
-use super::file;
+use super::{file, jpeg_data};
 use crate::failure::{Failure, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb};
 use image::{ImageBuffer, RgbImage};
@@ -131,6 +131,9 @@ pub fn decode(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
     Limits::default().reserve(claimed).map_err(explain)?;
     let orientation = decoder.orientation().map_err(explain)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    if format == ImageFormat::Jpeg && !jpeg_data::holds_all_blocks(bytes) {
+        return Err(damaged("its coded data end early"));
+    }
     image.apply_orientation(orientation);
     Ok(on_white(image))
 }
@@ -281,6 +284,35 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[place] ^= 0x10;
             assert!(decode(&damaged).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn rejects_cut_data_with_a_valid_end() {
+        let jpeg = encoded(noise(), ImageFormat::Jpeg);
+        let scan = jpeg.windows(2).position(|marker| marker == [0xff, 0xda]).unwrap();
+        for end in scan + 14..jpeg.len() - 2 {
+            let message = decode(&[&jpeg[..end], b"\xff\xd9"].concat()).unwrap_err();
+            assert_eq!(message, "damaged image: its coded data end early", "{end}");
+        }
+        // Fewer bytes of the one IDAT chunk, with the right length and checksum.
+        let png = encoded(noise(), ImageFormat::Png);
+        let at = png.windows(4).position(|name| name == b"IDAT").unwrap();
+        let length = u32::from_be_bytes(png[at - 4..at].try_into().unwrap()) as usize;
+        let (data, end) = (&png[at..at + 4 + length], &png[at + 8 + length..]);
+        let with = |data: &[u8]| {
+            let mut crc = flate2::Crc::new();
+            crc.update(data);
+            let length = (data.len() as u32 - 4).to_be_bytes();
+            [&png[..at - 4], &length, data, &crc.sum().to_be_bytes(), end].concat()
+        };
+        assert_eq!(with(data), png);
+        for kept in 4..data.len() - 4 {
+            match decode(&with(&data[..kept])) {
+                Err(message) => assert!(message.starts_with("damaged image: "), "{message}"),
+                // Only the checksum after the pixels may be missing.
+                Ok(read) => assert!(read == noise().into() && kept + 8 > data.len(), "{kept}"),
+            }
         }
     }
 

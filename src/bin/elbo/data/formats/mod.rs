@@ -12,6 +12,7 @@ pub mod idx;
 pub mod image_file;
 pub mod image_shape;
 pub mod images;
+mod jpeg_data;
 mod lines;
 pub mod npy;
 pub mod npz;
