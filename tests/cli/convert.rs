@@ -25,8 +25,8 @@ fn converting_to_a_layout_and_back_keeps_the_bytes() {
         // Commands accept a state dict in place of a model.
         let back = scratch.says("convert other.safetensors back.safetensors --overwrite");
         assert!(back.starts_with(&expected), "{back}");
-        scratch.succeeds("sample --model other.safetensors --count 3 --out s.npy");
-        scratch.succeeds(&format!("sample --model {model} --count 3 --out t.npy"));
+        scratch.succeeds("sample --model other.safetensors --count 3 --overwrite --out s.npy");
+        scratch.succeeds(&format!("sample --model {model} --count 3 --overwrite --out t.npy"));
         let read = |name: &str| fs::read(scratch.path(name)).unwrap();
         assert!(read("s.npy") == read("t.npy"), "{layout}");
         assert_ne!(read("other.safetensors"), read("back.safetensors"));

@@ -53,3 +53,79 @@ fn warns_of_posterior_collapse_and_of_a_weak_kl() {
     let text = scratch.says(&format!("{train} --epochs 1 --beta 1000").replace("--json", ""));
     assert!(text.lines().last().unwrap().starts_with("warning: posterior collapse"), "{text}");
 }
+
+#[test]
+fn warnings_about_data_are_in_the_report() {
+    let scratch = Scratch::with_labels("data-warnings");
+    fs::create_dir(scratch.path("photos")).unwrap();
+    for i in 0..12_u8 {
+        let image = image::GrayImage::from_pixel(5, 6, image::Luma([20 * i]));
+        image.save(scratch.path("photos").join(format!("{i}.png"))).unwrap();
+    }
+    fs::write(scratch.path("photos/a.webp"), b"RIFF\x24\0\0\0WEBPVP8 ").unwrap();
+    let train = "train --data photos --hidden 8 --latent 2 --epochs 1 --anneal linear --anneal-over 9 \
+                 --quiet --json --overwrite --out m";
+    let output = scratch.run(train);
+    assert!(output.status.success());
+    let report = last_line(&String::from_utf8(output.stdout).unwrap());
+    let listed: Vec<&str> =
+        report["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    let printed: Vec<&str> =
+        printed.lines().map(|line| line.strip_prefix("warning: ").unwrap()).collect();
+    assert_eq!(listed, printed);
+    assert!(listed[0].contains("a.webp"), "{listed:?}");
+    assert!(listed[1].starts_with("the annealing of beta takes 9 epochs"), "{listed:?}");
+}
+
+#[test]
+fn a_run_that_diverges_names_the_options_that_are_not_set() {
+    let scratch = Scratch::with_labels("diverged");
+    let table: String = (0..60).map(|i| format!("{},{}\n", i, i * i % 7)).collect();
+    fs::write(scratch.path("t.csv"), format!("a,b\n{table}")).unwrap();
+    let run = "train --hidden 8 --latent 2 --epochs 9 --quiet --overwrite --out d --lr";
+    let of_table = "--data t.csv --likelihood gaussian";
+    let scale = "scale the columns (--scale standardize), ";
+    let trim = "leave out the rows that are far from the others (--trim 0.1)";
+    let clip = "clip the gradient (--clip-norm 5)";
+    for (options, with, without) in [
+        (format!("1e4 {of_table}"), vec![scale, clip], vec![trim]),
+        (format!("1e4 {of_table} --scale standardize"), vec![clip, trim], vec!["--scale"]),
+        (
+            format!("1e30 {of_table} --scale standardize --clip-norm 1 --trim 0.1"),
+            vec![],
+            vec!["--scale", "--clip-norm", "--trim"],
+        ),
+        ("1e30 --data train.idx".to_owned(), vec![clip], vec!["--scale", "--trim"]),
+    ] {
+        let output = scratch.run(&format!("{run} {options}"));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{options}: {message}");
+        assert!(message.contains("lower the learning rate (--lr)"), "{options}: {message}");
+        assert!(with.iter().all(|part| message.contains(part)), "{options}: {message}");
+        assert!(!without.iter().any(|part| message.contains(part)), "{options}: {message}");
+    }
+    // Without training, no option helps.
+    scratch.succeeds(&format!("{run} 1e-3 {of_table}"));
+    fs::write(scratch.path("far.csv"), "a,b\n1e30,1e30\n").unwrap();
+    let output = scratch.run("eval --model d --data far.csv");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!message.contains("--lr") && !message.contains("--scale"), "{message}");
+}
+
+#[test]
+fn inspect_names_the_best_of_the_epochs_that_training_chooses_from() {
+    let scratch = Scratch::with_labels("best");
+    // 150 rows: 5 steps an epoch, and the annealing ends in epoch 4.
+    for options in ["--anneal linear --anneal-over 18steps", "--anneal cosine --anneal-over 4", ""]
+    {
+        let report = last_line(&scratch.succeeds(&format!(
+            "train --data train.idx --validation test.idx --hidden 8 --latent 2 --batch 32 --epochs 9 --lr 0.05 \
+             --beta 9 --keep best --quiet --json --overwrite --out m {options}"
+        )));
+        let text = scratch.succeeds("inspect m");
+        let best = text.lines().find_map(|line| line.trim().strip_prefix("best ")).unwrap();
+        let epoch = best.split_whitespace().next().unwrap();
+        assert_eq!(epoch, report["model_epoch"].to_string(), "{options}: {text}");
+    }
+}

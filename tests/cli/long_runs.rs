@@ -45,12 +45,31 @@ fn random(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Kills runs with SIGKILL at random moments, most of them while a file is being saved, and resumes them. At
-/// each kill, the model and the checkpoint that are there must load; at the end of each run, the model and the
-/// history must be those of a run that was never killed. Returns the number of checkpoints and of models that
-/// were loaded.
-fn kill_and_resume(scratch: &Scratch, kills: usize) -> [usize; 2] {
-    scratch.succeeds(&format!("{RUN} --out whole"));
+/// A signal and the exit code of a run that it interrupts; SIGKILL ends it at once.
+type Signal = (&'static str, Option<i32>);
+
+const KILL: Signal = ("KILL", None);
+#[cfg(unix)]
+const INTERRUPTS: [Signal; 3] = [("HUP", Some(129)), ("INT", Some(130)), ("TERM", Some(143))];
+
+fn send(child: &mut Child, (signal, _): Signal) {
+    if signal == "KILL" {
+        child.kill().unwrap();
+    } else {
+        let pid = child.id().to_string();
+        // It may have ended by now.
+        let _ = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).output();
+    }
+}
+
+/// Sends a signal to runs at random moments, most of them while a file is being saved, and resumes them. At each
+/// one, the model and the checkpoint that are there must load; at the end of each run, the model and the history
+/// must be those of a run that was never interrupted. Returns the number of checkpoints and of models that were
+/// loaded.
+fn interrupt_and_resume(scratch: &Scratch, signal: Signal, kills: usize) -> [usize; 2] {
+    if !scratch.path("whole").exists() {
+        scratch.succeeds(&format!("{RUN} --out whole"));
+    }
     let mut state = u64::from(std::process::id());
     let (mut done, mut runs, mut loaded) = (0, 0, [0, 0]);
     while done < kills {
@@ -64,7 +83,7 @@ fn kill_and_resume(scratch: &Scratch, kills: usize) -> [usize; 2] {
             if done < kills {
                 sleep(Duration::from_micros(random(&mut state) % 150_000));
                 if child.try_wait().unwrap().is_none() {
-                    child.kill().unwrap();
+                    send(&mut child, signal);
                 }
             }
             let status = child.wait().unwrap();
@@ -72,7 +91,12 @@ fn kill_and_resume(scratch: &Scratch, kills: usize) -> [usize; 2] {
                 Some(0) => break,
                 // Killed after all files were written.
                 Some(2) if resumes => break,
+                // Before it listens to signals, any of them ends it at once.
                 None => done += 1,
+                code if code == signal.1 => {
+                    assert!(scratch.path("out/checkpoint.safetensors").exists());
+                    done += 1;
+                }
                 Some(code) => panic!("elbo {line}: exit code {code}"),
             }
             let checkpoint = scratch.path("out/checkpoint.safetensors");
@@ -101,17 +125,119 @@ fn kill_and_resume(scratch: &Scratch, kills: usize) -> [usize; 2] {
 
 #[test]
 fn run_killed_twenty_times_gives_the_same_bits() {
-    kill_and_resume(&with_images("killed"), 20);
+    interrupt_and_resume(&with_images("killed"), KILL, 20);
 }
 
 /// `cargo test --features cli --test cli -- --ignored --nocapture killed_two_hundred` takes about a minute.
 #[test]
 #[ignore = "a proof that takes a minute"]
 fn run_killed_two_hundred_times_gives_the_same_bits() {
-    let [checkpoints, models] = kill_and_resume(&with_images("killed-often"), 200);
+    let [checkpoints, models] = interrupt_and_resume(&with_images("killed-often"), KILL, 200);
     println!(
         "200 kills: {checkpoints} checkpoints and {models} models loaded, all runs resumed to the same bits"
     );
+}
+
+#[test]
+#[cfg(unix)]
+fn run_interrupted_five_times_by_each_signal_gives_the_same_bits() {
+    let scratch = with_images("interrupted");
+    for signal in INTERRUPTS {
+        interrupt_and_resume(&scratch, signal, 5);
+    }
+}
+
+/// `cargo test --features cli --test cli -- --ignored --nocapture interrupted_sixty` takes about a minute.
+#[test]
+#[cfg(unix)]
+#[ignore = "a proof that takes a minute"]
+fn run_interrupted_sixty_times_by_each_signal_gives_the_same_bits() {
+    let scratch = with_images("interrupted-often");
+    for signal in INTERRUPTS {
+        let [checkpoints, models] = interrupt_and_resume(&scratch, signal, 60);
+        println!(
+            "60 times SIG{}: {checkpoints} checkpoints and {models} models loaded, all runs resumed to the same bits",
+            signal.0
+        );
+    }
+}
+
+/// Starts a run that does not end by itself, and waits for its first epoch.
+#[cfg(unix)]
+fn endless(scratch: &Scratch, mut command: std::process::Command) -> Child {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !scratch.path("out/history.jsonl.part").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first epoch");
+        sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn hang_up_ends_a_run_like_a_signal_unless_it_was_started_to_ignore_it() {
+    let scratch = with_images("hang-up");
+    let line = format!("{RUN} --epochs 100000 --out out");
+    let mut child = endless(&scratch, scratch.command(&line));
+    send(&mut child, ("HUP", None));
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(129), "{message}");
+    assert!(message.ends_with("resume with: elbo train --resume out\n"), "{message}");
+    fs::remove_dir_all(scratch.path("out")).unwrap();
+
+    // As nohup does.
+    let mut ignoring = std::process::Command::new("sh");
+    let script = format!("trap '' HUP; exec {} {line}", env!("CARGO_BIN_EXE_elbo"));
+    ignoring.args(["-c", &script]).current_dir(scratch.path("."));
+    let mut child = endless(&scratch, ignoring);
+    send(&mut child, ("HUP", None));
+    sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "SIGHUP ended a run that ignores it");
+    send(&mut child, ("TERM", None));
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+#[cfg(unix)]
+fn one_run_at_a_time_works_in_a_directory() {
+    let scratch = with_images("two-runs");
+    let line = format!("{RUN} --checkpoint-every 1epochs --epochs 100000 --out out");
+    let mut child = endless(&scratch, scratch.command(&line));
+    // By any path, with any options; --resume too, once there is a checkpoint.
+    while !scratch.path("out/checkpoint.safetensors").exists() {
+        sleep(Duration::from_millis(5));
+    }
+    for second in [
+        format!("{RUN} --out out"),
+        format!("{RUN} --overwrite --out ./out/../out"),
+        "train --resume out".to_owned(),
+        "train --resume out/.".to_owned(),
+    ] {
+        let output = scratch.run(&second);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{second}: {message}");
+        assert!(message.contains("another `elbo train` is at work in this directory"), "{message}");
+    }
+    assert!(child.try_wait().unwrap().is_none(), "the first run is disturbed");
+    // The lock ends with the process, however it ends.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(scratch.path("out/history.jsonl.part")).unwrap();
+    let mut child = endless(&scratch, scratch.command("train --resume out --quiet"));
+    send(&mut child, ("TERM", None));
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+
+    // Of two that begin at the same time, one trains.
+    for trial in 0..10 {
+        let out = format!("both-{trial}");
+        let line = format!("{RUN} --epochs 5 --out {out}");
+        let children = [start(&scratch, &line), start(&scratch, &line)];
+        let mut codes = children.map(|mut child| child.wait().unwrap().code());
+        codes.sort_unstable();
+        assert_eq!(codes, [Some(0), Some(2)], "trial {trial}");
+        assert_eq!(bits(&scratch, &out), bits(&scratch, "both-0"));
+    }
 }
 
 #[test]

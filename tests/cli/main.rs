@@ -178,11 +178,11 @@ fn threads_and_instruction_set_change_no_bit() {
         let with = "--model model/model.safetensors";
         let on = format!("{with} --data test.idx");
         let evaluation = scratch.succeeds(&format!("{way} eval {on} --json"));
-        scratch.succeeds(&format!("sample {with} --count 20 {way} --out s.npy"));
+        scratch.succeeds(&format!("sample {with} --count 20 {way} --overwrite --out s.npy"));
         scratch.succeeds(&format!("sample {with} --count 20 {way} --out s.png"));
-        scratch.succeeds(&format!("reconstruct {on} {way} --out r.npy"));
+        scratch.succeeds(&format!("reconstruct {on} {way} --overwrite --out r.npy"));
         scratch.succeeds(&format!("reconstruct {on} {way} --out r.png"));
-        scratch.succeeds(&format!("encode {on} {way} --out e.npy"));
+        scratch.succeeds(&format!("encode {on} {way} --overwrite --out e.npy"));
         let contents = files.iter().map(|name| fs::read(scratch.path(name)).unwrap()).collect();
         let this = (evaluation, contents);
         match &first {
@@ -198,7 +198,7 @@ fn samples_reconstructions_and_codes_have_the_right_shapes() {
     let with = "--model model/model.safetensors";
     let in_unit = |a: &Array2<f32>| a.iter().all(|p| (0.0..=1.0).contains(p));
 
-    scratch.succeeds(&format!("sample {with} --out s.npy"));
+    scratch.succeeds(&format!("sample {with} --overwrite --out s.npy"));
     let samples = read_array(&scratch.path("s.npy"));
     assert!(samples.dim() == (64, 30) && in_unit(&samples));
     // Sample i is a function of the seed and of i.
@@ -208,10 +208,10 @@ fn samples_reconstructions_and_codes_have_the_right_shapes() {
     scratch.succeeds(&format!("sample {with} --count 5 --seed 2 --out other.npy"));
     assert_ne!(read_array(&scratch.path("other.npy")), few);
 
-    scratch.succeeds(&format!("reconstruct {with} --data test.idx --out r.npy"));
+    scratch.succeeds(&format!("reconstruct {with} --data test.idx --overwrite --out r.npy"));
     let reconstructions = read_array(&scratch.path("r.npy"));
     assert!(reconstructions.dim() == (40, 30) && in_unit(&reconstructions));
-    scratch.succeeds(&format!("encode {with} --data test.idx --out e.npy"));
+    scratch.succeeds(&format!("encode {with} --data test.idx --overwrite --out e.npy"));
     let codes = read_array(&scratch.path("e.npy"));
     assert_eq!(codes.dim(), (40, 6));
     let vae = elbo::vae::Vae::load(scratch.path("model/model.safetensors")).unwrap();

@@ -239,52 +239,67 @@ fn no_command_replaces_a_model_or_a_file_that_is_not_its_own_result() {
     let message = scratch.fails(2, &format!("export {of} --onnx encoder --out m.safetensors"));
     assert!(message.contains("expected a file name that ends in .onnx"), "{message}");
 
-    // Earlier results are replaced.
-    for line in [
-        format!("score {of} {data} --out s.csv"),
-        format!("score {of} {data} --out s.npy"),
-        format!("encode {of} {data} --out e.csv"),
-        format!("encode {of} {data} --out e.npy"),
-        format!("sample {of} --out s.png"),
-        format!("sample {of} --out x.csv"),
-        format!("traverse {of} --out t.csv"),
-        format!("interpolate {of} {data} --rows 0,1 --out i.csv"),
-        format!("plot history {of} --out h.svg"),
-        format!("export {of} --onnx all --out onnx"),
-        format!("convert {model} c.safetensors --overwrite"),
-        "man --out pages".to_owned(),
+    // Earlier results are replaced if they carry a mark, and with --overwrite without one.
+    for (line, name) in [
+        (format!("sample {of} --out s.png"), "s.png"),
+        (format!("sample {of} --out s.svg"), "s.svg"),
+        (format!("reconstruct {of} {data} --out r.png"), "r.png"),
+        (format!("traverse {of} --out t.svg"), "t.svg"),
+        (format!("interpolate {of} {data} --rows 0,1 --out i.PNG"), "i.PNG"),
+        (format!("plot history {of} --out h.svg"), "h.svg"),
+        (format!("plot latent {of} {data} --out l.png"), "l.png"),
+        (format!("plot kl-per-dimension {of} {data} --out k.png"), "k.png"),
+        ("plot kl --out kl.svg".to_owned(), "kl.svg"),
+        (format!("export {of} --onnx encoder --out e.onnx"), "e.onnx"),
+        (format!("export {of} --onnx all --out onnx"), "onnx/decoder.onnx"),
+        ("man --out pages".to_owned(), "pages/elbo-score.1"),
     ] {
         for _ in 0..2 {
-            let output = scratch.run(&line);
-            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            scratch.works(&line);
         }
+        let whole = fs::read(scratch.path(name)).unwrap();
+        // A file that the user edited is the user's.
+        let mut edited = whole.clone();
+        edited[whole.len() / 2] ^= 1;
+        fs::write(scratch.path(name), &edited).unwrap();
+        let message = scratch.fails(2, &line);
+        let reason = "the file exists, and elbo did not write it, or it was changed since; choose another \
+                      name, or replace it with --overwrite";
+        assert!(message.ends_with(reason), "{line}: {message}");
+        assert!(fs::read(scratch.path(name)).unwrap() == edited, "{line}");
+        scratch.works(&format!("{line} --overwrite"));
+        assert!(fs::read(scratch.path(name)).unwrap() == whole, "{line}");
     }
-    // Names that the data have, too, are numbered.
-    let named = "dimension,value,from,part\n0.1,0.2,0.3,0.4\n0.4,0.3,0.2,0.1\n";
-    fs::write(scratch.path("named.csv"), named).unwrap();
-    scratch.succeeds(&format!("train --data named.csv --validation named.csv {RUN} --out named"));
-    for line in ["traverse", "interpolate --data named.csv --rows 0,1"] {
-        for _ in 0..2 {
-            scratch.succeeds(&format!("{line} --model named --out moves.csv"));
-        }
+    for (line, name) in [
+        (format!("score {of} {data} --out s.csv"), "s.csv"),
+        (format!("score {of} {data} --out s.npy"), "s.npy"),
+        (format!("encode {of} {data} --out e.csv"), "e.csv"),
+        (format!("encode {of} {data} --out e.npy"), "e.npy"),
+        (format!("sample {of} --out x.csv"), "x.csv"),
+        (format!("sample {of} --out x.npy"), "x.npy"),
+        (format!("reconstruct {of} {data} --out r.csv"), "r.csv"),
+        (format!("traverse {of} --out t.csv"), "t.csv"),
+        (format!("interpolate {of} {data} --rows 0,1 --out i.csv"), "i.csv"),
+        (format!("convert {model} c.safetensors"), "c.safetensors"),
+    ] {
+        scratch.works(&line);
+        let whole = fs::read(scratch.path(name)).unwrap();
+        let message = scratch.fails(2, &line);
+        let reason =
+            "the file exists; choose another name, or replace it with --overwrite".to_owned();
+        assert!(message.ends_with(&reason), "{line}: {message}");
+        assert!(fs::read(scratch.path(name)).unwrap() == whole, "{line}");
+        fs::write(scratch.path(name), "mine").unwrap();
+        scratch.works(&format!("{line} --overwrite"));
+        assert!(fs::read(scratch.path(name)).unwrap() == whole, "{line}");
+        // An empty file, such as one of mktemp, holds nothing.
+        fs::write(scratch.path(name), "").unwrap();
+        scratch.works(&line);
     }
-    // Drawn bits, in the units of the data; but not a table of the user with these columns.
-    fs::write(scratch.path("pq.csv"), "p,q\n0.1,0.2\n0.4,0.3\n0.9,0.5\n").unwrap();
-    for (scale, name) in [("none", "b0"), ("min-max", "b1")] {
-        scratch.succeeds(&format!(
-            "train --data pq.csv --validation pq.csv --scale {scale} --epochs 1 --hidden 4 --latent 1 --quiet \
-             --out {name}"
-        ));
-        for draw in ["data", "data", "mean"] {
-            scratch
-                .succeeds(&format!("sample --model {name} --draw {draw} --out {name}.csv --quiet"));
-        }
-        fs::write(scratch.path("users.csv"), "p,q\n0.1,0.2\n0.4,0.3\n0.2,0.25\n").unwrap();
-        let message = scratch.fails(2, &format!("sample --model {name} --out users.csv"));
-        assert!(message.contains("would be overwritten"), "{message}");
-    }
-    // So is one of another command in the same format.
-    scratch.succeeds(&format!("sample {of} --out e.csv"));
+    // --overwrite does not replace what the call reads.
+    let message =
+        scratch.fails(2, &format!("score {of} --data s.npy --overwrite --out ./model/../s.npy"));
+    assert!(message.contains("--data reads this file"), "{message}");
     assert!(read_array(&scratch.path("e.npy")).nrows() == 40);
 }
 

@@ -9,7 +9,10 @@ fn drawn(scratch: &Scratch, line: &str) -> String {
     assert_eq!(scratch.succeeds(&format!("{line} --out x.svg")), printed);
     image::open(scratch.path("x.png")).unwrap();
     let svg = fs::read_to_string(scratch.path("x.svg")).unwrap();
-    assert!(svg.starts_with("<svg width=\"") && svg.trim_end().ends_with("</svg>"), "{line}");
+    assert!(
+        svg.starts_with("<svg width=\"") && svg.contains("</svg>\n<!-- elbo, CRC-32 "),
+        "{line}"
+    );
     assert!(svg.contains("font-family=\"DejaVu Sans, sans-serif\""), "{line}");
     printed
 }

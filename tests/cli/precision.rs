@@ -92,7 +92,9 @@ fn unscaled_outputs_keep_the_digits() {
         ] {
             let (name, rest) = command.split_once(' ').unwrap();
             let run = |out: &str| {
-                scratch.succeeds(&format!("{name} --model m/model.safetensors {rest} --out {out}"));
+                scratch.succeeds(&format!(
+                    "{name} --model m/model.safetensors {rest} --overwrite --out {out}"
+                ));
             };
             run("out.csv");
             run("out.npy");
@@ -108,7 +110,9 @@ fn unscaled_outputs_keep_the_digits() {
             assert!(table.iter().any(|x| x % 1.0 != 0.0), "{scale} {command}: {table:?}");
             assert!(table.iter().all(|x| (x - 1_700_000_031.5).abs() < 200.0), "{scale} {command}");
         }
-        scratch.succeeds("reconstruct --model m/model.safetensors --data t.csv --out r.npy");
+        scratch.succeeds(
+            "reconstruct --model m/model.safetensors --data t.csv --overwrite --out r.npy",
+        );
         let found: Array2<f64> = read_npy(scratch.path("r.npy")).unwrap();
         let first = found.column(0);
         let squares = first.iter().zip(0..).map(|(x, i)| (x - 1.7e9 - f64::from(i)).powi(2));
@@ -131,7 +135,9 @@ fn large_and_small_numbers_are_scaled_before_they_are_rounded() {
         for (std, unit) in std.iter().zip([1e40, 1e-44, 1e-310]) {
             assert!((std / unit / 18.472_953_201_911_167 - 1.0).abs() < 1e-9, "{data}: {std}");
         }
-        scratch.succeeds("reconstruct --model m/model.safetensors --data t.csv --out r.npy");
+        scratch.succeeds(
+            "reconstruct --model m/model.safetensors --data t.csv --overwrite --out r.npy",
+        );
         let back: Array2<f64> = read_npy(scratch.path("r.npy")).unwrap();
         assert!(back.column(0).iter().all(|x| (1e39..1e42).contains(x)), "{back}");
         let message = scratch.fails(1, &train);
@@ -161,7 +167,7 @@ fn constant_columns_are_those_of_the_file() {
     rows.column_mut(0).fill(1_700_000_001.0);
     write_npy(scratch.path("t.npy"), &rows).unwrap();
     assert!(scratch.says(train).contains("1 feature is constant in the training rows"));
-    scratch.succeeds("sample --model m/model.safetensors --count 3 --out s.npy");
+    scratch.succeeds("sample --model m/model.safetensors --count 3 --overwrite --out s.npy");
     let samples: Array2<f64> = read_npy(scratch.path("s.npy")).unwrap();
     assert!(samples.column(0).iter().all(|x| (x - 1_700_000_001.0).abs() < 10.0), "{samples}");
 }
@@ -183,7 +189,9 @@ fn float32_files_give_the_same_model_as_their_float64_copies() {
     }
     let one = arr2(&[[1.0_f32, 2.0, 3.0]]);
     write_npy(scratch.path("one.npy"), &one).unwrap();
-    scratch.succeeds("reconstruct --model narrow/model.safetensors --data one.npy --out r.npy");
+    scratch.succeeds(
+        "reconstruct --model narrow/model.safetensors --data one.npy --overwrite --out r.npy",
+    );
     // Without scaling, outputs are float32.
     assert!(read_npy::<_, Array2<f32>>(scratch.path("r.npy")).is_ok());
 }

@@ -41,7 +41,7 @@ fn samples_of_a_table_have_the_spread_of_its_columns() {
             "train --data g.csv --scale standardize --likelihood gaussian --variance {variance} --hidden 16 \
              --latent 1 --lr 0.01 --epochs 30 --quiet --overwrite --out g"
         ));
-        let said = scratch.says(&format!("{sample} --out s.csv"));
+        let said = scratch.says(&format!("{sample} --overwrite --out s.csv"));
         assert_eq!(
             said,
             "note: drawn from the gaussian likelihood, with its noise (--draw mean: the means alone)\n"
@@ -49,7 +49,7 @@ fn samples_of_a_table_have_the_spread_of_its_columns() {
         // Seven standard errors of a standard deviation, 1/√8000.
         let found = deviations(&scratch, "s.csv");
         assert!(found.iter().all(|sd| (0.95..1.05).contains(sd)), "{variance}: {found:?}");
-        scratch.succeeds(&format!("{sample} --draw mean --quiet --out m.csv"));
+        scratch.succeeds(&format!("{sample} --draw mean --quiet --overwrite --out m.csv"));
         let found = deviations(&scratch, "m.csv");
         assert!(found.iter().all(|sd| *sd < 0.3), "{variance}: {found:?}");
     }
@@ -70,7 +70,7 @@ fn draws_are_the_same_bits_on_any_machine_and_say_what_they_are() {
     for set in InstructionSet::available() {
         for threads in [1, 3] {
             let line = format!(
-                "{sample} --draw data --quiet --simd {set} --threads {threads} --out e.npy"
+                "{sample} --draw data --quiet --simd {set} --threads {threads} --overwrite --out e.npy"
             );
             scratch.succeeds(&line);
             assert_eq!(read_array(&scratch.path("e.npy")), drawn, "{line}");
@@ -116,7 +116,7 @@ fn conditional_draws_differ_by_class() {
     );
     for (class, mean) in [("low", 0.86_f64), ("high", 10.86)] {
         scratch.succeeds(&format!(
-            "sample --model m/model.safetensors --count 1000 --label {class} --quiet --out s.csv"
+            "sample --model m/model.safetensors --count 1000 --label {class} --quiet --overwrite --out s.csv"
         ));
         let rows = table(&scratch, "s.csv");
         assert!((rows.mean().unwrap() - mean).abs() < 0.5, "{class}: {}", rows.mean().unwrap());

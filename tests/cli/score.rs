@@ -28,7 +28,7 @@ fn scores_each_row_and_flags_those_above_the_quantile() {
     assert_eq!(table(&again).1, rows);
 
     let line = format!("{SCORE} --flag-above 0.9 --importance-samples 20");
-    let said = scratch.says(&format!("{line} --out scores.csv"));
+    let said = scratch.says(&format!("{line} --overwrite --out scores.csv"));
     let (names, scored) = table(&fs::read_to_string(scratch.path("scores.csv")).unwrap());
     assert_eq!(
         names,
@@ -45,7 +45,7 @@ fn scores_each_row_and_flags_those_above_the_quantile() {
     );
     assert_eq!(own.iter().filter(|row| row[4] == 1.0).count(), 15);
 
-    scratch.says(&format!("{line} --out scores.npy"));
+    scratch.says(&format!("{line} --overwrite --out scores.npy"));
     let array: Array2<f64> = read_npy(scratch.path("scores.npy")).unwrap();
     assert_eq!(array.dim(), (40, 5));
     for (array, row) in array.axis_iter(Axis(0)).zip(&scored) {
@@ -93,7 +93,7 @@ fn explains_each_score_by_the_features_that_contribute_most() {
         let named: Vec<&str> = one.lines().map(|line| line.split(',').nth(4).unwrap()).collect();
         assert_eq!((named[0], named[3]), ("explain_1", "c"), "{one}");
         assert!(named[2] == "b" || named[2] == "(kl)", "{one}");
-        scratch.says(&format!("{score} --explain 2 --out scores.npy"));
+        scratch.says(&format!("{score} --explain 2 --overwrite --out scores.npy"));
         let array: Array2<f64> = read_npy(scratch.path("scores.npy")).unwrap();
         assert_eq!(array.dim(), (3, 7));
         assert_eq!(array[[2, 3]], 2.0);

@@ -51,6 +51,13 @@ impl Scratch {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs a command that must succeed, whatever it prints.
+    pub fn works(&self, line: &str) {
+        let output = self.run(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "elbo {line}\n{stderr}");
+    }
+
     /// Runs a command that must succeed, with nothing on standard output, and returns its standard error.
     pub fn says(&self, line: &str) -> String {
         let output = self.run(line);

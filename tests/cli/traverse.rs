@@ -8,10 +8,13 @@ use std::fs;
 /// Runs a command with every format. Returns the array, the lines of the table and the SVG.
 fn written(scratch: &Scratch, line: &str) -> (Array2<f32>, Vec<String>, String) {
     for format in ["png", "svg", "npy", "csv"] {
-        assert_eq!(scratch.succeeds(&format!("{line} --out x.{format}")), "");
+        assert_eq!(scratch.succeeds(&format!("{line} --overwrite --out x.{format}")), "");
     }
     let svg = fs::read_to_string(scratch.path("x.svg")).unwrap();
-    assert!(svg.starts_with("<svg width=\"") && svg.trim_end().ends_with("</svg>"), "{line}");
+    assert!(
+        svg.starts_with("<svg width=\"") && svg.contains("</svg>\n<!-- elbo, CRC-32 "),
+        "{line}"
+    );
     image::open(scratch.path("x.png")).unwrap();
     let table = fs::read_to_string(scratch.path("x.csv")).unwrap();
     let array = read_array(&scratch.path("x.npy"));
@@ -81,7 +84,7 @@ fn reads_active_dimensions_from_the_model_file() {
     let scratch = Scratch::with_labels("traverse-active");
     let train = "train --data train.idx --validation test.idx --hidden 16 --latent 4 --batch 16 --lr 0.01 --quiet";
     scratch.succeeds(&format!("{train} --epochs 20 --out m"));
-    let line = "traverse --model m/model.safetensors --dimensions active --steps 2 --out t.csv";
+    let line = "traverse --model m/model.safetensors --dimensions active --steps 2 --overwrite --out t.csv";
     scratch.succeeds(line);
     let table = fs::read_to_string(scratch.path("t.csv")).unwrap();
     let report = scratch.succeeds("eval --model m/model.safetensors --data test.idx --json");
@@ -126,7 +129,7 @@ fn table_is_drawn_as_lines_and_written_in_its_units() {
         "train --data t.csv --scale min-max --hidden 8 --latent 2 --epochs 1 --quiet --out r",
     );
     fs::write(scratch.path("far.csv"), "weight,size,noise\n2000,3,0\n").unwrap();
-    let around = "traverse --model r/model.safetensors --data far.csv --out far.npy";
+    let around = "traverse --model r/model.safetensors --data far.csv --overwrite --out far.npy";
     let said = scratch.says(around);
     assert!(
         said.contains("far.csv: 1 row has values outside of the range of the training rows"),

@@ -107,7 +107,7 @@ def difference(elbo, folder, name, options, x, outside, condition):
 def fixture(elbo):
     out = FOLDER / "classic_reconstruct.onnx"
     model = FOLDER / "classic_state_dict.safetensors"
-    command = [elbo, "export", "--onnx", "reconstruct", "--model", model, "--out", out]
+    command = [elbo, "export", "--onnx", "reconstruct", "--model", model, "--out", out, "--overwrite"]
     subprocess.run(command, check=True, capture_output=True)
     onnx.checker.check_model(onnx.load(out), full_check=True)
 

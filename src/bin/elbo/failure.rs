@@ -13,6 +13,8 @@ pub enum Failure {
     Usage(String),
     /// Something failed during the work: exit code 1.
     Run(String),
+    /// A loss, a gradient or a variance is not finite: exit code 1.
+    Diverged(elbo::Error),
     /// A signal ended a run: exit code 128 and the number of the signal.
     Interrupted { signal: i32, message: String },
 }
@@ -31,8 +33,8 @@ impl Failure {
         Self::Run(format!("{}: cannot write: {error}", path.display()))
     }
 
-    /// Returns the exit code of a process that a signal ended, as shells have it: 130 for Ctrl-C, 143 for
-    /// SIGTERM.
+    /// Returns the exit code of a process that a signal ended, as shells have it: 129 for SIGHUP, 130 for Ctrl-C,
+    /// 143 for SIGTERM.
     pub fn signal_code(signal: i32) -> i32 {
         128 + signal
     }
@@ -40,7 +42,7 @@ impl Failure {
     /// Returns what stands before the message.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Usage(_) | Self::Run(_) => "error: ",
+            Self::Usage(_) | Self::Run(_) | Self::Diverged(_) => "error: ",
             Self::Help(_) | Self::Interrupted { .. } => "",
         }
     }
@@ -48,7 +50,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Help(_) | Self::Usage(_) => ExitCode::from(2),
-            Self::Run(_) => ExitCode::from(1),
+            Self::Run(_) | Self::Diverged(_) => ExitCode::from(1),
             Self::Interrupted { signal, .. } => ExitCode::from(Self::signal_code(*signal) as u8),
         }
     }
@@ -58,6 +60,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = match self {
+            Self::Diverged(error) => &without_training(error),
             Self::Help(text) => return f.write_str(text.trim_end()),
             Self::Usage(message) | Self::Run(message) | Self::Interrupted { message, .. } => {
                 message
@@ -105,17 +108,24 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
             Failure::Usage(format!("{option}: expected {expected}, found {found}"))
         }
         elbo::Error::InstructionSet { .. } => Failure::Usage(error.to_string()),
-        elbo::Error::LogvarOverflow { row, dimension, value, step } => {
-            let step = step.map_or_else(String::new, |step| format!(" at step {step}"));
-            let sign = if value < 0.0 { "-" } else { "" };
-            Failure::Run(format!(
-                "latent dimension {dimension} of row {row}: exp({sign}logvar) overflows at logvar = {value}{step}; scale \
-                 the columns of a table (--scale standardize), clamp logvar (--logvar-clamp -10,10) or lower \
-                 the learning rate (--lr)"
-            ))
-        }
+        elbo::Error::LogvarOverflow { .. }
+        | elbo::Error::NotFiniteLoss { .. }
+        | elbo::Error::NotFiniteGradient { .. }
+        | elbo::Error::NotFiniteBatch { .. }
+        | elbo::Error::NotFiniteUpdate { .. } => Failure::Diverged(error),
         _ => Failure::Run(error.to_string()),
     }
+}
+
+/// Returns what is not finite, without the library's advice.
+pub fn what_diverged(error: &elbo::Error) -> String {
+    let message = error.to_string();
+    message.split_once("; ").map_or(message.as_str(), |(what, _)| what).to_owned()
+}
+
+/// The message of a number that is not finite where nothing is trained: no option of the command changes it.
+fn without_training(error: &elbo::Error) -> String {
+    format!("{}; check the row for extreme values", what_diverged(error))
 }
 
 #[cfg(test)]
@@ -123,15 +133,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overflow_of_logvar_names_the_side_and_the_options() {
-        for (value, power) in [(132.8, "exp(logvar)"), (-132.8, "exp(-logvar)")] {
-            let error =
-                elbo::Error::LogvarOverflow { row: 56, dimension: 4, value, step: Some(92) };
-            let message = option_for(&[], error).to_string();
-            let start = format!(
-                "latent dimension 4 of row 56: {power} overflows at logvar = {value} at step 92; "
-            );
-            assert!(message.starts_with(&start) && message.contains("--logvar-clamp"), "{message}");
+    fn a_number_that_is_not_finite_is_named_without_advice_for_training() {
+        use elbo::Error;
+        for (error, what) in [
+            (
+                Error::LogvarOverflow { row: 56, dimension: 4, value: 132.8, step: Some(92) },
+                "latent dimension 4 of row 56: exp(logvar) overflows at logvar = 132.8 at step 92",
+            ),
+            (
+                Error::LogvarOverflow { row: 56, dimension: 4, value: -132.8, step: None },
+                "latent dimension 4 of row 56: exp(-logvar) overflows at logvar = -132.8",
+            ),
+            (
+                Error::NotFiniteLoss { term: "KL divergence", row: 3, value: f64::NAN, step: None },
+                "the loss of row 3 is not finite: the KL divergence is NaN",
+            ),
+            (
+                Error::NotFiniteGradient { norm: f64::INFINITY, step: Some(2) },
+                "the norm of the gradient is inf at step 2",
+            ),
+            (
+                Error::NotFiniteBatch { term: "total correlation", value: f64::NAN, step: Some(2) },
+                "the total correlation of the batch is NaN at step 2",
+            ),
+            (
+                Error::NotFiniteUpdate { step: Some(7) },
+                "the update of the weights is not finite at step 7",
+            ),
+        ] {
+            assert_eq!(what_diverged(&error), what);
+            let failure = option_for(&[], error);
+            assert!(matches!(failure, Failure::Diverged(_)), "{failure}");
+            assert_eq!(failure.to_string(), format!("{what}; check the row for extreme values"));
         }
     }
 

@@ -77,7 +77,7 @@ impl Merged {
         };
         if let Some(name) = typed.get("preset") {
             // An unknown name is left to the parser.
-            let preset = name.to_str().and_then(|name| Preset::from_str(name, false).ok());
+            let preset = name.to_str().and_then(|name| Preset::from_str(name, true).ok());
             if let Some(preset) = preset {
                 add(&format!("--preset {}", name.display()), preset.text())?;
             }
@@ -180,7 +180,7 @@ impl Merged {
             None => option(train, name)?.get_default_values().first()?.to_str().map(str::to_owned),
         };
         let usual = USUAL_WITH.iter().filter(|(start, rule)| {
-            value(rule.option).is_some_and(|value| value.starts_with(start))
+            value(rule.option).is_some_and(|value| value.to_lowercase().starts_with(start))
         });
         DEPENDENT
             .iter()
@@ -234,16 +234,16 @@ fn is_taken_back(option: &Arg, value: &OsString) -> bool {
     // Of some options, `none` is a value.
     let takes_none = ["hidden", "encoder", "decoder", "scale", "augment"].contains(&name);
     let takes_zero = !["patience", "test-fraction"].contains(&name);
-    (value == "none" && !takes_none) || (value == "0" && !takes_zero)
+    let is_none = value.to_str().is_some_and(|value| value.eq_ignore_ascii_case("none"));
+    (is_none && !takes_none) || (value == "0" && !takes_zero)
 }
 
-/// The value in the spelling of the option's list of values, whatever its case.
+/// The value in the spelling of the option's list of values, whatever its letter case.
 fn in_known_case(option: &Arg, value: &OsString) -> OsString {
     let known = option.get_possible_values();
     let typed = value.to_string_lossy();
-    let name =
-        known.iter().map(|value| value.get_name()).find(|name| name.eq_ignore_ascii_case(&typed));
-    name.map_or_else(|| value.clone(), OsString::from)
+    let known = known.iter().find(|known| known.matches(&typed, true));
+    known.map_or_else(|| value.clone(), |known| known.get_name().into())
 }
 
 fn option<'a>(train: &'a Command, name: &str) -> Option<&'a Arg> {
@@ -332,18 +332,17 @@ pub fn written(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Cli;
-    use clap::CommandFactory;
+    use crate::cli::definition;
 
     fn train() -> Command {
-        let mut command = Cli::command();
+        let mut command = definition();
         command.build();
         command.find_subcommand("train").unwrap().clone()
     }
 
     /// The options that a command line comes to, without the files it names.
     fn merged(line: &str) -> String {
-        let matches = lenient(Cli::command()).try_get_matches_from(line.split(' ')).unwrap();
+        let matches = lenient(definition()).try_get_matches_from(line.split(' ')).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
         let train = train();
         let arguments = Merged::read(&train, matches).unwrap().arguments(&train);
@@ -501,7 +500,7 @@ mod tests {
             let line = merged(&format!("elbo train --preset {name}"));
             assert!(line.split(' ').count() > 4, "{name}: {line}");
             let line = format!("elbo train {line}");
-            Cli::command().try_get_matches_from(line.split(' ')).unwrap();
+            definition().try_get_matches_from(line.split(' ')).unwrap();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `elbo man`: manual pages from the definition of the command line.
 
 use crate::failure::Result;
-use crate::output::{Console, Inputs, OutputDirectory, Staged, check_target, say};
+use crate::options::overwrite::OverwriteOption;
+use crate::output::{Console, Inputs, OutputDirectory, Staged, say};
 use clap::{Args, Command};
 use clap_mangen::roff::{Roff, roman};
 use std::io;
@@ -19,6 +20,9 @@ pub struct ManOptions {
     /// Created if it does not exist [default: print the page of the tool].
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &ManOptions, command: Command, console: Console) -> Result<()> {
@@ -37,11 +41,11 @@ pub fn run(args: &ManOptions, command: Command, console: Console) -> Result<()> 
     let folder =
         OutputDirectory::prepare(path, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     for name in &names {
-        check_target("--out", &folder.join(name), &Inputs::default())?;
+        args.overwrite.of(&folder.join(name)).check("--out", &Inputs::default())?;
     }
     let mut staged = Staged::default();
     for ((command, name), file) in pages.iter().zip(&names) {
-        staged.add(&folder.join(file), |file| io::Write::write_all(file, &page(command, name)?))?;
+        staged.add_bytes(&folder.join(file), page(command, name))?;
     }
     staged.commit()?;
     console.note(&format!("in {}: {}", path.display(), names.join(", ")));

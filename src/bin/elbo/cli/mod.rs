@@ -49,7 +49,12 @@ use std::path::Path;
     after_long_help = "\
 Results go to standard output or to the file of --out; progress, notes and warnings go to standard error.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+A file is replaced only if elbo wrote it and nobody changed it since, as a mark in figures, ONNX files and manual \
+pages tells; any other file, and every table, array or model, only with --overwrite. Files that the command reads \
+are never replaced.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 129 hung up (SIGHUP), 130 interrupted (Ctrl-C), 143 terminated \
+(SIGTERM).
 
 Examples:
   elbo train
@@ -131,21 +136,38 @@ impl Cli {
             Command::Bench(args) => bench::run(args, &compute),
             Command::Convert(args) => convert::run(args, console),
             Command::Export(args) => export::run(args, console),
-            Command::Completions(args) => completions::run(args, Self::command()),
-            Command::Man(args) => man::run(args, Self::command(), console),
+            Command::Completions(args) => completions::run(args, definition()),
+            Command::Man(args) => man::run(args, definition(), console),
         }
     }
 }
 
+/// The definition of the command line. Names among the values of an option are accepted in any letter case.
+pub fn definition() -> clap::Command {
+    fn in_any_case(command: clap::Command) -> clap::Command {
+        command
+            .mut_args(|option| {
+                let has_value = !matches!(option.get_action(), clap::ArgAction::SetTrue);
+                match has_value && !option.get_possible_values().is_empty() {
+                    true => option.ignore_case(true),
+                    false => option,
+                }
+            })
+            .mut_subcommands(in_any_case)
+    }
+    in_any_case(Cli::command())
+}
+
 fn simd() -> impl TypedValueParser<Value = InstructionSet> {
-    StringValueParser::new().try_map(|name| name.parse::<InstructionSet>())
+    StringValueParser::new().try_map(|name| name.to_lowercase().parse::<InstructionSet>())
 }
 
 /// Reads the command line. Returns `None` after help or the version was printed.
 pub fn parse() -> Result<Option<Cli>> {
-    let mut command = Cli::command();
+    let mut command = definition();
     command.build();
-    match matched(&command, std::env::args_os().collect()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match matched(&command, &arguments) {
         Ok(cli) => Ok(Some(cli)),
         Err(Unmatched::Failure(failure)) => Err(failure),
         Err(Unmatched::Clap(error)) => match error.kind() {
@@ -156,7 +178,7 @@ pub fn parse() -> Result<Option<Cli>> {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 Err(Failure::Help(error.render().to_string()))
             }
-            _ => Err(Failure::Usage(with_remedy(&error))),
+            _ => Err(Failure::Usage(with_remedy(&error, &arguments))),
         },
     }
 }
@@ -179,21 +201,18 @@ impl From<Failure> for Unmatched {
     }
 }
 
-fn matched(
-    command: &clap::Command,
-    arguments: Vec<OsString>,
-) -> std::result::Result<Cli, Unmatched> {
-    let Ok(matches) = lenient(with_switch_values(Cli::command())).try_get_matches_from(&arguments)
+fn matched(command: &clap::Command, arguments: &[OsString]) -> std::result::Result<Cli, Unmatched> {
+    let Ok(matches) = lenient(with_switch_values(definition())).try_get_matches_from(arguments)
     else {
         // The strict parser has the same objection, and the help text.
-        let matches = command.clone().try_get_matches_from(&arguments)?;
+        let matches = command.clone().try_get_matches_from(arguments)?;
         return Ok(Cli::from_arg_matches(&matches)?);
     };
     let Some(("train", matches)) = matches.subcommand() else {
         // The strict parser has the better messages, and the help text.
-        let matches = match with_switch_values(Cli::command()).try_get_matches_from(&arguments) {
+        let matches = match with_switch_values(definition()).try_get_matches_from(arguments) {
             Ok(matches) => matches,
-            Err(_) => command.clone().try_get_matches_from(&arguments)?,
+            Err(_) => command.clone().try_get_matches_from(arguments)?,
         };
         if let Some((name, matches)) = matches.subcommand() {
             let below = command.find_subcommand(name).expect("a command that was parsed");
@@ -219,7 +238,7 @@ fn matched(
             let mut options = train.get_arguments();
             let option = options.find(|option| Some(&option.to_string()) == wrong);
             let name = option.and_then(clap::Arg::get_long);
-            return Err(from(name, with_remedy(&error)).into());
+            return Err(from(name, with_remedy(&error, arguments)).into());
         }
     };
     let mut cli = Cli::from_arg_matches(&matches)?;
@@ -311,10 +330,17 @@ fn check(
 }
 
 /// Puts clap's message in one line; names the option for a file that was given without one.
-fn with_remedy(error: &clap::Error) -> String {
+fn with_remedy(error: &clap::Error, arguments: &[OsString]) -> String {
     let line = one_line(&error.render().to_string());
-    if ["true", "false"].iter().any(|word| line == format!("unexpected argument '{word}' found")) {
-        return format!("{line}; the value of a switch follows =, such as --layer-norm=false");
+    let is_unexpected = |word: &&str| line == format!("unexpected argument '{word}' found");
+    if let Some(word) = ["true", "false"].into_iter().find(is_unexpected) {
+        let switch = arguments
+            .windows(2)
+            .filter(|pair| pair[1] == word)
+            .filter_map(|pair| pair[0].to_str())
+            .find(|switch| switch.starts_with("--"));
+        let switch = switch.unwrap_or("--quiet");
+        return format!("{line}; the value of a switch follows =, as in {switch}={word}");
     }
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word))
@@ -355,14 +381,15 @@ mod tests {
 
     #[test]
     fn command_line_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     fn parsed(line: &str) -> std::result::Result<Cli, String> {
-        let mut command = Cli::command();
+        let mut command = definition();
         command.build();
-        let words = std::iter::once("elbo").chain(line.split(' ')).map(OsString::from).collect();
-        matched(&command, words).map_err(|unmatched| match unmatched {
+        let words: Vec<OsString> =
+            std::iter::once("elbo").chain(line.split(' ')).map(OsString::from).collect();
+        matched(&command, &words).map_err(|unmatched| match unmatched {
             Unmatched::Clap(error) => one_line(&error.render().to_string()),
             Unmatched::Failure(failure) => failure.to_string(),
         })
@@ -478,6 +505,40 @@ mod tests {
     }
 
     #[test]
+    fn names_are_accepted_in_any_letter_case() {
+        for line in [
+            "train --optimizer ADAMW --likelihood Gaussian --variance Per-Feature --activation GELU",
+            "train --preset Tabular --scale MIN-MAX --schedule Cosine --decay-over 3EPOCHS --keep Best",
+            "train --preset TABULAR --patience None --likelihood Squared-Error --output TANH",
+            "train --hidden NONE --augment Binarize --anneal Linear --anneal-over 3Epochs",
+            "train --scale STANDARDISE --likelihood GAUSSIAN",
+            "eval --model m --data d --augment NONE --stream Never",
+            "sample --model m --out s.npy --draw MEAN",
+            "traverse --model m --out s.npy --dimensions ALL",
+            "convert a b --to Classic",
+            "export --model m --onnx ALL --out d",
+            "completions BASH",
+            "inspect m --simd Scalar",
+        ] {
+            if let Err(message) = parsed(line) {
+                panic!("{line}: {message}");
+            }
+        }
+        let settings = |line: &str| match parsed(line).unwrap().command {
+            Command::Train(args) => args.settings,
+            _ => panic!("{line}"),
+        };
+        // What depends on a name does not depend on its letter case, and run.toml has the usual one.
+        let upper = "train --data d --scale STANDARDISE --likelihood GAUSSIAN --optimizer SGD --momentum 0.9";
+        assert_eq!(settings(upper), settings(&upper.to_lowercase().replace("dise", "dize")));
+        for line in
+            ["train --likelihood Bernoulli --variance 1", "train --anneal CYCLICAL --anneal-from 0"]
+        {
+            assert!(parsed(line).unwrap_err().contains("applies only with"), "{line}");
+        }
+    }
+
+    #[test]
     fn every_option_has_help() {
         fn check(name: &str, command: &clap::Command) {
             let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
@@ -494,7 +555,7 @@ mod tests {
                 check(&format!("{name} {}", below.get_name()), below);
             }
         }
-        for command in Cli::command().get_subcommands() {
+        for command in definition().get_subcommands() {
             check(&format!("elbo {}", command.get_name()), command);
         }
     }

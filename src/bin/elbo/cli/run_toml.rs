@@ -81,12 +81,11 @@ fn value(option: &Arg, matches: &ArgMatches) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Cli;
-    use clap::CommandFactory;
+    use crate::cli::definition;
 
     /// Writes the options of a command line.
     fn written(line: &str) -> String {
-        let command = Cli::command();
+        let command = definition();
         let matches = command.clone().try_get_matches_from(line.split(' ')).unwrap();
         let (_, matches) = matches.subcommand().unwrap();
         effective(command.find_subcommand("train").unwrap(), matches)

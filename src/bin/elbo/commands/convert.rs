@@ -2,7 +2,8 @@
 
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::output::{Console, Inputs, check_writable, is_stdout};
+use crate::options::overwrite::OverwriteOption;
+use crate::output::{Console, Inputs, is_stdout};
 use clap::{Args, ValueEnum};
 use elbo::layers::activation::Activation;
 use elbo::vae::{Likelihood, Naming, Vae, Variance};
@@ -76,11 +77,8 @@ pub struct ConvertOptions {
     #[arg(long, value_name = "FILE", required_if_eq("to", "map"))]
     pub map: Option<PathBuf>,
 
-    /// Replace OUT if it exists
-    ///
-    /// IN and --map are never replaced.
-    #[arg(long)]
-    pub overwrite: bool,
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -139,23 +137,15 @@ pub fn run(args: &ConvertOptions, console: Console) -> Result<()> {
     Ok(())
 }
 
-/// Checks that OUT can be written. An existing file is a model, too, and nothing tells an earlier result of this
-/// command from a model that was trained for hours.
+/// Checks that OUT can be written and is not a file that the command reads.
 fn check_out(args: &ConvertOptions) -> Result<()> {
     let input = model::file_of(&args.input);
     let inputs = Inputs::new([("IN", Some(&input)), ("--map", args.map.as_ref())])?;
-    inputs.expect_none_is("OUT", &args.out)?;
     let exists = args.out.exists() && !args.out.is_dir();
     if is_stdout(&args.out) || (exists && !args.out.is_file()) {
         return Err(Failure::Usage(format!("OUT {}: expected a regular file", args.out.display())));
     }
-    if exists && !args.overwrite {
-        return Err(Failure::Usage(format!(
-            "OUT {}: the file exists; choose another name, or replace it with --overwrite",
-            args.out.display()
-        )));
-    }
-    check_writable(&args.out)
+    args.overwrite.of(&args.out).check("OUT", &inputs)
 }
 
 /// Another program's names for elbo's tensors, and the settings that names do not determine.
@@ -189,14 +179,16 @@ fn parse(text: &str) -> std::result::Result<Naming, String> {
         error => error.to_string(),
     })?;
     if let Some(name) = &map.activation {
-        let activation = name.parse::<Activation>().map_err(|error| error.to_string())?;
+        let activation =
+            name.to_lowercase().parse::<Activation>().map_err(|error| error.to_string())?;
         naming = naming.activation(activation);
     }
-    let gaussian = map.likelihood.as_deref() == Some("gaussian");
+    let name = map.likelihood.map(|name| name.to_lowercase());
+    let gaussian = name.as_deref() == Some("gaussian");
     if map.variance.is_some() && !gaussian {
         return Err("variance: applies only to likelihood = \"gaussian\"".to_owned());
     }
-    let likelihood = match map.likelihood.as_deref() {
+    let likelihood = match name.as_deref() {
         None | Some("bernoulli") => Likelihood::Bernoulli,
         Some("continuous-bernoulli") => Likelihood::ContinuousBernoulli,
         Some("squared-error") => Likelihood::SquaredError,
@@ -221,7 +213,7 @@ fn variance(value: Option<toml::Value>) -> std::result::Result<Variance, String>
         None => Some(Variance::Fixed(1.0)),
         Some(toml::Value::Integer(n)) => fixed(*n as f64),
         Some(toml::Value::Float(v)) => fixed(*v),
-        Some(toml::Value::String(name)) => match name.as_str() {
+        Some(toml::Value::String(name)) => match &name.to_lowercase()[..] {
             "shared" => Some(Variance::Shared),
             "per-feature" => Some(Variance::PerFeature),
             "optimal" => Some(Variance::Optimal),
@@ -240,7 +232,7 @@ mod tests {
 
     #[test]
     fn mapping_sets_names_activation_and_likelihood() {
-        let text = "activation = \"leaky-relu:0.2\"\nlikelihood = \"gaussian\"\nvariance = 2\n\
+        let text = "activation = \"Leaky-ReLU:0.2\"\nlikelihood = \"Gaussian\"\nvariance = 2\n\
                     [names]\nmu = \"a\"\n\"encoder.0\" = \"b.c\"\n";
         let expected = Naming::new([("encoder.0", "b.c"), ("mu", "a")])
             .unwrap()

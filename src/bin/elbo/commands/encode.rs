@@ -6,6 +6,7 @@ use crate::failure::Result;
 use crate::model::decode::codes;
 use crate::model::usable;
 use crate::options::data::ModelAndData;
+use crate::options::overwrite::OverwriteOption;
 use crate::output::Console;
 use crate::output::path::TablePath;
 use crate::output::table;
@@ -30,10 +31,14 @@ pub struct EncodeOptions {
     /// The header of a .csv is mu_0 … logvar_0 …
     #[arg(long, short, help_heading = None, value_name = "FILE")]
     out: TablePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &EncodeOptions, compute: &Compute, console: Console) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(args.out.path(), Accepted::Finite)?;
+    let (vae, _, data) =
+        args.input.open_for(args.overwrite.of(args.out.path()), Accepted::Finite)?;
     let codes = codes(&vae, compute, &data)?;
     console.warn_all(usable::not_finite(codes.view(), &data));
     let latent = vae.config().latent();

@@ -1,13 +1,15 @@
 //! `elbo export`: a model as an ONNX file.
 
+use crate::data::DataDescription;
 use crate::failure::{Failure, Result};
 use crate::model::file_of;
 use crate::onnx::{self, ExportedPart};
 use crate::options::data::ModelFile;
-use crate::output::{
-    Console, Inputs, OutputDirectory, Staged, check_target, is_stdout, write_file,
-};
+use crate::options::overwrite::OverwriteOption;
+use crate::output::mark::MarkedFormat;
+use crate::output::{Console, Inputs, OutputDirectory, Staged, is_stdout, write_file};
 use clap::{Args, ValueEnum};
+use elbo::vae::Vae;
 use std::path::PathBuf;
 
 /// Export a model to ONNX
@@ -42,6 +44,9 @@ pub struct ExportOptions {
     /// - writes one part to standard output.
     #[arg(long, short, value_name = "FILE")]
     pub out: PathBuf,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -77,14 +82,14 @@ pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
                     args.out.display()
                 )));
             }
-            check_target("--out", &args.out, &inputs)?;
+            args.overwrite.of(&args.out).check("--out", &inputs)?;
             None
         }
         _ => {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let directory = OutputDirectory::prepare(&args.out, &names)?;
             for name in names {
-                check_target("--out", &directory.join(name), &inputs)?;
+                args.overwrite.of(&directory.join(name)).check("--out", &inputs)?;
             }
             Some(directory)
         }
@@ -99,7 +104,7 @@ pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
         )));
     }
     let encoded: Vec<Vec<u8>> =
-        parts.iter().map(|&part| onnx::encode(&vae, notes, part)).collect::<Result<_>>()?;
+        parts.iter().map(|&part| marked(&vae, notes, part)).collect::<Result<_>>()?;
     match directory {
         None => write_file(&args.out, |file| file.write_all(&encoded[0]))?,
         Some(directory) => {
@@ -115,4 +120,9 @@ pub fn run(args: &ExportOptions, console: Console) -> Result<()> {
         console.note(&format!("{config}, {likelihood} likelihood: {}", args.out.display()));
     }
     Ok(())
+}
+
+/// Encodes a part with the mark of an ONNX file of elbo, on standard output too.
+fn marked(vae: &Vae, notes: &DataDescription, part: ExportedPart) -> Result<Vec<u8>> {
+    Ok(MarkedFormat::Onnx.mark(onnx::encode(vae, notes, part)?))
 }

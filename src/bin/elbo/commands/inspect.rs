@@ -219,7 +219,7 @@ fn training_summary(training: &TrainingMetadata) -> String {
         counted(*rows, "row"),
         counted(history.len(), "epoch"),
     );
-    let best = history::best(history);
+    let best = best_epoch(training);
     let shown = [("first", history.first()), ("best", best), ("last", history.last())];
     text.push_str("           epoch  validation loss  reconstruction        KL\n");
     for (name, epoch) in shown.iter().filter_map(|(name, epoch)| Some((name, (*epoch)?))) {
@@ -243,6 +243,29 @@ fn training_summary(training: &TrainingMetadata) -> String {
         );
     }
     text
+}
+
+/// Returns the epoch of the lowest validation loss among those that `--keep best` chooses from, after which the
+/// objective is final; `None` if there is none, or if the file does not tell which they are.
+fn best_epoch(training: &TrainingMetadata) -> Option<&EpochRecord> {
+    let TrainingMetadata { objective, history, rows, .. } = training;
+    let best_of = |steps_per_epoch: u64| {
+        let is_final = |record: &&EpochRecord| {
+            let epoch = record.epoch as u64;
+            objective.is_final_at(epoch * steps_per_epoch, epoch)
+        };
+        history::best(history.iter().filter(is_final))
+    };
+    // The file does not hold the steps of an epoch, but the weight of the KL in the last step of each.
+    let is_possible = |steps_per_epoch: &u64| {
+        history.iter().all(|record| {
+            let epoch = record.epoch as u64;
+            objective.beta_at(epoch * steps_per_epoch - 1, epoch - 1) == record.beta
+        })
+    };
+    let mut possible = (1..=*rows as u64).filter(is_possible).map(best_of);
+    let first = possible.next()?;
+    possible.all(|other| other == first).then_some(first)?
 }
 
 /// The KL divergence of each latent dimension as a text bar, largest first.
@@ -275,6 +298,64 @@ fn bar(part: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A run whose validation loss rises with each epoch.
+    fn training(objective: Objective, epochs: u64, steps_per_epoch: u64) -> TrainingMetadata {
+        let record = |epoch: u64| EpochRecord {
+            epoch: epoch as usize,
+            train_loss: 1.0,
+            train_reconstruction: 1.0,
+            train_kl: 0.0,
+            validation_loss: epoch as f64,
+            validation_reconstruction: 1.0,
+            validation_kl: 0.0,
+            validation_active_units: 1,
+            beta: objective.beta_at(epoch * steps_per_epoch - 1, epoch - 1),
+            learning_rate: 0.001,
+            images_per_second: None,
+        };
+        TrainingMetadata {
+            objective,
+            seed: 1,
+            rows: 1000,
+            epoch: epochs as usize,
+            history: (1..=epochs).map(record).collect(),
+            kl_per_dimension: Vec::new(),
+            mu_variance: Vec::new(),
+            scores: None,
+        }
+    }
+
+    #[test]
+    fn best_epoch_is_one_after_the_end_of_the_annealing() {
+        use elbo::loss::CapacityPer;
+        use elbo::optim::Span;
+        use elbo::vae::Annealing;
+        let annealed = |annealing| Objective { beta: 4.0, annealing, ..Objective::default() };
+        let best = |objective, epochs| {
+            let training = training(objective, epochs, 10);
+            best_epoch(&training).map(|record| record.epoch)
+        };
+        assert_eq!(best(Objective::default(), 9), Some(1));
+        // 35 steps end in epoch 4 of 10 steps each.
+        for over in [Span::Steps(35), Span::Steps(40), Span::Epochs(4)] {
+            for annealing in [
+                Annealing::Linear { from: 0.5, over },
+                Annealing::Cosine { from: 0.0, over },
+                Annealing::Cyclical { cycles: 1, ratio: 1.0, over },
+            ] {
+                assert_eq!(best(annealed(annealing), 9), Some(4), "{annealing:?}");
+                assert_eq!(best(annealed(annealing), 3), None, "{annealing:?}");
+            }
+        }
+        let capacity = |over| Objective {
+            penalty: Penalty::Capacity { gamma: 9.0, capacity: 5.0, over, per: CapacityPer::Batch },
+            ..Objective::default()
+        };
+        assert_eq!(best(capacity(Span::Epochs(3)), 9), Some(3));
+        // The weight of the KL is the same in all epochs, so the steps of an epoch are unknown.
+        assert_eq!(best(capacity(Span::Steps(35)), 9), None);
+    }
 
     #[test]
     fn lists_a_limited_number_of_names() {

@@ -6,6 +6,7 @@ use crate::failure::Result;
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, code_of, one_hot};
 use crate::options::data::ModelAndData;
+use crate::options::overwrite::OverwriteOption;
 use crate::output::path::DecodedPath;
 use crate::output::strips::{DecodedGrid, Strip};
 use clap::Args;
@@ -57,6 +58,9 @@ pub struct InterpolateOptions {
     /// features]); .csv: a table with the columns from, to, part and the features.
     #[arg(long, short, help_heading = None, value_name = "FILE")]
     out: DecodedPath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 /// Rows in the order of their strips, at least two.
@@ -80,7 +84,8 @@ fn count_from_two(text: &str) -> std::result::Result<usize, String> {
 }
 
 pub fn run(args: &InterpolateOptions, compute: &Compute) -> Result<()> {
-    let (vae, notes, data) = args.input.open_for(args.out.path(), Accepted::Readable)?;
+    let (vae, notes, data) =
+        args.input.open_for(args.overwrite.of(args.out.path()), Accepted::Readable)?;
     for &row in &args.rows.0 {
         data.check_row("--rows: row", row)?;
     }

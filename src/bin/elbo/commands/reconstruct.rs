@@ -9,6 +9,7 @@ use crate::model::ModelMetadata;
 use crate::model::decode::{by_pieces, reconstructions};
 use crate::model::usable;
 use crate::options::data::ModelAndData;
+use crate::options::overwrite::OverwriteOption;
 use crate::options::values::{MAX_WIDTH, count};
 use crate::output::Console;
 use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
@@ -44,11 +45,14 @@ pub struct ReconstructOptions {
     /// as an array (float32, or float64 of scaled data, [rows, features]); .csv: a table with a header.
     #[arg(long, short, help_heading = None, value_name = "FILE")]
     out: DecodedPath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &ReconstructOptions, compute: &Compute, console: Console) -> Result<()> {
     let (vae, ModelMetadata { data: notes, .. }, data) =
-        args.input.open_for(args.out.path(), Accepted::Finite)?;
+        args.input.open_for(args.overwrite.of(args.out.path()), Accepted::Finite)?;
     match &args.out {
         DecodedPath::Table(path) => {
             let rows = args.count.unwrap_or(usize::MAX).min(data.len());

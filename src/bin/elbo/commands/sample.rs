@@ -7,6 +7,7 @@ use crate::model::ModelMetadata;
 use crate::model::TrainingMetadata;
 use crate::model::decode::{class_of, drawn, samples};
 use crate::options::data::ModelFile;
+use crate::options::overwrite::OverwriteOption;
 use crate::options::reading::ImageSize;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::images::{check_images, expect_images, to_pixels, write_sheet};
@@ -78,6 +79,9 @@ pub struct SampleOptions {
     #[arg(long, short, value_name = "FILE")]
     out: DecodedPath,
 
+    #[command(flatten)]
+    overwrite: OverwriteOption,
+
     /// Print a line of JSON on standard output
     ///
     /// count, features, draw (data or mean), likelihood, seed, out (path of the file).
@@ -109,7 +113,7 @@ pub fn run(args: &SampleOptions, compute: &Compute, console: Console) -> Result<
         return Err(Failure::Usage(message.to_owned()));
     }
     let (vae, ModelMetadata { data: mut notes, training }) =
-        args.model.open_for(args.out.path(), &[])?;
+        args.model.open_for(args.overwrite.of(args.out.path()), &[])?;
     notes.signed |= args.signed;
     let shape = args.image.images(vae.config().features(), &notes)?;
     if let DecodedPath::Figure(picture) = &args.out {

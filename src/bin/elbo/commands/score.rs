@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::model::usable::{self, LeftOut, OfUsable, of_any};
 use crate::model::{Explained, Explanations, ModelMetadata};
 use crate::options::data::ModelAndData;
+use crate::options::overwrite::OverwriteOption;
 use crate::options::values::{MAX_WIDTH, count, fraction, seed};
 use crate::output::path::TablePath;
 use crate::output::table::write_csv;
@@ -76,10 +77,14 @@ pub struct ScoreOptions {
     /// of the features, from 0, and the number of features for (kl). - is CSV on standard output.
     #[arg(long, short, help_heading = None, value_name = "FILE", default_value = "-", hide_default_value = true)]
     out: TablePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &ScoreOptions, compute: &Compute, console: Console) -> Result<()> {
-    let (vae, metadata, data) = args.input.open_for(args.out.path(), Accepted::MostReadable)?;
+    let (vae, metadata, data) =
+        args.input.open_for(args.overwrite.of(args.out.path()), Accepted::MostReadable)?;
     let threshold = args.flag_above.map(|part| threshold(&metadata, part)).transpose()?;
     let table = ScoreTable::of(args, &vae, &metadata, &data, threshold, compute, console)?;
     match &args.out {

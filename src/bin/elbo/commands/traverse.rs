@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::model::ModelMetadata;
 use crate::model::decode::{class_of, code_of, one_hot};
 use crate::options::data::{ModelAndData, ModelFile};
+use crate::options::overwrite::OverwriteOption;
 use crate::options::reading::ReadingOptions;
 use crate::options::values::{count, positive};
 use crate::output::path::DecodedPath;
@@ -85,6 +86,9 @@ pub struct TraverseOptions {
     out: DecodedPath,
 
     #[command(flatten)]
+    overwrite: OverwriteOption,
+
+    #[command(flatten)]
     reading: ReadingOptions,
 }
 
@@ -100,7 +104,7 @@ impl FromStr for Dimensions {
     type Err = &'static str;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        match text.trim() {
+        match &text.trim().to_lowercase()[..] {
             "all" => Ok(Self::All),
             "active" => Ok(Self::Active),
             list => list
@@ -120,13 +124,14 @@ fn row(text: &str) -> std::result::Result<usize, &'static str> {
 pub fn run(args: &TraverseOptions, compute: &Compute) -> Result<()> {
     let (vae, notes, data) = match &args.data {
         None => {
-            let (vae, mut notes) = args.model.open_for(args.out.path(), &[])?;
+            let (vae, mut notes) = args.model.open_for(args.overwrite.of(args.out.path()), &[])?;
             notes.data.signed |= args.signed;
             (vae, notes, None)
         }
         Some(path) => {
-            let (vae, notes, data) =
-                args.input(path).open_for(args.out.path(), Accepted::Readable)?;
+            let (vae, notes, data) = args
+                .input(path)
+                .open_for(args.overwrite.of(args.out.path()), Accepted::Readable)?;
             data.check_row("--row", args.row)?;
             (vae, notes, Some(data))
         }

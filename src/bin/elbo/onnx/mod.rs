@@ -3,7 +3,7 @@
 mod graph;
 mod layers;
 mod likelihood;
-mod messages;
+pub mod messages;
 mod units;
 
 use crate::data::DataDescription;

@@ -8,12 +8,11 @@ use crate::data::scaling::Scaling;
 use crate::data::{Data, DataDescription, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::output::table::{features, unique};
-use crate::output::{Console, Inputs, check_table, check_target};
+use crate::output::{Console, Inputs, Target};
 use clap::Args;
 use elbo::Augmentation;
 use elbo::vae::Vae;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Augmentation of the data, in training and in evaluation alike.
 #[derive(Debug, Args)]
@@ -92,19 +91,13 @@ impl ModelFile {
 
     /// Opens the model for results that go to `out`, once it is certain that they can be written there and
     /// replace neither a file that the call reads nor anything but an earlier result.
-    pub fn open_for(&self, out: &Path, others: Files) -> Result<(Vae, ModelMetadata)> {
+    pub fn open_for(&self, out: Target, others: Files) -> Result<(Vae, ModelMetadata)> {
         let model = model::file_of(&self.model);
         let own = ("--model", Some(&model));
         let mut inputs = Inputs::new([own].into_iter().chain(others.iter().copied()))?;
         inputs.add_run_of(&model);
-        check_target("--out", out, &inputs)?;
-        let (vae, metadata) = self.open()?;
-        let mut names = features(&metadata.data, &vae);
-        if vae.config().conditions() > 0 {
-            names.push(unique(&metadata.data.class_column(), &names));
-        }
-        check_table("--out", out, &names)?;
-        Ok((vae, metadata))
+        out.check("--out", &inputs)?;
+        self.open()
     }
 }
 
@@ -113,7 +106,7 @@ pub type Files<'a> = &'a [(&'static str, Option<&'a PathBuf>)];
 
 impl ModelAndData {
     /// Opens the model and the data for results that go to `out`, as [`ModelFile::open_for`] does.
-    pub fn open_for(&self, out: &Path, accepted: Accepted) -> Result<(Vae, ModelMetadata, Data)> {
+    pub fn open_for(&self, out: Target, accepted: Accepted) -> Result<(Vae, ModelMetadata, Data)> {
         let files = [("--data", Some(&self.data)), ("--labels", self.labels.as_ref())];
         let opened = self.model.open_for(out, &files)?;
         self.read(opened, Augmentation::None, accepted)

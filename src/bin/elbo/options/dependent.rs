@@ -135,6 +135,7 @@ pub fn conflict(
 impl Dependent {
     /// Returns whether the option applies if the other has this value.
     pub fn holds(&self, value: Option<&str>) -> bool {
-        value.is_some_and(|value| self.values.is_empty() || self.values.contains(&value))
+        let is_one = |value: &str| self.values.iter().any(|one| one.eq_ignore_ascii_case(value));
+        value.is_some_and(|value| self.values.is_empty() || is_one(value))
     }
 }

@@ -3,5 +3,6 @@
 pub mod data;
 pub mod dependent;
 pub mod objective;
+pub mod overwrite;
 pub mod reading;
 pub mod values;

@@ -45,6 +45,17 @@ pub fn fraction(text: &str) -> Result<f64, &'static str> {
     number(text, |x| x > 0.0 && x < 1.0, "expected a number above 0 and below 1")
 }
 
+/// A share of rows to hold out for validation, which no run is without.
+pub fn validation_fraction(text: &str) -> Result<f64, String> {
+    fraction(text).map_err(|expected| match text.parse() {
+        Ok(0.0) => format!(
+            "{expected}: a run needs validation rows; to train on all rows, give others as --validation \
+             or --test"
+        ),
+        _ => expected.to_owned(),
+    })
+}
+
 /// A number above 0 and at most 1.
 pub fn ratio(text: &str) -> Result<f32, &'static str> {
     number(text, |x| x > 0.0 && x <= 1.0, "expected a number above 0 and at most 1")
@@ -60,9 +71,9 @@ pub fn finite(text: &str) -> Result<f32, &'static str> {
     number(text, |_| true, "expected a finite number")
 }
 
-/// A value that the library parses from its name.
+/// A value that the library parses from its name, in any letter case.
 pub fn named<T: FromStr<Err = elbo::Error>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error| match error {
+    text.to_lowercase().parse().map_err(|error| match error {
         // Clap names the option and the value.
         elbo::Error::Config { expected, .. } => format!("expected {expected}"),
         error => error.to_string(),
@@ -73,7 +84,7 @@ pub fn named<T: FromStr<Err = elbo::Error>>(text: &str) -> Result<T, String> {
 pub fn span(text: &str) -> Result<Span, &'static str> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let unit = match unit.trim() {
+    let unit = match &unit.trim().to_lowercase()[..] {
         "" | "epoch" | "epochs" => Span::Epochs,
         "step" | "steps" => Span::Steps,
         _ => return Err(SPAN),
@@ -102,7 +113,7 @@ impl FromStr for Widths {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim() == "none" {
+        if text.trim().eq_ignore_ascii_case("none") {
             return Ok(Self(Vec::new()));
         }
         let widths: Option<Vec<usize>> = text

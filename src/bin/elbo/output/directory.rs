@@ -3,7 +3,7 @@
 use super::path::is_stdout;
 use super::staged::temporary_name;
 use crate::failure::{Failure, Result};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,8 @@ pub struct OutputDirectory {
     path: PathBuf,
     /// Directories that were created for it, innermost first.
     created: Vec<PathBuf>,
+    /// The directory itself, while it is locked; the system unlocks it when the process ends, however it does.
+    lock: Option<File>,
 }
 
 impl OutputDirectory {
@@ -30,8 +32,8 @@ impl OutputDirectory {
             ))
         };
         let created = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists());
-        let directory =
-            Self { path: path.to_owned(), created: created.map(Path::to_owned).collect() };
+        let created = created.map(Path::to_owned).collect();
+        let directory = Self { path: path.to_owned(), created, lock: None };
         fs::create_dir_all(path).map_err(cannot)?;
         let probe = temporary_name(&path.join("probe"))?;
         File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(cannot)?;
@@ -43,6 +45,24 @@ impl OutputDirectory {
             )));
         }
         Ok(directory)
+    }
+
+    /// Locks the directory until the end of the run; returns an error if another process has locked it.
+    pub fn lock(&mut self) -> Result<()> {
+        // On Windows a directory cannot be opened as a file, and some file systems have no locks.
+        let Ok(directory) = File::open(&self.path) else { return Ok(()) };
+        match directory.try_lock() {
+            Ok(()) => self.lock = Some(directory),
+            Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::Usage(format!(
+                    "{}: another `elbo train` is at work in this directory; wait for its end, or choose another \
+                     --out",
+                    self.path.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Removes temporary files of `names` that killed processes have left behind.
@@ -118,6 +138,23 @@ mod tests {
         write_file(&directory.join("a"), |file| file.write_all(b"1")).unwrap();
         drop(directory);
         assert!(scratch.0.join("x/y/a").exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn one_of_two_has_the_lock_until_its_end() {
+        let scratch = Scratch::new("lock");
+        let [mut first, mut second] =
+            [0, 1].map(|_| OutputDirectory::prepare(&scratch.0, &[]).unwrap());
+        first.lock().unwrap();
+        let message = second.lock().unwrap_err().to_string();
+        assert!(
+            message.contains(": another `elbo train` is at work in this directory"),
+            "{message}"
+        );
+        drop(first);
+        second.lock().unwrap();
+        assert!(scratch.names().is_empty());
     }
 
     #[test]

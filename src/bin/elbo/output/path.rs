@@ -93,7 +93,7 @@ pub fn is_stdout(path: &Path) -> bool {
 }
 
 /// Lowercase extension of a file name.
-fn extension(path: &Path) -> String {
+pub(super) fn extension(path: &Path) -> String {
     path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 

@@ -1,9 +1,11 @@
 //! Files that appear whole or not at all.
 //!
 //! A file is written under a temporary name in its own directory and renamed when it is complete. If anything
-//! fails before that, the temporary file is removed and an older file of the final name is left as it was.
+//! fails before that, the temporary file is removed and an older file of the final name is left as it was. Last,
+//! the directory is synced, so that the new names survive a power cut.
 //! The library saves models the same way, but a command may have several files appear together.
 
+use super::mark::MarkedFormat;
 use super::path::{FigurePath, is_stdout};
 use super::stdout::print;
 use crate::failure::{Failure, Result};
@@ -53,10 +55,20 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-/// Writes the bytes of a figure, which may have failed to render, whole or not at all.
+/// Writes the bytes of a figure, which may have failed to render, whole or not at all, with the mark of its
+/// format.
 pub fn write_bytes<E: Display>(path: &Path, bytes: std::result::Result<Vec<u8>, E>) -> Result<()> {
     let bytes = bytes.map_err(|error| Failure::cannot_write(path, &error))?;
+    let bytes = marked(path, bytes);
     write_file(path, |file| file.write_all(&bytes))
+}
+
+/// Adds the mark of the format that the name of a file has.
+fn marked(path: &Path, bytes: Vec<u8>) -> Vec<u8> {
+    match MarkedFormat::of(path) {
+        Some(format) => format.mark(bytes),
+        None => bytes,
+    }
 }
 
 /// Writes a figure in the format of its file name.
@@ -91,13 +103,15 @@ impl Staged {
         file.sync_all().map_err(|error| Failure::cannot_write(path, &error))
     }
 
-    /// Writes the bytes of a figure, which may have failed to render, to a temporary file.
+    /// Writes the bytes of a figure, which may have failed to render, to a temporary file, with the mark of its
+    /// format.
     pub fn add_bytes<E: Display>(
         &mut self,
         path: &Path,
         bytes: std::result::Result<Vec<u8>, E>,
     ) -> Result<()> {
         let bytes = bytes.map_err(|error| Failure::cannot_write(path, &error))?;
+        let bytes = marked(path, bytes);
         self.add(path, |file| file.write_all(&bytes))
     }
 
@@ -119,13 +133,19 @@ impl Staged {
     /// Renames the files in the order in which they were added.
     pub fn commit(mut self) -> Result<()> {
         self.files.reverse();
+        let mut renamed: Vec<PathBuf> = Vec::new();
         while let Some((temporary, path)) = self.files.pop() {
             if let Err(error) = fault().and_then(|()| fs::rename(&temporary, &path)) {
                 self.files.push((temporary, path.clone()));
                 return Err(Failure::cannot_write(&path, &error));
             }
+            // The last file of each directory.
+            renamed.retain(|other| other.parent() != path.parent());
+            renamed.push(path);
         }
-        Ok(())
+        renamed.iter().try_for_each(|path| {
+            sync_directory_of(path).map_err(|error| Failure::cannot_write(path, &error))
+        })
     }
 }
 
@@ -135,6 +155,22 @@ impl Drop for Staged {
             // If this fails, the file is gone already.
             let _ = fs::remove_file(temporary);
         }
+    }
+}
+
+/// Makes the new names in the directory of a file survive a power cut.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // A directory may be writable, but not readable.
+    let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) else { return Ok(()) };
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    match fault().and_then(|()| directory.sync_all()) {
+        // Some file systems sync no directories.
+        Err(error) if !matches!(error.kind(), InvalidInput | Unsupported) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -219,7 +255,7 @@ mod tests {
         // Longer than the buffer, so that there are several writes.
         let new = |name: &str| name.repeat(20_000);
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied] {
-            let mut operations = 0;
+            let (mut operations, mut unsynced) = (0, false);
             loop {
                 names.iter().for_each(|name| fs::write(path(name), "old").unwrap());
                 FAULT.set(Some((operations, kind)));
@@ -245,6 +281,8 @@ mod tests {
                     assert_eq!(renamed, 3);
                     break;
                 }
+                // All files have their names, but a power cut could take them away.
+                unsynced |= renamed == 3;
                 let message = result.unwrap_err().to_string();
                 let file = path(names[renamed.min(2)]);
                 assert!(message.contains(": cannot write: "), "{message}");
@@ -253,8 +291,9 @@ mod tests {
                 }
                 operations += 1;
             }
-            // Creation, several writes and the sync of each file, and three renames.
-            assert!(operations > 3 * 4 + 3, "{operations}");
+            // Creation, several writes and the sync of each file, three renames, and the sync of the directory.
+            assert!(operations > 3 * 4 + 3 + 1, "{operations}");
+            assert_eq!(unsynced, cfg!(unix), "a directory that cannot be synced is an error");
         }
     }
 

@@ -4,8 +4,9 @@ use crate::failure::{Failure, Result};
 use crate::figure::history::HistoryFigure;
 use crate::model::history::{self, EpochRecord};
 use crate::model::{self, ModelMetadata, TrainingMetadata};
+use crate::options::overwrite::OverwriteOption;
 use crate::output::path::FigurePath;
-use crate::output::{Inputs, check_target, write_figure};
+use crate::output::{Inputs, write_figure};
 use clap::{ArgGroup, Args};
 use elbo::vae::{Likelihood, Objective, Vae};
 use std::path::PathBuf;
@@ -31,12 +32,15 @@ pub struct HistoryOptions {
     /// Write the figure to FILE, a .png or .svg
     #[arg(long, short, value_name = "FILE")]
     pub out: FigurePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &HistoryOptions) -> Result<()> {
     let inputs = [("--history", &args.history), ("--model", &args.model)];
     let inputs = Inputs::new(inputs.map(|(option, path)| (option, path.as_ref())))?;
-    check_target("--out", &args.out.path, &inputs)?;
+    args.overwrite.of(&args.out.path).check("--out", &inputs)?;
     let (epochs, known) = read(args)?;
     let figure = match &known {
         None => HistoryFigure::new(&epochs, None),

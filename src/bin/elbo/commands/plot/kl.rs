@@ -12,8 +12,9 @@ use crate::figure::style::{
     text_width,
 };
 use crate::figure::{Area, DrawResult, Figure};
+use crate::options::overwrite::OverwriteOption;
 use crate::output::path::FigurePath;
-use crate::output::{Inputs, check_target, say, say_json, write_figure};
+use crate::output::{Inputs, say, say_json, write_figure};
 use clap::Args;
 use elbo::Compute;
 use elbo::loss::{Prior, kl};
@@ -57,10 +58,13 @@ pub struct KlFigureOptions {
     /// Write the figure to FILE, a .png or .svg
     #[arg(long, short, value_name = "FILE")]
     pub out: FigurePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &KlFigureOptions, compute: &Compute) -> Result<()> {
-    check_target("--out", &args.out.path, &Inputs::default())?;
+    args.overwrite.of(&args.out.path).check("--out", &Inputs::default())?;
     let points: Vec<[f64; 2]> = TABLE.iter().chain(&args.at).copied().collect();
     let values = divergences(compute.simd(), &points)?;
     let row = |(&[mu, sigma], kl): (&[f64; 2], f64)| KlRow { mu, sigma, kl };

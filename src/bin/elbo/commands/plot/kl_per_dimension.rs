@@ -9,6 +9,7 @@ use crate::figure::style::{BLUE, FAINT, VERMILION};
 use crate::figure::{Area, DrawResult, Figure};
 use crate::model::usable::{self, OfUsable, of_usable};
 use crate::options::data::ModelAndData;
+use crate::options::overwrite::OverwriteOption;
 use crate::output::path::FigurePath;
 use crate::output::{Console, write_figure};
 use clap::Args;
@@ -37,10 +38,14 @@ pub struct KlPerDimensionOptions {
     /// Write the figure to FILE, a .png or .svg
     #[arg(long, short, value_name = "FILE", help_heading = None)]
     pub out: FigurePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &KlPerDimensionOptions, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(&args.out.path, Accepted::Finite)?;
+    let (vae, _, data) =
+        args.input.open_for(args.overwrite.of(&args.out.path), Accepted::Finite)?;
     let evaluate = |rows: &dyn Dataset| vae.evaluate(compute, rows, &EvaluationOptions::default());
     let probe = |rows: &dyn Dataset| evaluate(rows).map(drop);
     let OfUsable { result: evaluation, left_out } =

@@ -10,6 +10,7 @@ use crate::figure::style::{self, BLUE, INK, LABEL, PALETTE, anchored, sequential
 use crate::figure::{Area, DrawResult, Figure};
 use crate::model::decode::codes;
 use crate::options::data::ModelAndData;
+use crate::options::overwrite::OverwriteOption;
 use crate::output::path::FigurePath;
 use crate::output::write_figure;
 use crate::text::counted;
@@ -43,10 +44,14 @@ pub struct LatentOptions {
     /// Write the figure to FILE, a .png or .svg
     #[arg(long, short, value_name = "FILE", help_heading = None)]
     pub out: FigurePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &LatentOptions, compute: &Compute) -> Result<()> {
-    let (vae, _, data) = args.input.open_for(&args.out.path, Accepted::Readable)?;
+    let (vae, _, data) =
+        args.input.open_for(args.overwrite.of(&args.out.path), Accepted::Readable)?;
     let codes = codes(&vae, compute, &data)?;
     let (mu, logvar) = codes.view().split_at(Along(1), vae.config().latent());
     let variances: Vec<f64> = mu.columns().into_iter().map(variance).collect();

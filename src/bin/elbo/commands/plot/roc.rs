@@ -8,8 +8,9 @@ use crate::figure::panel::{Axis, Panel};
 use crate::figure::scale::Scale;
 use crate::figure::style::{FAINT, LINE, PALETTE, shortened};
 use crate::figure::{Area, DrawResult, Figure};
+use crate::options::overwrite::OverwriteOption;
 use crate::output::path::FigurePath;
-use crate::output::{Inputs, check_target, say, say_json, write_figure};
+use crate::output::{Inputs, say, say_json, write_figure};
 use crate::text::thousands;
 use clap::Args;
 use plotters::prelude::*;
@@ -59,12 +60,15 @@ pub struct RocOptions {
     /// Write the figure to FILE, a .png or .svg
     #[arg(long, short, value_name = "FILE")]
     pub out: FigurePath,
+
+    #[command(flatten)]
+    overwrite: OverwriteOption,
 }
 
 pub fn run(args: &RocOptions) -> Result<()> {
     let inputs =
         Inputs::new([("--scores", Some(&args.scores)), ("--labels", args.labels.as_ref())])?;
-    check_target("--out", &args.out.path, &inputs)?;
+    args.overwrite.of(&args.out.path).check("--out", &inputs)?;
     let scores = Scores::read(
         &args.scores,
         &args.score_column,

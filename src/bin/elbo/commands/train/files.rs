@@ -38,9 +38,8 @@ pub fn of_finished(is_table: bool) -> Vec<&'static str> {
     [&[MODEL, HISTORY, HISTORY_LINES, RUN, LOSS], pictures, &[CHECKPOINT]].concat()
 }
 
-/// Returns an error if the run would replace or remove a file that it reads, or, unless `--overwrite` is given,
-/// any file in its directory that it did not write itself.
-pub fn check(args: &TrainOptions) -> Result<()> {
+/// Returns an error if the run would replace or remove a file that it reads.
+pub fn check_inputs(args: &TrainOptions) -> Result<()> {
     let data = &args.data;
     let init = args.source.init.as_deref().map(model::file_of);
     let inputs = Inputs::new([
@@ -54,8 +53,13 @@ pub fn check(args: &TrainOptions) -> Result<()> {
         ("--init", init.as_ref().filter(|_| args.stopping.resume.is_none())),
     ])?;
     inputs.expect_none_around("--out", &args.out)?;
+    ALL.iter().try_for_each(|name| inputs.expect_none_is("--out", &args.out.join(name)))
+}
+
+/// Returns an error if the run would replace or remove a file in its directory that it did not write itself, unless
+/// `--overwrite` is given.
+pub fn check_earlier_run(args: &TrainOptions) -> Result<()> {
     let paths = ALL.map(|name| args.out.join(name));
-    paths.iter().try_for_each(|path| inputs.expect_none_is("--out", path))?;
     if args.overwrite || args.stopping.resume.is_some() {
         return Ok(());
     }

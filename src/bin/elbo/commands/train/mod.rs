@@ -1,6 +1,7 @@
 //! `elbo train`: training a model.
 
 mod checkpoint;
+mod divergence;
 mod files;
 mod history_log;
 mod init;
@@ -35,8 +36,10 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     let likelihood = args.likelihood.likelihood();
     let mut options = options(args)?;
     args.notes.iter().for_each(|note| console.note(note));
-    files::check(args)?;
-    let folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
+    files::check_inputs(args)?;
+    let mut folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
+    folder.lock()?;
+    files::check_earlier_run(args)?;
     folder.sweep(&files::ALL);
     let resumed = match &args.stopping.resume {
         None => None,
@@ -73,7 +76,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         }
     };
     console.note(&headline(&trainer, &split, compute));
-    split.warnings().into_iter().for_each(|warning| console.warn(warning));
+    let mut warnings: Vec<String> = split.warnings().into_iter().cloned().collect();
+    console.warn_all(warnings.clone());
     if !split.trimmed.is_empty() {
         console.note(&trimmed_rows(&split));
     }
@@ -81,7 +85,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         console.note(&constant_features(&split));
     }
     let unfinished = warnings::unfinished(trainer.options(), epochs as u64, per_epoch);
-    unfinished.iter().for_each(|warning| console.warn(warning));
+    console.warn_all(unfinished.clone());
+    warnings.extend(unfinished);
     interrupt::listen()?;
     let run = TrainingRun {
         args,
@@ -97,7 +102,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     };
     let outcome =
         run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
-    report::report(&outcome, &unfinished, &split, args, console, started.elapsed())
+    report::report(&outcome, &warnings, &split, args, console, started.elapsed())
 }
 
 /// Checks options for data of so many features, as a run does.

@@ -38,10 +38,10 @@ struct TestReport {
     test_kl: f64,
 }
 
-/// Prints the summary of a run; the warnings about `unfinished` schedules were printed at its beginning.
+/// Prints the summary of a run; the `earlier` warnings, about data and schedules, were printed at its beginning.
 pub fn report(
     outcome: &Outcome,
-    unfinished: &[String],
+    earlier: &[String],
     split: &TrainTestSplit,
     args: &TrainOptions,
     console: Console,
@@ -89,7 +89,7 @@ pub fn report(
             test_reconstruction: tested.reconstruction,
             test_kl: tested.kl,
         }),
-        warnings: unfinished.iter().chain(&outcome.warnings).collect(),
+        warnings: earlier.iter().chain(&outcome.warnings).collect(),
         images_per_second: outcome.images_per_second,
         seconds: time.as_secs_f64(),
         model: args.out.join(MODEL).display().to_string(),

@@ -1,6 +1,7 @@
 //! The epochs of a run: steps, validation, checkpoints, and early stopping.
 
 use super::checkpoint::{self, RunState, steps_of_an_epoch};
+use super::divergence;
 use super::files::{CHECKPOINT, HISTORY_SO_FAR, MODEL, RUN, remove_others};
 use super::history_log::HistoryLog;
 use super::interrupt;
@@ -59,7 +60,9 @@ impl TrainingRun<'_> {
         let mut kept = self.kept_so_far()?;
         match self.epochs(train, &mut kept) {
             Ok(()) => {}
-            Err(Failure::Run(message)) => return Err(self.failed(kept.as_ref(), message)),
+            Err(failure @ (Failure::Run(_) | Failure::Diverged(_))) => {
+                return Err(self.failed(kept.as_ref(), &failure));
+            }
             Err(interrupted) => return Err(interrupted),
         }
         if kept.is_none() {
@@ -68,7 +71,7 @@ impl TrainingRun<'_> {
         let kept = kept.expect("an epoch is done");
         let (validated, tested, warnings) = match self.evaluate(&kept) {
             Ok(evaluations) => evaluations,
-            Err(failure) => return Err(self.failed(Some(&kept), failure.to_string())),
+            Err(failure) => return Err(self.failed(Some(&kept), &failure)),
         };
         let Self { split, compute, folder, args, trainer, state, has_checkpoint, .. } = self;
         let images_per_second = rate(rows * state.history.len(), state.training_seconds);
@@ -77,7 +80,8 @@ impl TrainingRun<'_> {
         write(&outcome).map_err(|failure| {
             let Outcome { kept, state, .. } = &outcome;
             let rescued = outputs::rescue(folder, kept, (state, has_checkpoint), split, compute);
-            after_failure(rescued.is_ok().then_some(kept), state, args, failure.to_string())
+            let message = divergence::message(&failure, args, split.is_table());
+            after_failure(rescued.is_ok().then_some(kept), state, args, message)
         })?;
         Ok(outcome)
     }
@@ -261,7 +265,8 @@ impl TrainingRun<'_> {
     }
 
     /// Writes the model to keep, if there is one, and returns the failure that ended the run.
-    fn failed(&self, kept: Option<&Kept>, message: String) -> Failure {
+    fn failed(&self, kept: Option<&Kept>, failure: &Failure) -> Failure {
+        let message = divergence::message(failure, self.args, self.split.is_table());
         let rescued = kept.filter(|kept| {
             let run = (&self.state, self.has_checkpoint);
             outputs::rescue(self.folder, kept, run, self.split, self.compute).is_ok()

@@ -5,7 +5,7 @@ use crate::data::train_test::{HeldOut, SplitOptions, TestRows};
 use crate::failure::{Failure, Result};
 use crate::options::data::AugmentOption;
 use crate::options::reading::ReadingOptions;
-use crate::options::values::fraction;
+use crate::options::values::{fraction, validation_fraction};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub struct TrainingDataOptions {
     pub validation: Option<PathBuf>,
 
     /// Share of the rows to hold out for validation [default: 0.1]
-    #[arg(long, value_name = "F", value_parser = fraction, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", value_parser = validation_fraction, allow_negative_numbers = true)]
     pub validation_fraction: Option<f64>,
 
     /// Test data: used for no choice

@@ -38,7 +38,7 @@ gaussian. Parquet and Arrow files are not supported; convert them first, in Pyth
 `pandas.read_parquet('t.parquet').to_csv('t.csv', index=False)`. Images are read from one directory, or from \
 one directory per class, in the order of their names, in gray unless --rgb is given.
 
-Ctrl-C finishes the step, writes a checkpoint and prints the command that resumes the run; with \
+Ctrl-C, SIGTERM and SIGHUP finish the step, write a checkpoint and print the command that resumes the run; with \
 --checkpoint-every a killed run loses no more than that span. A resumed run yields the same bits as an \
 uninterrupted one. So does a finished run that is trained further with --resume DIR --epochs N, unless a \
 schedule or an annealing spans all epochs. A run that fails after its first epoch keeps its best model, or that \

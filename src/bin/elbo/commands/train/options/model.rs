@@ -117,7 +117,7 @@ pub enum OutputName {
 }
 
 fn variance(text: &str) -> std::result::Result<Variance, &'static str> {
-    match text {
+    match &text.to_lowercase()[..] {
         "shared" => Ok(Variance::Shared),
         "per-feature" => Ok(Variance::PerFeature),
         "optimal" => Ok(Variance::Optimal),
