@@ -18,6 +18,8 @@ mod gzip;
 #[path = "../../src/bin/elbo/data/formats/image_file.rs"]
 #[allow(dead_code)]
 mod image_file;
+#[path = "../../src/bin/elbo/data/formats/jpeg_data.rs"]
+mod jpeg_data;
 
 #[global_allocator]
 static METER: Meter = Meter;
