@@ -51,7 +51,8 @@ const OLDEST_FORMAT: u32 = 1;
 
 impl Vae {
     /// Writes the model to `path`. It is written to a file beside `path` first, which is then renamed,
-    /// so that `path` never holds half a model. The same model gives the same bytes.
+    /// so that `path` never holds half a model; file and directory are synced, so that a power cut leaves the old
+    /// model or the new one. The same model gives the same bytes.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.

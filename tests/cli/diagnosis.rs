@@ -116,13 +116,40 @@ fn a_run_that_diverges_names_the_options_that_are_not_set() {
 #[test]
 fn inspect_names_the_best_of_the_epochs_that_training_chooses_from() {
     let scratch = Scratch::with_labels("best");
-    // 150 rows: 5 steps an epoch, and the annealing ends in epoch 4.
-    for options in ["--anneal linear --anneal-over 18steps", "--anneal cosine --anneal-over 4", ""]
-    {
-        let report = last_line(&scratch.succeeds(&format!(
-            "train --data train.idx --validation test.idx --hidden 8 --latent 2 --batch 32 --epochs 9 --lr 0.05 \
-             --beta 9 --keep best --quiet --json --overwrite --out m {options}"
-        )));
+    let mut state = 1_u64;
+    let mut noise = |rows: usize| -> String {
+        let mut cell = || {
+            state = (state * 1_103_515_245 + 12_345) % (1 << 31);
+            ((state >> 8) % 1000).to_string()
+        };
+        let rows: Vec<String> = (0..rows).map(|_| [(); 6].map(|()| cell()).join(",")).collect();
+        format!("a,b,c,d,e,f\n{}\n", rows.join("\n"))
+    };
+    fs::write(scratch.path("few.csv"), noise(12)).unwrap();
+    fs::write(scratch.path("others.csv"), noise(40)).unwrap();
+    let images = "--data train.idx --validation test.idx --hidden 8 --latent 2 --batch 32 --epochs 9 --lr 0.05";
+    // A run that learns its few rows by heart, so that the epochs of the lowest losses come before the end of the
+    // annealing.
+    let few = "--data few.csv --validation others.csv --scale standardize --likelihood gaussian --variance shared \
+               --hidden 64 --latent 4 --batch 4 --epochs 16 --lr 0.05 --beta 0.1 --anneal linear --anneal-from 0.1 \
+               --anneal-over 12";
+    // 150 images: 5 steps an epoch, and the annealing ends in epoch 4.
+    for (options, early) in [
+        (format!("{images} --beta 9 --anneal linear --anneal-over 18steps"), false),
+        (format!("{images} --beta 9 --anneal cosine --anneal-over 4"), false),
+        (images.to_owned(), false),
+        (few.to_owned(), true),
+    ] {
+        let report =
+            last_line(&scratch.succeeds(&format!(
+                "train {options} --keep best --quiet --json --overwrite --out m"
+            )));
+        let history = fs::read_to_string(scratch.path("m/history.csv")).unwrap();
+        let loss = |line: &str| line.split(',').nth(4).unwrap().parse::<f64>().unwrap();
+        let losses: Vec<f64> = history.lines().skip(1).map(loss).collect();
+        let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
+        let is_early = report["validation_loss"].as_f64().unwrap() > lowest;
+        assert_eq!(is_early, early, "{options}: {losses:?}");
         let text = scratch.succeeds("inspect m");
         let best = text.lines().find_map(|line| line.trim().strip_prefix("best ")).unwrap();
         let epoch = best.split_whitespace().next().unwrap();
