@@ -119,6 +119,8 @@ fn interrupt_and_resume(scratch: &Scratch, signal: Signal, kills: usize) -> [usi
         assert_eq!(history(scratch, "out"), history(scratch, "whole"), "after {done} kills");
         let lines = fs::read_to_string(scratch.path("out/history.jsonl")).unwrap();
         assert_eq!(lines.lines().count(), 40);
+        let left = scratch.names_in("out");
+        assert!(!left.iter().any(|name| name.starts_with('.')), "{left:?}");
     }
     loaded
 }

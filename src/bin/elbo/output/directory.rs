@@ -5,6 +5,7 @@ use super::staged::temporary_name;
 use crate::failure::{Failure, Result};
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 /// A directory for results, which is created if necessary and removed again if it stays empty.
@@ -55,6 +56,8 @@ impl OutputDirectory {
             Ok(()) => self.lock = Some(directory),
             Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
+                // It may be empty still, but the other process needs it.
+                self.created.clear();
                 return Err(Failure::Usage(format!(
                     "{}: another `elbo train` is at work in this directory; wait for its end, or choose another \
                      --out",
@@ -67,13 +70,10 @@ impl OutputDirectory {
 
     /// Removes temporary files of `names` that killed processes have left behind.
     pub fn sweep(&self, names: &[&str]) {
+        // A model has a temporary name of the library beside that of the tool.
         let left_behind = |hidden: &str| {
-            let rest = names
-                .iter()
-                .find_map(|name| hidden.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
-            let number = rest
-                .and_then(|rest| rest.strip_suffix(".tmp").or_else(|| rest.strip_suffix(".part")));
-            number.is_some_and(|number| number.parse::<u32>().is_ok())
+            iter::successors(named_by(hidden), |name| named_by(name))
+                .any(|name| names.contains(&name))
         };
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(left_behind) {
@@ -91,6 +91,14 @@ impl OutputDirectory {
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// The name whose file has this temporary name, such as `a` of `.a.17.tmp`.
+fn named_by(hidden: &str) -> Option<&str> {
+    let name = hidden.strip_prefix('.')?;
+    let name = name.strip_suffix(".tmp").or_else(|| name.strip_suffix(".part"))?;
+    let (name, process) = name.rsplit_once('.')?;
+    process.parse::<u32>().ok().map(|_| name)
 }
 
 impl Drop for OutputDirectory {
@@ -114,8 +122,8 @@ mod tests {
     fn sweeps_temporary_files_of_killed_processes() {
         let scratch = Scratch::new("sweep");
         let (left, stays) = (
-            [".a.bin.17.tmp", ".a.bin.4000000000.part"],
-            ["a.bin", ".a.bin.x.tmp", ".b.bin.17.tmp", ".a.bin.tmp"],
+            [".a.bin.17.tmp", ".a.bin.4000000000.part", "..a.bin.17.tmp.17.part"],
+            ["a.bin", ".a.bin.x.tmp", ".b.bin.17.tmp", ".a.bin.tmp", "..a.bin.17.tmp.x.part"],
         );
         for name in left.iter().chain(&stays) {
             fs::write(scratch.0.join(name), "").unwrap();
@@ -147,6 +155,20 @@ mod tests {
         let [mut first, mut second] =
             [0, 1].map(|_| OutputDirectory::prepare(&scratch.0, &[]).unwrap());
         first.lock().unwrap();
+        let out = scratch.0.join("new");
+        let mut both = [0, 1].map(|_| OutputDirectory {
+            path: out.clone(),
+            created: vec![out.clone()],
+            lock: None,
+        });
+        fs::create_dir(&out).unwrap();
+        both[0].lock().unwrap();
+        both[1].lock().unwrap_err();
+        let [kept, refused] = both;
+        drop(refused);
+        assert!(out.exists(), "the directory of the other is removed");
+        drop(kept);
+        assert!(!out.exists());
         let message = second.lock().unwrap_err().to_string();
         assert!(
             message.contains(": another `elbo train` is at work in this directory"),
