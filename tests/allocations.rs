@@ -1,50 +1,14 @@
 //! Steps of a warm trainer make no heap allocation, and loss kernels never do.
 
+mod counting;
+
+use counting::{allocations, large_allocations};
 use elbo::Compute;
 use elbo::loss::{self, Bernoulli, Kl, Prior, Reduction};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, Objective, Penalty, Vae};
 use ndarray::Array2;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Counts what the whole process allocates, all threads together.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-/// Allocations that are larger than the queues of a thread pool: memory for rows.
-static LARGE: AtomicUsize = AtomicUsize::new(0);
-
-fn count(bytes: usize) {
-    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    if bytes > 16 << 10 {
-        LARGE.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: every call goes to the system's allocator, unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// One test, so that no other runs beside it and is counted with it.
 #[test]
 fn warm_steps_do_not_allocate() {
@@ -67,9 +31,9 @@ fn warm_steps_do_not_allocate() {
                 counted.clear();
                 for _ in 0..20 {
                     loop {
-                        let before = ALLOCATIONS.load(Ordering::Relaxed);
+                        let before = allocations();
                         let step = trainer.step(&data).unwrap();
-                        counted.push(ALLOCATIONS.load(Ordering::Relaxed) - before);
+                        counted.push(allocations() - before);
                         if step.is_none() {
                             break;
                         }
@@ -93,9 +57,9 @@ fn warm_steps_do_not_allocate() {
     trainer.step(&data).unwrap();
     // The threads of the pools above may still be on their way out: the least of several steps.
     let counted = (0..3).map(|_| {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         assert!(trainer.step(&data).unwrap().is_some());
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        allocations() - before
     });
     assert_eq!(counted.min(), Some(0));
     only_the_first_batch_makes_room();
@@ -120,11 +84,11 @@ fn only_the_first_batch_makes_room() {
             let data = data.slice(ndarray::s![..rows, ..]);
             compute.install(|| {
                 trainer.step(&data).unwrap();
-                let before = LARGE.load(Ordering::Relaxed);
+                let before = large_allocations();
                 for _ in 0..3 {
                     while trainer.step(&data).unwrap().is_some() {}
                 }
-                let made = LARGE.load(Ordering::Relaxed) - before;
+                let made = large_allocations() - before;
                 assert_eq!(made, 0, "{threads} threads, {rows} rows, {batch} a batch, k={samples}");
             });
         }
@@ -150,9 +114,9 @@ fn inference_does_not_allocate() {
                 // The first calls warm the pool's queues, some threads' later than others.
                 let attempts = (0..5).map(|_| {
                     (0..50).for_each(|_| call());
-                    let before = ALLOCATIONS.load(Ordering::Relaxed);
+                    let before = allocations();
                     (0..50).for_each(|_| call());
-                    ALLOCATIONS.load(Ordering::Relaxed) - before
+                    allocations() - before
                 });
                 attempts.min().expect("several attempts")
             });
@@ -172,7 +136,7 @@ fn loss_kernels_do_not_allocate() {
     for threads in [1, 2, 5] {
         let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
         let mut run = || {
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = allocations();
             loss::elbo::forward_backward(
                 &compute,
                 loss::elbo::Terms { reconstruction: Bernoulli, penalty: Kl, beta: 1.0 },
@@ -191,7 +155,7 @@ fn loss_kernels_do_not_allocate() {
                 Reduction::BatchMean,
             )
             .unwrap();
-            ALLOCATIONS.load(Ordering::Relaxed) - before
+            allocations() - before
         };
         compute.install(|| {
             // The pool's own queues grow at first.
