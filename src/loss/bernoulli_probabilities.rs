@@ -28,7 +28,8 @@
 //! # Contract
 //! - Targets lie in [0, 1]; −0 is 0. A probability that is NaN or outside [0, 1] gives NaN for the
 //!   total and for its own gradient.
-//! - Each element of the loss and each gradient (before scaling) is within 3 ULP.
+//! - Each element of the loss is within 3 ULP, each gradient (before scaling) within 3.5: three roundings of up
+//!   to one ULP of the quotient, and its own.
 //! - `ln(1−x)` is computed as `log1p(−x)`, exact to the last digits for small x.
 //! - From a sigmoid: the value is that of σ(l), to the bit; the gradient is within 1 ULP of that one's
 //!   times x(1−x).
@@ -150,13 +151,16 @@ mod tests {
         let elements = |probabilities: Vec<f32>| -> Vec<[f32; 2]> {
             probabilities.iter().flat_map(|&x| TARGETS.map(|t| [x, t])).collect()
         };
+        let mut all = elements(ordinary.clone().chain(edges).collect());
+        // All roundings of the gradient go the same way: 3.07 ULP.
+        all.push([0.147_109_66, 0.022_025_399]);
         Conformance {
             term: BernoulliProbabilities,
             twin: reference::bernoulli_probability,
-            elements: elements(ordinary.clone().chain(edges).collect()),
+            elements: all,
             value_ulps: 3.0,
             value_size: |_, value| value,
-            gradient_ulps: [3.0],
+            gradient_ulps: [3.5],
             underflow: 0.0,
             gradient_size: |_, gradients| gradients,
             smooth: elements(ordinary.filter(|&x| x > 0.2 && x < 0.8).collect()),

@@ -24,9 +24,9 @@
 //! - Targets are finite. A prediction that is NaN gives NaN for the total and for its own gradient;
 //!   ±∞ gives +∞ and the gradient ±∞. A square beyond f32's range is +∞.
 //! - Each element of the loss is within 2 ULP, each gradient (before scaling) within 1 ULP.
-//! - With a tanh: targets lie in [−1, 1]. x is within 2 ULP, so an element of the loss within 4 ULP of the
-//!   larger of itself and |x·(x−t)|, and a gradient (before scaling) within 8 ULP, each relative to x or
-//!   x−t, whichever is larger. NaN gives NaN; ±∞ gives x = ±1 with gradient 0.
+//! - With a tanh: targets lie in [−1, 1]. x is within 2 ULP, 2·2⁻²³·|x|, so an element of the loss within
+//!   2⁻²³·(4·|x·(x−t)| + 1.5·(x−t)²) and the square of the error of x, and a gradient (before scaling) within
+//!   8 ULP relative to x or x−t, whichever is larger. NaN gives NaN; ±∞ gives x = ±1 with gradient 0.
 
 use super::kernel::{Range, Term};
 use super::term::sealed::Sealed;
@@ -155,6 +155,7 @@ mod tests {
             term: TanhSquaredError,
             twin: reference::tanh_squared_error,
             elements: elements.clone(),
+            // For these elements; `exhaustive` has the contract itself.
             value_ulps: 4.0,
             value_size: |inputs, value| value.max(size(inputs) * value.sqrt()),
             gradient_ulps: [8.0],
