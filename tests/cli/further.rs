@@ -89,6 +89,16 @@ fn more_epochs_are_refused_where_they_would_change_earlier_steps() {
         scratch.succeeds(&format!("{train} {options}"));
         let message = scratch.fails(2, "train --resume r --epochs 4");
         assert!(message.contains(reason) && message.contains("--config r/run.toml"), "{message}");
+        // Every message names a way that works: the first one, of a run in which more epochs have no place, too.
+        let init = "--init r/model.safetensors";
+        assert!(message.contains(init), "{message}");
+        let message = scratch.fails(2, "train --resume r");
+        let remedy = format!("--config r/run.toml {init}");
+        assert!(message.contains(reason) && message.contains(&remedy), "{message}");
+        assert!(!message.contains("larger --epochs"), "{message}");
+        let message = scratch.fails(2, &format!("{train} {options}").replace("--overwrite", ""));
+        assert!(message.contains(init) && !message.contains("--resume"), "{message}");
+        scratch.succeeds(&format!("train {remedy} --epochs 3 --quiet --overwrite --out further"));
     }
     scratch.succeeds(train);
     for (line, part) in [

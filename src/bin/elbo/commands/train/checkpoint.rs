@@ -4,7 +4,7 @@
 //! holds the history and the command-line options. The file is written whole or not at all, so a run that is
 //! killed resumes from its last checkpoint. A finished run leaves its last state, to be trained further.
 
-use super::files::{CHECKPOINT, RUN};
+use super::files::{CHECKPOINT, MODEL, RUN};
 use super::options::{TrainOptions, whole_epochs};
 use crate::data::DataDescription;
 use crate::data::train_test::TrainTestSplit;
@@ -129,21 +129,31 @@ impl RunState {
                 args.out.display()
             ));
         }
+        let bound = args.bound_to_epochs();
+        let config = quoted(&args.out.join(RUN));
+        let init = format!("--init {}", quoted(&args.out.join(MODEL)));
         if epochs < done || (self.finished && epochs == done) {
+            let remedy = match bound {
+                // A larger --epochs would be refused in turn.
+                Some(bound) => format!(
+                    "{bound} spans all epochs, so more cannot be added; start a new run from its weights with \
+                     --config {config} {init} and a new --out"
+                ),
+                None => "train it further with a larger --epochs".to_owned(),
+            };
             return wrong(format!(
-                "{}: the run has finished {}; train it further with a larger --epochs",
+                "{}: the run has finished {}; {remedy}",
                 args.out.display(),
                 counted(done, "epoch")
             ));
         }
         if epochs != before
-            && let Some(bound) = args.bound_to_epochs()
+            && let Some(bound) = bound
         {
             return wrong(format!(
                 "--epochs {epochs}: the run began with --epochs {before} and {bound}, which spans all epochs, \
                  so a run of {epochs} epochs would have differed from its first step on; start a new run with \
-                 --config {} --epochs {epochs} and a new --out",
-                quoted(&args.out.join(RUN))
+                 --config {config} --epochs {epochs} and a new --out, from the weights of this one with {init}"
             ));
         }
         self.settings.clone_from(&args.settings);

@@ -76,8 +76,13 @@ pub fn check_earlier_run(args: &TrainOptions) -> Result<()> {
         ),
         (true, true) => format!(
             "{}: a file of an earlier run, which would be replaced; choose another --out, replace the run with \
-             --overwrite, or train it further with `elbo train --resume {out} --epochs N`",
-            taken.display()
+             --overwrite, or train it further with {}",
+            taken.display(),
+            match args.bound_to_epochs() {
+                // The earlier run is likely to have had the same options, and would refuse more epochs.
+                Some(_) => format!("--init {} and another --out", quoted(&args.out.join(MODEL))),
+                None => format!("`elbo train --resume {out} --epochs N`"),
+            }
         ),
         (false, _) => format!(
             "{}: the file exists and would be replaced; choose another --out, or replace it with --overwrite",
