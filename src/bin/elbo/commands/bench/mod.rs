@@ -6,7 +6,9 @@ mod limit;
 mod memory;
 mod peak;
 mod report;
+mod round_trip;
 mod team;
+mod topology;
 
 use crate::failure::{Failure, Result};
 use crate::options::values::count;
@@ -23,7 +25,9 @@ use report::{Record, RecordFormat};
 #[command(after_long_help = "\
 Each case runs on one thread and on --threads. Its limit is measured beside it: the processor's rate of fused \
 multiply-adds on those threads (peak), or the memory's rate in the triad a = b + s*c on arrays of the same \
-length. `fraction` is value / limit; it is meaningful only on an otherwise idle machine.
+length. `fraction` is value / limit; it is meaningful only on an otherwise idle machine. With several threads, the \
+time of a cache line from one thread to another and back is measured before and after each case: under 0.1 µs between \
+neighboring cores, several times as much between cores that share no cache.
 
 Cases: peak, triad, train_step (gathering rows, noise, loss, backward, Adam), loss (BCE + KL with \
 gradients), product (of one layer: forward, input gradient, weight gradient), math, noise (normal \
@@ -49,7 +53,8 @@ pub struct BenchOptions {
     /// Print one line of JSON for each case
     ///
     /// Its fields are case, shape, batch, threads, simd, value (the best repetition), unit, limit, limit_unit,
-    /// fraction, median, milliseconds (per call, in the best repetition) and gigabytes_per_second (of the triad).
+    /// fraction, median, milliseconds (per call, in the best repetition), gigabytes_per_second (of the triad), and
+    /// with several threads round_trip_before and round_trip_after (microseconds).
     #[arg(long)]
     pub json: bool,
 }
@@ -60,10 +65,11 @@ pub fn run(args: &BenchOptions, compute: &Compute) -> Result<()> {
     let clock = Clock { repetitions: args.repetitions };
     if format == RecordFormat::Table {
         say(&format!(
-            "Instruction set {}, {}. Best and median of {}; `share` is the fraction of the limit, measured \
-             before and after each case.\n",
+            "Instruction set {}, {}{}. Best and median of {}; `share` is the fraction of the limit, measured \
+             before and after each case, as is the round trip of a cache line between threads.\n",
             compute.simd(),
             counted(compute.threads(), "thread"),
+            topology::described(),
             counted(args.repetitions, "repetition")
         ))?;
     }
@@ -91,8 +97,10 @@ fn chosen(cases: Vec<Case>, filter: &str) -> Result<Vec<Case>> {
 fn measure(case: Case, compute: &Compute, clock: Clock) -> Result<Record> {
     let (simd, threads) = (compute.simd(), case.threads);
     let before = case.limit.measure(simd, threads);
+    let round_trip_before = round_trip::measure(threads);
     // The case has its own thread pool, which is gone when the limit is measured again.
     let timing = (case.run)(&Compute::new(simd, threads)?, clock)?;
+    let round_trip_after = round_trip::measure(threads);
     let limit = limit::higher(before, case.limit.measure(simd, threads));
 
     let Work { amount, unit, bytes } = case.work;
@@ -112,5 +120,7 @@ fn measure(case: Case, compute: &Compute, clock: Clock) -> Result<Record> {
         // The peak case counts one operation per call, whose time is not worth showing.
         milliseconds: (amount > 1.0).then_some(1e3 * timing.best),
         gigabytes_per_second: bytes.map(|bytes| limit::giga(bytes as f64, timing.best)),
+        round_trip_before: round_trip_before.map(|seconds| 1e6 * seconds),
+        round_trip_after: round_trip_after.map(|seconds| 1e6 * seconds),
     })
 }

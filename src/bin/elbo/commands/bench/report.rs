@@ -27,6 +27,11 @@ pub struct Record {
     /// Bandwidth of a case that measures memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gigabytes_per_second: Option<f64>,
+    /// Microseconds of a cache line from one thread to another and back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip_before: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip_after: Option<f64>,
 }
 
 /// The output format of records.
@@ -52,6 +57,7 @@ impl RecordFormat {
                     "share",
                     "of",
                     "",
+                    "round trip",
                     "time of a call",
                 ]
                 .map(str::to_owned),
@@ -68,11 +74,12 @@ impl RecordFormat {
 }
 
 impl Record {
-    fn columns(&self) -> [String; 11] {
+    fn columns(&self) -> [String; 12] {
         let mut call = self.milliseconds.map(time).unwrap_or_default();
         if let Some(rate) = self.gigabytes_per_second {
             call.push_str(&format!(", {} GB/s", digits(rate)));
         }
+        let round_trip = self.round_trip_before.zip(self.round_trip_after);
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
         [
             self.case.to_owned(),
@@ -85,17 +92,31 @@ impl Record {
             or_dash(self.fraction.map(|fraction| format!("{:.1} %", 100.0 * fraction))),
             or_dash(self.limit.map(digits)),
             self.limit_unit.unwrap_or_default().to_owned(),
+            round_trip.map(|(a, b)| format!("{a:.2}, {b:.2} µs")).unwrap_or_default(),
             call,
         ]
     }
 }
 
 /// A line of the table, with numbers aligned to the right.
-fn line(columns: [String; 11]) -> String {
-    let [case, shape, batch, threads, best, median, unit, share, limit, limit_unit, call] = columns;
+fn line(columns: [String; 12]) -> String {
+    let [
+        case,
+        shape,
+        batch,
+        threads,
+        best,
+        median,
+        unit,
+        share,
+        limit,
+        limit_unit,
+        round_trip,
+        call,
+    ] = columns;
     let line = format!(
         "{case:<10}  {shape:<23}  {batch:>5}  {threads:>7}  {best:>8}  {median:>8}  {unit:<10}  \
-         {share:>7}  {limit:>8}  {limit_unit:<22}  {call}"
+         {share:>7}  {limit:>8}  {limit_unit:<22}  {round_trip:<13}  {call}"
     );
     line.trim_end().to_owned()
 }

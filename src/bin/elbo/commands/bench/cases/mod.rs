@@ -64,11 +64,12 @@ impl Case {
     }
 }
 
-/// All cases in order; those that use several threads, both on one thread and on `threads`.
+/// All cases in order; those that use several threads, both on one thread and on `threads`, and the training
+/// step of the classic network on every power of two between them.
 pub fn all(threads: usize) -> Vec<Case> {
     let both = if threads == 1 { vec![1] } else { vec![1, threads] };
     let mut cases = machine::cases(&both);
-    cases.extend(train_step::cases(&both));
+    cases.extend(train_step::cases(&both, &powers_of_two_to(threads)));
     cases.extend(loss::cases(&both));
     cases.extend(product::cases(&both));
     cases.extend(math::cases());
@@ -76,6 +77,12 @@ pub fn all(threads: usize) -> Vec<Case> {
     cases.extend(infer::cases(&both));
     cases.extend(marginal::cases(&both));
     cases
+}
+
+/// 1, 2, 4, … below `threads`, and `threads`.
+fn powers_of_two_to(threads: usize) -> Vec<usize> {
+    let powers = std::iter::successors(Some(1), |power| Some(2 * power));
+    powers.take_while(|&power| power < threads).chain([threads]).collect()
 }
 
 /// Reproducible random numbers from 0 to 1, a function of position and salt.

@@ -33,8 +33,12 @@ const MODELS: [Model; 5] = [
     Model { features: 30, hidden: 64, latent: 8, batch: 64, digits: false },
 ];
 
-pub fn cases(threads: &[usize]) -> Vec<Case> {
-    let each = MODELS.iter().flat_map(|model| threads.iter().map(move |&threads| (model, threads)));
+/// The classic network, which comes first, runs on each number of `scaling` threads, the others on `threads`.
+pub fn cases(threads: &[usize], scaling: &[usize]) -> Vec<Case> {
+    let each = MODELS.iter().enumerate().flat_map(|(i, model)| {
+        let threads = if i == 0 { scaling } else { threads };
+        threads.iter().map(move |&threads| (model, threads))
+    });
     each.map(|(&model, threads)| Case {
         group: "train_step",
         shape: model.shape(),
