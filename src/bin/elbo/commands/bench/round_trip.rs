@@ -7,7 +7,7 @@
 use super::team;
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::available_parallelism;
+use std::thread::{available_parallelism, yield_now};
 
 /// Round trips of a measurement.
 const TRIPS: usize = 500;
@@ -71,10 +71,16 @@ impl Line {
     }
 
     fn wait_for(&self, parity: usize) -> usize {
+        let mut spins = 0_u32;
         loop {
             let number = self.0.load(Ordering::Acquire);
             if number % 2 == parity {
                 return number;
+            }
+            spins += 1;
+            if spins.is_multiple_of(1024) {
+                // Lets the other thread run if both have one core.
+                yield_now();
             }
             spin_loop();
         }

@@ -1,4 +1,4 @@
-//! What the system tells about caches and memory.
+//! The third-level caches and memory domains of the machine, as far as the system tells them.
 
 use std::collections::BTreeSet;
 use std::fs;
