@@ -6,7 +6,7 @@ use elbo::train::Trainer;
 use elbo::vae::Vae;
 use serde_json::Value;
 use std::fs;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -33,7 +33,19 @@ fn bits(scratch: &Scratch, folder: &str) -> Vec<u8> {
 }
 
 fn start(scratch: &Scratch, line: &str) -> Child {
-    scratch.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    hearing_hang_up(scratch, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// A command that SIGHUP ends even if this process was started to ignore it, as by nohup.
+fn hearing_hang_up(scratch: &Scratch, line: &str) -> Command {
+    let command = scratch.command(line);
+    if !cfg!(target_os = "linux") {
+        return command;
+    }
+    let mut with_default = Command::new("env");
+    with_default.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args());
+    with_default.current_dir(scratch.path(".")).stdin(Stdio::null());
+    with_default
 }
 
 /// SplitMix64, for random moments.
@@ -58,7 +70,7 @@ fn send(child: &mut Child, (signal, _): Signal) {
     } else {
         let pid = child.id().to_string();
         // It may have ended by now.
-        let _ = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).output();
+        let _ = Command::new("kill").args([&format!("-{signal}"), &pid]).output();
     }
 }
 
@@ -166,7 +178,7 @@ fn run_interrupted_sixty_times_by_each_signal_gives_the_same_bits() {
 
 /// Starts a run that does not end by itself, and waits for its first epoch.
 #[cfg(unix)]
-fn endless(scratch: &Scratch, mut command: std::process::Command) -> Child {
+fn endless(scratch: &Scratch, mut command: Command) -> Child {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     while !scratch.path("out/history.jsonl.part").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before its first epoch");
@@ -180,7 +192,7 @@ fn endless(scratch: &Scratch, mut command: std::process::Command) -> Child {
 fn hang_up_ends_a_run_like_a_signal_unless_it_was_started_to_ignore_it() {
     let scratch = with_images("hang-up");
     let line = format!("{RUN} --epochs 100000 --out out");
-    let mut child = endless(&scratch, scratch.command(&line));
+    let mut child = endless(&scratch, hearing_hang_up(&scratch, &line));
     send(&mut child, ("HUP", None));
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
@@ -189,7 +201,7 @@ fn hang_up_ends_a_run_like_a_signal_unless_it_was_started_to_ignore_it() {
     fs::remove_dir_all(scratch.path("out")).unwrap();
 
     // As nohup does.
-    let mut ignoring = std::process::Command::new("sh");
+    let mut ignoring = Command::new("sh");
     let script = format!("trap '' HUP; exec {} {line}", env!("CARGO_BIN_EXE_elbo"));
     ignoring.args(["-c", &script]).current_dir(scratch.path("."));
     let mut child = endless(&scratch, ignoring);
@@ -255,7 +267,7 @@ fn interrupt_writes_a_checkpoint_and_prints_how_to_resume() {
         sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
-    std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    Command::new("kill").args(["-INT", &pid]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{message}");
