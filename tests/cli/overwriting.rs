@@ -58,6 +58,69 @@ fn training_never_replaces_a_file_that_it_reads() {
     }
 }
 
+/// Standard input that was redirected from a file has no path, but is the file.
+#[test]
+#[cfg(unix)]
+fn no_command_replaces_the_file_that_is_its_standard_input() {
+    let scratch = Scratch::new("redirected");
+    let classes: String = (0..40).map(|row| format!("{}\n", row % 2)).collect();
+    let ranking: String = (0..40).map(|row| format!("{row},{}\n", row % 2)).collect();
+    let ranking = format!("score,label\n{ranking}");
+    for (name, text) in [("t.csv", &table(40)), ("l.csv", &classes), ("r.svg", &ranking)] {
+        fs::write(scratch.path(name), text).unwrap();
+    }
+    let train = format!("train --data t.csv --scale standardize --likelihood gaussian {SHORT}");
+    scratch.succeeds(&format!("{train} --out m"));
+    fs::write(scratch.path("b.csv"), table(40)).unwrap();
+    fs::hard_link(scratch.path("b.csv"), scratch.path("hard.csv")).unwrap();
+    std::os::unix::fs::symlink("b.csv", scratch.path("soft.csv")).unwrap();
+    fs::create_dir_all(scratch.path("own/sub")).unwrap();
+    fs::write(scratch.path("own/history.csv"), table(40)).unwrap();
+    fs::write(scratch.path("own/history.jsonl.part"), table(40)).unwrap();
+    fs::hard_link(scratch.path("l.csv"), scratch.path("own/sub/loss.png")).unwrap();
+    let with = |input: &str, line: &str| {
+        let mut command = scratch.command(line);
+        let file = fs::File::open(scratch.path(input)).unwrap();
+        command.stdin(file).output().unwrap()
+    };
+    let model = "--model m --overwrite";
+    let own = train.replace("--data t.csv", "--data -");
+    for (input, line) in [
+        ("b.csv", format!("score {model} --data - --out b.csv")),
+        ("b.csv", format!("score {model} --data - --out hard.csv")),
+        ("hard.csv", format!("score {model} --data - --out soft.csv")),
+        ("b.csv", format!("encode {model} --data - --out ./own/../b.csv")),
+        ("b.csv", format!("reconstruct {model} --data - --out b.csv")),
+        ("b.csv", format!("score {model} --data /dev/stdin --out b.csv")),
+        ("l.csv", format!("encode {model} --data t.csv --labels - --out l.csv")),
+        ("l.csv", format!("score {model} --data t.csv --labels - --out l.csv")),
+        ("r.svg", "plot roc --scores - --overwrite --out r.svg".to_owned()),
+        ("own/history.csv", format!("{own} --out own")),
+        ("own/history.jsonl.part", format!("{own} --out own")),
+        ("own/history.csv", format!("{train} --validation - --out own")),
+        ("own/history.csv", format!("{train} --test - --out own")),
+        ("l.csv", format!("{train} --labels - --out own/sub")),
+    ] {
+        let before = fs::read(scratch.path(input)).unwrap();
+        let output = with(input, &line);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {message}");
+        assert!(
+            message.contains(" reads this file") && message.contains("it would be overwritten"),
+            "{line}: {message}"
+        );
+        assert!(fs::read(scratch.path(input)).unwrap() == before, "{line}");
+    }
+    // Another file of the same content, and a pipe, stand in nobody's way.
+    fs::copy(scratch.path("b.csv"), scratch.path("c.csv")).unwrap();
+    let output = with("b.csv", &format!("score {model} --data - --out c.csv"));
+    assert!(output.status.success(), "{output:?}");
+    // The standard input of the run is not that of a later call.
+    assert!(with("b.csv", &format!("{own} --out piped")).status.success());
+    let output = with("c.csv", "sample --model piped --overwrite --out c.csv");
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn results_stay_out_of_the_images_that_are_read() {
     let scratch = Scratch::with_model("photos");

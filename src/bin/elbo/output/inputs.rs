@@ -4,6 +4,8 @@ use crate::data::formats::image_file::is_image;
 use crate::data::formats::npz::split_name;
 use crate::failure::{Failure, Result};
 use std::fs;
+#[cfg(unix)]
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Options of a run whose files its model depends on.
@@ -17,7 +19,13 @@ pub struct Inputs(Vec<Input>);
 struct Input {
     /// Reason to keep the file, such as `--data reads this file`.
     reason: String,
-    path: PathBuf,
+    source: Source,
+}
+
+/// Source of what an option reads.
+enum Source {
+    Path(PathBuf),
+    Stdin,
 }
 
 impl Inputs {
@@ -29,14 +37,17 @@ impl Inputs {
         let mut inputs = Self::default();
         let mut piped = None;
         for (option, path) in given {
-            if path.as_os_str() == "-"
-                && let Some(first) = piped.replace(option)
-            {
+            if path.as_os_str() != "-" {
+                inputs.add(format!("{option} reads this file"), path);
+                continue;
+            }
+            if let Some(first) = piped.replace(option) {
                 return Err(Failure::Usage(format!(
                     "{first} and {option} cannot both read standard input (-)"
                 )));
             }
-            inputs.add(format!("{option} reads this file"), path);
+            let reason = format!("{option} reads this file as standard input");
+            inputs.0.push(Input { reason, source: Source::Stdin });
         }
         Ok(inputs)
     }
@@ -46,7 +57,9 @@ impl Inputs {
         let Ok(text) = fs::read_to_string(model.with_file_name("run.toml")) else { return };
         let Ok(run) = text.parse::<toml::Table>() else { return };
         for option in OF_A_RUN {
-            if let Some(path) = run.get(option).and_then(toml::Value::as_str) {
+            let path = run.get(option).and_then(toml::Value::as_str);
+            // The standard input of that run is not that of this call.
+            if let Some(path) = path.filter(|path| *path != "-") {
                 self.add("the model was trained with this file".to_owned(), Path::new(path));
             }
         }
@@ -55,22 +68,22 @@ impl Inputs {
     fn add(&mut self, reason: String, path: &Path) {
         // The file of FILE.npz:NAME.
         let (path, _) = split_name(path);
-        self.0.push(Input { reason, path: path.to_owned() });
+        self.0.push(Input { reason, source: Source::Path(path.to_owned()) });
     }
 
     /// Returns an error if a file that `option` writes is one of these, by whatever path or link, or an image in
     /// a directory of images that is read.
     pub fn expect_none_is(&self, option: &str, out: &Path) -> Result<()> {
         let place = Place::of(out);
-        for Input { reason, path } in self.0.iter().filter(|input| input.path.exists()) {
-            let read = Place::of(path);
+        for Input { reason, source } in &self.0 {
+            let Some(read) = source.place() else { continue };
             if place.is(&read) {
                 return Err(Failure::Usage(format!(
                     "{option} {}: {reason}, and it would be overwritten; choose another name",
                     out.display()
                 )));
             }
-            if path.is_dir() && is_image(out) {
+            if source.is_dir() && is_image(out) {
                 read.expect_outside(option, out, &place, reason)?;
             }
         }
@@ -80,17 +93,34 @@ impl Inputs {
     /// Returns an error if the directory `out`, which will hold images, is or is in a directory that is read.
     pub fn expect_none_around(&self, option: &str, out: &Path) -> Result<()> {
         let place = Place::of(out);
-        for Input { reason, path } in self.0.iter().filter(|input| input.path.is_dir()) {
-            Place::of(path).expect_outside(option, out, &place, reason)?;
+        for Input { reason, source } in self.0.iter().filter(|input| input.source.is_dir()) {
+            if let Some(read) = source.place() {
+                read.expect_outside(option, out, &place, reason)?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Source {
+    /// Returns the place of a source that exists and that an output could replace.
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::Path(path) => path.exists().then(|| Place::of(path)),
+            // A redirected file has a number, but its path is not known on every system.
+            Self::Stdin => Some(Place { path: PathBuf::new(), number: Some(number_of_stdin()?) }),
+        }
+    }
+
+    fn is_dir(&self) -> bool {
+        matches!(self, Self::Path(path) if path.is_dir())
     }
 }
 
 /// A place on the disk, which several paths may lead to.
 struct Place {
     path: PathBuf,
-    /// Number of the file, which hard links share; `None` if it does not exist.
+    /// Number of the file, which all of its names share; `None` if it does not exist.
     number: Option<(u64, u64)>,
 }
 
@@ -130,16 +160,33 @@ impl Place {
     }
 }
 
-/// Device and number of a file that has other names than this one.
+/// Device and number of a file, which tell it under any name: that of a link, of another mount, or none.
 #[cfg(unix)]
 fn number(path: &Path) -> Option<(u64, u64)> {
+    number_of(&fs::metadata(path).ok()?)
+}
+
+/// Device and number of the file that standard input was redirected from.
+#[cfg(unix)]
+fn number_of_stdin() -> Option<(u64, u64)> {
+    use std::os::fd::AsFd;
+    let file = io::stdin().as_fd().try_clone_to_owned().ok()?;
+    number_of(&fs::File::from(file).metadata().ok()?)
+}
+
+#[cfg(unix)]
+fn number_of(about: &fs::Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    let about = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    (about.nlink() > 1).then(|| (about.dev(), about.ino()))
+    about.is_file().then(|| (about.dev(), about.ino()))
 }
 
 #[cfg(not(unix))]
 fn number(_: &Path) -> Option<(u64, u64)> {
+    None
+}
+
+#[cfg(not(unix))]
+fn number_of_stdin() -> Option<(u64, u64)> {
     None
 }
 
