@@ -144,7 +144,15 @@ fn written(style: &Style, bytes: &[u8]) {
     let columns = (0..width).map(|i| format!("c {i}")).collect();
     let lines = Vec::new();
     let number_names = false;
-    let table = Table { columns, number_names, numbers, lines, labels: None, label_column: None };
+    let table = Table {
+        columns,
+        number_names,
+        file_columns: width,
+        numbers,
+        lines,
+        labels: None,
+        label_column: None,
+    };
     assert!(same(&read_again(&table, style), &table), "{table:?}");
 
     let mut damaged = records(&table);

@@ -396,3 +396,128 @@ fn wide_tables_are_read_in_linear_time() {
     // Comparing all names with all takes 100 times as long: 6 seconds for these.
     assert!(many < 20.0 * few.max(0.1), "{few} s for 4,000 columns, {many} s for 40,000");
 }
+
+/// Tables without names are matched by the number of columns, in every command that reads a table.
+#[test]
+fn a_wider_table_than_that_without_a_header_is_refused() {
+    let scratch = Scratch::new("wider");
+    let rows: Vec<[String; 6]> = (0..12)
+        .map(|i: i32| {
+            let x = |k: i32| format!("{}.5", (i * (k + 3) + k * k) % 7);
+            [x(0), x(1), x(2), x(3), x(4), ["0", "1"][i as usize % 2].to_owned()]
+        })
+        .collect();
+    // The columns of each file by their numbers; 9 is an index.
+    let write = |name: &str, header: &str, order: &[usize]| {
+        let mut text = header.to_owned();
+        for (i, row) in rows.iter().enumerate() {
+            let cell = |&k: &usize| row.get(k).cloned().unwrap_or_else(|| (100 + i).to_string());
+            text += &order.iter().map(cell).collect::<Vec<_>>().join(",");
+            text.push('\n');
+        }
+        fs::write(scratch.path(name), text).unwrap();
+    };
+    write("five.csv", "", &[0, 1, 2, 3, 4]);
+    write("header.csv", "a,b,c,d,e\n", &[0, 1, 2, 3, 4]);
+    write("index.csv", "", &[9, 0, 1, 2, 3, 4]);
+    write("index-header.csv", "id,a,b,c,d,e\n", &[9, 0, 1, 2, 3, 4]);
+    write("four.csv", "", &[0, 1, 2, 3]);
+    write("label.csv", "", &[0, 1, 2, 3, 4, 5]);
+    write("label-first.csv", "", &[5, 0, 1, 2, 3, 4]);
+    write("index-label.csv", "", &[9, 0, 1, 2, 3, 4, 5]);
+    write("index-label-header.csv", "id,a,b,c,d,e,kind\n", &[9, 0, 1, 2, 3, 4, 5]);
+    let train = format!("train {GAUSSIAN} {SHORT} --overwrite");
+    scratch.succeeds(&format!("{train} --data five.csv --out m"));
+    scratch.succeeds(&format!("{train} --data label.csv --label-column 6 --out labeled"));
+    scratch.succeeds(&format!("{train} --data label.csv --drop-columns 6 --out dropped"));
+    scratch.succeeds(&format!("{train} --data label.csv --columns 1-5 --out chosen"));
+    scratch.succeeds(&format!("{train} --data label-first.csv --label-column 1 --out first"));
+
+    let scores = |line: &str| -> Vec<String> {
+        let text = scratch.succeeds(&format!("score {line}"));
+        let column =
+            text.lines().next().unwrap().split(',').position(|name| name == "negative_elbo");
+        let column = column.unwrap();
+        text.lines().skip(1).map(|line| line.split(',').nth(column).unwrap().to_owned()).collect()
+    };
+    let expected = scores("--model m --data five.csv");
+    assert_eq!(expected.len(), 12);
+    for line in [
+        "--model m --data header.csv",
+        "--model m --data index.csv --drop-columns 1",
+        "--model m --data index-header.csv --drop-columns id",
+        "--model m --data label.csv --drop-columns 6",
+        "--model m --data label.csv --label-column 6",
+        "--model m --data label-first.csv --label-column 1",
+        "--model m --data index-label.csv --drop-columns 1 --label-column 7",
+        "--model labeled --data five.csv",
+        "--model labeled --data header.csv",
+        "--model labeled --data label.csv",
+        "--model labeled --data index-label.csv --drop-columns 1",
+        "--model labeled --data index-label-header.csv --drop-columns id",
+        "--model labeled --data label-first.csv --label-column 1",
+        "--model dropped --data label.csv",
+        "--model dropped --data label.csv --drop-columns 6",
+        "--model dropped --data five.csv",
+        "--model chosen --data label.csv",
+        "--model chosen --data five.csv",
+        "--model first --data label-first.csv",
+        "--model first --data five.csv",
+        "--model first --data label.csv --label-column 6",
+    ] {
+        assert_eq!(scores(line), expected, "{line}");
+    }
+    for (line, reason) in [
+        (
+            "--model m --data index.csv",
+            "index.csv: the file has 6 columns and no header; expected the 5 columns of the training data, \
+             which had no header; exclude the others with --drop-columns",
+        ),
+        (
+            "--model m --data index-header.csv",
+            "index-header.csv: the file has 6 columns (id, a, b, c, d, e); expected the 5 columns of the \
+             training data, which had no header; exclude the others with --drop-columns",
+        ),
+        ("--model m --data index-label-header.csv", "the file has 7 columns (id, "),
+        (
+            "--model m --data index-label.csv --header no --drop-columns 7",
+            "7 columns and no header, of which --drop-columns leaves 6; expected the 5 columns",
+        ),
+        (
+            "--model m --data four.csv",
+            "the file has 4 columns and no header; expected the 5 columns of the training data, which had no \
+             header",
+        ),
+        (
+            "--model labeled --data index-label.csv --header no",
+            "7 columns and no header; expected the 6 columns of the training data, or only its 5 features",
+        ),
+        ("--model labeled --data index-label-header.csv", "the file has 7 columns (id, "),
+        ("--model dropped --data index-label.csv --header no", "the file has 7 columns"),
+    ] {
+        let message = scratch.fails(1, &format!("score {line}"));
+        assert!(message.contains(reason), "{line}: {message}");
+    }
+    for data in ["index.csv", "index-header.csv"] {
+        for line in [
+            format!("eval --model m --data {data}"),
+            format!("encode --model m --data {data} --overwrite --out e.csv"),
+            format!("reconstruct --model m --data {data} --overwrite --out r.csv"),
+        ] {
+            let message = scratch.fails(1, &line);
+            assert!(
+                message.contains("exclude the others with --drop-columns"),
+                "{line}: {message}"
+            );
+            scratch.succeeds(&format!("{line} --drop-columns 1"));
+        }
+        for option in ["--test", "--validation"] {
+            let message =
+                scratch.fails(1, &format!("{train} --data five.csv {option} {data} --out x"));
+            assert!(message.contains("; remove the others from the file"), "{option}: {message}");
+        }
+    }
+    let both = "--data label.csv --validation label.csv --test five.csv";
+    scratch.succeeds(&format!("{train} {both} --drop-columns 6 --out x"));
+    scratch.succeeds(&format!("{train} {both} --columns 1-5 --out x"));
+}

@@ -15,6 +15,9 @@ pub struct DataDescription {
     /// True if a header had these numbers as names.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub number_names: bool,
+    /// Number of columns in the table, if the features have only numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_width: Option<usize>,
     /// Shape of the images, if the rows are images.
     pub image: Option<ImageShape>,
     /// True if images were resized to that shape.

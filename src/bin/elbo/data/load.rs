@@ -292,6 +292,7 @@ fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
         TableError::Option(reason) => Failure::Usage(format!("{name}: {reason}")),
     })?;
     let width = table.columns.len();
+    let numbered = !table.number_names && table.columns.iter().all(|name| table::is_count(name));
     let rows = Array2::from_shape_vec([table.numbers.len() / width, width], table.numbers)
         .expect("every line has every column");
     let found = table.labels.map(|labels| RawLabels {
@@ -303,6 +304,7 @@ fn of_table(name: &str, plain: impl BufRead, plan: ReadPlan) -> Result<Data> {
     Ok(Data {
         columns: table.columns,
         number_names: table.number_names,
+        table_width: numbered.then_some(table.file_columns),
         lines: table.lines,
         label_column: table.label_column,
         found,
@@ -421,9 +423,11 @@ impl ReadPlan<'_> {
         let features = match (like, options.columns.as_deref()) {
             (None, None) => table::Features::All,
             (None, Some(list)) => table::Features::Listed(list),
-            (Some(like), None) => {
-                table::Features::OfModel { names: &like.columns, named: like.has_names() }
-            }
+            (Some(like), None) => table::Features::OfModel {
+                names: &like.columns,
+                named: like.has_names(),
+                width: like.table_width,
+            },
             (Some(like), Some(_)) => {
                 return Err(Failure::Usage(format!(
                     "--columns: the columns are those of the training data ({}); leave the option out",

@@ -37,6 +37,8 @@ pub struct Data {
     pub columns: Vec<String>,
     /// True if the names are numbers although the table has a header.
     pub number_names: bool,
+    /// Number of columns in the table, if the features have only numbers.
+    pub table_width: Option<usize>,
     /// Line of each row in a table, from 1 on; empty for other files.
     pub lines: Vec<u64>,
     /// Shape of the images, if the rows are images.
@@ -75,6 +77,7 @@ impl Data {
             rows,
             columns: Vec::new(),
             number_names: false,
+            table_width: None,
             lines: Vec::new(),
             image: None,
             resized: false,
@@ -200,6 +203,7 @@ impl Data {
         DataDescription {
             columns: self.columns.clone(),
             number_names: self.number_names,
+            table_width: self.table_width,
             image: self.image,
             resized: self.resized,
             white: self.white,

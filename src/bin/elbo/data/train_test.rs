@@ -299,7 +299,9 @@ impl TrainTestSplit {
         // FNV-1a.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        let description = serde_json::to_vec(&self.description());
+        // Earlier versions did not know the width.
+        let description = DataDescription { table_width: None, ..self.description() };
+        let description = serde_json::to_vec(&description);
         description.expect("plain data").into_iter().for_each(&mut add);
         let mut numbers = vec![0.0; self.data.width()];
         let parts = [Some(self.train_view()), Some(self.validation_view()), self.test_view()];

@@ -39,9 +39,9 @@ impl Columns {
         self.hidden.clone_from(hidden);
     }
 
-    /// Returns true if [`Self::hide`] excludes a column.
-    pub fn is_hidden(&self, place: usize) -> bool {
-        self.hidden.contains(&place)
+    /// Places of the columns that [`Self::hide`] does not exclude.
+    pub fn visible(&self) -> impl Iterator<Item = usize> {
+        (0..self.names.len()).filter(|place| !self.hidden.contains(place))
     }
 
     /// Finds a column by its name.

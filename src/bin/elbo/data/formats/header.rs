@@ -44,7 +44,7 @@ pub fn is_header(
     let by_options = match options.features {
         Features::Listed(list) => has_names(list),
         Features::All => false,
-        Features::OfModel { names, named } => {
+        Features::OfModel { names, named, .. } => {
             let cells: HashSet<&str> = cells.iter().copied().collect();
             named && names.iter().all(|name| cells.contains(&name[..]))
         }
@@ -188,7 +188,7 @@ mod tests {
 
         let of = |text: &str, names: &[&str], named| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let features = Features::OfModel { names: &names, named };
+            let features = Features::OfModel { names: &names, named, width: None };
             decide(text, &TableOptions { features, ..TableOptions::default() })
         };
         assert_eq!(of("2019,id,x\n1,2,3\n", &["id", "2019"], true), Ok(true));

@@ -24,6 +24,8 @@ pub struct Table {
     pub columns: Vec<String>,
     /// True if these numbers are names in a header.
     pub number_names: bool,
+    /// Number of columns in the file, whether they are read or not.
+    pub file_columns: usize,
     /// Features in row-major order.
     pub numbers: Vec<f64>,
     /// Line of each row, from 1 on.
@@ -64,6 +66,7 @@ pub fn read(stream: impl BufRead, options: &TableOptions) -> Result<Table, Table
     let mut table = Table {
         columns: places.iter().map(|&place| columns.names[place].clone()).collect(),
         number_names: named && places.iter().all(|&place| is_count(&columns.names[place])),
+        file_columns: columns.names.len(),
         numbers: Vec::new(),
         lines: Vec::new(),
         labels: label.filter(|_| !options.labels_apart).map(|_| Vec::new()),
@@ -125,7 +128,7 @@ fn choose(
     let mut features = match options.features {
         Features::All => (0..columns.names.len()).filter(|&place| Some(place) != label).collect(),
         Features::Listed(list) => columns.places(list).map_err(under("--columns"))?,
-        Features::OfModel { names, named } => of_model(columns, names, named, label)?,
+        Features::OfModel { .. } => of_model(columns, options, label)?,
     };
     if !matches!(options.features, Features::OfModel { .. }) {
         features.retain(|place| !dropped.contains(place));
@@ -148,16 +151,20 @@ fn usual_label(columns: &Columns, options: &TableOptions) -> Result<Option<usize
     let of_features =
         |error: String| format!("{error}; it is the label column of the training data");
     // In a table without a header, the column of a number may be that of a feature, if labels are left out.
+    let fits = |place: &usize| of_model(columns, options, Some(*place)).is_ok();
     let place = match options.features {
-        _ if !columns.named => columns.place(label).ok().filter(|&place| match options.features {
-            Features::OfModel { names, named } => {
-                of_model(columns, names, named, Some(place)).is_ok()
-            }
-            _ => false,
-        }),
-        Features::OfModel { named: false, names } => {
-            of_number(columns, has_written(columns, names), label).map_err(of_features)?
+        Features::OfModel { names, named: false, .. } if has_written(columns, names) => {
+            columns.find(&name_of_number(label)).map_err(of_features)?
         }
+        Features::OfModel { named: false, .. } => {
+            let named = match columns.named {
+                true => columns.find(label).map_err(of_features)?,
+                false => None,
+            };
+            named.or_else(|| of_number(columns, options, label)).filter(fits)
+        }
+        Features::OfModel { .. } if !columns.named => columns.place(label).ok().filter(fits),
+        _ if !columns.named => None,
         // Which one it is does not matter where none is read.
         _ if options.labels_apart => columns.find(label).ok().flatten(),
         _ => columns.find(label).map_err(of_features)?,
@@ -240,41 +247,111 @@ fn check_names(
 }
 
 /// Finds the columns of the training data: by name, or by number if they had no names. In a table without a
-/// header they are in the same order.
+/// header, those with names are the only columns and in the same order.
 fn of_model(
     columns: &Columns,
-    names: &[String],
-    named: bool,
+    options: &TableOptions,
     label: Option<usize>,
 ) -> Result<Vec<usize>, TableError> {
-    if !columns.named {
-        let all = (0..columns.names.len()).filter(|&place| Some(place) != label);
-        let all: Vec<_> = all.filter(|&place| !columns.is_hidden(place)).collect();
-        let numbers = names.iter().map(|name| columns.find(name).ok().flatten());
-        return match numbers.collect::<Option<Vec<_>>>().filter(|_| !named) {
-            Some(places) => Ok(places),
-            None if all.len() == names.len() => Ok(all),
-            None => Err(format!(
-                "the file has {}; expected the columns of the training data, {}, in a header or as the only \
-                 columns",
-                columns.listed(),
-                listed(names)
-            )
-            .into()),
-        };
-    }
-    let written = has_written(columns, names);
+    let Features::OfModel { names, named, .. } = options.features else { return Ok(Vec::new()) };
     let lacking = |name: &String| {
         format!(
             "no column '{name}', which the training data have; the file has {}",
             columns.listed()
         )
     };
-    let place = |name: &String| {
-        let place = if named { columns.find(name) } else { of_number(columns, written, name) };
-        place?.ok_or_else(|| lacking(name))
+    if named && columns.named {
+        let place = |name: &String| columns.find(name)?.ok_or_else(|| lacking(name));
+        return names.iter().map(|name| place(name).map_err(TableError::Table)).collect();
+    }
+    let all = columns.visible().filter(|&place| Some(place) != label);
+    let all: Vec<usize> = all.collect();
+    if named && all.len() == names.len() {
+        return Ok(all);
+    }
+    if named {
+        return Err(format!(
+            "the file has {}; expected the columns of the training data, {}, in a header or as the only \
+             columns",
+            columns.listed(),
+            listed(names)
+        )
+        .into());
+    }
+    if columns.named {
+        let written = has_written(columns, names);
+        let find = |name: &String| match written {
+            true => columns.find(&name_of_number(name)),
+            false => columns.find(name),
+        };
+        if let Some(places) = names.iter().map(find).collect::<Result<Option<Vec<_>>, _>>()? {
+            return Ok(places);
+        }
+    }
+    let width = training_width(options);
+    let is_whole = [columns.names.len(), columns.visible().count()].contains(&width);
+    let places: Option<Vec<usize>> =
+        names.iter().map(|name| of_number(columns, options, name)).collect();
+    let is_alone = all.len() == names.len();
+    match places.filter(|_| is_whole) {
+        Some(places) if !is_alone || label.is_none_or(|label| !places.contains(&label)) => {
+            Ok(places)
+        }
+        // The other columns are gone, and the order has stayed.
+        _ if is_alone => {
+            let numbers: Vec<usize> = names.iter().filter_map(|name| name.parse().ok()).collect();
+            let rank = |number: &usize| numbers.iter().filter(|other| *other < number).count();
+            Ok(numbers.iter().map(|number| all[rank(number)]).collect())
+        }
+        _ => Err(wrong_width(columns, names.len(), width, options.fixed).into()),
+    }
+}
+
+/// Number of columns in the table of the training data, which has no header; an earlier version of the tool did
+/// not store it, and knew only the columns that it read.
+fn training_width(options: &TableOptions) -> usize {
+    let Features::OfModel { names, width, .. } = options.features else { return 0 };
+    let label = options.usual_label.into_iter();
+    let numbers =
+        names.iter().map(String::as_str).chain(label).filter_map(|name| name.parse().ok());
+    width.unwrap_or_else(|| numbers.max().unwrap_or_default())
+}
+
+/// Finds the column of a number in the training data by its place: among those that are left if others are
+/// excluded to get the columns of the training data, otherwise among all.
+fn of_number(columns: &Columns, options: &TableOptions, number: &str) -> Option<usize> {
+    let place = number.parse::<usize>().ok()?.checked_sub(1)?;
+    let width = training_width(options);
+    if columns.names.len() != width && columns.visible().count() == width {
+        return columns.visible().nth(place);
+    }
+    columns.visible().find(|&visible| visible == place)
+}
+
+/// Message for a table with more or fewer columns than the training data, which had no names.
+fn wrong_width(columns: &Columns, features: usize, width: usize, fixed: bool) -> String {
+    let found = match columns.named {
+        true => format!("{} ({})", counted(columns.names.len(), "column"), columns.listed()),
+        false => columns.listed(),
     };
-    names.iter().map(|name| place(name).map_err(TableError::Table)).collect()
+    let visible = columns.visible().count();
+    let left = match visible == columns.names.len() {
+        true => String::new(),
+        false => format!(", of which --drop-columns leaves {visible}"),
+    };
+    let expected = match width > features {
+        true => format!(
+            "the {width} columns of the training data, or only its {}",
+            counted(features, "feature")
+        ),
+        false => format!("the {} of the training data", counted(features, "column")),
+    };
+    let remedy = match (visible > features, fixed) {
+        (false, _) => "",
+        (true, true) => "; exclude the others with --drop-columns",
+        (true, false) => "; remove the others from the file",
+    };
+    format!("the file has {found}{left}; expected {expected}, which had no header{remedy}")
 }
 
 /// Name that the tool writes for a column that has only a number.
@@ -285,15 +362,6 @@ pub fn name_of_number(number: &str) -> String {
 /// Returns true if a table has the names that the tool writes for all of these numbers.
 fn has_written(columns: &Columns, numbers: &[String]) -> bool {
     numbers.iter().all(|number| matches!(columns.find(&name_of_number(number)), Ok(Some(_))))
-}
-
-/// Finds the column of a number in a table with a header: by the name that the tool writes for it, or else by
-/// its place.
-fn of_number(columns: &Columns, written: bool, number: &str) -> Result<Option<usize>, String> {
-    if written {
-        return columns.find(&name_of_number(number));
-    }
-    Ok(columns.find(number)?.or_else(|| columns.place(number).ok()))
 }
 
 /// Reads the cells of a table of one column, and the line of each; the first may be a header.
@@ -548,7 +616,7 @@ mod tests {
     fn reads_the_usual_label_without_a_header() {
         let read = |text: &str, names: &[&str], label| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let features = Features::OfModel { names: &names, named: false };
+            let features = Features::OfModel { names: &names, named: false, width: None };
             let options =
                 TableOptions { features, usual_label: Some(label), ..TableOptions::default() };
             table(text, options).map(|table| (table.numbers, table.labels))
@@ -596,7 +664,8 @@ mod tests {
     fn finds_the_columns_of_the_training_data() {
         let of_model = |text, names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let features = Features::OfModel { names: &names, named: names != ["1", "3"] };
+            let features =
+                Features::OfModel { names: &names, named: names != ["1", "3"], width: None };
             table(text, TableOptions { features, fixed: true, ..TableOptions::default() })
         };
         assert_eq!(of_model("c,b,a\n3,2,1\n", &["a", "b"]).unwrap().numbers, [1.0, 2.0]);

@@ -41,5 +41,10 @@ pub enum Features<'a> {
     /// A list of names and numbers.
     Listed(&'a str),
     /// The columns of the training data; without a header (`named` is false), their names are numbers from 1 on.
-    OfModel { names: &'a [String], named: bool },
+    OfModel {
+        names: &'a [String],
+        named: bool,
+        /// Number of columns in the table without a header, if it is known.
+        width: Option<usize>,
+    },
 }
