@@ -340,3 +340,261 @@ fn run_toml_says_that_standard_input_cannot_be_repeated() {
     let message = scratch.fails(2, "train --data - --validation - --out new");
     assert_eq!(message, "--data and --validation cannot both read standard input (-)");
 }
+
+/// The columns of each file in the order of its header, and the class.
+fn write_table(scratch: &Scratch, name: &str, header: &str, classes: [&str; 2]) {
+    let mut text = format!("{header}\n");
+    for i in 0..40_u32 {
+        let cell = |column: &str| match column {
+            "kind" => classes[i as usize % 2].to_owned(),
+            _ => {
+                let k = u32::from(column.as_bytes()[0] - b'a');
+                format!("{}.5", (i * (k + 3) + i * i * k + k) % (7 + 4 * k))
+            }
+        };
+        text += &header.split(',').map(cell).collect::<Vec<_>>().join(",");
+        text.push('\n');
+    }
+    fs::write(scratch.path(name), text).unwrap();
+}
+
+#[test]
+fn weights_stay_with_their_columns_and_classes() {
+    let scratch = Scratch::new("init-columns");
+    let animals = ["cat", "dog"];
+    write_table(&scratch, "t.csv", "a,b,c,kind", animals);
+    write_table(&scratch, "order.csv", "c,kind,a,b", animals);
+    write_table(&scratch, "other.csv", "a,b,d,kind", animals);
+    write_table(&scratch, "more.csv", "a,b,c,d,kind", animals);
+    write_table(&scratch, "emu.csv", "a,b,c,kind", ["dog", "emu"]);
+    write_table(&scratch, "number.csv", "a,b,c,kind", ["0", "1"]);
+    let train = format!(
+        "train --likelihood gaussian {SHORT} --overwrite --label-column kind --validation-fraction 0.25"
+    );
+    let plain = format!("{train} --scale standardize");
+    let classes = format!("{plain} --conditional");
+    scratch.succeeds(&format!("{plain} --data t.csv --out m"));
+    scratch.succeeds(&format!("{classes} --data t.csv --out c"));
+    // Another order of the columns changes no bit, and none of a run that goes on.
+    for (line, model) in [(&plain, "m"), (&classes, "c")] {
+        let line = format!("{line} --init {model}");
+        scratch.succeeds(&format!("{line} --data t.csv --out t"));
+        scratch.succeeds(&format!("{line} --data order.csv --out o"));
+        assert!(read(&scratch, "o/model.safetensors") == read(&scratch, "t/model.safetensors"));
+        let line = line.replace("--validation-fraction 0.25", "");
+        scratch.succeeds(&format!("{line} --data t.csv --validation order.csv --out t"));
+        scratch.succeeds(&format!("{line} --data order.csv --validation t.csv --out o"));
+        assert!(read(&scratch, "o/model.safetensors") == read(&scratch, "t/model.safetensors"));
+        for run in ["t", "o"] {
+            scratch.succeeds(&format!("train --resume {run} --epochs 3 --quiet"));
+        }
+        assert!(read(&scratch, "o/model.safetensors") == read(&scratch, "t/model.safetensors"));
+    }
+    // The order matters to a run from other weights.
+    scratch.succeeds(&format!("{plain} --data order.csv --out o"));
+    assert!(read(&scratch, "o/model.safetensors") != read(&scratch, "m/model.safetensors"));
+    for (line, reason) in [
+        (
+            format!("{plain} --data other.csv --init m"),
+            "--init m: the model was trained on a column 'c', which other.csv does not have; the columns to train \
+             on are a, b, d",
+        ),
+        (
+            format!("{plain} --data more.csv --init m"),
+            "--init m: more.csv has a column 'd', which the model was not trained on; its columns are a, b, c; \
+             exclude others with --drop-columns",
+        ),
+        (
+            format!("{classes} --data emu.csv --init c"),
+            "--init c: the model has the classes cat, dog; emu.csv has the classes dog, emu",
+        ),
+        (
+            format!("{classes} --data number.csv --init c"),
+            "--init c: the model has the classes cat, dog; number.csv has 2 classes that are numbers",
+        ),
+    ] {
+        assert_eq!(scratch.fails(2, &format!("{line} --out new")), reason, "{line}");
+    }
+    scratch.succeeds(&format!("{plain} --data more.csv --drop-columns d --init m --out new"));
+    // Without conditions the weights know no classes.
+    scratch.succeeds(&format!("{plain} --data emu.csv --init m --out new"));
+    // Tables without a header, and arrays, have only an order.
+    write_table(&scratch, "bare.csv", "a,b,c", animals);
+    let bare = fs::read_to_string(scratch.path("bare.csv")).unwrap();
+    fs::write(scratch.path("bare.csv"), bare.split_once('\n').unwrap().1).unwrap();
+    let bare = plain.replace("--label-column kind ", "");
+    scratch.succeeds(&format!("{bare} --data bare.csv --init m --out new"));
+    // Another kind of scaling, but not other values of it.
+    let warnings = |line: String| -> String {
+        let report = last_line(&scratch.succeeds(&format!("{line} --json --out new")));
+        let warnings = report["warnings"].as_array().unwrap();
+        let of_init = |warning: &&Value| warning.as_str().unwrap().starts_with("--init");
+        warnings.iter().filter(of_init).map(|warning| warning.to_string()).collect()
+    };
+    assert_eq!(warnings(format!("{plain} --data emu.csv --init m")), "");
+    let message = warnings(format!("{train} --scale min-max --data t.csv --init m"));
+    let expected = "--init m: the model was trained on rows that were standardized; those of this run are scaled to \
+                    [0, 1], so its weights do not fit them (see --scale and --signed)";
+    assert_eq!(message, format!("\"{expected}\""));
+    let message = warnings(format!("{train} --data t.csv --init m"));
+    assert!(message.contains("those of this run are not scaled"), "{message}");
+    let message = warnings(format!("{train} --scale min-max --signed --data t.csv --init m"));
+    assert!(message.contains("are scaled to [0, 1] and mapped to [-1, 1]"), "{message}");
+    // Images of another shape with as many pixels.
+    write_idx(
+        &scratch.path("wide.idx"),
+        &images(150, 1).into_shape_with_order((150, 5, 6)).unwrap(),
+    );
+    write_idx(&scratch.path("train.idx"), &images(150, 1));
+    let line = format!("train --data train.idx {SHORT}");
+    scratch.succeeds(&format!("{line} --out i"));
+    let wide = line.replace("train.idx", "wide.idx");
+    let message = scratch.fails(2, &format!("{wide} --init i --out new2"));
+    assert!(message.starts_with("--init i: the model was trained on images of "), "{message}");
+}
+
+#[test]
+fn the_way_further_that_a_message_names_can_be_followed() {
+    let scratch = Scratch::with_labels("advice");
+    write_table(&scratch, "t.csv", "a,b,c,kind", ["x", "y"]);
+    let table = "train --data t.csv --label-column kind";
+    let small = "train --data train.idx --hidden 8 --latent 2 --batch 32 --epochs 3";
+    for (line, again) in [
+        (format!("{table} --preset anomaly --epochs 20"), None),
+        (format!("{table} --preset tabular --epochs 2"), None),
+        (small.to_owned(), None),
+        (format!("{small} --schedule cosine"), None),
+        // The earlier run decides, not the one that is refused.
+        (format!("{small} --schedule cosine"), Some(small.to_owned())),
+        (small.to_owned(), Some(format!("{small} --schedule cosine"))),
+        (format!("{small} --schedule cosine --decay-over 3epochs"), None),
+        (format!("{small} --anneal linear"), None),
+        (format!("{small} --capacity 3"), None),
+        // A run that stops early.
+        (format!("{} --lr 1 --patience 1", small.replace("--epochs 3", "--epochs 60")), None),
+    ] {
+        let _ = fs::remove_dir_all(scratch.path("r"));
+        let _ = fs::remove_dir_all(scratch.path("new"));
+        scratch.works(&format!("{line} --quiet --out r"));
+        let message = scratch.fails(2, &format!("{} --out r", again.unwrap_or(line.clone())));
+        assert!(!message.contains(" from --preset"), "{message}");
+        let advice = message.split('`').nth(1).unwrap().strip_prefix("elbo ").unwrap().to_owned();
+        let follow = match advice.contains("--resume") {
+            true => advice.replace("--epochs N", "--epochs 70"),
+            false => {
+                assert!(message.ends_with("and another --out"), "{message}");
+                format!("{advice} --out new")
+            }
+        };
+        scratch.works(&format!("{follow} --quiet"));
+        // So can that of a run that has nothing left to do.
+        if !advice.contains("--resume") {
+            let message = scratch.fails(2, "train --resume r");
+            let way = "--config r/run.toml --init r/model.safetensors and a new --out";
+            assert!(message.contains(way) && !message.contains("--out is from"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn messages_say_where_the_options_that_they_name_are_from() {
+    let scratch = Scratch::with_labels("origins");
+    write_table(&scratch, "t.csv", "a,b,c,kind", ["x", "y"]);
+    let table = "train --data t.csv --label-column kind --preset tabular";
+    scratch.works(&format!("{table} --epochs 1 --quiet --out r"));
+    fs::write(scratch.path("notes"), "text").unwrap();
+    for (line, reason) in [
+        (format!("{table} --out notes"), None),
+        (format!("{table} --validation none.csv --out x"), None),
+        (format!("{table} --epochs 1 --out r"), None),
+        ("train --resume r --epochs 1".to_owned(), None),
+        (format!("{table} --scale none --lr 0 --out x"), None),
+        (format!("{table} --variance 2 --beta 2 --anneal-over 3 --out x"), None),
+        (
+            "train --preset tabular --data train.idx --capacity 3 --free-bits 1 --out x".to_owned(),
+            None,
+        ),
+        (format!("{table} --signed --out x"), Some("(--scale is from --preset tabular)")),
+        ("train --resume r".to_owned(), Some("(--epochs is from the checkpoint)")),
+    ] {
+        let output = scratch.run(&line);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && message.starts_with("error: "), "{line}: {message}");
+        assert!(!message.contains("other options"), "{line}: {message}");
+        match reason {
+            None => assert!(
+                !message.contains(" from --preset") && !message.contains("from the checkpoint"),
+                "{line}: {message}"
+            ),
+            Some(reason) => assert!(message.trim_end().ends_with(reason), "{line}: {message}"),
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_unfinished_run_is_not_called_finished() {
+    let scratch = Scratch::with_labels("unfinished");
+    let line = "train --data train.idx --hidden 8 --latent 2 --batch 32 --quiet --epochs 1000000 --checkpoint-every \
+                1epochs --out";
+    for (options, out, way) in [
+        ("", "r", "resume the run without --epochs, or with --epochs "),
+        (" --schedule cosine", "c", "resume the run without --epochs"),
+    ] {
+        let mut child = scratch
+            .command(&format!("{line} {out}{options}"))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = scratch.path(out).join("history.jsonl.part");
+        while fs::read_to_string(&lines).map_or(0, |text| text.lines().count()) < 9 {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let pid = child.id().to_string();
+        std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        child.wait().unwrap();
+        let message = scratch.fails(2, &format!("train --resume {out} --epochs 3"));
+        let (done, rest) = message
+            .strip_prefix("--epochs 3: ")
+            .and_then(|rest| rest.split_once(" of 1,000,000 epochs are done already in "))
+            .unwrap_or_else(|| panic!("{message}"));
+        let done: usize = done.replace(',', "").parse().unwrap();
+        let end = match options {
+            "" => format!("{out}; {way}{done} or more"),
+            _ => format!("{out}; {way}"),
+        };
+        assert!(done >= 8 && rest == end, "{message}");
+        if options.is_empty() {
+            scratch.succeeds(&format!("train --resume {out} --epochs {done} --quiet"));
+            assert_eq!(history(&scratch, "r/history.csv").len(), 1 + done);
+        }
+    }
+}
+
+#[test]
+fn one_of_a_kind_is_counted_in_the_singular() {
+    let scratch = Scratch::new("singular");
+    fs::write(scratch.path("one.csv"), "a,b\n1,2\n").unwrap();
+    fs::write(scratch.path("two.csv"), "a,b\n1,2\n3,5\n").unwrap();
+    let train = "train --likelihood gaussian --hidden none --latent 1 --epochs 1 --threads 1";
+    let said = scratch
+        .says(&format!("{train} --data two.csv --validation-fraction 0.5 --test one.csv --out m"));
+    let first = said.lines().next().unwrap();
+    assert!(first.contains("1 train, 1 validation, 1 test row, "), "{first}");
+    assert!(first.ends_with(" on 1 thread"), "{first}");
+    let test = said.lines().find(|line| line.starts_with("test ")).unwrap();
+    assert!(test.ends_with(", 1 row"), "{test}");
+    fs::write(scratch.path("l.csv"), "label\nx\n").unwrap();
+    let conditional = "--labels l.csv --validation one.csv --validation-labels l.csv --conditional";
+    let said = scratch.says(&format!("{train} --data one.csv {conditional} --out c"));
+    let first = said.lines().next().unwrap();
+    assert!(first.contains(" parameters, 1 class), 1 train, 1 validation row, "), "{first}");
+    let said = scratch.succeeds("eval --model m --data one.csv");
+    assert!(said.starts_with("1 row, nats per example"), "{said}");
+    let said = scratch.says("score --model m --data one.csv --out s.csv");
+    assert!(said.contains("1 row; mean "), "{said}");
+    let said =
+        scratch.says("score --model m --data one.csv --flag-above 0.5 --overwrite --out s.csv");
+    assert!(said.contains(" of 1 row flagged"), "{said}");
+}

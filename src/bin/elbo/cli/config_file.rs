@@ -166,11 +166,12 @@ impl Merged {
         dropped.map(|(_, note)| note.clone()).collect()
     }
 
-    /// The options that come from a preset or a file, each with its origin.
+    /// The options that come from a preset or a file, each with its origin. The directory of a resumed run is given
+    /// on the command line.
     pub fn origins(&self) -> Vec<(String, String)> {
         let origin =
             |(name, setting): (&String, &Setting)| Some((name.clone(), setting.origin.clone()?));
-        self.options.iter().filter_map(origin).collect()
+        self.options.iter().filter(|(name, _)| *name != "out").filter_map(origin).collect()
     }
 
     /// Returns the dependent options whose condition holds.

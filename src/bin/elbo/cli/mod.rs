@@ -271,32 +271,39 @@ fn with_switch_values(command: clap::Command) -> clap::Command {
     others.fold(command, |command, name| command.mut_subcommand(name, with_switch_values))
 }
 
-/// Adds the origins of options of a preset or a file to a message about them; to a message about the command line
-/// that names none of them, their presets and files.
+/// Words of the library for what an option asks for.
+const WORDS: [(&str, &str); 6] = [
+    ("importance weighting", "importance-samples"),
+    ("a capacity", "capacity"),
+    ("the penalty", "capacity"),
+    ("the penalty", "free-bits"),
+    ("the penalty", "importance-samples"),
+    ("the penalty", "total-correlation"),
+];
+
+/// Adds the origins of options of a preset or a file to a message that names them, other than in the commands that
+/// it suggests.
 fn explained(failure: Failure, origins: &[(String, String)]) -> Failure {
-    let add = |message: String, or_all: bool| {
+    let add = |message: String| {
+        let outside: String = message.split('`').step_by(2).collect();
         let mentioned = |name: &str| {
             let option = format!("--{name}");
-            message.match_indices(&option).any(|(at, _)| {
-                let rest = &message[at + option.len()..];
+            outside.match_indices(&option).any(|(at, _)| {
+                let rest = &outside[at + option.len()..];
                 !rest.starts_with(|c: char| c == '-' || c.is_ascii_alphanumeric())
             })
         };
-        let named = origins.iter().filter(|(name, _)| mentioned(name));
-        let mut parts: Vec<_> =
+        let described = |name: &str| {
+            WORDS.iter().any(|(words, option)| *option == name && outside.contains(words))
+        };
+        let named = origins.iter().filter(|(name, _)| mentioned(name) || described(name));
+        let parts: Vec<_> =
             named.map(|(name, origin)| format!("--{name} is from {origin}")).collect();
-        if parts.is_empty() && or_all {
-            parts = origins
-                .iter()
-                .map(|(_, origin)| format!("other options are from {origin}"))
-                .collect();
-            parts.dedup();
-        }
         if parts.is_empty() { message } else { format!("{message} ({})", parts.join(", ")) }
     };
     match failure {
-        Failure::Usage(message) => Failure::Usage(add(message, true)),
-        Failure::Run(message) => Failure::Run(add(message, false)),
+        Failure::Usage(message) => Failure::Usage(add(message)),
+        Failure::Run(message) => Failure::Run(add(message)),
         other => other,
     }
 }

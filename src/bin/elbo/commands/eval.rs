@@ -221,11 +221,11 @@ impl EvalResults {
         };
         let dimensions = evaluation.kl_per_dimension.len();
         let mut text = format!(
-            "{} rows{without}, nats per example\n\
+            "{}{without}, nats per example\n\
              loss            {:10.4}\n\
              reconstruction  {:10.4}\n\
              KL              {:10.4}{weight}\n",
-            thousands(evaluation.rows as f64),
+            counted(evaluation.rows, "row"),
             evaluation.loss,
             evaluation.reconstruction,
             evaluation.kl,

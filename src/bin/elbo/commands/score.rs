@@ -282,11 +282,11 @@ impl ScoreTable {
             .collect();
         let flagged = match (self.threshold, part) {
             (Some(threshold), Some(part)) => format!(
-                "{} of {} rows flagged, above {threshold:.2}, the {part} quantile of the training rows; ",
+                "{} of {} flagged, above {threshold:.2}, the {part} quantile of the training rows; ",
                 thousands((0..rows).filter(|&row| self.is_flagged(row)).count() as f64),
-                thousands(rows as f64),
+                counted(rows, "row"),
             ),
-            _ => format!("{} rows; ", thousands(rows as f64)),
+            _ => format!("{}; ", counted(rows, "row")),
         };
         format!("{flagged}mean {mean:.2} nats{of}; highest: row {}", highest.join(", "))
     }

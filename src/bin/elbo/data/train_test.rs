@@ -30,6 +30,8 @@ pub struct SplitOptions {
     pub trim: Option<f64>,
     pub augmentation: Augmentation,
     pub read: ReadOptions,
+    /// Order of the columns to train on, if these are their names.
+    pub columns: Vec<String>,
     /// Seed of the choice of held-out rows.
     pub seed: u64,
 }
@@ -359,6 +361,7 @@ fn files(options: &SplitOptions) -> Result<Files> {
     let read = &options.read;
     let labeled = options.conditional;
     let mut data = Data::read(path, ReadPlan { options: read, like: None, labeled, fixed: false })?;
+    data.arrange_columns(&options.columns);
     let like = data.description();
     let mut of_others = read.for_second_file();
     if let (_, Some(named)) = npz::split_name(path) {

@@ -11,7 +11,7 @@ use crate::figure::{Area, DrawResult, Figure};
 use crate::options::overwrite::OverwriteOption;
 use crate::output::path::FigurePath;
 use crate::output::{Inputs, say, say_json, write_figure};
-use crate::text::thousands;
+use crate::text::{counted, thousands};
 use clap::Args;
 use plotters::prelude::*;
 use serde::Serialize;
@@ -138,8 +138,8 @@ impl RocFigure<'_> {
     fn text(&self) -> String {
         let widest = self.rankings.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let mut text = format!(
-            "{} rows, {} of class {}\n{:widest$}  ROC AUC  average precision",
-            thousands(self.rows as f64),
+            "{}, {} of class {}\n{:widest$}  ROC AUC  average precision",
+            counted(self.rows, "row"),
             thousands(self.positives as f64),
             self.class,
             ""

@@ -13,7 +13,7 @@ use crate::model::history::{self, EpochRecord};
 use crate::model::{ModelMetadata, TrainingMetadata};
 use crate::options::values::span;
 use crate::output::{OutputDirectory, Staged};
-use crate::text::{counted, quoted};
+use crate::text::{counted, quoted, thousands};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Objective, Vae};
@@ -59,6 +59,9 @@ pub struct RunState {
     /// Metadata of the model after the last epoch, without a history.
     #[serde(skip)]
     pub last: Option<TrainingMetadata>,
+    /// Order of the columns, which is that of the model of `--init`.
+    #[serde(skip)]
+    pub columns: Vec<String>,
     /// The objective and the steps of an epoch, which say from which epoch on the objective is final.
     #[serde(skip)]
     objective: Objective,
@@ -81,6 +84,7 @@ impl RunState {
             training_seconds: 0.0,
             epoch_seconds: 0.0,
             last: None,
+            columns: split.description().columns,
             objective: options.objective,
             steps_per_epoch: steps_of_an_epoch(options, split.train.len()),
             train_rows: split.train.len(),
@@ -132,7 +136,20 @@ impl RunState {
         let bound = args.bound_to_epochs();
         let config = quoted(&args.out.join(RUN));
         let init = format!("--init {}", quoted(&args.out.join(MODEL)));
-        if epochs < done || (self.finished && epochs == done) {
+        if !self.finished && epochs < done {
+            let remedy = match bound {
+                // Any other number would be refused in turn.
+                Some(_) => String::new(),
+                None => format!(", or with --epochs {done} or more"),
+            };
+            return wrong(format!(
+                "--epochs {epochs}: {} of {} are done already in {}; resume the run without --epochs{remedy}",
+                thousands(done as f64),
+                counted(before, "epoch"),
+                args.out.display()
+            ));
+        }
+        if self.finished && epochs <= done {
             let remedy = match bound {
                 // A larger --epochs would be refused in turn.
                 Some(bound) => format!(
@@ -194,6 +211,7 @@ impl Checkpoint {
         let CheckpointMetadata { model, run } = metadata(&path, notes)?;
         let state = RunState {
             last: model.training,
+            columns: model.data.columns,
             objective: trainer.options().objective,
             steps_per_epoch: steps_of_an_epoch(trainer.options(), run.train_rows),
             ..run

@@ -1,5 +1,6 @@
 //! File names of a run, and which of them may be replaced.
 
+use super::checkpoint::saved_settings;
 use super::options::TrainOptions;
 use crate::failure::{Failure, Result};
 use crate::model;
@@ -78,17 +79,31 @@ pub fn check_earlier_run(args: &TrainOptions) -> Result<()> {
             "{}: a file of an earlier run, which would be replaced; choose another --out, replace the run with \
              --overwrite, or train it further with {}",
             taken.display(),
-            match args.bound_to_epochs() {
-                // The earlier run is likely to have had the same options, and would refuse more epochs.
-                Some(_) => format!("--init {} and another --out", quoted(&args.out.join(MODEL))),
-                None => format!("`elbo train --resume {out} --epochs N`"),
-            }
+            way_further(&args.out)
         ),
         (false, _) => format!(
             "{}: the file exists and would be replaced; choose another --out, or replace it with --overwrite",
             taken.display()
         ),
     }))
+}
+
+/// Returns how to train a finished run further, which refuses more epochs if its options span all of them.
+fn way_further(directory: &Path) -> String {
+    let settings = saved_settings(directory).unwrap_or_default();
+    let settings: toml::Table = settings.parse().unwrap_or_default();
+    let has = |name: &str| settings.contains_key(name);
+    let is_cosine = settings.get("schedule").and_then(toml::Value::as_str) == Some("cosine");
+    let is_bound = is_cosine && !has("decay-over")
+        || has("anneal") && !has("anneal-over")
+        || has("capacity") && !has("capacity-over");
+    if is_bound {
+        let [run, model] = [RUN, MODEL].map(|name| quoted(&directory.join(name)));
+        return format!("`elbo train --config {run} --init {model}` and another --out");
+    }
+    // A run that stopped early would stop again.
+    let patience = if has("patience") { " --patience none" } else { "" };
+    format!("`elbo train --resume {}{patience} --epochs N`", quoted(directory))
 }
 
 /// Removes the files of earlier runs, except those that this run has written.

@@ -17,7 +17,7 @@ mod warnings;
 pub use checkpoint::saved_settings;
 pub use options::{Preset, TrainOptions};
 
-use crate::data::train_test::TrainTestSplit;
+use crate::data::train_test::{SplitOptions, TrainTestSplit};
 use crate::failure::Result;
 use crate::output::{Console, OutputDirectory};
 use crate::text::{counted, thousands};
@@ -25,8 +25,10 @@ use checkpoint::{Checkpoint, RunState, steps_of_an_epoch};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
 use elbo::vae::Vae;
+use init::InitialModel;
 use options::whole_epochs;
 use run::TrainingRun;
+use std::iter;
 use std::time::Instant;
 
 pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<()> {
@@ -50,8 +52,17 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         }
     };
 
+    let source = match &args.source.init {
+        Some(path) if resumed.is_none() => Some(InitialModel::open(path)?),
+        _ => None,
+    };
+    let of_source = source.as_ref().map(InitialModel::columns);
+    let of_checkpoint = resumed.as_ref().map(|checkpoint| &checkpoint.state.columns[..]);
+    let columns = of_source.or(of_checkpoint).unwrap_or_default();
     let split = args.data.split(args.length.seed, args.selects_by_validation());
+    let split = SplitOptions { columns: columns.to_vec(), ..split };
     let split = TrainTestSplit::read(&split, likelihood)?;
+    let other_scaling = source.as_ref().map(|source| source.check(&split)).transpose()?.flatten();
     let per_epoch = steps_of_an_epoch(&options, split.train.len());
     let epochs = whole_epochs(args.length.epochs, per_epoch);
     let steps = per_epoch.saturating_mul(epochs as u64);
@@ -63,9 +74,9 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     let train = split.train_view();
     let (trainer, state) = match resumed {
         None => {
-            let vae = match &args.source.init {
+            let vae = match &source {
                 None => Vae::new(config, args.length.seed),
-                Some(path) => init::from_weights(path, config)?,
+                Some(source) => init::from_weights(source, config)?,
             };
             let state = RunState::new(&split, &options, &args.settings)?;
             (Trainer::new(vae, options, compute.clone())?, state)
@@ -76,7 +87,8 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         }
     };
     console.note(&headline(&trainer, &split, compute));
-    let mut warnings: Vec<String> = split.warnings().into_iter().cloned().collect();
+    let mut warnings: Vec<String> =
+        other_scaling.into_iter().chain(split.warnings().into_iter().cloned()).collect();
     console.warn_all(warnings.clone());
     if !split.trimmed.is_empty() {
         console.note(&trimmed_rows(&split));
@@ -147,25 +159,28 @@ fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute) -> Str
     let config = trainer.vae().config();
     let conditions = match config.conditions() {
         0 => String::new(),
+        1 => ", 1 class".to_owned(),
         classes => format!(", {classes} classes"),
     };
     let resumed = match trainer.steps() {
         0 => String::new(),
         steps => format!(", resumed after step {}", thousands(steps as f64)),
     };
-    let rows = |rows: usize, name: &str| format!("{} {name}", thousands(rows as f64));
     let validation = match split.tests_on_validation {
-        true => String::new(),
-        false => format!(", {}", rows(split.validation.rows.len(), "validation")),
+        true => None,
+        false => Some((split.validation.rows.len(), "validation")),
     };
-    let test = split.test_rows().map(|test| format!(", {}", rows(test, "test")));
+    let test = split.test_rows().map(|rows| (rows, "test"));
+    let parts: Vec<(usize, &str)> =
+        iter::once((split.train.len(), "train")).chain(validation).chain(test).collect();
+    let (last, others) = parts.split_last().expect("the training rows");
+    let others: String =
+        others.iter().map(|(rows, name)| format!("{} {name}, ", thousands(*rows as f64))).collect();
+    let rows = format!("{others}{}", counted(last.0, &format!("{} row", last.1)));
     format!(
-        "{config} ({} parameters{conditions}), {}{validation}{} rows, {} on {} thread{}{resumed}",
-        thousands(config.parameters() as f64),
-        rows(split.train.len(), "train"),
-        test.unwrap_or_default(),
+        "{config} ({}{conditions}), {rows}, {} on {}{resumed}",
+        counted(config.parameters(), "parameter"),
         compute.simd(),
-        compute.threads(),
-        if compute.threads() == 1 { "" } else { "s" },
+        counted(compute.threads(), "thread"),
     )
 }

@@ -6,7 +6,7 @@ use super::outcome::Outcome;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::Result;
 use crate::output::{Console, say_json};
-use crate::text::thousands;
+use crate::text::{counted, thousands};
 use elbo::vae::{Evaluation, Likelihood, Objective, Penalty};
 use serde::Serialize;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub fn report(
     }
     if let Some(tested) = &outcome.tested {
         let summary = summary("test", likelihood, objective, tested);
-        console.note(&format!("{summary}, {} rows", thousands(tested.rows as f64)));
+        console.note(&format!("{summary}, {}", counted(tested.rows, "row")));
     }
     let files = files::of_finished(split.is_table()).join(", ");
     console.note(&format!("in {}: {files}", args.out.display()));

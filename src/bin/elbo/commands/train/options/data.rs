@@ -154,6 +154,7 @@ impl TrainingDataOptions {
             trim: self.trim,
             augmentation: self.augment.augment,
             read: self.reading.read(),
+            columns: Vec::new(),
             seed,
         }
     }
