@@ -1,6 +1,9 @@
 //! Rows that a model cannot score do not take the others with them.
 
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, last_line};
+use elbo::vae::Vae;
+use ndarray::Array2;
+use ndarray_npy::write_npy;
 use serde_json::Value;
 use std::fs;
 
@@ -286,4 +289,220 @@ fn every_seed_of_the_example_of_the_help_runs() {
         );
     }
     assert!(clipped > 5, "{clipped}");
+}
+
+/// Options of a short run on a table.
+const GAUSSIAN: &str =
+    "--scale standardize --likelihood gaussian --hidden 8 --latent 2 --quiet --overwrite";
+
+/// Columns of a history without the last, images per second.
+fn history(scratch: &Scratch, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(scratch.path(name).join("history.csv")).unwrap();
+    text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect()
+}
+
+fn weights(scratch: &Scratch, name: &str) -> Vec<f32> {
+    Vae::load(scratch.path(name).join("model.safetensors")).unwrap().parameters()[..].to_vec()
+}
+
+/// 300 rows with an outlier in row 5, line 7.
+fn with_outlier(value: f64) -> Vec<[f64; 3]> {
+    let mut rows = rows().repeat(5);
+    rows[5][1] = value;
+    rows
+}
+
+#[test]
+fn a_held_out_row_that_cannot_be_scored_leaves_the_run_as_it_is_without_it() {
+    let scratch = Scratch::new("held-out-outlier");
+    write(&scratch, "train.csv", &rows());
+    for value in [1e8, -1e36, 1e39, 1e300] {
+        let (clean, glitch) = with_glitch(value);
+        write(&scratch, "clean.csv", &clean);
+        write(&scratch, "glitch.csv", &glitch);
+        for (options, part) in [
+            ("--validation", "validation"),
+            ("--keep best --patience 5 --schedule plateau --validation", "validation"),
+            ("--total-correlation --beta 2 --validation", "validation"),
+            ("--test", "test"),
+            ("--keep best --test", "test"),
+            ("--validation train.csv --test", "test"),
+        ] {
+            let mut reports = Vec::new();
+            for data in ["clean", "glitch"] {
+                let line = format!(
+                    "train --data train.csv {GAUSSIAN} --epochs 3 --json --out {data} {options} {data}.csv"
+                );
+                let (stdout, warnings) = run(&scratch, &line);
+                let warned = warnings.matches("cannot score").count();
+                assert_eq!(warned, usize::from(data == "glitch"), "{line}: {warnings}");
+                let text = format!(
+                    "warning: glitch.csv: the model cannot score 1 row, which the {part} loss leaves out: line 4 ("
+                );
+                assert_eq!(warnings.contains(&text), data == "glitch", "{line}: {warnings}");
+                reports.push(last_line(&stdout));
+            }
+            assert_eq!(history(&scratch, "glitch"), history(&scratch, "clean"), "{options}");
+            assert!(weights(&scratch, "glitch") == weights(&scratch, "clean"), "{options}");
+            assert_eq!(scratch.names_in("glitch"), scratch.names_in("clean"));
+            let [clean, glitch] = &reports[..] else { unreachable!() };
+            for name in ["validation_loss", "test_rows", "test_loss", "test_kl", "active_units"] {
+                assert_eq!(clean[name], glitch[name], "{options}: {name}");
+            }
+            let named = |report: &Value| {
+                let warnings = report["warnings"].as_array().unwrap();
+                warnings.iter().filter(|line| line.as_str().unwrap().contains("line 4")).count()
+            };
+            assert_eq!((named(clean), named(glitch)), (0, 1), "{glitch}");
+            let (json, _) = run(&scratch, "eval --model glitch --data glitch.csv --json");
+            let loss = &glitch[&format!("{part}_loss")];
+            assert_eq!(&last_line(&json)["loss"], loss, "{options}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_the_tool_holds_out_are_named_by_their_lines() {
+    let scratch = Scratch::new("split-outlier");
+    for value in [1e36, 1e39] {
+        write(&scratch, "t.csv", &with_outlier(value));
+        let mut held_out = [0; 3];
+        for seed in 1..=12 {
+            let line = format!(
+                "train --data t.csv {GAUSSIAN} --epochs 3 --validation-fraction 0.3 --test-fraction 0.3 --seed {seed} --out m"
+            );
+            let (_, warnings) = run(&scratch, &line);
+            let part = ["validation", "test"].into_iter().position(|part| {
+                let text = format!(
+                    "t.csv: the model cannot score 1 row, which the {part} loss leaves out: line 7 ("
+                );
+                warnings.contains(&text)
+            });
+            assert_eq!(warnings.matches("cannot score").count(), usize::from(part.is_some()));
+            held_out[part.unwrap_or(2)] += 1;
+        }
+        assert!(held_out.iter().all(|&runs| runs > 0), "{held_out:?}");
+    }
+    // Errors in training, of a row whose place is taken by a row that is held out.
+    let mut numbers = rows().repeat(5);
+    numbers[290][1] = 1e36;
+    write(&scratch, "t.csv", &numbers);
+    let array = Array2::from_shape_fn((numbers.len(), 3), |(i, j)| numbers[i][j]);
+    write_npy(scratch.path("t.npy"), &array).unwrap();
+    let unscaled = GAUSSIAN.replace("--scale standardize", "");
+    let mut failed = 0;
+    for seed in 1..=8 {
+        let train =
+            format!("{unscaled} --epochs 3 --validation-fraction 0.6 --seed {seed} --out n");
+        for (data, place) in [
+            ("t.csv", "error: t.csv: line 292 (training; largest value: 1e36 in column 'b'): "),
+            ("t.npy", "error: t.npy: row 290 (training): "),
+        ] {
+            let output = scratch.run(&format!("train --data {data} {train}"));
+            let message = String::from_utf8(output.stderr).unwrap();
+            if output.status.success() {
+                assert!(message.contains("which the validation loss leaves out: "), "{message}");
+                continue;
+            }
+            failed += 1;
+            assert!(message.starts_with(place), "{message}");
+            assert!(message.contains(" of row 290") && message.contains(" at step "), "{message}");
+        }
+    }
+    assert!((4..16).contains(&failed), "{failed}");
+}
+
+#[test]
+fn a_resumed_run_leaves_the_same_rows_out() {
+    let scratch = Scratch::new("resumed-outlier");
+    let mut wild = with_outlier(1e36);
+    (60..90).for_each(|row| wild[row][0] = 1e38);
+    write(&scratch, "wild.csv", &wild);
+    write(&scratch, "train.csv", &rows());
+    for options in ["", "--keep best", "--test train.csv"] {
+        let train = format!("train --data train.csv --validation wild.csv {options} {GAUSSIAN}");
+        run(&scratch, &format!("{train} --epochs 6 --out whole"));
+        run(&scratch, &format!("{train} --epochs 2 --out parts"));
+        let (_, warnings) = run(&scratch, "train --resume parts --epochs 6 --quiet --threads 2");
+        assert_eq!(warnings.matches("cannot score 31 rows").count(), 1, "{warnings}");
+        assert_eq!(history(&scratch, "parts"), history(&scratch, "whole"), "{options}");
+        assert!(weights(&scratch, "parts") == weights(&scratch, "whole"), "{options}");
+    }
+}
+
+#[test]
+fn a_run_stops_if_the_model_cannot_score_most_validation_rows() {
+    let scratch = Scratch::new("most-outliers");
+    write(&scratch, "train.csv", &rows());
+    let some = |count: usize| {
+        let mut wild = rows();
+        wild[..count].iter_mut().for_each(|row| row[2] = 1e37);
+        wild
+    };
+    for (count, stops) in [(30, false), (31, true), (60, true)] {
+        write(&scratch, "wild.csv", &some(count));
+        for (option, part) in [("--validation", "validation"), ("--test", "test")] {
+            let line =
+                format!("train --data train.csv {GAUSSIAN} --epochs 3 --out m {option} wild.csv");
+            if !stops {
+                run(&scratch, &line);
+                fs::remove_dir_all(scratch.path("m")).unwrap();
+                continue;
+            }
+            let message = scratch.fails(1, &line);
+            let start = format!(
+                "wild.csv: the model cannot score {count} of the 60 rows, because the run has diverged or these rows are \
+                 far from the training rows; first, line 2 ({part}; largest value: 1e37 in column 'c'): latent dimension "
+            );
+            assert!(message.starts_with(&start), "{message}");
+        }
+        // No choice depends on the test rows, and they stop no run.
+        let line = format!(
+            "train --data train.csv --keep best {GAUSSIAN} --epochs 3 --json --out m --test wild.csv"
+        );
+        let (stdout, warnings) = run(&scratch, &line);
+        let report = last_line(&stdout);
+        match count {
+            60 => {
+                assert!(
+                    warnings.contains("cannot score 60 rows, so there is no test loss: line 2, ")
+                );
+                assert_eq!(report.get("test_loss"), None);
+            }
+            _ => assert_eq!(report["test_rows"], 60 - count),
+        }
+        assert!(scratch.names_in("m").contains(&"checkpoint.safetensors".to_owned()));
+        fs::remove_dir_all(scratch.path("m")).unwrap();
+    }
+}
+
+#[test]
+fn trimmed_rows_may_have_values_of_any_size() {
+    let scratch = Scratch::new("trimmed-outlier");
+    let anomaly = "train --preset anomaly --epochs 2 --seed 1 --quiet --overwrite --out m --data";
+    let mut expected = Vec::new();
+    for value in [1e36, 1e39, -1e300] {
+        write(&scratch, "t.csv", &with_outlier(value));
+        scratch.succeeds(&format!("{anomaly} t.csv"));
+        let (scores, _) = run(&scratch, "score --model m --data t.csv --flag-above 0.99");
+        let mut scores = cells(&scores);
+        assert_eq!(scores.remove(5).last().unwrap(), "1");
+        if expected.is_empty() {
+            expected.clone_from(&scores);
+        }
+        assert_eq!(scores, expected, "{value}");
+    }
+    // A row that is trained on must be in the range, even if it is held out of another file.
+    write(&scratch, "t.csv", &with_outlier(1e39));
+    let message = scratch.fails(
+        1,
+        &format!(
+            "train --data t.csv --validation t.csv {} --epochs 1 --out n",
+            GAUSSIAN.replace("--scale standardize", "")
+        ),
+    );
+    assert!(
+        message.starts_with("t.csv: line 7, column 'b': found 1e39; expected values in"),
+        "{message}"
+    );
 }

@@ -13,8 +13,8 @@ pub enum Failure {
     Usage(String),
     /// Something failed during the work: exit code 1.
     Run(String),
-    /// A loss, a gradient or a variance is not finite: exit code 1.
-    Diverged(elbo::Error),
+    /// A loss, a gradient or a variance is not finite: exit code 1. `place` is the file and the row, where known.
+    Diverged { place: Option<String>, error: elbo::Error },
     /// A signal ended a run: exit code 128 and the number of the signal.
     Interrupted { signal: i32, message: String },
 }
@@ -42,7 +42,7 @@ impl Failure {
     /// Returns what stands before the message.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Usage(_) | Self::Run(_) | Self::Diverged(_) => "error: ",
+            Self::Usage(_) | Self::Run(_) | Self::Diverged { .. } => "error: ",
             Self::Help(_) | Self::Interrupted { .. } => "",
         }
     }
@@ -50,7 +50,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Help(_) | Self::Usage(_) => ExitCode::from(2),
-            Self::Run(_) | Self::Diverged(_) => ExitCode::from(1),
+            Self::Run(_) | Self::Diverged { .. } => ExitCode::from(1),
             Self::Interrupted { signal, .. } => ExitCode::from(Self::signal_code(*signal) as u8),
         }
     }
@@ -60,7 +60,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = match self {
-            Self::Diverged(error) => &without_training(error),
+            Self::Diverged { place, error } => &format!(
+                "{}; check the row for extreme values",
+                what_diverged(place.as_deref(), error)
+            ),
             Self::Help(text) => return f.write_str(text.trim_end()),
             Self::Usage(message) | Self::Run(message) | Self::Interrupted { message, .. } => {
                 message
@@ -112,20 +115,28 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
         | elbo::Error::NotFiniteLoss { .. }
         | elbo::Error::NotFiniteGradient { .. }
         | elbo::Error::NotFiniteBatch { .. }
-        | elbo::Error::NotFiniteUpdate { .. } => Failure::Diverged(error),
+        | elbo::Error::NotFiniteUpdate { .. } => Failure::Diverged { place: None, error },
         _ => Failure::Run(error.to_string()),
     }
 }
 
-/// Returns what is not finite, without the library's advice.
-pub fn what_diverged(error: &elbo::Error) -> String {
+/// Returns what is not finite and where, without the library's advice.
+pub fn what_diverged(place: Option<&str>, error: &elbo::Error) -> String {
     let message = error.to_string();
-    message.split_once("; ").map_or(message.as_str(), |(what, _)| what).to_owned()
+    let what = message.split_once("; ").map_or(message.as_str(), |(what, _)| what);
+    place.map_or_else(|| what.to_owned(), |place| format!("{place}: {what}"))
 }
 
-/// The message of a number that is not finite where nothing is trained: no option of the command changes it.
-fn without_training(error: &elbo::Error) -> String {
-    format!("{}; check the row for extreme values", what_diverged(error))
+/// Returns the number of the row that an error of the library is about.
+pub fn row_of(error: &mut elbo::Error) -> Option<&mut usize> {
+    match error {
+        elbo::Error::TargetOutOfRange { row, .. }
+        | elbo::Error::NotFiniteData { row, .. }
+        | elbo::Error::NotFiniteCondition { row, .. }
+        | elbo::Error::NotFiniteLoss { row, .. }
+        | elbo::Error::LogvarOverflow { row, .. } => Some(row),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -161,9 +172,10 @@ mod tests {
                 "the update of the weights is not finite at step 7",
             ),
         ] {
-            assert_eq!(what_diverged(&error), what);
+            assert_eq!(what_diverged(None, &error), what);
+            assert_eq!(what_diverged(Some("x: row 3"), &error), format!("x: row 3: {what}"));
             let failure = option_for(&[], error);
-            assert!(matches!(failure, Failure::Diverged(_)), "{failure}");
+            assert!(matches!(failure, Failure::Diverged { .. }), "{failure}");
             assert_eq!(failure.to_string(), format!("{what}; check the row for extreme values"));
         }
     }

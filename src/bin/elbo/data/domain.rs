@@ -41,6 +41,12 @@ impl DomainCheck {
     /// Values that min-max scaling maps out of the domain are not in the range of the training rows: they will
     /// be clipped to the domain, and a warning counts the rows.
     pub fn run(self, data: &mut Data) -> Result<()> {
+        self.run_for(data, |_| true)
+    }
+
+    /// [`Self::run`] for a file of which only some rows are trained on. The others may have values beyond the range of
+    /// float32 if the likelihood accepts any.
+    pub fn run_for(self, data: &mut Data, is_trained: impl Fn(usize) -> bool) -> Result<()> {
         let Domain { low, why } = self.domain(data)?;
         data.warnings.extend(dark(data));
         let any = low == f32::MIN;
@@ -64,7 +70,7 @@ impl DomainCheck {
                 }
                 all = all.max(ValueRange::of(value));
             }
-            if let Some(value) = outside {
+            if let Some(value) = outside.filter(|_| !any || is_trained(row)) {
                 found.rows += 1;
                 found.first.get_or_insert(value);
             }

@@ -17,8 +17,8 @@ pub use formats::image_shape::ImageShape;
 pub use load::{ReadOptions, ReadPlan, Stream};
 pub use rows::{Rows, location};
 
-use crate::failure::{Failure, Result};
-use crate::text::counted;
+use crate::failure::{Failure, Result, row_of};
+use crate::text::{counted, number};
 use elbo::Dataset;
 use labels::{Labels, RawLabels};
 use ndarray::{Array2, Axis};
@@ -116,6 +116,30 @@ impl Data {
             Some(name) => format!("column '{name}'"),
             None => format!("column {column}"),
         }
+    }
+
+    /// Names the row at a position in the file, the `part` of the data that it belongs to and, in a table, its value
+    /// that is largest after scaling.
+    pub fn name_row(&self, place: usize, part: &str) -> String {
+        let row = location(&self.lines, place);
+        match self.largest_value(place).filter(|_| !self.lines.is_empty()) {
+            Some(largest) => format!("{row} ({part}; largest value: {largest})"),
+            None => format!("{row} ({part})"),
+        }
+    }
+
+    /// Names the value of a row in memory that is largest after scaling, and its column.
+    fn largest_value(&self, place: usize) -> Option<String> {
+        let mut scaled = vec![0.0; self.width()];
+        self.rows.read_row(place, &self.scaling, &mut scaled);
+        let columns = scaled.iter().enumerate();
+        let (column, _) = columns.max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()))?;
+        let value = match &self.rows {
+            Rows::F32(rows) => number(rows[[place, column]]),
+            Rows::F64(rows) => number(rows[[place, column]]),
+            Rows::U8(_) | Rows::Streamed(_) => return None,
+        };
+        Some(format!("{value} in {}", self.column_name(column)))
     }
 
     /// Number of rows.
@@ -244,6 +268,16 @@ impl<'a> DataView<'a> {
     /// Returns the position of a row of the view in the file.
     fn place(&self, row: usize) -> usize {
         self.data.place(self.rows.start + row)
+    }
+
+    /// Adds the file and the row to an error about a row of the view; `part` names the view.
+    pub fn locate(&self, failure: Failure, part: &str) -> Failure {
+        let Failure::Diverged { place: None, mut error } = failure else { return failure };
+        let place = row_of(&mut error).map(|row| {
+            *row = self.place(*row);
+            format!("{}: {}", self.data.name, self.data.name_row(*row, part))
+        });
+        Failure::Diverged { place, error }
     }
 }
 

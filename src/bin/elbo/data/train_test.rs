@@ -91,6 +91,22 @@ pub struct TrainTestSplit {
     sized: bool,
 }
 
+/// Part of the data that no step trains on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeldOutPart {
+    Validation,
+    Test,
+}
+
+impl HeldOutPart {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Rows of a file of their own or of the training file.
 pub struct Held {
     file: Option<Data>,
@@ -152,10 +168,13 @@ impl TrainTestSplit {
             chosen: LikelihoodSource::CommandLine,
             accepted: Accepted::Readable,
         };
+        // Rows that no step reads are left out of the means if they cannot be scored.
+        let mut trained_on = split.trained_on();
         for data in split.files_mut() {
             data.signed = options.signed;
             data.conditional = options.conditional;
-            check.run(data)?;
+            let of_file = std::mem::take(&mut trained_on);
+            check.run_for(data, |row| of_file.get(row).is_some_and(|trained| *trained))?;
         }
         Ok(split)
     }
@@ -231,8 +250,7 @@ impl TrainTestSplit {
             return Ok(());
         }
         domain::check_finite(&self.data)?;
-        let mut trained_on = vec![false; self.data.len()];
-        self.train.clone().for_each(|row| trained_on[self.data.place(row)] = true);
+        let trained_on = self.trained_on();
         let (scaling, constant) = Scaling::fit(kind, clip, self.data.width(), |work| {
             self.data.rows.each(|row, numbers| {
                 if trained_on[row] {
@@ -244,6 +262,13 @@ impl TrainTestSplit {
         self.constant = constant;
         self.files_mut().for_each(|data| data.scaling = scaling.clone());
         Ok(())
+    }
+
+    /// Returns for each row of the training file whether it is trained on.
+    fn trained_on(&self) -> Vec<bool> {
+        let mut trained_on = vec![false; self.data.len()];
+        self.train.clone().for_each(|row| trained_on[self.data.place(row)] = true);
+        trained_on
     }
 
     pub fn validation_data(&self) -> &Data {
@@ -273,11 +298,17 @@ impl TrainTestSplit {
 
     /// The test rows, if there are any.
     pub fn test_view(&self) -> Option<DataView<'_>> {
-        if self.tests_on_validation {
-            return Some(self.validation_view());
-        }
-        let test = self.test.as_ref()?;
-        Some(test.file.as_ref().unwrap_or(&self.data).view(test.rows.clone()))
+        self.held_out(HeldOutPart::Test).map(|(data, rows)| data.view(rows))
+    }
+
+    /// Rows of a part, with the data that they belong to.
+    pub fn held_out(&self, part: HeldOutPart) -> Option<(&Data, Range<usize>)> {
+        let held = match part {
+            HeldOutPart::Validation => &self.validation,
+            HeldOutPart::Test if self.tests_on_validation => &self.validation,
+            HeldOutPart::Test => self.test.as_ref()?,
+        };
+        Some((held.file.as_ref().unwrap_or(&self.data), held.rows.clone()))
     }
 
     /// Returns `result`, or the failure to read a row of any of the files.

@@ -2,7 +2,7 @@
 
 use crate::data::Data;
 use crate::data::location;
-use crate::failure::{Failure, Result, option_for};
+use crate::failure::{Failure, Result, option_for, row_of};
 use crate::text::{counted, number, thousands};
 use elbo::{Dataset, Error};
 use ndarray::{ArrayView1, ArrayView2};
@@ -17,7 +17,7 @@ const NAMED: usize = 5;
 #[derive(Debug)]
 pub struct LeftOut {
     pub row: usize,
-    reason: Error,
+    pub reason: Error,
 }
 
 /// Result of a computation on the rows that can be scored.
@@ -69,14 +69,14 @@ pub fn of_any<T>(
         };
         // A row that could not be read is NaN.
         used.check_read()?;
-        let error = match result {
+        let mut error = match result {
             Ok(result) => {
                 left_out.sort_by_key(|left_out| left_out.row);
                 return Ok(OfUsable { result: Some(result), left_out });
             }
             Err(error) => error,
         };
-        let Some(row) = row_of(&error) else { return Err(option_for(&[], error)) };
+        let Some(row) = row_of(&mut error).copied() else { return Err(option_for(&[], error)) };
         let all = rows.take().unwrap_or_else(|| (0..data.row_count()).collect());
         let mut failed = failures(data, &all, &probe);
         used.check_read()?;
@@ -105,26 +105,14 @@ fn failures(
     for chunk in rows.chunks(CHUNK).filter(|rows| probe(&Subset { data, rows }).is_err()) {
         for row in chunk {
             let alone = Subset { data, rows: std::slice::from_ref(row) };
-            if let Err(reason) = probe(&alone)
-                && row_of(&reason).is_some()
+            if let Err(mut reason) = probe(&alone)
+                && row_of(&mut reason).is_some()
             {
                 failed.push(LeftOut { row: *row, reason });
             }
         }
     }
     failed
-}
-
-/// Returns the row that an error is about.
-fn row_of(error: &Error) -> Option<usize> {
-    match *error {
-        Error::TargetOutOfRange { row, .. }
-        | Error::NotFiniteData { row, .. }
-        | Error::NotFiniteCondition { row, .. }
-        | Error::NotFiniteLoss { row, .. }
-        | Error::LogvarOverflow { row, .. } => Some(row),
-        _ => None,
-    }
 }
 
 /// Some rows of a data set.

@@ -7,7 +7,7 @@ use crate::failure::{Failure, what_diverged};
 /// Returns the message of a failure of a run. That of a number that is not finite names the options that help and
 /// are not set yet.
 pub fn message(failure: &Failure, args: &TrainOptions, is_table: bool) -> String {
-    let Failure::Diverged(error) = failure else { return failure.to_string() };
+    let Failure::Diverged { place, error } = failure else { return failure.to_string() };
     let scaled = args.data.scale != ScalingKind::None;
     let is_logvar = matches!(error, elbo::Error::LogvarOverflow { .. });
     let clipped = args.optimizer.clip().is_some();
@@ -27,5 +27,5 @@ pub fn message(failure: &Failure, args: &TrainOptions, is_table: bool) -> String
         Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
         _ => remedies.concat(),
     };
-    format!("{}; {remedies}", what_diverged(error))
+    format!("{}; {remedies}", what_diverged(place.as_deref(), error))
 }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod divergence;
+mod evaluation;
 mod files;
 mod history_log;
 mod init;
@@ -25,6 +26,7 @@ use checkpoint::{Checkpoint, RunState, steps_of_an_epoch};
 use elbo::Compute;
 use elbo::train::{Options, Trainer};
 use elbo::vae::Vae;
+use evaluation::LeftOutRows;
 use init::InitialModel;
 use options::whole_epochs;
 use run::TrainingRun;
@@ -111,6 +113,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
         trainer,
         state,
         has_checkpoint: args.stopping.resume.is_some(),
+        left_out: LeftOutRows::default(),
     };
     let outcome =
         run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;

@@ -15,6 +15,9 @@ pub struct Outcome {
     pub validated: Evaluation,
     /// On the test data, if there are any.
     pub tested: Option<Evaluation>,
+    /// Warnings that were printed during the run.
+    pub warned: Vec<String>,
+    /// Warnings to print at its end.
     pub warnings: Vec<String>,
     /// Training images per second of training time, over all epochs.
     pub images_per_second: f64,

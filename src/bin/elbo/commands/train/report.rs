@@ -89,7 +89,7 @@ pub fn report(
             test_reconstruction: tested.reconstruction,
             test_kl: tested.kl,
         }),
-        warnings: earlier.iter().chain(&outcome.warnings).collect(),
+        warnings: earlier.iter().chain(&outcome.warned).chain(&outcome.warnings).collect(),
         images_per_second: outcome.images_per_second,
         seconds: time.as_secs_f64(),
         model: args.out.join(MODEL).display().to_string(),

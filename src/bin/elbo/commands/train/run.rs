@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, RunState, steps_of_an_epoch};
 use super::divergence;
+use super::evaluation::{HeldOutEvaluation, LeftOutRows};
 use super::files::{CHECKPOINT, HISTORY_SO_FAR, MODEL, RUN, remove_others};
 use super::history_log::HistoryLog;
 use super::interrupt;
@@ -11,10 +12,11 @@ use super::outputs;
 use super::progress::Progress;
 use super::warnings::{self, warnings};
 use crate::data::DataView;
-use crate::data::train_test::TrainTestSplit;
+use crate::data::train_test::{HeldOutPart, TrainTestSplit};
 use crate::failure::{Failure, Result};
 use crate::model;
 use crate::model::history::EpochRecord;
+use crate::model::usable::{LeftOut, OfUsable};
 use crate::model::{ModelMetadata, TrainingMetadata};
 use crate::output::{Console, OutputDirectory, write_file};
 use crate::text::{quoted, thousands};
@@ -39,6 +41,7 @@ pub struct TrainingRun<'a> {
     pub state: RunState,
     /// True if the checkpoint in the directory is of this run.
     pub has_checkpoint: bool,
+    pub left_out: LeftOutRows,
 }
 
 /// The reason to pause between steps.
@@ -60,7 +63,7 @@ impl TrainingRun<'_> {
         let mut kept = self.kept_so_far()?;
         match self.epochs(train, &mut kept) {
             Ok(()) => {}
-            Err(failure @ (Failure::Run(_) | Failure::Diverged(_))) => {
+            Err(failure @ (Failure::Run(_) | Failure::Diverged { .. })) => {
                 return Err(self.failed(kept.as_ref(), &failure));
             }
             Err(interrupted) => return Err(interrupted),
@@ -73,10 +76,20 @@ impl TrainingRun<'_> {
             Ok(evaluations) => evaluations,
             Err(failure) => return Err(self.failed(Some(&kept), &failure)),
         };
-        let Self { split, compute, folder, args, trainer, state, has_checkpoint, .. } = self;
+        let Self { split, compute, folder, args, trainer, state, has_checkpoint, left_out, .. } =
+            self;
+        let warned = left_out.into_warnings();
         let images_per_second = rate(rows * state.history.len(), state.training_seconds);
-        let outcome =
-            Outcome { kept, trainer, state, validated, tested, warnings, images_per_second };
+        let outcome = Outcome {
+            kept,
+            trainer,
+            state,
+            validated,
+            tested,
+            warned,
+            warnings,
+            images_per_second,
+        };
         write(&outcome).map_err(|failure| {
             let Outcome { kept, state, .. } = &outcome;
             let rescued = outputs::rescue(folder, kept, (state, has_checkpoint), split, compute);
@@ -105,7 +118,7 @@ impl TrainingRun<'_> {
                 Pause::CheckpointDue => self.checkpoint(kept.as_ref())?,
                 Pause::Interrupted => return Err(self.interrupted(kept.as_ref())?),
                 Pause::EpochOver => {
-                    let (epoch, validated) = self.end_of_epoch(rows)?;
+                    let (epoch, validated, left_out) = self.end_of_epoch(rows)?;
                     // Until an epoch counts, the last model is the one to keep.
                     let best = self.best_epoch().unwrap_or(epoch.epoch);
                     if stopping.keep() == Keep::Last || best == epoch.epoch {
@@ -114,7 +127,8 @@ impl TrainingRun<'_> {
                     }
                     log.write(&self.state.history)?;
                     progress.end_of_epoch(epoch.epoch, || {
-                        self.console.note(&line(&epoch, epochs, noun))
+                        self.console.note(&line(&epoch, epochs, noun));
+                        self.warn_of(left_out, HeldOutPart::Validation);
                     });
                     if interrupt::requested().is_some() {
                         return Err(self.interrupted(kept.as_ref())?);
@@ -139,7 +153,11 @@ impl TrainingRun<'_> {
         let before = Duration::from_secs_f64(self.state.epoch_seconds);
         let (trainer, split, began) = (&mut self.trainer, self.split, Instant::now());
         let pause = self.compute.install(|| -> Result<Pause> {
-            while let Some(step) = split.used(trainer.step(train))? {
+            let step = |trainer: &mut Trainer| {
+                let stepped = split.used(trainer.step(train));
+                stepped.map_err(|failure| train.locate(failure, "training"))
+            };
+            while let Some(step) = step(trainer)? {
                 progress.step(&step, || (trainer.epoch_so_far(), before + began.elapsed()));
                 if interrupt::requested().is_some() {
                     return Ok(Pause::Interrupted);
@@ -154,11 +172,11 @@ impl TrainingRun<'_> {
         pause
     }
 
-    /// Validates the model and records the epoch.
-    fn end_of_epoch(&mut self, rows: usize) -> Result<(EpochRecord, Evaluation)> {
+    /// Validates the model and records the epoch. Returns the rows that the validation left out, too.
+    fn end_of_epoch(&mut self, rows: usize) -> Result<(EpochRecord, Evaluation, Vec<LeftOut>)> {
         let time = std::mem::take(&mut self.state.epoch_seconds);
         self.state.training_seconds += time;
-        let validated = self.validate(self.trainer.vae())?;
+        let (validated, left_out) = self.validate(self.trainer.vae())?;
         self.trainer.observe(validated.loss);
         let trained = self.trainer.epoch_so_far();
         let epoch = EpochRecord {
@@ -185,17 +203,23 @@ impl TrainingRun<'_> {
             mu_variance: validated.mu_variance.clone(),
             scores: None,
         });
-        Ok((epoch, validated))
+        Ok((epoch, validated, left_out))
     }
 
-    fn evaluation(&self) -> EvaluationOptions {
+    fn evaluation(&self) -> HeldOutEvaluation<'_> {
         let Options { objective, augmentation, seed, .. } = *self.trainer.options();
-        EvaluationOptions { objective, augmentation, seed }
+        let options = EvaluationOptions { objective, augmentation, seed };
+        HeldOutEvaluation { split: self.split, compute: self.compute, options }
     }
 
-    fn validate(&self, vae: &Vae) -> Result<Evaluation> {
-        let rows = self.split.validation_view();
-        self.split.used(vae.evaluate(self.compute, &rows, &self.evaluation()))
+    fn validate(&self, vae: &Vae) -> Result<(Evaluation, Vec<LeftOut>)> {
+        self.evaluation().validate(vae)
+    }
+
+    fn warn_of(&mut self, left_out: Vec<LeftOut>, part: HeldOutPart) {
+        if let Some(warning) = self.left_out.warning(left_out, part, self.split) {
+            self.console.warn(warning);
+        }
     }
 
     fn best_epoch(&self) -> Option<usize> {
@@ -275,17 +299,24 @@ impl TrainingRun<'_> {
     }
 
     /// Evaluates the model to keep on the validation and test data, and returns the warnings.
-    fn evaluate(&self, kept: &Kept) -> Result<(Evaluation, Option<Evaluation>, Vec<String>)> {
-        let (options, vae) = (self.evaluation(), &kept.vae);
-        let validated = kept.validated.clone().map_or_else(|| self.validate(vae), Ok)?;
+    fn evaluate(&mut self, kept: &Kept) -> Result<(Evaluation, Option<Evaluation>, Vec<String>)> {
+        let vae = &kept.vae;
+        let validated = match &kept.validated {
+            Some(validated) => validated.clone(),
+            None => {
+                let (validated, left_out) = self.validate(vae)?;
+                self.warn_of(left_out, HeldOutPart::Validation);
+                validated
+            }
+        };
+        let mut tested = None;
         // The one time that the test data are used.
-        let test = self.split.test_view();
-        let tested = test.map(|rows| vae.evaluate(self.compute, &rows, &options));
-        let tested = tested.map(|result| self.split.used(result)).transpose()?;
-        let seen =
-            self.split.validation_data().view(self.split.first_of_validation(warnings::ROWS));
-        let parts = self.split.used(vae.decompose(self.compute, &seen, &options))?;
-        let warnings = warnings(&validated, &parts);
+        if let Some(OfUsable { result, left_out }) = self.evaluation().test(vae)? {
+            self.warn_of(left_out, HeldOutPart::Test);
+            tested = result;
+        }
+        let parts = self.evaluation().decompose(vae, warnings::ROWS)?;
+        let warnings = parts.map_or_else(Vec::new, |parts| warnings(&validated, &parts));
         Ok((validated, tested, warnings))
     }
 }

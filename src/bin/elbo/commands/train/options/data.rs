@@ -25,7 +25,8 @@ pub struct TrainingDataOptions {
     /// Validation data [default: rows held out of --data]
     ///
     /// In any format of --data. The validation loss selects the best epoch (--keep, --patience) and drives
-    /// --schedule plateau.
+    /// --schedule plateau. As in `elbo eval`, rows that the model cannot score, such as outliers of 1e36, are left out
+    /// of it, and a warning names each of them once; a run whose model cannot score most of the rows stops.
     #[arg(long, value_name = "FILE", help_heading = None, display_order = 2)]
     pub validation: Option<PathBuf>,
 
@@ -37,7 +38,7 @@ pub struct TrainingDataOptions {
     ///
     /// In any format of --data. Unless a validation option or a choice by the validation loss (--keep best,
     /// --patience, --schedule plateau) needs other rows, all rows of --data are trained on, and each epoch
-    /// reports the loss of the test rows.
+    /// reports the loss of the test rows. Rows that the model cannot score are left out as in validation.
     #[arg(long, value_name = "FILE")]
     pub test: Option<PathBuf>,
 

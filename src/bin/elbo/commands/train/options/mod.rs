@@ -123,7 +123,7 @@ pub struct TrainOptions {
     /// validation_reconstruction, validation_kl (nats per example, after that epoch), active_units (latent
     /// dimensions whose mean has a variance above 0.01 on the validation data), collapsed_units (those that
     /// carry less than 0.01 nats), warnings, images_per_second (in training), seconds (of the whole run),
-    /// model (its path); with test data also test_rows, test_loss, test_reconstruction, test_kl.
+    /// model (its path); with test data also test_rows (those in the loss), test_loss, test_reconstruction, test_kl.
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 
