@@ -56,6 +56,26 @@ fn samples_of_a_table_have_the_spread_of_its_columns() {
 }
 
 #[test]
+fn samples_of_a_constant_column_are_the_constant() {
+    let scratch = Scratch::new("constant");
+    let rows: String = (0..200).map(|i| format!("{},0.000001,{}\n", i % 17, i % 5)).collect();
+    fs::write(scratch.path("t.csv"), format!("a,k,b\n{rows}")).unwrap();
+    for options in
+        ["--scale standardize --likelihood gaussian", "--scale min-max --likelihood gaussian"]
+    {
+        scratch.works(&format!(
+            "train --data t.csv {options} --hidden 8 --epochs 1 --overwrite --out m"
+        ));
+        scratch.works("sample --model m/model.safetensors --count 50 --overwrite --out s.csv");
+        let text = fs::read_to_string(scratch.path("s.csv")).unwrap();
+        let of_column =
+            |column| text.lines().skip(1).map(move |line| line.split(',').nth(column).unwrap());
+        assert!(of_column(1).all(|cell| cell.parse() == Ok(1e-6)), "{options}\n{text}");
+        assert!(of_column(0).any(|cell| Some(cell) != of_column(0).next()), "{options}\n{text}");
+    }
+}
+
+#[test]
 fn draws_are_the_same_bits_on_any_machine_and_say_what_they_are() {
     let scratch = Scratch::with_model("drawn");
     let sample = "sample --model model/model.safetensors --count 20";

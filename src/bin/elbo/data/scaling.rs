@@ -6,8 +6,9 @@
 //! ```
 //! Numbers are fitted, scaled and unscaled in f64, and a scaled number is rounded once, to the f32 that the
 //! model reads: timestamps, amounts and identifiers keep their digits. Statistics are accumulated in the order
-//! of the file, so that they are always the same bits. A feature that is constant in the training rows is only
-//! shifted, as if its std or range were 1.
+//! of the file, so that they are always the same bits. A feature that is constant in the training rows has a std or
+//! range of 0. It is only shifted, as if that were 1, and becomes the constant again on output, whatever the model
+//! says.
 
 use crate::failure::{Failure, Result};
 use clap::ValueEnum;
@@ -21,7 +22,7 @@ pub enum Scaling {
     /// No scaling.
     #[default]
     None,
-    /// Maps the training rows to mean 0 and standard deviation 1.
+    /// Maps the training rows to mean 0 and standard deviation 1; `std` is 0 for a constant feature.
     #[serde(rename = "standardise", alias = "standardize")]
     Standardize { mean: Vec<f64>, std: Vec<f64> },
     /// Maps the training rows to 0 to 1; with `clip`, values outside of their range are clamped to it.
@@ -95,13 +96,13 @@ impl Scaling {
             Self::None => numbers.for_each(|(x, out)| *out = x as f32),
             Self::Standardize { mean, std } => {
                 for (((x, out), mean), std) in numbers.zip(mean).zip(std) {
-                    *out = ((x - mean) / std) as f32;
+                    *out = ((x - mean) / divisor(*std)) as f32;
                 }
             }
             Self::MinMax { low, high, clip } => {
                 for (((x, out), &low), &high) in numbers.zip(low).zip(high) {
                     let inside = if *clip && !x.is_nan() { x.clamp(low, high) } else { x };
-                    *out = ((inside - low) / range(low, high)) as f32;
+                    *out = ((inside - low) / divisor(high - low)) as f32;
                 }
             }
         }
@@ -119,7 +120,7 @@ impl Scaling {
                 }
                 Self::MinMax { low, high, .. } => {
                     for ((x, &low), &high) in row.iter_mut().zip(low).zip(high) {
-                        *x = *x * range(low, high) + low;
+                        *x = *x * (high - low) + low;
                     }
                 }
             }
@@ -134,7 +135,7 @@ impl Scaling {
         let (below, above) = (f64::from(below), f64::from(above));
         let scaled = numbers.iter().zip(low).zip(high);
         scaled
-            .map(|((x, &low), &high)| (x - low) / range(low, high))
+            .map(|((x, &low), &high)| (x - low) / divisor(high - low))
             .map(|x| (below - x).max(x - above).max(0.0))
             .collect()
     }
@@ -154,9 +155,9 @@ impl Scaling {
     }
 }
 
-/// Divisor of min-max scaling: the range of a feature, or 1 if it is constant.
-pub fn range(low: f64, high: f64) -> f64 {
-    if high > low { high - low } else { 1.0 }
+/// Divisor of a feature with this standard deviation or range: 1 if it is constant.
+pub fn divisor(spread: f64) -> f64 {
+    if spread > 0.0 { spread } else { 1.0 }
 }
 
 /// Ranges, means and sums of squared deviations in one pass (Welford 1962), without cancellation if the mean is
@@ -197,7 +198,7 @@ impl Moments {
     /// overflow nor vanish.
     fn add_squares_by_range(&self, row: &[f64], sums: &mut [f64]) {
         for (j, (sum, x)) in sums.iter_mut().zip(row).enumerate() {
-            let away = (x - self.mean[j]) / range(self.low[j], self.high[j]);
+            let away = (x - self.mean[j]) / divisor(self.high[j] - self.low[j]);
             *sum += away * away;
         }
     }
@@ -211,10 +212,10 @@ impl Moments {
         self.low[feature] >= self.high[feature]
     }
 
-    /// Standard deviations; 1 for a constant feature.
+    /// Standard deviations; exactly 0 for a constant feature.
     fn std(&self) -> Vec<f64> {
         let of = |(j, squares): (usize, &f64)| {
-            if self.is_constant(j) { 1.0 } else { (squares / self.rows.max(1.0)).sqrt() }
+            if self.is_constant(j) { 0.0 } else { (squares / self.rows.max(1.0)).sqrt() }
         };
         self.squares.iter().enumerate().map(of).collect()
     }
@@ -268,6 +269,18 @@ mod tests {
         assert!(rows.iter().all(|row| row[1] == 0.0));
         for (found, expected) in undone(&scaling, &rows).iter().zip(ROWS.as_flattened()) {
             assert!((found - expected).abs() < 2e-7, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn constant_feature_stays_constant_on_output() {
+        for kind in [ScalingKind::Standardize, ScalingKind::MinMax] {
+            let (scaling, _) = fitted(kind, false);
+            // What a model says of it is noise around 0.
+            let back = undone(&scaling, &[[0.0, 0.7, 0.0], [0.0, -1e30, 0.0]]);
+            assert_eq!([back[[0, 1]], back[[1, 1]]], [7.0; 2], "{kind:?}");
+            // Another value than the constant does not go unseen on input.
+            assert_eq!(scaled(&scaling, &[[1.0, 9.0, 1e6]])[0][1], 2.0, "{kind:?}");
         }
     }
 

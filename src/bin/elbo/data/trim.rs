@@ -10,7 +10,7 @@
 //! 2. Distance of each row: the sum of its squared z-scores.
 //! 3. The rows of the smallest distances stay.
 
-use super::scaling::{Scaling, ScalingKind};
+use super::scaling::{Scaling, ScalingKind, divisor};
 use super::{Data, domain};
 use crate::failure::Result;
 use std::ops::Range;
@@ -85,7 +85,9 @@ impl Data {
             })
         })?;
         match fitted.0 {
-            Scaling::Standardize { mean, std } => Ok((mean, std)),
+            Scaling::Standardize { mean, std } => {
+                Ok((mean, std.into_iter().map(divisor).collect()))
+            }
             Scaling::None | Scaling::MinMax { .. } => unreachable!("the kind that was asked for"),
         }
     }

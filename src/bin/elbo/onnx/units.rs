@@ -7,7 +7,7 @@ use super::graph::{Attribute, Graph};
 use super::messages::{DOUBLE, FLOAT};
 use crate::data::DataDescription;
 use crate::data::domain::domain_of;
-use crate::data::scaling::{Scaling, range};
+use crate::data::scaling::{Scaling, divisor};
 use elbo::vae::Likelihood;
 
 /// Distance of a feature from 0, in standard deviations or ranges, from which its numbers are float64: float32
@@ -16,7 +16,8 @@ const FAR: f64 = 4096.0;
 
 /// Type of numbers in the units of the data.
 pub fn element_type(notes: &DataDescription) -> i32 {
-    let far = |from: &[f64], by: &[f64]| from.iter().zip(by).any(|(x, by)| x.abs() > FAR * by);
+    let far =
+        |from: &[f64], by: &[f64]| from.iter().zip(by).any(|(x, &by)| x.abs() > FAR * divisor(by));
     let wide = match &notes.scaling {
         Scaling::None => false,
         Scaling::Standardize { mean, std } => far(mean, std),
@@ -47,11 +48,11 @@ pub fn enter(
                 let lowest: Vec<f64> = low
                     .iter()
                     .zip(high)
-                    .map(|(&low, &high)| low + below * range(low, high))
+                    .map(|(&low, &high)| low + below * divisor(high - low))
                     .collect();
                 let highest: Vec<f64> = match domain {
                     // A constant feature has the range 1.
-                    Some(_) => low.iter().zip(high).map(|(&l, &h)| l + range(l, h)).collect(),
+                    Some(_) => low.iter().zip(high).map(|(&l, &h)| l + divisor(h - l)).collect(),
                     None => high.clone(),
                 };
                 let [lowest, highest] = [("low", &lowest), ("high", &highest)]
@@ -95,8 +96,9 @@ fn widened(graph: &mut Graph, notes: &DataDescription, x: String) -> String {
 
 /// `(x − from) / by`, in float32.
 fn scaled(graph: &mut Graph, x: String, from: &[f64], by: &[f64]) -> String {
+    let by: Vec<f64> = by.iter().copied().map(divisor).collect();
     let [from, by] =
-        [("offset", from), ("divisor", by)].map(|(name, values)| graph.wide_tensor(name, values));
+        [("offset", from), ("divisor", &by)].map(|(name, values)| graph.wide_tensor(name, values));
     let x = graph.node("Sub", &[&x, &from]);
     let x = graph.node("Div", &[&x, &by]);
     cast(graph, &x, FLOAT)
@@ -118,9 +120,9 @@ fn unscaled(
     if element_type(notes) == DOUBLE { y } else { cast(graph, &y, FLOAT) }
 }
 
-/// The divisor of each feature.
+/// The range of each feature.
 fn ranges(low: &[f64], high: &[f64]) -> Vec<f64> {
-    low.iter().zip(high).map(|(&low, &high)| range(low, high)).collect()
+    low.iter().zip(high).map(|(low, high)| high - low).collect()
 }
 
 fn cast(graph: &mut Graph, x: &str, to: i32) -> String {
