@@ -410,7 +410,7 @@ fn weights_stay_with_their_columns_and_classes() {
         ),
         (
             format!("{classes} --data number.csv --init c"),
-            "--init c: the model has the classes cat, dog; number.csv has 2 classes that are numbers",
+            "--init c: the model has the classes cat, dog; number.csv has 2 classes numbered from 0",
         ),
     ] {
         assert_eq!(scratch.fails(2, &format!("{line} --out new")), reason, "{line}");

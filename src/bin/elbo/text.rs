@@ -15,9 +15,10 @@ pub fn listed(names: &[String]) -> String {
     }
 }
 
-/// Formats a count with its noun, such as `1 row` or `1,234 rows`.
+/// Formats a count with its noun, such as `1 row`, `1,234 rows` or `2 classes`.
 pub fn counted(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(count as f64), if count == 1 { "" } else { "s" })
+    let plural = if noun.ends_with('s') { "es" } else { "s" };
+    format!("{} {noun}{}", thousands(count as f64), if count == 1 { "" } else { plural })
 }
 
 /// Groups the digits of a number, such as `1,234,567`.
@@ -69,6 +70,7 @@ mod tests {
     fn counts_one_thing_in_the_singular() {
         let rows = [0, 1, 1234].map(|count| counted(count, "row"));
         assert_eq!(rows, ["0 rows", "1 row", "1,234 rows"]);
+        assert_eq!([1, 2].map(|count| counted(count, "class")), ["1 class", "2 classes"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::options::data::{AugmentOption, ModelAndData};
 use crate::options::objective::KlOptions;
 use crate::options::values::{MAX_WIDTH, count, seed};
 use crate::output::{Console, say, say_json};
-use crate::text::{counted, thousands};
+use crate::text::counted;
 use clap::Args;
 use elbo::loss::Decomposition;
 use elbo::train::Options;
@@ -114,7 +114,7 @@ fn marginal(
         false => ProgressBar::new(rows.row_count() as u64),
     };
     let bar = bar.with_style(style);
-    bar.set_message(format!("{} samples per row", thousands(samples as f64)));
+    bar.set_message(format!("{} per row", counted(samples, "sample")));
     let counted = CountedRows { rows, bar: &bar };
     let result = vae.marginal_log_likelihood(compute, &counted, samples, options);
     bar.finish_and_clear();
@@ -232,10 +232,10 @@ impl EvalResults {
         );
         if let Some(marginal) = marginal {
             text.push_str(&format!(
-                "ln p(x)         {:10.4} ± {:.4} ({} samples per row; ± one standard error)\n",
+                "ln p(x)         {:10.4} ± {:.4} ({} per row; ± one standard error)\n",
                 marginal.log_likelihood,
                 marginal.standard_error,
-                thousands(marginal.samples as f64),
+                counted(marginal.samples, "sample"),
             ));
         }
         text.push_str(&format!(

@@ -11,6 +11,7 @@ use crate::options::reading::ReadingOptions;
 use crate::options::values::{count, positive};
 use crate::output::path::DecodedPath;
 use crate::output::strips::{DecodedGrid, Strip};
+use crate::text::counted;
 use clap::Args;
 use elbo::Compute;
 use elbo::vae::{ACTIVE_VARIANCE, EvaluationOptions, Vae};
@@ -299,7 +300,8 @@ fn condition(
     let row = data.and_then(|data| data.conditions(args.row..args.row + 1));
     row.map(|row| Some(row.row(0).to_owned())).ok_or_else(|| {
         Failure::Usage(format!(
-            "--label: missing; the model is conditional on {classes} classes; name the class to decode"
+            "--label: missing; the model is conditional on {}; name the class to decode",
+            counted(classes, "class")
         ))
     })
 }

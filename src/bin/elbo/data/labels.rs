@@ -264,7 +264,7 @@ impl RawLabels {
             class(label).ok_or_else(|| {
                 let (name, place) = (&self.name, self.places.of(row));
                 let classes = match names {
-                    [] => format!("{classes} classes, numbered from 0"),
+                    [] => format!("{}, numbered from 0", counted(classes, "class")),
                     names => format!("the classes {}", listed(names)),
                 };
                 Failure::Run(format!(

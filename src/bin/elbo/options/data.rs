@@ -9,6 +9,7 @@ use crate::data::{Data, DataDescription, ReadOptions, ReadPlan};
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
 use crate::output::{Console, Inputs, Target};
+use crate::text::counted;
 use clap::Args;
 use elbo::Augmentation;
 use elbo::vae::Vae;
@@ -188,8 +189,8 @@ impl ModelAndData {
                 return Ok(());
             }
             return Err(Failure::Usage(format!(
-                "--labels: missing; the model is conditional on {classes} classes and requires the label of \
-                 each row"
+                "--labels: missing; the model is conditional on {} and requires the label of each row",
+                counted(classes, "class")
             )));
         };
         data.labels = Some(match classes {

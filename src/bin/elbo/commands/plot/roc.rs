@@ -192,7 +192,7 @@ impl Figure for RocFigure<'_> {
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> DrawResult {
         let unit = || Scale::linear(-0.02..1.02, 6);
         let panels = area.split_evenly((1, 2));
-        let positives = format!("{} of {} rows positive", self.positives, self.rows);
+        let positives = format!("{} of {} positive", self.positives, counted(self.rows, "row"));
         let areas = self.legend("area", |ranking| ranking.roc_auc);
         let averages = self.legend("average precision", |ranking| ranking.average_precision);
         // Both panels leave the same height for the legend, which aligns their axes.

@@ -169,8 +169,9 @@ impl RunState {
         {
             return wrong(format!(
                 "--epochs {epochs}: the run began with --epochs {before} and {bound}, which spans all epochs, \
-                 so a run of {epochs} epochs would have differed from its first step on; start a new run with \
-                 --config {config} --epochs {epochs} and a new --out, from the weights of this one with {init}"
+                 so a run of {} would have differed from its first step on; start a new run with \
+                 --config {config} --epochs {epochs} and a new --out, from the weights of this one with {init}",
+                counted(epochs, "epoch")
             ));
         }
         self.settings.clone_from(&args.settings);

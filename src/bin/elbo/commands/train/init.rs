@@ -4,7 +4,7 @@ use crate::data::DataDescription;
 use crate::data::train_test::TrainTestSplit;
 use crate::failure::{Failure, Result};
 use crate::model::{self, ModelMetadata};
-use crate::text::listed;
+use crate::text::{counted, listed};
 use elbo::vae::{Config, Parameters, Vae};
 use std::path::Path;
 
@@ -78,7 +78,7 @@ impl<'a> InitialModel<'a> {
 /// Names or number of classes, for messages.
 fn classes(data: &DataDescription, count: usize) -> String {
     match data.classes.is_empty() {
-        true => format!("{count} classes that are numbers"),
+        true => format!("{} numbered from 0", counted(count, "class")),
         false => format!("the classes {}", listed(&data.classes)),
     }
 }

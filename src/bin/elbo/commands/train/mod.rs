@@ -162,8 +162,7 @@ fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute) -> Str
     let config = trainer.vae().config();
     let conditions = match config.conditions() {
         0 => String::new(),
-        1 => ", 1 class".to_owned(),
-        classes => format!(", {classes} classes"),
+        classes => format!(", {}", counted(classes, "class")),
     };
     let resumed = match trainer.steps() {
         0 => String::new(),

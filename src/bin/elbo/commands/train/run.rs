@@ -19,7 +19,7 @@ use crate::model::history::EpochRecord;
 use crate::model::usable::{LeftOut, OfUsable};
 use crate::model::{ModelMetadata, TrainingMetadata};
 use crate::output::{Console, OutputDirectory, write_file};
-use crate::text::{quoted, thousands};
+use crate::text::{counted, quoted, thousands};
 use elbo::optim::Span;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Evaluation, EvaluationOptions, Vae};
@@ -278,10 +278,10 @@ impl TrainingRun<'_> {
     fn interrupted(&mut self, kept: Option<&Kept>) -> Result<Failure> {
         self.checkpoint(kept)?;
         let message = format!(
-            "interrupted after step {} ({} of {} epochs done); resume with: elbo train --resume {}",
+            "interrupted after step {} ({} of {} done); resume with: elbo train --resume {}",
             thousands(self.trainer.steps() as f64),
             self.state.history.len(),
-            self.epochs,
+            counted(self.epochs, "epoch"),
             quoted(&self.args.out)
         );
         let signal = interrupt::requested().unwrap_or_default();
