@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod divergence;
+mod earlier_run;
 mod evaluation;
 mod files;
 mod history_log;
@@ -43,7 +44,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     files::check_inputs(args)?;
     let mut folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
     folder.lock()?;
-    files::check_earlier_run(args)?;
+    earlier_run::check(args)?;
     folder.sweep(&files::ALL);
     let resumed = match &args.stopping.resume {
         None => None,
