@@ -28,7 +28,7 @@ impl Block {
         let layout = pass.weights.layout();
         let squares = |matrix: &Matrix, rows| {
             // Padding included, which is zero.
-            simd.dispatch(SquareSum(&matrix.data[..rows * matrix.stride]))
+            simd.dispatch(GroupSquares(&matrix.data[..rows * matrix.stride]))
         };
         let layers = (0..self.doutputs.len()).map(|layer| {
             let rows = self.rows_of(layer);
@@ -48,9 +48,9 @@ impl Block {
 }
 
 /// Sum of the squares of whole groups; not finite if an element is not or is too large to be squared.
-struct SquareSum<'a>(&'a [f32]);
+struct GroupSquares<'a>(&'a [f32]);
 
-impl WithSimd for SquareSum<'_> {
+impl WithSimd for GroupSquares<'_> {
     type Output = f64;
 
     #[inline(always)]
@@ -88,13 +88,13 @@ mod tests {
                 let values: Vec<f32> =
                     (0..16 * groups).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
                 let exact: f64 = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-                let found = simd.dispatch(SquareSum(&values));
+                let found = simd.dispatch(GroupSquares(&values));
                 assert!((found - exact).abs() <= 1e-3 * exact, "{simd}, {groups}: {found} {exact}");
             }
             for wrong in [f32::NAN, f32::NEG_INFINITY, 1e20] {
                 let mut values = vec![1.0; 160];
                 values[77] = wrong;
-                assert!(!simd.dispatch(SquareSum(&values)).is_finite(), "{simd}, {wrong}");
+                assert!(!simd.dispatch(GroupSquares(&values)).is_finite(), "{simd}, {wrong}");
             }
         }
     }

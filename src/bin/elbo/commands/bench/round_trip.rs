@@ -5,9 +5,8 @@
 //! system may move the threads of a program at any time.
 
 use super::team;
-use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{available_parallelism, yield_now};
+use std::thread::available_parallelism;
 
 /// Round trips of a measurement.
 const TRIPS: usize = 500;
@@ -20,16 +19,6 @@ const MOST_PARTNERS: usize = 16;
 #[repr(align(128))]
 #[derive(Default)]
 struct Line(AtomicUsize);
-
-/// A thread of the measurement.
-#[derive(Clone, Copy)]
-enum Role {
-    /// Writes odd numbers and waits for the even ones.
-    First,
-    /// Answers every odd number with the next even one.
-    Partner,
-    Bystander,
-}
 
 /// The longest of the round trips between the first of `threads` threads and each of the others, in seconds.
 /// `None` for a single thread, and for more threads than the processor can run at a time.
@@ -45,20 +34,14 @@ pub fn measure(threads: usize) -> Option<f64> {
 /// The round trip between thread 0 and thread `partner`, in seconds; all other threads wait.
 fn between(threads: usize, partner: usize) -> f64 {
     let line = Line::default();
-    let mut roles = vec![Role::Bystander; threads];
-    (roles[0], roles[partner]) = (Role::First, Role::Partner);
-    let round = team::time(&mut roles, ROUNDS, |role| match role {
-        Role::First => {
-            for _ in 0..TRIPS {
-                line.pass_on(0);
-            }
+    // The parity of the numbers that a thread waits for: the first one waits for even numbers, its partner for
+    // odd ones.
+    let mut parities = vec![None; threads];
+    (parities[0], parities[partner]) = (Some(0), Some(1));
+    let round = team::time(&mut parities, ROUNDS, |parity| {
+        if let Some(parity) = *parity {
+            (0..TRIPS).for_each(|_| line.pass_on(parity));
         }
-        Role::Partner => {
-            for _ in 0..TRIPS {
-                line.pass_on(1);
-            }
-        }
-        Role::Bystander => {}
     });
     round.best / TRIPS as f64
 }
@@ -66,24 +49,9 @@ fn between(threads: usize, partner: usize) -> f64 {
 impl Line {
     /// Waits for a number of the given parity and replaces it by the next number.
     fn pass_on(&self, parity: usize) {
-        let number = self.wait_for(parity);
+        let next = || Some(self.0.load(Ordering::Acquire)).filter(|number| number % 2 == parity);
+        let number = team::spin_until(next);
         self.0.store(number + 1, Ordering::Release);
-    }
-
-    fn wait_for(&self, parity: usize) -> usize {
-        let mut spins = 0_u32;
-        loop {
-            let number = self.0.load(Ordering::Acquire);
-            if number % 2 == parity {
-                return number;
-            }
-            spins += 1;
-            if spins.is_multiple_of(1024) {
-                // Lets the other thread run if both have one core.
-                yield_now();
-            }
-            spin_loop();
-        }
     }
 }
 

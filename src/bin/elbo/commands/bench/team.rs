@@ -45,15 +45,24 @@ struct SpinBarrier {
 impl SpinBarrier {
     fn wait(&self, round: usize) {
         self.arrived.fetch_add(1, Ordering::AcqRel);
-        let mut spins = 0_u32;
-        while self.arrived.load(Ordering::Acquire) < (round + 1) * self.threads {
-            spins += 1;
-            if spins.is_multiple_of(1024) {
-                // Lets other threads run if there are more of them than cores.
-                thread::yield_now();
-            }
-            std::hint::spin_loop();
+        let all = (round + 1) * self.threads;
+        spin_until(|| (self.arrived.load(Ordering::Acquire) >= all).then_some(()));
+    }
+}
+
+/// Calls `poll` until it returns a value.
+pub fn spin_until<T>(poll: impl Fn() -> Option<T>) -> T {
+    let mut spins = 0_u32;
+    loop {
+        if let Some(value) = poll() {
+            return value;
         }
+        spins += 1;
+        if spins.is_multiple_of(1024) {
+            // Lets other threads run if there are more of them than cores.
+            thread::yield_now();
+        }
+        std::hint::spin_loop();
     }
 }
 
