@@ -10,13 +10,11 @@ use std::path::Path;
 /// Returns an error if the run would replace or remove a file in its directory that it did not write itself, unless
 /// `--overwrite` is given.
 pub fn check(args: &TrainOptions) -> Result<()> {
-    let paths = ALL.map(|name| args.out.join(name));
     if args.overwrite || args.stopping.resume.is_some() {
         return Ok(());
     }
-    let Some(taken) = paths.iter().find(|path| path.symlink_metadata().is_ok()) else {
-        return Ok(());
-    };
+    let mut paths = ALL.iter().map(|name| args.out.join(name));
+    let Some(taken) = paths.find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
     let out = quoted(&args.out);
     let [checkpoint, history] = [CHECKPOINT, HISTORY].map(|name| args.out.join(name).exists());
     Err(Failure::Usage(match (checkpoint, history) {

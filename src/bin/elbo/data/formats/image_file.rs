@@ -2,7 +2,8 @@
 //!
 //! The decoders fill the missing part of a file that ends early with gray, so a file is first checked to be
 //! complete: a JPEG must reach its end-of-image marker and hold every block ([`jpeg_data`]), and a PNG must reach its
-//! IEND chunk, with the right checksums. Bytes after the image are ignored. Sources: ITU-T T.81, annex B; PNG Specification (Third Edition), section 5.
+//! IEND chunk, with the right checksums. Bytes after the image are ignored. Sources: ITU-T T.81, annex B; PNG
+//! Specification (Third Edition), section 5.
 
 use super::{file, jpeg_data};
 use crate::failure::{Failure, Result};
