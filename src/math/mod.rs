@@ -38,6 +38,7 @@
 
 pub(crate) mod exp;
 pub(crate) mod fixed_point;
+mod limit;
 pub(crate) mod log;
 pub(crate) mod normal;
 pub(crate) mod polynomial;

@@ -15,6 +15,7 @@
 //! 4. `ln(1 + e) = e + e²·g(e)`, `g` a minimax polynomial on [0, 1], no reduction of the range.
 
 use super::exp::{EXP_TAIL, LN_2_HI, LN_2_LO, LOG2_E, ROUND, power_of_two};
+use super::limit::at_most;
 use super::polynomial::{even_odd, horner};
 use crate::simd::lane_call;
 use pulp::Simd;
@@ -42,16 +43,13 @@ struct Exponential<S: Simd> {
     w: S::f32s,
     /// 2³²·2ⁿ
     scale: S::f32s,
-    /// True where |x| is so large that `n` does not fit into its bits and the result is 0; false for NaN,
-    /// and `w` is NaN then.
-    vanished: S::m32s,
 }
 
 impl<S: Simd> Exponential<S> {
     #[inline(always)]
     fn of_minus_abs(simd: S, x: S::f32s) -> Self {
-        // −|x| by setting the sign.
-        let x = simd.or_f32s(x, simd.splat_f32s(-0.0));
+        // −|x|. Above the limit n would not fit into its bits; at it the functions are 0 already.
+        let x = simd.neg_f32s(at_most(simd, simd.abs_f32s(x), 105.0));
         // 1. The scale of step 3 is part of the rounding constant.
         let round = simd.splat_f32s(ROUND + 127.0 + LIFT);
         let t = simd.mul_add_f32s(x, simd.splat_f32s(LOG2_E), round);
@@ -65,7 +63,6 @@ impl<S: Simd> Exponential<S> {
             // a instead of r: with the rounding of r the sigmoid would have 2.05 ULP instead of 1.98.
             w: simd.add_f32s(a, simd.mul_add_f32s(h, square, b)),
             scale: power_of_two(simd, t),
-            vanished: simd.less_than_f32s(x, simd.splat_f32s(-105.0)),
         }
     }
 
@@ -73,8 +70,7 @@ impl<S: Simd> Exponential<S> {
     #[inline(always)]
     fn times(&self, simd: S, c: f32) -> S::f32s {
         let c = simd.splat_f32s(c);
-        let e = simd.mul_f32s(simd.mul_add_f32s(self.w, c, c), self.scale);
-        simd.select_f32s(self.vanished, simd.splat_f32s(0.0), e)
+        simd.mul_f32s(simd.mul_add_f32s(self.w, c, c), self.scale)
     }
 
     /// `σ(x)`.

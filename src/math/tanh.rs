@@ -10,6 +10,7 @@
 //!    of the sum 2⁻²⁴·⁷).
 
 use super::exp::{LOG2_E, ROUND, power_of_two};
+use super::limit::at_most;
 use super::polynomial::even_odd;
 use crate::simd::lane_call;
 use pulp::Simd;
@@ -41,9 +42,8 @@ fn tanh_lanes<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let tail = even_odd(simd, square, fourth, TANH_TAIL);
     let near = simd.mul_add_f32s(cube, tail, a);
 
-    // 1. From 10 on the result is 1. The comparison is false for NaN, which is kept.
-    let limit = simd.splat_f32s(10.0);
-    let v = simd.select_f32s(simd.greater_than_f32s(a, limit), limit, a);
+    // 1. From 10 on the result is 1.
+    let v = at_most(simd, a, 10.0);
     let factor = simd.splat_f32s(2.0 * LOG2_E);
     let round = simd.splat_f32s(ROUND + 127.0);
     let t = simd.mul_add_f32s(v, factor, round);
