@@ -1,6 +1,11 @@
-"""Measures JAX, jit-compiled: training step, loss with gradients."""
+"""Measures JAX, jit-compiled: training step, loss with gradients.
 
-from functools import partial
+`jax_peer.py --threads N CASE …` measures every variant: dispatch is asynchronous or synchronous, which is fixed for a
+process, and a call makes one training step or scans over several.
+"""
+
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +14,15 @@ import optax
 
 import measure
 
+DISPATCH = ("async", "sync")
+
+if sys.argv[1:2] not in [[mode] for mode in DISPATCH]:
+    runs = [subprocess.run([sys.executable, __file__, mode, *sys.argv[1:]]) for mode in DISPATCH]
+    sys.exit(any(run.returncode for run in runs))
+
+dispatch = sys.argv.pop(1)
+# Read once, when the first array is made.
+jax.config.update("jax_cpu_enable_async_dispatch", dispatch == "async")
 threads, cases = measure.arguments()
 # XLA uses one thread for each core that the process may run on; it has no option for fewer.
 peer = measure.Peer("JAX", jax.__version__, threads)
@@ -29,37 +43,55 @@ def model_loss(layers, x, key):
 
 
 def train(widths, batch):
-    layers = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in measure.network(widths)]
     x = jnp.asarray(measure.binary((batch, widths[0]), 1))
     adam = optax.adam(1e-3)
 
-    # Donated buffers let the new parameters and moments replace the old ones in place.
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def step(layers, moments, key, x):
+    def initial():
+        layers = [(jnp.asarray(w.T), jnp.asarray(b)) for w, b in measure.network(widths)]
+        return layers, adam.init(layers), jax.random.PRNGKey(0)
+
+    def step(state, x):
+        layers, moments, key = state
         key, noise = jax.random.split(key)
         loss, gradients = jax.value_and_grad(model_loss)(layers, x, noise)
         updates, moments = adam.update(gradients, moments, layers)
-        return optax.apply_updates(layers, updates), moments, key, loss
+        return (optax.apply_updates(layers, updates), moments, key), loss
 
-    state = (layers, adam.init(layers), jax.random.PRNGKey(0))
+    def time(variant, call, state, steps):
+        def work():
+            nonlocal state
+            state, loss = call(state, x)
+            return loss
 
-    def work():
-        nonlocal state
-        *state, loss = step(*state, x)
-        return loss
+        shape = measure.shape_of(widths)
+        return peer.time("train_step", shape, batch, work, jax.block_until_ready, variant, steps)
 
-    first = float(work())
-    peer.time("train_step", measure.shape_of(widths), batch, work, jax.block_until_ready)
-    assert float(work()) < first, "training does not reduce the loss"
+    # Donated buffers let the new parameters and moments replace the old ones in place.
+    one = jax.jit(step, donate_argnums=0)
+    state, losses = initial(), []
+    for _ in range(measure.CHECKED_STEPS):
+        state, loss = one(state, x)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0], "training does not reduce the loss"
+    milliseconds = time(dispatch, one, state, 1)
+
+    # As many steps as fill a repetition, and enough for the check.
+    steps = max(measure.CHECKED_STEPS, round(measure.REPETITION * 1e3 / milliseconds))
+    scan = lambda state, x: jax.lax.scan(lambda state, _: step(state, x), state, length=steps)
+    several = jax.jit(scan, donate_argnums=0)
+    state, scanned = several(initial(), x)
+    # Other noise, or the same noise in each step, changes the losses by more than this.
+    assert np.allclose(scanned[: len(losses)], losses, rtol=1e-5), "scan trains differently"
+    time(f"{dispatch}, scan", several, state, steps)
 
 
 def loss(rows):
     inputs = measure.loss_inputs(rows)
     call = jax.jit(jax.value_and_grad(objective, argnums=(0, 2, 3)))
     on_device = [jnp.asarray(a) for a in inputs]
-    work = lambda: jax.block_until_ready(call(*on_device))
+    work = lambda: call(*on_device)
     assert np.isclose(float(work()[0]), measure.loss_value(*inputs), rtol=1e-4)
-    peer.time("loss", measure.LOSS_SHAPE, rows, work)
+    peer.time("loss", measure.LOSS_SHAPE, rows, work, jax.block_until_ready, dispatch)
 
 
 if "train_step" in cases:

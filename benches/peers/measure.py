@@ -7,6 +7,8 @@ import time
 import numpy as np
 
 WARM_UP, REPETITION, REPETITIONS = 0.15, 0.03, 15
+# Training steps whose losses are compared between variants of a peer.
+CHECKED_STEPS = 4
 
 TRAIN = [((784, 400, 20), 128), ((784, 400, 20), 1024), ((2048, 1024, 64), 256), ((30, 64, 8), 64)]
 LOSS_FEATURES, LOSS_LATENT, LOSS_ROWS = 784, 20, (128, 1024, 16384)
@@ -71,9 +73,10 @@ class Peer:
     def __init__(self, name, version, threads):
         self.name, self.version, self.threads = name, version, threads
 
-    def time(self, case, shape, batch, work, wait=lambda last: None):
-        """Prints the best and the median time of one call of `work` over the repetitions, each of
-        which makes as many calls as fill it. `wait` blocks until asynchronous work is done."""
+    def time(self, case, shape, batch, work, wait=lambda last: None, variant=None, units=1):
+        """Prints the best and the median time over the repetitions, each of which makes as many calls
+        of `work` as fill it, and returns the best. A call does `units` times the work of the case.
+        `wait` blocks until asynchronous work is done."""
 
         def seconds(calls):
             start = time.perf_counter()
@@ -87,12 +90,13 @@ class Peer:
             seconds(1)
             calls += 1
         calls = max(1, round(REPETITION / min(seconds(1) for _ in range(5))))
-        times = sorted(seconds(calls) / calls * 1e3 for _ in range(REPETITIONS))
+        times = sorted(seconds(calls) / (calls * units) * 1e3 for _ in range(REPETITIONS))
         line = dict(
             peer=self.name, version=self.version, case=case, shape=shape, batch=batch,
             threads=self.threads, milliseconds=times[0], median=times[REPETITIONS // 2],
         )
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line | ({"variant": variant} if variant else {})), flush=True)
+        return times[0]
 
 
 def arguments():
