@@ -216,7 +216,7 @@ pub enum Error {
         available: String,
     },
 
-    /// Thread pool that the operating system refused.
+    /// Threads that the operating system refused.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
         /// Number of threads requested.

@@ -95,7 +95,7 @@
 //!   one with an error the weights are those before it, bit for bit.
 //! - A panic in a [`Dataset`] is passed on to the caller of the training step or the evaluation, on any
 //!   number of threads. A trainer is then as it was before the step, and can go on. Nothing is locked while
-//!   rows are read, so a data set may use a thread pool of its own.
+//!   rows are read, so a data set may use threads of its own.
 //! - A model, a batch or a table of pairs that needs more memory than the machine or the control group of
 //!   the process has, or than the allocator grants, is refused with [`Error::Memory`], which has the
 //!   figure, before any of it is allocated.

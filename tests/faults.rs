@@ -285,7 +285,7 @@ fn panics_of_the_data_set_are_passed_on_and_training_goes_on() {
 
 #[test]
 fn data_sets_that_wait_for_threads_of_their_own_do_not_block() {
-    // While a worker waits, it runs other rows: one that held a lock would meet it again.
+    // While a thread of rayon waits, it runs other work: one that held a lock would meet it again.
     fn spin(row: usize) -> usize {
         (0..2_000).fold(row, |sum, i| sum.rotate_left(3) ^ i)
     }

@@ -138,7 +138,7 @@ impl Decomposition {
 }
 
 /// Pairs below which the calling thread works alone.
-const PARALLEL_PAIRS: usize = 100_000;
+const SHARE_PAIRS: usize = 50_000;
 
 /// Scratch memory for the pairs of a batch: filled by [`Self::set_row`], evaluated, and read by
 /// [`Self::gradient_row`].
@@ -235,9 +235,7 @@ impl TotalCorrelation {
     }
 
     fn threads(&self, compute: &Compute) -> Compute {
-        // Waking a thread costs some microseconds, as many as this many pairs.
-        let pairs = self.rows * self.rows * self.latent;
-        if pairs < PARALLEL_PAIRS { compute.serialized() } else { compute.clone() }
+        compute.for_work(self.rows * self.rows * self.latent, SHARE_PAIRS)
     }
 
     fn first_pass(

@@ -64,11 +64,11 @@ impl UpdateRule {
     /// The update is element-wise: no bit depends on how the threads share it.
     pub(crate) fn step_flat(self, compute: &Compute, [w, m, v]: [&mut [f32]; 3], g: &[f32]) {
         debug_assert!([w.len(), m.len(), v.len()] == [g.len(); 3]);
-        if compute.threads() == 1 || g.len() <= SHARE {
+        if compute.threads_at_hand() == 1 || g.len() <= SHARE {
             return compute.simd().dispatch(UpdateOp(self, [w, m, v], g));
         }
         // A boundary at whole groups: only the last part has a tail.
-        let half = (g.len() / 2).next_multiple_of(LANES);
+        let half = compute.left_share(g.len()).next_multiple_of(LANES).min(g.len());
         let (w, w_right) = w.split_at_mut(half);
         let (m, m_right) = m.split_at_mut(half);
         let (v, v_right) = v.split_at_mut(half);

@@ -270,9 +270,8 @@ impl Trainer {
     /// the weights. Returns `None` if the epoch is over; the call after that begins the next one.
     ///
     /// Once warm, a step does not allocate: the first step makes room for whole batches, and the first
-    /// of an epoch draws the order of the rows into memory that is kept. (Outside of
-    /// [`Compute::install`], entering a pool of several threads may let rayon's own queue grow. The first
-    /// gradient so large that it must be looked at before it reaches the weights makes room for itself.)
+    /// of an epoch draws the order of the rows into memory that is kept. (The first gradient so large that it
+    /// must be looked at before it reaches the weights makes room for itself.)
     ///
     /// After a step without an error all weights and moments are finite.
     ///
@@ -325,7 +324,7 @@ impl Trainer {
     /// Trains to the end of the current epoch (on all of the next one, if nothing is left), calling
     /// `on_step` after each step.
     ///
-    /// Runs inside the thread pool from the first step to the last.
+    /// Keeps the threads of its [`Compute`] to itself from the first step to the last.
     ///
     /// # Errors
     /// As [`Self::step`].

@@ -4,7 +4,7 @@ use super::config::Config;
 use super::likelihood::Likelihood;
 use super::parameters::{Layout, Parameters, VectorRole};
 use super::step::matrix::Matrix;
-use crate::compute::{Compute, PARALLEL_FLOP};
+use crate::compute::{Compute, SHARE_FLOP};
 use crate::error::{Result, expect_shape};
 use crate::gemm::{PanelLayout, ProductOp, Rows, RowsMut, rows, rows_mut};
 use crate::layers::activation::Relu;
@@ -31,8 +31,7 @@ const PARALLEL_WEIGHTS: usize = 64 * 1024;
 ///
 /// [`Vae::encode`](super::Vae::encode), [`Vae::decode`](super::Vae::decode) and
 /// [`Vae::reconstruct`](super::Vae::reconstruct) make one for each call; a server that
-/// answers a row at a time keeps it. With several threads, calls from inside
-/// [`Compute::install`] save entering the pool each time.
+/// answers a row at a time keeps it.
 ///
 /// Threads share the rows of a batch, eight or more each. A single row of a large model has its
 /// outputs shared instead; two to eight rows stay on one thread, which reads each weight once for
@@ -169,13 +168,13 @@ impl<'m> Inference<'m> {
         let len = |layer| model.parameters.layer(layer).0.len();
         let weights: usize = layers.clone().map(len).sum();
         if x.rows == 1 && weights >= 2 * PARALLEL_WEIGHTS && self.compute.threads() > 1 {
-            // The pool is entered once, around the joins of all layers.
+            // The threads are kept from the first layer to the last.
             let (compute, scratch) = (&self.compute, &mut self.scratch[0]);
             compute.install(|| scratch.run(compute, compute.threads(), model, layers, x, out));
         } else {
-            let is_small = 2 * weights * x.rows < PARALLEL_FLOP;
-            let threads = if is_small { 1 } else { self.scratch.len() };
-            share_rows(&self.compute, &mut self.scratch[..threads], model, layers, x, out);
+            let compute = self.compute.for_work(2 * weights * x.rows, SHARE_FLOP);
+            let threads = compute.threads().min(self.scratch.len());
+            share_rows(&compute, &mut self.scratch[..threads], model, layers, x, out);
         }
     }
 }
@@ -242,7 +241,7 @@ fn share_rows(
         }
         return;
     }
-    let (left, right) = scratch.split_at_mut(scratch.len() / 2);
+    let (left, right) = scratch.split_at_mut(scratch.len().div_ceil(2));
     let share = x.rows * left.len() / (left.len() + right.len());
     let middle = share.next_multiple_of(TILE_ROWS).min(x.rows);
     let (out_left, out_right) = out.split_at(middle);
@@ -412,8 +411,8 @@ impl Product<'_, '_> {
             let y = RowsMut { data, rows: 1, columns, stride: columns };
             Product { y, x, threads, compute }
         };
-        let left_product = part(y_left, left.outputs, threads / 2);
-        let right_product = part(y_right, y.columns - left.outputs, threads - threads / 2);
+        let left_product = part(y_left, left.outputs, threads.div_ceil(2));
+        let right_product = part(y_right, y.columns - left.outputs, threads / 2);
         let (panels_left, panels_right) = panels.split_at(left.len());
         compute.join(
             || left_product.of((panels_left, left), activation),

@@ -14,8 +14,6 @@ static ALLOCATOR: Counting = Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-static LARGE: AtomicUsize = AtomicUsize::new(0);
-
 thread_local! {
     static OWN_ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
     static OWN_BYTES: Cell<isize> = const { Cell::new(0) };
@@ -24,11 +22,6 @@ thread_local! {
 /// Allocations so far.
 pub fn allocations() -> usize {
     ALLOCATIONS.load(Ordering::Relaxed)
-}
-
-/// Allocations so far that are larger than the queues of a thread pool: memory for rows.
-pub fn large_allocations() -> usize {
-    LARGE.load(Ordering::Relaxed)
 }
 
 /// Allocations of this thread so far.
@@ -45,9 +38,6 @@ fn count(bytes: usize) {
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     OWN_ALLOCATIONS.set(OWN_ALLOCATIONS.get() + 1);
     OWN_BYTES.set(OWN_BYTES.get() + bytes as isize);
-    if bytes > 16 << 10 {
-        LARGE.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 // SAFETY: every call goes to the system's allocator, unchanged.

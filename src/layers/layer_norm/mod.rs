@@ -241,11 +241,11 @@ impl ForwardRows<'_> {
     fn run(self, compute: &Compute) {
         // Rows are independent of each other.
         let rows = self.x.nrows();
-        if compute.threads() == 1 || rows <= 1 || self.x.len() <= SHARE {
+        if compute.threads_at_hand() == 1 || rows <= 1 || self.x.len() <= SHARE {
             return compute.simd().dispatch(self);
         }
-        // Halves until a share is small; where the cuts are changes no bit.
-        let half = rows / 2;
+        // Cut until a share is small; where the cuts are changes no bit.
+        let half = compute.left_share(rows);
         let [y, normalized] = self.outputs.map(|output| output.split_at(Axis(0), half));
         let inverse_std = self.inverse_std.split_at_mut(half);
         let (x, parameters) = (self.x.split_at(Axis(0), half), self.parameters);
@@ -328,10 +328,10 @@ struct InputGradients<'a> {
 impl InputGradients<'_> {
     fn run(self, compute: &Compute) {
         let rows = self.dy.nrows();
-        if compute.threads() == 1 || rows <= 1 || self.dy.len() <= SHARE {
+        if compute.threads_at_hand() == 1 || rows <= 1 || self.dy.len() <= SHARE {
             return compute.simd().dispatch(self);
         }
-        let (half, gain) = (rows / 2, self.gain);
+        let (half, gain) = (compute.left_share(rows), self.gain);
         let (dx, dx_below) = self.dx.split_at(Axis(0), half);
         let (dy, dy_below) = self.dy.split_at(Axis(0), half);
         let (normalized, normalized_below) = self.normalized.split_at(Axis(0), half);
@@ -367,7 +367,7 @@ fn weight_gradients(
     first: usize,
 ) {
     let columns = dgain.len();
-    if columns <= LANES || dy.nrows() * columns <= SHARE || compute.threads() == 1 {
+    if columns <= LANES || dy.nrows() * columns <= SHARE || compute.threads_at_hand() == 1 {
         for (group, (dgain, dshift)) in
             dgain.chunks_mut(LANES).zip(dshift.chunks_mut(LANES)).enumerate()
         {
@@ -392,7 +392,7 @@ fn weight_gradients(
         return;
     }
     // Whole groups of columns on the left: a thread reads whole cache lines of dy.
-    let half = (columns / 2).next_multiple_of(LANES);
+    let half = compute.left_share(columns).next_multiple_of(LANES).min(columns);
     let (dgain, dgain_right) = dgain.split_at_mut(half);
     let (dshift, dshift_right) = dshift.split_at_mut(half);
     compute.join(

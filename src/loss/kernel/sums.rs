@@ -11,8 +11,8 @@ use crate::{Compute, Result};
 use ndarray::ArrayView2;
 use pulp::{Simd, WithSimd};
 
-/// Elements below which the calling thread works alone.
-const PARALLEL: usize = 1 << 15;
+/// Elements for each thread that takes part.
+const SHARE: usize = 1 << 14;
 
 /// Overwrites `out` with the value of each row; one element a row.
 pub(in crate::loss) fn row_values(
@@ -64,8 +64,7 @@ pub(in crate::loss) fn column_sums<T: Term<I, 0>, const I: usize>(
     out: &mut [f64],
 ) {
     debug_assert_eq!(inputs[0].ncols(), out.len());
-    let is_small = inputs[0].len() < PARALLEL;
-    let compute = if is_small { compute.serialized() } else { compute.clone() };
+    let compute = compute.for_work(inputs[0].len(), SHARE);
     Columns { term, inputs, first: 0, out }.halve(&compute);
 }
 
@@ -81,11 +80,11 @@ impl<T: Term<I, 0>, const I: usize> Columns<'_, T, I> {
     fn halve(self, compute: &Compute) {
         let Self { term, inputs, first, out } = self;
         // Whole cache lines of the inputs, and enough of them for a task.
-        if out.len() <= 4 * LANES {
+        if compute.threads_at_hand() == 1 || out.len() <= 4 * LANES {
             return compute.simd().dispatch(Columns { term, inputs, first, out });
         }
         // Each column is a chain of its own: where they are cut changes no bit.
-        let half = (out.len() / 2).next_multiple_of(LANES);
+        let half = compute.left_share(out.len()).next_multiple_of(LANES).min(out.len());
         let (left, right) = out.split_at_mut(half);
         compute.join(
             || Columns { term, inputs, first, out: left }.halve(compute),

@@ -6,7 +6,7 @@
 
 use super::block::{ParameterGradient, ParameterIndex};
 use super::sink::FlatSink;
-use crate::compute::{Compute, PARALLEL_FLOP};
+use crate::compute::Compute;
 use crate::gemm::{Panel, panel_pieces};
 use crate::vae::parameters::{Layout, VectorRole};
 use std::ops::{Range, RangeInclusive};
@@ -18,10 +18,19 @@ const BLOCK_ROWS: usize = 64;
 /// Rows of a register tile: blocks are whole tiles.
 const TILE_ROWS: usize = 8;
 
+/// Floating-point operations of a step for each thread that takes part: in steps that follow one another
+/// threads do not sleep, and start within a microsecond.
+const SHARE_FLOP: usize = 500_000;
+
+/// Rows of a batch whose products take as long as the update of the weights.
+const UPDATE_ROWS: usize = 12;
+
 /// Division of a batch into blocks, and the threads that work on them.
 pub(super) struct Partition {
     compute: Compute,
     rows: Range<usize>,
+    /// Latent samples of each row.
+    samples: usize,
     /// Rows of every block but the last.
     block_rows: usize,
 }
@@ -36,8 +45,7 @@ impl Partition {
         samples: usize,
         limits: RangeInclusive<usize>,
     ) -> Self {
-        let is_small = layout.step_flop(rows.len() * samples) < PARALLEL_FLOP;
-        let compute = if is_small { compute.serialized() } else { compute.clone() };
+        let compute = compute.for_work(layout.step_flop(rows.len() * samples), SHARE_FLOP);
         // Whole register tiles: a tile cut by the end of a block would waste multipliers.
         // The same for every thread, and few enough rows to stay in cache with all their samples.
         let share = rows.len().div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
@@ -46,7 +54,7 @@ impl Partition {
         let block_rows =
             if samples == 1 { share } else { share.min((BLOCK_ROWS / samples).max(1)) };
         let block_rows = block_rows.clamp(*limits.start(), *limits.end());
-        Self { compute, rows, block_rows }
+        Self { compute, rows, samples, block_rows }
     }
 
     /// Number of threads.
@@ -84,34 +92,54 @@ impl Partition {
 
     /// Gives every piece of the weight gradient, with its part of the sink, to some thread.
     ///
-    /// The pieces are halved, and the flat buffers of the sink with them.
+    /// The pieces are cut in two, and the flat buffers of the sink with them, until each thread has neighboring
+    /// ones of about the same work: the same ones in every step.
     pub(super) fn for_each_piece<K: FlatSink>(
         &self,
         pieces: &[Piece],
-        sink: K,
+        mut sink: K,
         work: &(impl Fn(K, &Piece) + Sync),
     ) {
-        fn halve<K: FlatSink>(
-            compute: &Compute,
-            pieces: &[Piece],
-            sink: K,
-            work: &(impl Fn(K, &Piece) + Sync),
-        ) {
-            match pieces {
-                [] => {}
-                [piece] => work(sink, piece),
-                _ => {
-                    let (left, right) = pieces.split_at(pieces.len() / 2);
-                    // Pieces lie in the order of the flat buffers.
-                    let (sink_left, sink_right) = sink.split_at(right[0].start - left[0].start);
-                    compute.join(
-                        || halve(compute, left, sink_left, work),
-                        || halve(compute, right, sink_right, work),
-                    );
-                }
-            }
+        let compute = &self.compute;
+        // Pieces lie in the order of the flat buffers.
+        let distance = |from: usize, to: usize| pieces[to].start - pieces[from].start;
+        if compute.threads_at_hand() > 1 && pieces.len() > 1 {
+            let middle = self.middle(pieces);
+            let (sink, sink_right) = sink.split_at(distance(0, middle));
+            let (pieces, pieces_right) = pieces.split_at(middle);
+            compute.join(
+                || self.for_each_piece(pieces, sink, work),
+                || self.for_each_piece(pieces_right, sink_right, work),
+            );
+            return;
         }
-        halve(&self.compute, pieces, sink, work);
+        for (i, piece) in pieces.iter().enumerate() {
+            let Some(next) = (i + 1 < pieces.len()).then_some(i + 1) else {
+                return work(sink, piece);
+            };
+            let (part, rest) = sink.split_at(distance(i, next));
+            work(part, piece);
+            sink = rest;
+        }
+    }
+
+    /// Number of pieces that the left side takes.
+    fn middle(&self, pieces: &[Piece]) -> usize {
+        let flop = |piece: &Piece| {
+            let samples = if piece.of.per_sample { self.samples } else { 1 };
+            piece.rows.len() * piece.panel.width * (self.rows.len() * samples + UPDATE_ROWS)
+        };
+        let share = self.compute.left_share(pieces.iter().map(flop).sum());
+        let mut sum = 0;
+        let taken = pieces.iter().take_while(|piece| {
+            // The piece at the boundary goes to the side in which more of it lies.
+            let half = flop(piece) / 2;
+            sum += half;
+            let is_left = sum <= share;
+            sum += half;
+            is_left
+        });
+        taken.count().clamp(1, pieces.len() - 1)
     }
 }
 

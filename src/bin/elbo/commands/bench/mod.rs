@@ -98,7 +98,7 @@ fn measure(case: Case, compute: &Compute, clock: Clock) -> Result<Record> {
     let (simd, threads) = (compute.simd(), case.threads);
     let before = case.limit.measure(simd, threads);
     let round_trip_before = round_trip::measure(threads);
-    // The case has its own thread pool, which is gone when the limit is measured again.
+    // The case has its own threads, which are gone when the limit is measured again.
     let timing = (case.run)(&Compute::new(simd, threads)?, clock)?;
     let round_trip_after = round_trip::measure(threads);
     let limit = limit::higher(before, case.limit.measure(simd, threads));

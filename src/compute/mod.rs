@@ -1,13 +1,18 @@
 //! Instruction set and threads on which kernels run, as one value to pass down.
 
+// The threads of a team share the work on one another's stacks.
+#[allow(unsafe_code)]
+mod team;
+
 use crate::error::{Error, Result};
 use crate::simd::InstructionSet;
-use crate::simd::environment::{FloatEnvironment, make_standard};
+use crate::simd::environment::FloatEnvironment;
 use std::sync::Arc;
+use team::{Crew, Team};
 
-/// Floating-point operations below which a product stays on the calling thread: waking another thread
-/// costs some microseconds.
-pub(crate) const PARALLEL_FLOP: usize = 4_000_000;
+/// Floating-point operations for each thread that takes part in a product: a thread that has slept needs some
+/// microseconds to wake.
+pub(crate) const SHARE_FLOP: usize = 2_000_000;
 
 /// Instruction set and threads to compute with.
 ///
@@ -25,7 +30,9 @@ pub(crate) const PARALLEL_FLOP: usize = 4_000_000;
 pub struct Compute {
     simd: InstructionSet,
     /// `None` if everything runs on the calling thread.
-    pool: Option<Arc<rayon::ThreadPool>>,
+    team: Option<Arc<Team>>,
+    /// Threads of the team that take part.
+    threads: usize,
 }
 
 impl Compute {
@@ -34,26 +41,18 @@ impl Compute {
     /// # Errors
     /// [`Error::Config`] for 0 threads, [`Error::Threads`] if the system refuses them.
     pub fn new(simd: InstructionSet, threads: usize) -> Result<Self> {
-        let pool = match threads {
+        let team = match threads {
             0 => return Err(Error::config("threads", "at least 1", threads)),
             1 => None,
-            _ => Some(Arc::new(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .thread_name(|i| format!("elbo-{i}"))
-                    // A new thread inherits the floating-point environment of the one that starts it.
-                    .start_handler(|_| make_standard())
-                    .build()
-                    .map_err(|e| Error::Threads { threads, reason: e.to_string() })?,
-            )),
+            _ => Some(Arc::new(Team::new(threads)?)),
         };
-        Ok(Self { simd, pool })
+        Ok(Self { simd, team, threads })
     }
 
     /// Returns the machine's widest instruction set on the calling thread alone.
     #[must_use]
     pub fn serial() -> Self {
-        Self { simd: InstructionSet::detect(), pool: None }
+        Self { simd: InstructionSet::detect(), team: None, threads: 1 }
     }
 
     /// Returns the machine's widest instruction set on as many threads as the process may use.
@@ -65,9 +64,11 @@ impl Compute {
         Self::new(InstructionSet::detect(), threads)
     }
 
-    /// Returns the same instruction set on the calling thread alone.
-    pub(crate) fn serialized(&self) -> Self {
-        Self { simd: self.simd, pool: None }
+    /// Returns the same instruction set on as many of the threads as there is work for: each gets at least
+    /// `share` of it.
+    pub(crate) fn for_work(&self, work: usize, share: usize) -> Self {
+        let threads = (work / share).clamp(1, self.threads);
+        Self { team: self.team.clone().filter(|_| threads > 1), threads, ..*self }
     }
 
     /// Instruction set of the kernels.
@@ -79,45 +80,47 @@ impl Compute {
     /// Number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
+        self.threads
     }
 
     /// Index of the current thread among [`Self::threads`], counted from 0.
     pub(crate) fn thread_index(&self) -> usize {
-        match &self.pool {
-            None => 0,
-            Some(pool) => pool.current_thread_index().unwrap_or(0),
+        self.crew().map_or(0, |(_, crew)| crew.first)
+    }
+
+    /// Runs `work` on the calling thread, with the other threads at hand.
+    ///
+    /// Every function that takes a `Compute` does this by itself. While `work` runs, no other thread shares its
+    /// work with them: one that calls a function with the same `Compute` meanwhile works alone. Until `work`
+    /// returns, the calling thread has the default floating-point environment (see
+    /// [`simd`](crate::simd)).
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let _environment = FloatEnvironment::standard();
+        match &self.team {
+            None => work(),
+            Some(team) => team.enter(work),
         }
     }
 
-    /// Runs `work` inside the thread pool, or directly if there is only one thread.
-    ///
-    /// Every function that takes a `Compute` enters the pool by itself. Entering costs a few microseconds
-    /// and sometimes a small allocation in rayon's queue; a loop of short calls saves both by entering
-    /// once, around the loop. Until `work` returns, its thread has the default floating-point
-    /// environment (see [`simd`](crate::simd)).
-    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            None => {
-                let _environment = FloatEnvironment::standard();
-                work()
-            }
-            Some(pool) => pool.install(work),
-        }
+    /// The team, and the crew of the current thread; `None` if it works alone.
+    fn crew(&self) -> Option<(&Team, Crew)> {
+        let team = self.team.as_ref()?;
+        team.crew().map(|crew| (&**team, crew.at_most(self.threads)))
     }
 
     /// Runs two closures, at the same time if there is a thread to spare, and returns both results.
     ///
     /// Work is shared among threads by functions that cut it in two and call themselves through
-    /// this. The jobs live on the stack: nothing is allocated.
+    /// this: each half has half of the threads. The jobs live on the stack: nothing is allocated.
     pub(crate) fn join<A: Send, B: Send>(
         &self,
         left: impl FnOnce() -> A + Send,
         right: impl FnOnce() -> B + Send,
     ) -> (A, B) {
-        match &self.pool {
-            None => (left(), right()),
-            Some(pool) => pool.join(left, right),
+        match (&self.team, self.crew()) {
+            (None, _) => (left(), right()),
+            (Some(_), Some((team, crew))) => team.fork(crew, left, right),
+            (Some(_), None) => self.install(|| self.join(left, right)),
         }
     }
 
@@ -137,16 +140,28 @@ impl Compute {
         items: &mut [T],
         work: &(impl Fn(usize, &mut T) + Sync),
     ) {
-        match items {
-            [] => {}
-            [item] => work(first, item),
-            _ => {
-                let half = items.len() / 2;
-                let (left, right) = items.split_at_mut(half);
-                let left = || self.halve(first, left, work);
-                self.join(left, || self.halve(first + half, right, work));
+        if self.threads_at_hand() == 1 || items.len() <= 1 {
+            for (index, item) in items.iter_mut().enumerate() {
+                work(first + index, item);
             }
+            return;
         }
+        let middle = self.left_share(items.len());
+        let (left, right) = items.split_at_mut(middle);
+        let left = || self.halve(first, left, work);
+        self.join(left, || self.halve(first + middle, right, work));
+    }
+
+    /// Number of threads that the current one can share its work with, itself included.
+    pub(crate) fn threads_at_hand(&self) -> usize {
+        self.crew().map_or(self.threads, |(_, crew)| crew.threads)
+    }
+
+    /// How much of some work the left side of [`Self::join`] takes so that each thread has as much: half, or more
+    /// where it has the larger half of the threads.
+    pub(crate) fn left_share(&self, work: usize) -> usize {
+        let threads = self.threads_at_hand().max(2);
+        (work * threads.div_ceil(2)).div_ceil(threads)
     }
 }
 

@@ -1,0 +1,537 @@
+//! A team of threads that stay, and the fork that hands one of them half of the work.
+//!
+//! # Method
+//! A team of T threads has T seats. Thread 0 is whichever thread enters the team; the others are started with
+//! it and end with it. A *crew* is a range of seats: those of the whole team at first.
+//!
+//! 1. [`Team::enter`] makes the calling thread the first of the whole crew. If another thread has entered the
+//!    team, the crew is the caller alone, and all work stays on it.
+//! 2. [`Team::fork`] cuts the crew in two. It leaves the right half of the work at the seat of the first
+//!    thread of the right half of the crew, does the left half itself, with the left half of the crew, and
+//!    waits until the other is done. A crew of one does both halves, one after the other.
+//! 3. A thread that waits spins for as long as waking it would take, [`SPIN`], then sleeps. So a phase of work
+//!    that follows soon after another costs the transfer of two or three cache lines, and one that comes
+//!    later at most twice what sleeping at once would have cost. While it spins it yields its processor now
+//!    and then, and if there are more threads than processors it does not spin at all.
+//! 4. A thread that is done with its half takes the other half back if the other thread has not begun with it,
+//!    because it slept or had no processor.
+//!
+//! Which thread does what depends on the cuts and on the size of the team alone, so in each step of a training
+//! a thread works on the weights and moments that it wrote in the step before; only step 4 departs from that.
+//! The work lies on the stack of the thread that forks: nothing is allocated.
+
+use crate::error::{Error, Result};
+use crate::simd::environment::make_standard;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// Time that a waiting thread spins before it sleeps: about what it takes to wake one.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Some neighboring threads of a team.
+#[derive(Clone, Copy)]
+pub(super) struct Crew {
+    /// Address of the seats, which tells the team; 0 for none.
+    team: usize,
+    pub(super) first: usize,
+    pub(super) threads: usize,
+}
+
+thread_local! {
+    /// The crew that the current thread leads.
+    static CREW: Cell<Crew> = const { Cell::new(Crew { team: 0, first: 0, threads: 1 }) };
+}
+
+impl Crew {
+    /// Makes this the crew of the current thread until the guard is dropped.
+    fn lead(self) -> Leading {
+        Leading { before: CREW.replace(self) }
+    }
+
+    /// The first of its threads.
+    pub(super) fn at_most(self, threads: usize) -> Self {
+        Self { threads: self.threads.min(threads), ..self }
+    }
+
+    /// The two halves; the left one is larger if they differ.
+    fn halves(self) -> (Self, Self) {
+        let left = self.threads.div_ceil(2);
+        let right = Self { first: self.first + left, threads: self.threads - left, ..self };
+        (Self { threads: left, ..self }, right)
+    }
+}
+
+/// Puts the crew of before back.
+struct Leading {
+    before: Crew,
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        CREW.set(self.before);
+    }
+}
+
+pub(super) struct Team {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// What the threads of a team share.
+struct Shared {
+    /// One for each thread. That of thread 0 is never used.
+    seats: Box<[Seat]>,
+    /// A thread has entered.
+    entered: AtomicBool,
+    spin: Duration,
+}
+
+/// Where a thread finds its work. Two cache lines: processors fetch them in pairs.
+#[repr(align(128))]
+struct Seat {
+    state: AtomicU32,
+    /// The thread of this seat, known before it first sleeps.
+    thread: OnceLock<Thread>,
+    /// May be written by the thread that forks, while the state is not `READY`, and read once by the
+    /// thread of the seat after it has changed the state from `READY`.
+    job: UnsafeCell<Option<Job>>,
+}
+
+// States of a seat.
+/// Without work; its thread spins, or is busy with work that it has taken.
+const IDLE: u32 = 0;
+/// Without work; its thread sleeps.
+const ASLEEP: u32 = 1;
+/// Work lies at the seat.
+const READY: u32 = 2;
+/// The team ends.
+const ENDED: u32 = 3;
+
+/// Half of a fork, with its type erased.
+#[derive(Clone, Copy)]
+struct Job {
+    /// A [`Half`].
+    half: *const (),
+    /// [`Half::run`] of the type of that half.
+    run: unsafe fn(*const ()),
+    /// The crew that the half is done with.
+    crew: Crew,
+}
+
+// SAFETY: a job goes from one thread to another as the field says; what it points to may go there too, by
+// the bounds of `fork`.
+unsafe impl Sync for Seat {}
+// SAFETY: as above.
+unsafe impl Send for Seat {}
+
+/// The half of a fork that another thread may run, on the stack of the one that forks.
+#[repr(align(128))]
+struct Half<F, R> {
+    state: AtomicU32,
+    work: UnsafeCell<Option<F>>,
+    result: UnsafeCell<Option<thread::Result<R>>>,
+    /// The thread to wake, written before the state becomes `WAITED_FOR`.
+    waiter: UnsafeCell<Option<Thread>>,
+}
+
+// States of a half.
+const UNFINISHED: u32 = 0;
+/// Unfinished, and the thread that forked sleeps.
+const WAITED_FOR: u32 = 1;
+const FINISHED: u32 = 2;
+
+impl Team {
+    /// Starts all threads but the first.
+    pub(super) fn new(threads: usize) -> Result<Self> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            seats: (0..threads).map(|_| Seat::new()).collect(),
+            entered: AtomicBool::new(false),
+            // A thread that spins would keep others, which have work, from running.
+            spin: if threads > processors { Duration::ZERO } else { SPIN },
+        });
+        // Dropped on an error: that ends the threads started so far.
+        let mut team = Self { shared: shared.clone(), workers: Vec::with_capacity(threads) };
+        for index in 1..threads {
+            let shared = shared.clone();
+            let worker = thread::Builder::new()
+                .name(format!("elbo-{index}"))
+                .spawn(move || shared.serve(index))
+                .map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
+            team.workers.push(worker);
+        }
+        // None of them allocates any more once it is at its seat.
+        for seat in &team.shared.seats[1..] {
+            seat.thread.wait();
+        }
+        Ok(team)
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.shared.seats.len()
+    }
+
+    /// Calls `work` with the whole team, or with the calling thread alone if another one has entered.
+    pub(super) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
+        /// Leaves, after a panic as well.
+        struct Entered<'a>(Option<&'a AtomicBool>);
+        impl Drop for Entered<'_> {
+            fn drop(&mut self) {
+                if let Some(entered) = self.0 {
+                    entered.store(false, Ordering::Release);
+                }
+            }
+        }
+
+        if self.crew().is_some() {
+            return work();
+        }
+        let entered = &self.shared.entered;
+        let is_first = !entered.swap(true, Ordering::Acquire);
+        // Makes room for the thread's handle, if this is its first use: a thread that waits does not allocate.
+        drop(thread::current());
+        let _entered = Entered(is_first.then_some(entered));
+        let threads = if is_first { self.threads() } else { 1 };
+        let _leading = Crew { team: self.id(), first: 0, threads }.lead();
+        work()
+    }
+
+    /// The crew of the current thread, if it is of this team.
+    pub(super) fn crew(&self) -> Option<Crew> {
+        let crew = CREW.get();
+        (crew.team == self.id()).then_some(crew)
+    }
+
+    fn id(&self) -> usize {
+        self.shared.seats.as_ptr().addr()
+    }
+
+    /// Runs two closures, each with about half of the crew, and returns both results.
+    ///
+    /// If one of them panics, the panic goes on here once both have ended.
+    pub(super) fn fork<A, B: Send>(
+        &self,
+        crew: Crew,
+        left: impl FnOnce() -> A,
+        right: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        debug_assert_eq!(crew.team, self.id());
+        if crew.threads == 1 {
+            return (left(), right());
+        }
+        let (left_crew, right_crew) = crew.halves();
+        let seat = &self.shared.seats[right_crew.first];
+        let half = Half::new(right);
+        // SAFETY: the half stays where it is until it is taken back or has been waited for, both below. The seat
+        // is in the right half of this thread's crew, so no other thread gives it work.
+        unsafe { seat.give(half.job(right_crew)) };
+
+        let left = {
+            let _leading = left_crew.lead();
+            catch_unwind(AssertUnwindSafe(left))
+        };
+        let right = if !seat.take_back() {
+            half.wait(self.shared.spin)
+        } else if left.is_ok() {
+            let _leading = crew.lead();
+            // SAFETY: taken back, so no other thread has this half.
+            unsafe { half.run_here() }
+        } else {
+            // Not begun, and not needed after a panic.
+            None
+        };
+        match (left, right) {
+            (Ok(left), Some(Ok(right))) => (left, right),
+            (Err(panic), _) | (_, Some(Err(panic))) => resume_unwind(panic),
+            (Ok(_), None) => unreachable!("the right half was run, here or there"),
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        // Nobody has entered, so no seat has work.
+        for (seat, worker) in self.shared.seats[1..].iter().zip(&self.workers) {
+            seat.state.store(ENDED, Ordering::Release);
+            worker.thread().unpark();
+        }
+        for worker in self.workers.drain(..) {
+            // A thread of the team does not panic: it catches those of its work.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Team {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Team({} threads)", self.threads())
+    }
+}
+
+impl Shared {
+    /// The life of a thread: waits for work at its seat, and does it.
+    fn serve(&self, index: usize) {
+        // A new thread inherits the floating-point environment of the one that starts it.
+        make_standard();
+        let seat = &self.seats[index];
+        seat.thread.get_or_init(thread::current);
+        while let Some(job) = seat.take(self.spin) {
+            let _leading = job.crew.lead();
+            // SAFETY: the half stays until it is finished, by the contract of `give`, and `take` gives a job to
+            // one thread.
+            unsafe { (job.run)(job.half) };
+        }
+    }
+}
+
+impl Seat {
+    fn new() -> Self {
+        let (state, thread) = (AtomicU32::new(IDLE), OnceLock::new());
+        Self { state, thread, job: UnsafeCell::new(None) }
+    }
+
+    /// Leaves a job here, and wakes the thread if it sleeps.
+    ///
+    /// # Safety
+    /// The half that the job points to must stay until it is finished or the job is taken back. Only one
+    /// thread at a time may give work to a seat, and none before the job given last is finished or taken back.
+    unsafe fn give(&self, job: Job) {
+        // SAFETY: no job lies here, so nobody reads the field.
+        unsafe { *self.job.get() = Some(job) };
+        if self.state.swap(READY, Ordering::AcqRel) == ASLEEP {
+            self.thread.get().expect("it was known before the thread slept").unpark();
+        }
+    }
+
+    /// Returns true if the job given last had not been taken; it never will be, then.
+    fn take_back(&self) -> bool {
+        self.change(READY, IDLE)
+    }
+
+    /// Waits for a job; `None` when the team ends. Only for the thread of this seat.
+    fn take(&self, spin: Duration) -> Option<Job> {
+        loop {
+            let is_idle = || self.state.load(Ordering::Relaxed) == IDLE;
+            if !spin_while(spin, is_idle) && self.change(IDLE, ASLEEP) {
+                while self.state.load(Ordering::Relaxed) == ASLEEP {
+                    thread::park();
+                }
+            }
+            if self.change(READY, IDLE) {
+                // SAFETY: this thread has changed the state from `READY`, so the job is its own to read, and no
+                // other is given before this one is finished.
+                return unsafe { *self.job.get() };
+            }
+            if self.state.load(Ordering::Acquire) == ENDED {
+                return None;
+            }
+            // Taken back meanwhile.
+        }
+    }
+
+    /// Changes the state, if it is `from`.
+    fn change(&self, from: u32, to: u32) -> bool {
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl<F: FnOnce() -> R, R> Half<F, R> {
+    fn new(work: F) -> Self {
+        Self {
+            state: AtomicU32::new(UNFINISHED),
+            work: UnsafeCell::new(Some(work)),
+            result: UnsafeCell::new(None),
+            waiter: UnsafeCell::new(None),
+        }
+    }
+
+    fn job(&self, crew: Crew) -> Job {
+        Job { half: (&raw const *self).cast(), run: Self::run, crew }
+    }
+
+    /// Runs the work, catching its panic.
+    ///
+    /// # Safety
+    /// No other thread runs it, or has.
+    unsafe fn run_here(&self) -> Option<thread::Result<R>> {
+        // SAFETY: by this function's contract no other thread reads or writes the field.
+        let work = unsafe { (*self.work.get()).take() };
+        Some(catch_unwind(AssertUnwindSafe(work?)))
+    }
+
+    /// Runs the work on another thread than the one that forked, and lets that one know.
+    ///
+    /// # Safety
+    /// `half` points to a `Half` of this type, which stays until it is finished. No other thread runs it, or
+    /// has.
+    unsafe fn run(half: *const ()) {
+        // SAFETY: by this function's contract.
+        let half = unsafe { &*half.cast::<Self>() };
+        // SAFETY: the thread that forked reads the result only when the half is finished; the rest is this
+        // function's contract.
+        unsafe { *half.result.get() = half.run_here() };
+        // The memory may be gone as soon as the half is finished, so the thread to wake is taken out before.
+        let waits = half
+            .state
+            .compare_exchange(UNFINISHED, FINISHED, Ordering::AcqRel, Ordering::Acquire)
+            .is_err();
+        if waits {
+            // SAFETY: the waiter was written before the state became `WAITED_FOR`, and is read once.
+            let waiter = unsafe { (*half.waiter.get()).take() };
+            half.state.store(FINISHED, Ordering::Release);
+            waiter.expect("it waits").unpark();
+        }
+    }
+
+    /// Waits until the other thread is done, and returns its result.
+    fn wait(&self, spin: Duration) -> Option<thread::Result<R>> {
+        let is_unfinished = || self.state.load(Ordering::Acquire) != FINISHED;
+        if !spin_while(spin, is_unfinished) {
+            // SAFETY: the other thread reads it only after the state has become `WAITED_FOR`, below.
+            unsafe { *self.waiter.get() = Some(thread::current()) };
+            // Fails if the half is finished by now.
+            let _ = self.state.compare_exchange(
+                UNFINISHED,
+                WAITED_FOR,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            while is_unfinished() {
+                thread::park();
+            }
+        }
+        // SAFETY: finished, so the other thread does not touch it any more.
+        unsafe { (*self.result.get()).take() }
+    }
+}
+
+/// Spins while a condition holds, for some time at most. Returns false if it still holds then.
+fn spin_while(time: Duration, condition: impl Fn() -> bool) -> bool {
+    /// Looks at the condition before one at the clock: together about a microsecond.
+    const LOOKS: usize = 32;
+    if time.is_zero() {
+        return !condition();
+    }
+    let mut start = None;
+    loop {
+        for _ in 0..LOOKS {
+            if !condition() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= time {
+            return false;
+        }
+        // Lets another thread run that has no processor.
+        thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Threads of each leaf of a tree of forks.
+    fn leaves(team: &Team, depth: usize) -> Vec<usize> {
+        let crew = team.crew().unwrap();
+        if depth == 0 {
+            return vec![crew.first];
+        }
+        let (mut left, right) =
+            team.fork(crew, || leaves(team, depth - 1), || leaves(team, depth - 1));
+        left.extend(right);
+        left
+    }
+
+    #[test]
+    fn forks_reach_every_thread_and_return_in_order() {
+        for threads in [2, 3, 4, 7] {
+            let team = Team::new(threads).unwrap();
+            for _ in 0..200 {
+                let found = team.enter(|| leaves(&team, 3));
+                assert_eq!(found.len(), 8);
+                // Work that is taken back runs on a thread further left.
+                assert!(found.iter().all(|&thread| thread < threads));
+                assert_eq!(found[0], 0);
+            }
+        }
+    }
+
+    #[test]
+    fn threads_that_have_slept_wake() {
+        let team = Team::new(3).unwrap();
+        for pause in [0, 1, 20] {
+            thread::sleep(Duration::from_millis(pause));
+            assert_eq!(team.enter(|| leaves(&team, 2)).len(), 4);
+        }
+    }
+
+    #[test]
+    fn panics_go_on_where_the_fork_was_and_the_team_stays() {
+        let team = Team::new(2).unwrap();
+        for (left, right) in [(true, false), (false, true), (true, true)] {
+            let panicking = |panics: bool| assert!(!panics, "as intended");
+            let both = || {
+                let crew = team.crew().unwrap();
+                team.fork(crew, || panicking(left), || panicking(right))
+            };
+            let panic = catch_unwind(AssertUnwindSafe(|| team.enter(both))).unwrap_err();
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"as intended"));
+            assert!(CREW.get().team == 0, "the crew has not been left");
+            assert_eq!(team.enter(|| leaves(&team, 1)).len(), 2);
+        }
+    }
+
+    #[test]
+    fn only_one_thread_at_a_time_has_the_whole_crew() {
+        let team = Team::new(2).unwrap();
+        team.enter(|| {
+            assert_eq!(team.crew().unwrap().threads, 2);
+            // Entering again changes nothing for the thread that is inside …
+            team.enter(|| assert_eq!(team.crew().unwrap().threads, 2));
+            // … and another one is alone.
+            thread::scope(|scope| {
+                scope.spawn(|| team.enter(|| assert_eq!(team.crew().unwrap().threads, 1)));
+            });
+        });
+    }
+
+    #[test]
+    fn teams_within_teams_do_not_wait_for_each_other() {
+        let (outer, inner) = (Team::new(2).unwrap(), Team::new(3).unwrap());
+        let work = || inner.enter(|| leaves(&inner, 2)).len();
+        let found = outer.enter(|| outer.fork(outer.crew().unwrap(), work, work));
+        assert_eq!(found, (4, 4));
+    }
+
+    #[test]
+    fn many_threads_share_one_team() {
+        let team = Team::new(4).unwrap();
+        let sum = Mutex::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        *sum.lock().unwrap() += team.enter(|| leaves(&team, 3)).len();
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner().unwrap(), 4 * 300 * 8);
+    }
+
+    #[test]
+    fn threads_end_with_their_team() {
+        let team = Team::new(5).unwrap();
+        team.enter(|| leaves(&team, 3));
+        let shared = Arc::downgrade(&team.shared);
+        drop(team);
+        assert!(shared.upgrade().is_none(), "a thread still holds what the team shares");
+    }
+}
