@@ -404,15 +404,15 @@ fn refuses_memory_that_no_machine_has_before_allocating() {
     assert_eq!(message, "`latent`: expected from 1 to 16777216, found 1000000000");
     let message = wide(16_000_000, 16, &[1_000]);
     assert!(message.contains("at most 2147483648 weights, found 32"), "{message}");
-    // 65,536 samples of each of 10⁹ rows at once.
-    let data = Hooked(1_000_000_000, |_| panic!("a row is read"));
-    let importance = Objective { penalty: Penalty::importance(65_536), ..Objective::default() };
-    let options = Options { batch: usize::MAX, objective: importance, ..Options::default() };
-    let vae = plain();
-    let mut trainer = Trainer::new(vae, options, Compute::serial()).unwrap();
-    let rows: Vec<u32> = vec![3; 1 << 20];
+    // Many wide rows whose gradients wait for the variance of all of them: such a batch is not taken in parts.
+    let likelihood = Likelihood::Gaussian(Variance::Optimal);
+    let wide = Config::builder(100_000, 1).hidden(&[]).likelihood(likelihood).build().unwrap();
+    let data = Array2::<f32>::zeros((1, 100_000));
+    let options = Options { batch: usize::MAX, ..Options::default() };
+    let mut trainer = Trainer::new(Vae::new(wide, 1), options, Compute::serial()).unwrap();
+    let rows: Vec<u32> = vec![0; 1 << 22];
     let error = trainer.gradient_of_rows(&data, &rows).unwrap_err().to_string();
-    let expected = "a batch of 1048576 rows of 65536 samples of 600-2-600 needs ";
+    let expected = "a batch of 4194304 rows of 100000-1-100000 needs ";
     assert!(error.starts_with(expected) && error.contains(" GB of memory, "), "{error}");
     assert!(error.ends_with("use a smaller batch, fewer samples or a narrower model"), "{error}");
 }

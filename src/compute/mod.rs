@@ -124,20 +124,31 @@ impl Compute {
         }
     }
 
-    /// Calls `work(index, item)` for every item, on any thread, in any order.
+    /// Calls `work(index, item)` for every item, on any thread, in any order. Each thread gets neighboring items.
     pub(crate) fn for_each_mut<T: Send>(
         &self,
         items: &mut [T],
         work: impl Fn(usize, &mut T) + Sync,
     ) {
-        self.install(|| self.halve(0, items, &work));
+        self.for_each_weighted(items, |_| 1, work);
     }
 
-    /// [`Self::for_each_mut`] with the index of the first item.
-    fn halve<T: Send>(
+    /// [`Self::for_each_mut`] for items of unequal `weight`, the work that they are.
+    pub(crate) fn for_each_weighted<T: Send>(
+        &self,
+        items: &mut [T],
+        weight: impl Fn(&T) -> usize + Sync,
+        work: impl Fn(usize, &mut T) + Sync,
+    ) {
+        self.install(|| self.share(0, items, &weight, &work));
+    }
+
+    /// [`Self::for_each_weighted`] with the index of the first item.
+    fn share<T: Send>(
         &self,
         first: usize,
         items: &mut [T],
+        weight: &(impl Fn(&T) -> usize + Sync),
         work: &(impl Fn(usize, &mut T) + Sync),
     ) {
         if self.threads_at_hand() == 1 || items.len() <= 1 {
@@ -146,10 +157,26 @@ impl Compute {
             }
             return;
         }
-        let middle = self.left_share(items.len());
+        let middle = self.middle(items, weight);
         let (left, right) = items.split_at_mut(middle);
-        let left = || self.halve(first, left, work);
-        self.join(left, || self.halve(first + middle, right, work));
+        self.join(
+            || self.share(first, left, weight, work),
+            || self.share(first + middle, right, weight, work),
+        );
+    }
+
+    /// How many of the items the left side of [`Self::join`] takes, at least one and not all, so that each
+    /// thread has about as much work.
+    pub(crate) fn middle<T>(&self, items: &[T], weight: impl Fn(&T) -> usize) -> usize {
+        let share = self.left_share(items.iter().map(&weight).sum());
+        let mut sum = 0;
+        let taken = items.iter().take_while(|item| {
+            // The item at the boundary goes to the side in which more of it lies.
+            let before = sum;
+            sum += weight(item);
+            before + sum <= 2 * share
+        });
+        taken.count().clamp(1, items.len() - 1)
     }
 
     /// Number of threads that the current one can share its work with, itself included.

@@ -13,7 +13,8 @@
 //!    order.
 
 use super::panels::{Panel, PanelLayout};
-use super::tile::{MAX_WIDTH, Nothing, Operands, TileJob, accumulate, cover_strip, strip_width};
+use super::tile::{MAX_WIDTH, Operands, TileJob};
+use super::tile::{PrefetchAhead, accumulate, cover_strip, pause_steps, strip_width};
 use crate::simd::LANES;
 use pulp::Simd;
 use std::ops::Range;
@@ -63,7 +64,7 @@ pub(super) fn input_gradient<S: Simd>(
                 let Panel { start, width, outputs, offset } = self.layout.panel(index);
                 let weights = &self.panels[offset + (input + 1) * width..];
                 let dyt = &self.dyt[start * self.lanes + self.lane..];
-                assert!((ROWS - 1) * width + outputs <= weights.len());
+                assert!(ROWS * width <= weights.len());
                 assert!((outputs - 1) * self.lanes + strip <= dyt.len());
                 let operands = Operands {
                     scalars: weights.as_ptr(),
@@ -73,8 +74,12 @@ pub(super) fn input_gradient<S: Simd>(
                     vector_step: self.lanes,
                     steps: outputs,
                 };
+                // The same outputs of the next tile's inputs lie behind those of this one.
+                let ahead = &weights[..ROWS * width];
+                let pauses = if self.lane == 0 { outputs / pause_steps::<S>() } else { 0 };
+                let mut ahead = PrefetchAhead::behind(ahead, pauses);
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, operands, Nothing) };
+                unsafe { accumulate(simd, &mut tile, operands, &mut ahead) };
             }
             for (i, accumulators) in tile.iter().enumerate() {
                 let at = (input + i) * self.lanes + self.lane;

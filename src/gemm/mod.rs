@@ -76,7 +76,7 @@ use pulp::{Simd, WithSimd};
 use rows::split_rows;
 pub(crate) use rows::{Rows, RowsMut, rows, rows_mut};
 pub(crate) use transpose::{transpose, transpose_panels, transposed_layout};
-use weight_gradient::STRETCH_ROWS;
+use weight_gradient::Stretches;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
 
 /// Overwrites rows of `y` with `f(x·Wᵀ + b)`.
@@ -261,7 +261,7 @@ pub fn input_gradient(
 ///
 /// Each element is one chain of fused multiply-adds over the rows of the batch, ascending, from
 /// 0: the work is split over output tiles, never over partial sums of the batch.
-/// Allocates a copy of the last columns of `dy` where they do not fill whole registers.
+/// Allocates a list of its tasks, and a copy of the last rows of `dy` where rows do not fill whole registers.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes do not fit.
@@ -271,26 +271,37 @@ pub fn weight_gradient(
     x: ArrayView2<'_, f32>,
     dy: ArrayView2<'_, f32>,
 ) -> Result<()> {
-    struct Overwrite<'a>(&'a mut [f32]);
+    /// Stores the gradient, with zeros for the columns that are padding.
+    struct Overwrite<'a> {
+        gradient: &'a mut [f32],
+        panel: Panel,
+    }
     impl Sink for Overwrite<'_> {
         #[inline(always)]
-        fn put<S: Simd>(&mut self, _: S, at: usize, gradient: S::f32s) {
-            let (vectors, _) = S::as_mut_simd_f32s(&mut self.0[at..at + S::F32_LANES]);
-            vectors[0] = gradient;
+        fn put<S: Simd>(&mut self, simd: S, at: usize, gradient: S::f32s) {
+            let columns = self.panel.outputs.saturating_sub(at % self.panel.width);
+            let to = &mut self.gradient[at..at + S::F32_LANES];
+            if columns >= S::F32_LANES {
+                S::as_mut_simd_f32s(to).0[0] = gradient;
+            } else {
+                to.fill(0.0);
+                simd.partial_store_f32s(&mut to[..columns], gradient);
+            }
         }
     }
     struct Task<'a> {
-        sink: Overwrite<'a>,
+        chunk: &'a mut [f32],
         rows: std::ops::Range<usize>,
         panel: Panel,
-        source: GradientSource<'a>,
+        sources: Stretches<'a>,
     }
-    impl WithSimd for Task<'_> {
+    impl WithSimd for &mut Task<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self { mut sink, rows, panel, source } = self;
-            weight_gradient_rows(simd, &mut sink, source.stretches(STRETCH_ROWS), panel, rows);
+            let Task { chunk, rows, panel, sources } = self;
+            let mut sink = Overwrite { gradient: chunk, panel: *panel };
+            weight_gradient_rows(simd, &mut sink, sources.clone(), *panel, rows.clone());
         }
     }
 
@@ -301,44 +312,41 @@ pub fn weight_gradient(
     let x = x.as_standard_layout();
     let x = rows(&x);
     let dy = dy.as_standard_layout();
-    // A tile reads whole registers of dy. Only in the last panel would it read past the end of a row, so
-    // these columns are copied, with room.
-    let last = layout.panels().last().filter(|panel| panel.outputs < panel.width);
-    let mut copy = AlignedBuffer::default();
-    if let Some(Panel { start, width, .. }) = last {
-        copy = AlignedBuffer::zeros(batch * width);
-        for (to, from) in copy.chunks_exact_mut(width).zip(dy.rows()) {
-            for (to, &from) in to.iter_mut().zip(from.iter().skip(start)) {
-                *to = from;
-            }
-        }
-    }
     let dy = rows(&dy);
+    // A tile reads whole registers of dy, and so past the end of a row where the last panel has padding: there it
+    // reads the next rows, whose products the sink drops. Behind the last rows there is nothing to read, so
+    // these are copied, with room.
+    let mut sources = Stretches { rows: GradientSource { x, dy }, last: None, done: 0 };
+    let width = padded(layout.outputs);
+    let tail = width.div_ceil(layout.outputs.max(1)).saturating_sub(1).min(batch);
+    let mut copy = AlignedBuffer::zeros(tail * width);
+    if tail > 0 {
+        let whole = batch - tail;
+        let mut last = sources.rows.part(whole, tail);
+        for (to, from) in copy.chunks_exact_mut(width).zip(last.dy.data.chunks(layout.outputs)) {
+            to[..layout.outputs].copy_from_slice(from);
+        }
+        last.dy = Rows { data: &copy, rows: tail, stride: width };
+        sources.last = Some(last);
+        (sources.rows.x.rows, sources.rows.dy.rows) = (whole, whole);
+    }
 
     let mut tasks = Vec::new();
     let mut rest: &mut [f32] = &mut dpanels[..];
-    for mut panel in layout.panels() {
-        let mut dy = dy;
-        if panel.outputs < panel.width {
-            // The columns of the copy start at 0.
-            (dy.data, dy.stride, panel.start) = (&copy[..], panel.width, 0);
-        }
+    for panel in layout.panels() {
         for rows in panel_pieces(layout.inputs) {
             // Pieces come in the order of the buffer, so their memory is cut off its front.
             let (chunk, tail) = rest.split_at_mut(rows.len() * panel.width);
             rest = tail;
             // All tasks read all of x and dy, and each writes its own piece of the panels.
-            tasks.push((panel, rows, GradientSource { x, dy }, chunk));
+            tasks.push(Task { chunk, rows, panel, sources: sources.clone() });
         }
     }
-    compute.for_each_mut(&mut tasks, |_, (panel, rows, source, chunk)| {
-        compute.simd().dispatch(Task {
-            sink: Overwrite(chunk),
-            rows: rows.clone(),
-            panel: *panel,
-            source: *source,
-        });
-    });
+    compute.for_each_weighted(
+        &mut tasks,
+        |task| task.chunk.len(),
+        |_, task| compute.simd().dispatch(task),
+    );
     Ok(())
 }
 

@@ -10,9 +10,13 @@
 
 use super::panels::{Panel, PanelLayout};
 use super::rows::{Rows, RowsMut};
-use super::tile::{MAX_WIDTH, Nothing, Operands, TileJob, accumulate, cover_strip, strip_width};
+use super::tile::{MAX_WIDTH, Operands, TileJob};
+use super::tile::{PrefetchAhead, accumulate, cover_strip, pause_steps, strip_width};
 use crate::simd::lanes::Unary;
 use pulp::Simd;
+
+/// About the height of a tile.
+const TILE_ROWS: usize = 8;
 
 /// Overwrites `y` with `f(x·Wᵀ + b)`.
 #[inline(always)]
@@ -34,6 +38,7 @@ pub(super) fn product<S: Simd, F: Unary>(
         in_panel: usize,
         column: usize,
         activation: F,
+        next: PrefetchAhead,
     }
     impl<S: Simd, F: Unary> TileJob<S> for Job<'_, '_, F> {
         #[inline(always)]
@@ -59,7 +64,7 @@ pub(super) fn product<S: Simd, F: Unary>(
                     steps: self.inputs,
                 };
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, operands, Nothing) };
+                unsafe { accumulate(simd, &mut tile, operands, &mut self.next) };
             }
             // The activation while the sums are still in registers. Where the rows of y end inside the
             // strip, they go through a buffer of whole registers.
@@ -92,14 +97,20 @@ pub(super) fn product<S: Simd, F: Unary>(
         let Panel { start, width, offset, .. } = layout.panel(index);
         let panel = &panels[offset..offset + (layout.inputs + 1) * width];
         let strip = strip_width::<S>(width);
+        // Panels, and the layers of a model, follow each other in memory.
+        let tiles = rows.div_ceil(TILE_ROWS) * (width / strip);
+        let pauses = tiles * (layout.inputs / pause_steps::<S>());
+        let mut next = PrefetchAhead::behind(panel, pauses);
         // Loop 2. A strip that is all padding is skipped unless y has room for it.
         let mut in_panel = 0;
         while in_panel < width && start + in_panel < y.columns {
             let column = start + in_panel;
             let inputs = layout.inputs;
-            let mut job = Job { y: &mut *y, x, inputs, panel, width, in_panel, column, activation };
+            let y = &mut *y;
+            let mut job = Job { y, x, inputs, panel, width, in_panel, column, activation, next };
             // Loops 3 and 4.
             cover_strip(simd, strip, 0..rows, &mut job);
+            next = job.next;
             in_panel += strip;
         }
     }

@@ -21,7 +21,7 @@
 //!
 //! With AVX2, 4 × 3 and 2 × 6 spill registers and run at half the speed.
 
-use crate::simd::prefetch::prefetch;
+use crate::simd::prefetch::{prefetch, prefetch_second_level};
 use crate::simd::{LANES, is_portable};
 use pulp::Simd;
 
@@ -70,6 +70,42 @@ pub(super) struct Nothing;
 impl<S: Simd> Interleave<S> for Nothing {
     #[inline(always)]
     fn pause(&mut self, _: S) {}
+}
+
+/// Prefetches memory that other tiles will read, a few cache lines in each pause.
+///
+/// With several threads another core has written most weights, in the step before. Each line then takes
+/// hundreds of cycles to come, and the hardware prefetchers follow only what is read already.
+#[derive(Clone, Copy)]
+pub(super) struct PrefetchAhead {
+    next: *const f32,
+    lines: usize,
+    lines_per_pause: usize,
+}
+
+impl PrefetchAhead {
+    /// As many cache lines behind a slice as it has itself, spread over a number of pauses. None if there are so
+    /// few pauses that little else would be done in them.
+    #[inline(always)]
+    pub(super) fn behind(slice: &[f32], pauses: usize) -> Self {
+        let lines = slice.len() / LANES;
+        let lines_per_pause = lines.div_ceil(pauses.max(1));
+        let lines = if lines_per_pause > 3 { 0 } else { lines };
+        Self { next: slice.as_ptr_range().end, lines, lines_per_pause }
+    }
+}
+
+impl<S: Simd> Interleave<S> for &mut PrefetchAhead {
+    #[inline(always)]
+    fn pause(&mut self, _: S) {
+        if self.lines > 0 {
+            for _ in 0..self.lines_per_pause {
+                prefetch_second_level(self.next);
+                self.next = self.next.wrapping_add(LANES);
+            }
+            self.lines = self.lines.saturating_sub(self.lines_per_pause);
+        }
+    }
 }
 
 /// Loop 4: `tile[i][j] += scalars[i]·vectors[j]` at each step, fused, in ascending order.

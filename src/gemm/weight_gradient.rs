@@ -35,16 +35,40 @@ pub(crate) struct GradientSource<'a> {
 }
 
 impl<'a> GradientSource<'a> {
-    /// Splits the rows into sources of at most `length` rows.
-    pub(super) fn stretches(self, length: usize) -> impl Iterator<Item = Self> + Clone {
-        let part = move |Rows { data, rows, stride }: Rows<'a>, first: usize| Rows {
+    /// The rows from `first` on, at most `length` of them.
+    #[inline(always)]
+    pub(super) fn part(self, first: usize, length: usize) -> Self {
+        let part = |Rows { data, rows, stride }: Rows<'a>| Rows {
             data: &data[first * stride..],
             rows: length.min(rows - first),
             stride,
         };
-        (0..self.x.rows)
-            .step_by(length)
-            .map(move |first| Self { x: part(self.x, first), dy: part(self.dy, first) })
+        Self { x: part(self.x), dy: part(self.dy) }
+    }
+}
+
+/// Rows of a batch in stretches, then the last one if it lies somewhere else.
+///
+/// Each register tile asks for them anew: inlined, since a call here costs some percent.
+#[derive(Clone)]
+pub(super) struct Stretches<'a> {
+    pub(super) rows: GradientSource<'a>,
+    pub(super) last: Option<GradientSource<'a>>,
+    /// Rows so far.
+    pub(super) done: usize,
+}
+
+impl<'a> Iterator for Stretches<'a> {
+    type Item = GradientSource<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<GradientSource<'a>> {
+        if self.done >= self.rows.x.rows {
+            return self.last.take();
+        }
+        let stretch = self.rows.part(self.done, STRETCH_ROWS);
+        self.done += stretch.x.rows;
+        Some(stretch)
     }
 }
 

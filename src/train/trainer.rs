@@ -14,7 +14,7 @@ use crate::random::INDEX_LIMIT;
 use crate::simd::environment::FloatEnvironment;
 use crate::vae::step::Workspace;
 use crate::vae::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
-use crate::vae::step::sink::{Start, StoreGradient, UpdateWithAdam};
+use crate::vae::step::sink::{StoredGradient, UpdateWithAdam};
 use crate::vae::step::terms::{LossSums, StepObjective};
 use crate::vae::{Parameters, Vae};
 use ndarray::ArrayView2;
@@ -84,7 +84,7 @@ pub struct Trainer {
     /// Second part of the optimizer's state: Adam's second moment, Adamax's norm.
     pub(super) second_moment: Parameters,
     /// Memory for a gradient, where one was asked for or needed.
-    gradient: Option<Parameters>,
+    gradient: StoredGradient,
     /// Set if it holds the gradient that a caller asked for, at the weights as they are.
     has_gradient: bool,
     /// Upper bounds on the magnitudes of weights and moments.
@@ -212,7 +212,7 @@ impl Trainer {
             is_updating: false,
             first_moment: Parameters::of_layout(layout.clone()),
             second_moment: Parameters::of_layout(layout.clone()),
-            gradient: None,
+            gradient: StoredGradient::default(),
             workspace: Workspace::new(vae.config(), layout, Purpose::Training),
             progress: Progress::default(),
             order: Vec::new(),
@@ -420,12 +420,12 @@ impl Trainer {
     /// before one, and once the weights have changed.
     #[must_use]
     pub fn gradient(&self) -> Option<&Parameters> {
-        self.gradient.as_ref().filter(|_| self.has_gradient)
+        self.gradient.sums.as_ref().filter(|_| self.has_gradient)
     }
 
     /// The [gradient](Self::gradient), to be changed before it is applied.
     pub fn gradient_mut(&mut self) -> Option<&mut Parameters> {
-        self.gradient.as_mut().filter(|_| self.has_gradient)
+        self.gradient.sums.as_mut().filter(|_| self.has_gradient)
     }
 
     /// Updates the weights with the [gradient](Self::gradient) by one step of the optimizer, without
@@ -439,7 +439,7 @@ impl Trainer {
     pub fn apply_gradient(&mut self) -> Result<()> {
         let _environment = FloatEnvironment::standard();
         self.expect_whole()?;
-        let Some(gradient) = self.gradient.as_mut().filter(|_| self.has_gradient) else {
+        let Some(gradient) = self.gradient.sums.as_mut().filter(|_| self.has_gradient) else {
             return Err(Error::config(
                 "gradient",
                 "a call of `gradient_of_rows` or `gradient_with_noise` since the last step",
@@ -463,7 +463,7 @@ impl Trainer {
         let (rule, step) = (self.rule(), self.progress.step + 1);
         // 1e-6 for the rounding of the norm, 1e-18 for squares that have underflowed in it.
         let bounds = self.bounds_after(rule, norm * (1.0 + 1e-6) + 1e-18);
-        let gradient = self.gradient.as_ref().expect("a stored gradient");
+        let gradient = self.gradient.sums.as_ref().expect("a stored gradient");
         let (m, v) = (&mut self.first_moment, &mut self.second_moment);
         let w = self.vae.parameters_mut();
         if bounds.is_none() && !rule.stays_finite(&self.compute, [w, m, v], gradient) {
@@ -567,7 +567,7 @@ impl Trainer {
         let scales = objective.scales(config, rows);
         let weights = self.vae.parameters();
         let pass = Pass { config, weights, batch: part, objective, scales };
-        let sums = self.workspace.forward_backward(&self.compute, &pass);
+        let sums = self.workspace.forward_backward(&self.compute, &pass, &mut self.gradient);
         sums.map_err(|error| error.at(self.progress.step + 1))
     }
 
@@ -581,8 +581,8 @@ impl Trainer {
             let (rule, rate) = (self.rule(), self.rate());
             let mut fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
             let (mut sums, mut bounds) = (LossSums::default(), None);
-            self.has_gradient = false;
-            for (index, part) in batch.parts(at_once).enumerate() {
+            (self.has_gradient, self.gradient.has_rows) = (false, false);
+            for part in batch.parts(at_once) {
                 sums += self.forward_backward(&part, objective, rows)?;
                 if fused.is_some() {
                     let bound = self.workspace.gradient_bound();
@@ -591,7 +591,7 @@ impl Trainer {
                     fused = fused.filter(|_| bounds.is_some());
                 }
                 if fused.is_none() {
-                    self.store_gradient(if index == 0 { Start::Zero } else { Start::Stored });
+                    self.store_gradient();
                 }
             }
             if let (Some(adam), Some(bounds)) = (fused, bounds) {
@@ -600,6 +600,7 @@ impl Trainer {
                     &self.compute,
                     UpdateWithAdam {
                         adam,
+                        earlier: self.gradient.rows_so_far(),
                         weights: self.vae.parameters_mut(),
                         first: &mut self.first_moment,
                         second: &mut self.second_moment,
@@ -634,7 +635,7 @@ impl Trainer {
     /// [`Error::NotFiniteGradient`] if it is not finite, or so large that its square overflows.
     fn clip_gradient(&mut self) -> Result<f64> {
         let Some(clip) = &self.options.clip else { return self.gradient_norm() };
-        let gradient = self.gradient.as_mut().expect("a stored gradient");
+        let gradient = self.gradient.sums.as_mut().expect("a stored gradient");
         let step = self.progress.step + 1;
         clip.apply(&self.compute, gradient).map_err(|error| error.at(step))
     }
@@ -644,7 +645,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::NotFiniteGradient`] if it is not finite, or so large that its square overflows.
     fn gradient_norm(&self) -> Result<f64> {
-        let gradient = self.gradient.as_ref().expect("a stored gradient");
+        let gradient = self.gradient.sums.as_ref().expect("a stored gradient");
         let norm = global_norm(&self.compute, gradient);
         if norm < LARGEST_GRADIENT {
             return Ok(norm);
@@ -669,19 +670,18 @@ impl Trainer {
         let compute = self.compute.clone();
         compute.install(|| {
             let (objective, rows) = (self.objective(), batch.len());
-            self.has_gradient = false;
+            (self.has_gradient, self.gradient.has_rows) = (false, false);
             let sums = self.forward_backward(batch, objective, rows)?;
-            self.store_gradient(Start::Zero);
+            self.store_gradient();
             self.has_gradient = true;
             Ok(objective.reduce(self.vae.config(), rows, sums))
         })
     }
 
-    /// Stores the weight gradients of the last forward and backward pass.
-    fn store_gradient(&mut self, start: Start) {
-        let layout = self.vae.parameters().layout();
-        let gradient = self.gradient.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
-        self.workspace.weight_gradients(&self.compute, StoreGradient { gradient, start });
+    /// Adds the weight gradients of the last forward and backward pass to the stored ones.
+    fn store_gradient(&mut self) {
+        let sink = self.gradient.sink(self.vae.parameters().layout());
+        self.workspace.weight_gradients(&self.compute, sink);
     }
 }
 
@@ -739,7 +739,7 @@ mod tests {
                 }
                 // Without clipping, Adam does not even store the gradient.
                 let is_fused = trainer.rule().fused().is_some() && clip.is_none();
-                assert_eq!(trainer.gradient.is_none(), is_fused, "{optimizer:?}");
+                assert_eq!(trainer.gradient.sums.is_none(), is_fused, "{optimizer:?}");
             }
         }
     }

@@ -7,6 +7,7 @@
 mod draw;
 mod matrix;
 
+use elbo::optim::Clip;
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, EvaluationOptions, Vae};
@@ -124,6 +125,38 @@ fn threads_that_share_odd_widths_and_short_batches_change_no_bit() {
     for threads in [2, 3, 5] {
         let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
         assert!(train(&config, &data, 131, 9, compute) == expected, "{threads} threads");
+    }
+}
+
+/// A batch of 16 MiB of activations or more is taken in parts: to the bits of one whole, of which the gradient of
+/// each part is stored.
+#[test]
+fn batches_larger_than_the_cache_have_the_bits_of_small_ones() {
+    let config = Config::builder(3000, 5).hidden(&[60]).build().unwrap();
+    let data = bytes(1100, 3000);
+    for clip in [None, Some(Clip::Norm(1e3))] {
+        let train = |batch, accumulate, compute| {
+            let options = Options { batch, accumulate, clip, ..Options::default() };
+            let mut trainer = Trainer::new(Vae::new(config.clone(), 3), options, compute).unwrap();
+            let mut losses = Vec::new();
+            // An epoch is one step.
+            for _ in 0..2 {
+                trainer.epoch(&data, |step| losses.push(step.loss)).unwrap();
+            }
+            (losses, trainer.vae().parameters().to_vec())
+        };
+        let simd = InstructionSet::detect();
+        let (loss, weights) = train(1100, 1, Compute::serial());
+        for threads in [2, 3] {
+            let found = train(1100, 1, Compute::new(simd, threads).unwrap());
+            assert_eq!(found.0, loss);
+            assert!(found.1 == weights, "{threads} threads");
+        }
+        let (losses_of_parts, weights_of_parts) = train(110, 10, Compute::serial());
+        assert!(weights_of_parts == weights);
+        for (part, whole) in losses_of_parts.iter().zip(&loss) {
+            assert!((part - whole).abs() <= 1e-12 * whole.abs(), "{part} {whole}");
+        }
     }
 }
 

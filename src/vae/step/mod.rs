@@ -49,9 +49,9 @@ use backward::Transposed;
 use batch::{Pass, Purpose};
 use block::{Block, GradientSources};
 use coupling::CouplingMemory;
-use partition::{Partition, Piece};
+use partition::{BLOCK_ROWS, Partition, Piece};
 use pulp::{Simd, WithSimd};
-use sink::FlatSink;
+use sink::{FlatSink, StoredGradient};
 use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex};
 use terms::{LossSums, RowLosses, Scales};
@@ -59,6 +59,10 @@ use terms::{LossSums, RowLosses, Scales};
 /// Latent samples that go through the decoder at a time on each thread, where a row has several and no
 /// gradients are computed.
 const SAMPLES_AT_ONCE: usize = 256;
+
+/// Bytes of activations and their gradients that are in use at a time, if a batch has more of them: half of a
+/// third-level cache of 32 MiB, as eight cores of AMD's processors share one.
+const PART_BYTES: u64 = 16 << 20;
 
 /// No limits on the rows of a block.
 const ANY_SIZE: RangeInclusive<usize> = 1..=usize::MAX;
@@ -79,6 +83,8 @@ pub(crate) struct Workspace {
     /// Terms of the rows, in the order of the batch.
     losses: RowLosses,
     coupling: CouplingMemory,
+    /// Bound on the norm of the gradient of the rows before those in the blocks.
+    bound_of_parts: f64,
 }
 
 impl Workspace {
@@ -93,6 +99,7 @@ impl Workspace {
             pieces: partition::pieces(&layout),
             losses: RowLosses::zeros(0),
             coupling: CouplingMemory::default(),
+            bound_of_parts: 0.0,
             layout,
         }
     }
@@ -100,32 +107,35 @@ impl Workspace {
     /// Steps 1 to 9: forward, loss and backward of a batch. Returns the sums of the loss over its
     /// rows.
     ///
+    /// A batch whose activations would not stay in the cache is taken in parts. The gradients of all parts
+    /// but the last one are added to `gradient`; those of the last wait for [`Self::weight_gradients`].
+    ///
     /// # Errors
     /// Names the first row, in the order of the batch, whose data the likelihood does not accept or
     /// whose loss is not finite ([`fault`]); [`Error::Memory`] for a batch that the machine has no room
-    /// for. Nothing but the workspace has changed then.
+    /// for. Nothing but the workspace and `gradient` has changed then.
     pub(crate) fn forward_backward(
         &mut self,
         compute: &Compute,
         pass: &Pass<'_, '_>,
+        gradient: &mut StoredGradient,
     ) -> Result<LossSums> {
-        let rows = pass.batch.len();
-        let partition = self.partition(compute, pass, 0..rows)?;
-        let (simd, coupled) = (compute.simd(), pass.is_coupled());
-        self.each_block(&partition, |block, rows, transposed| {
-            block.forward(simd, pass, rows)?; // 1. to 6.
-            if !coupled {
-                block.backward(simd, pass, transposed, None); // 9.
-            }
-            Ok(())
-        })?;
-        self.store_losses();
+        let (rows, simd) = (pass.batch.len(), compute.simd());
+        let at_once = self.rows_in_cache(compute, pass);
+        let last = rows.saturating_sub(1) / at_once * at_once;
+        self.bound_of_parts = 0.0;
+        for first in (0..last).step_by(at_once) {
+            self.block_gradients(compute, pass, first..first + at_once)?;
+            self.weight_gradients(compute, gradient.sink(&self.layout)); // 10.
+            self.bound_of_parts = self.gradient_bound();
+        }
+        let partition = self.block_gradients(compute, pass, last..rows)?;
         let (mut sums, scales) = self.sum(pass)?; // 7.
         let blocks = &mut self.blocks[..self.used];
         let penalty = self.coupling.penalty(compute, pass, blocks, &self.losses, sums.kl)?; // 8.
         sums.penalty = penalty.sum;
         // The gradients that waited for the batch, then the backward pass of every block.
-        if coupled {
+        if pass.is_coupled() {
             // The optimal variance of this batch is in these scales.
             let pass = &Pass { scales, ..*pass };
             partition.for_each_block(blocks, |_, block, thread| {
@@ -137,8 +147,42 @@ impl Workspace {
         Ok(sums)
     }
 
-    /// Step 10: the gradient of every weight, summed over the batch of the last
-    /// [`Self::forward_backward`] and given to the sink.
+    /// Region 1 for some rows of a batch.
+    fn block_gradients(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        rows: Range<usize>,
+    ) -> Result<Partition> {
+        let partition = self.partition(compute, pass, rows)?;
+        let (simd, coupled) = (compute.simd(), pass.is_coupled());
+        self.each_block(&partition, |block, rows, transposed| {
+            block.forward(simd, pass, rows)?; // 1. to 6.
+            if !coupled {
+                block.backward(simd, pass, transposed, None); // 9.
+            }
+            Ok(())
+        })?;
+        self.store_losses();
+        Ok(partition)
+    }
+
+    /// Rows of a part of a batch: as many as have their activations in the cache, and enough for all threads.
+    /// All of them where the gradients of a row depend on the others.
+    fn rows_in_cache(&self, compute: &Compute, pass: &Pass<'_, '_>) -> usize {
+        if pass.is_coupled() {
+            return usize::MAX;
+        }
+        let samples = pass.objective.samples;
+        let one = Block::bytes(&self.config, &self.layout, 1, samples, self.purpose);
+        let rows = usize::try_from(PART_BYTES / one.max(1)).unwrap_or(usize::MAX);
+        // Whole blocks.
+        let block = (BLOCK_ROWS / samples).max(1);
+        rows.next_multiple_of(block).max(compute.threads() * block)
+    }
+
+    /// Step 10: the gradient of every weight, summed over the rows in the blocks, the last part of the batch of
+    /// [`Self::forward_backward`], and given to the sink.
     pub(crate) fn weight_gradients(&self, compute: &Compute, sink: impl FlatSink) {
         struct Op<'a, K>(K, &'a [Block], &'a Piece);
         impl<K: FlatSink> WithSimd for Op<'_, K> {
@@ -164,7 +208,8 @@ impl Workspace {
     /// Upper bound on the norm of the gradient of the last [`Self::forward_backward`], not finite if the
     /// gradient may not be.
     pub(crate) fn gradient_bound(&self) -> f64 {
-        self.blocks().iter().map(|block| block.gradient_bound).sum()
+        let of_blocks = self.blocks().iter().map(|block| block.gradient_bound);
+        self.bound_of_parts + of_blocks.sum::<f64>()
     }
 
     /// Steps 1 to 8 without gradients, to the bits of [`Self::forward_backward`]: the sums of the loss

@@ -13,7 +13,7 @@ use std::ops::{Range, RangeInclusive};
 
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
-const BLOCK_ROWS: usize = 64;
+pub(super) const BLOCK_ROWS: usize = 64;
 
 /// Rows of a register tile: blocks are whole tiles.
 const TILE_ROWS: usize = 8;
@@ -129,17 +129,7 @@ impl Partition {
             let samples = if piece.of.per_sample { self.samples } else { 1 };
             piece.rows.len() * piece.panel.width * (self.rows.len() * samples + UPDATE_ROWS)
         };
-        let share = self.compute.left_share(pieces.iter().map(flop).sum());
-        let mut sum = 0;
-        let taken = pieces.iter().take_while(|piece| {
-            // The piece at the boundary goes to the side in which more of it lies.
-            let half = flop(piece) / 2;
-            sum += half;
-            let is_left = sum <= share;
-            sum += half;
-            is_left
-        });
-        taken.count().clamp(1, pieces.len() - 1)
+        self.compute.middle(pieces, flop)
     }
 }
 

@@ -2,12 +2,37 @@
 
 use crate::gemm::Sink;
 use crate::optim::adam;
-use crate::simd::prefetch::prefetch_slice;
+use crate::simd::prefetch::prefetch_slice_for_write;
+use crate::vae::parameters::{Layout, Parameters};
 use pulp::Simd;
+use std::sync::Arc;
 
 /// A [`Sink`] over whole flat buffers, which can be cut where a piece ends.
 pub(crate) trait FlatSink: Sink + Send + Sized {
     fn split_at(self, at: usize) -> (Self, Self);
+}
+
+/// The gradient of a batch, or of its rows so far, in memory that is made when it is first needed.
+#[derive(Default)]
+pub(crate) struct StoredGradient {
+    pub(crate) sums: Option<Parameters>,
+    /// The sums over some rows of the batch are stored.
+    pub(crate) has_rows: bool,
+}
+
+impl StoredGradient {
+    /// A sink that adds rows.
+    pub(crate) fn sink(&mut self, layout: &Arc<Layout>) -> StoreGradient<'_> {
+        let start = if self.has_rows { Start::Stored } else { Start::Zero };
+        self.has_rows = true;
+        let gradient = self.sums.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
+        StoreGradient { gradient, start }
+    }
+
+    /// The sums so far.
+    pub(crate) fn rows_so_far(&self) -> Option<&[f32]> {
+        self.sums.as_deref().filter(|_| self.has_rows)
+    }
 }
 
 /// Stores the gradient in a flat buffer.
@@ -50,6 +75,8 @@ impl FlatSink for StoreGradient<'_> {
 /// Updates weights and moments by Adam; the gradient itself is not kept.
 pub(crate) struct UpdateWithAdam<'a> {
     pub(crate) adam: adam::Constants,
+    /// The sums over earlier rows of the batch, if there are any.
+    pub(crate) earlier: Option<&'a [f32]>,
     pub(crate) weights: &'a mut [f32],
     pub(crate) first: &'a mut [f32],
     pub(crate) second: &'a mut [f32],
@@ -57,11 +84,17 @@ pub(crate) struct UpdateWithAdam<'a> {
 
 impl Sink for UpdateWithAdam<'_> {
     #[inline(always)]
+    fn start<S: Simd>(&self, _: S, at: usize) -> Option<S::f32s> {
+        let register = |sums: &[f32]| S::as_simd_f32s(&sums[at..at + S::F32_LANES]).0[0];
+        self.earlier.map(register)
+    }
+
+    #[inline(always)]
     fn expect(&self, at: usize, len: usize) {
         // w, m and v of a row of the tile, while the tile before it is computed.
-        prefetch_slice(&self.weights[at..at + len]);
-        prefetch_slice(&self.first[at..at + len]);
-        prefetch_slice(&self.second[at..at + len]);
+        prefetch_slice_for_write(&self.weights[at..at + len]);
+        prefetch_slice_for_write(&self.first[at..at + len]);
+        prefetch_slice_for_write(&self.second[at..at + len]);
     }
 
     #[inline(always)]
@@ -80,9 +113,10 @@ impl FlatSink for UpdateWithAdam<'_> {
         let (m_left, m_right) = self.first.split_at_mut(at);
         let (v_left, v_right) = self.second.split_at_mut(at);
         let adam = self.adam;
+        let (g_left, g_right) = self.earlier.map(|sums| sums.split_at(at)).unzip();
         (
-            Self { adam, weights: w_left, first: m_left, second: v_left },
-            Self { adam, weights: w_right, first: m_right, second: v_right },
+            Self { adam, earlier: g_left, weights: w_left, first: m_left, second: v_left },
+            Self { adam, earlier: g_right, weights: w_right, first: m_right, second: v_right },
         )
     }
 }
