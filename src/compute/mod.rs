@@ -184,11 +184,14 @@ impl Compute {
         self.crew().map_or(self.threads, |(_, crew)| crew.threads)
     }
 
-    /// How much of some work the left side of [`Self::join`] takes so that each thread has as much: half, or more
-    /// where it has the larger half of the threads.
+    /// How much of some work the left side of [`Self::join`] takes so that each processor has as much: half, or
+    /// more where it has the larger half of the processors.
     pub(crate) fn left_share(&self, work: usize) -> usize {
-        let threads = self.threads_at_hand().max(2);
-        (work * threads.div_ceil(2)).div_ceil(threads)
+        let all = || self.team.as_ref().map_or(1, |team| team.processors().min(self.threads));
+        let processors = self.crew().map_or_else(all, |(_, crew)| crew.processors);
+        // With one processor both sides are the same thread's, wherever the cut is.
+        let processors = processors.max(2);
+        (work * processors.div_ceil(2)).div_ceil(processors)
     }
 }
 

@@ -9,16 +9,19 @@
 //! 2. [`Team::fork`] cuts the crew in two. It leaves the right half of the work at the seat of the first
 //!    thread of the right half of the crew, does the left half itself, with the left half of the crew, and
 //!    waits until the other is done. A crew of one does both halves, one after the other.
-//! 3. A thread that waits spins for as long as waking it would take, [`SPIN`], then sleeps. So a phase of work
+//! 3. If the team has more threads than the process has processors, a crew also has its share of the
+//!    processors, which is halved as the crew is. The first thread of a crew with one processor does both
+//!    halves of its forks: to hand one over would only make the system switch between threads.
+//! 4. A thread that waits spins for as long as waking it would take, [`SPIN`], then sleeps. So a phase of work
 //!    that follows soon after another costs the transfer of two or three cache lines, and one that comes
 //!    later at most twice what sleeping at once would have cost. While it spins it yields its processor now
-//!    and then, and if there are more threads than processors it does not spin at all.
-//! 4. A thread that is done with its half takes the other half back if the other thread has not begun with it,
+//!    and then to other processes. By step 3 it never keeps one from a thread of its own team.
+//! 5. A thread that is done with its half takes the other half back if the other thread has not begun with it,
 //!    because it slept or had no processor.
 //!
-//! Which thread does what depends on the cuts and on the size of the team alone, so in each step of a training
-//! a thread works on the weights and moments that it wrote in the step before; only step 4 departs from that.
-//! The work lies on the stack of the thread that forks: nothing is allocated.
+//! Which thread does what depends on the cuts, on the size of the team and on the number of processors alone, so
+//! in each step of a training a thread works on the weights and moments that it wrote in the step before; only
+//! step 5 departs from that. The work lies on the stack of the thread that forks: nothing is allocated.
 
 use crate::error::{Error, Result};
 use crate::simd::environment::make_standard;
@@ -39,14 +42,22 @@ pub(super) struct Crew {
     team: usize,
     pub(super) first: usize,
     pub(super) threads: usize,
+    /// Processors for these threads, from 1 to their number.
+    pub(super) processors: usize,
 }
 
 thread_local! {
     /// The crew that the current thread leads.
-    static CREW: Cell<Crew> = const { Cell::new(Crew { team: 0, first: 0, threads: 1 }) };
+    static CREW: Cell<Crew> = const { Cell::new(Crew { team: 0, first: 0, threads: 1, processors: 1 }) };
 }
 
 impl Crew {
+    /// Runs `work` as the first thread of this crew.
+    fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        let _leading = self.lead();
+        work()
+    }
+
     /// Makes this the crew of the current thread until the guard is dropped.
     fn lead(self) -> Leading {
         Leading { before: CREW.replace(self) }
@@ -54,14 +65,20 @@ impl Crew {
 
     /// The first of its threads.
     pub(super) fn at_most(self, threads: usize) -> Self {
-        Self { threads: self.threads.min(threads), ..self }
+        let threads = self.threads.min(threads);
+        Self { threads, processors: self.processors.min(threads), ..self }
     }
 
     /// The two halves; the left one is larger if they differ.
     fn halves(self) -> (Self, Self) {
-        let left = self.threads.div_ceil(2);
-        let right = Self { first: self.first + left, threads: self.threads - left, ..self };
-        (Self { threads: left, ..self }, right)
+        let (threads, processors) = (self.threads.div_ceil(2), self.processors.div_ceil(2));
+        let right = Self {
+            first: self.first + threads,
+            threads: self.threads - threads,
+            processors: (self.processors - processors).max(1),
+            ..self
+        };
+        (Self { threads, processors, ..self }, right)
     }
 }
 
@@ -87,7 +104,8 @@ struct Shared {
     seats: Box<[Seat]>,
     /// A thread has entered.
     entered: AtomicBool,
-    spin: Duration,
+    /// Processors for the whole team, from 1 to its number of threads.
+    processors: usize,
 }
 
 /// Where a thread finds its work. Two cache lines: processors fetch them in pairs.
@@ -147,12 +165,15 @@ const FINISHED: u32 = 2;
 impl Team {
     /// Starts all threads but the first.
     pub(super) fn new(threads: usize) -> Result<Self> {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Self::on_processors(threads, thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// [`Self::new`] for a number of processors.
+    fn on_processors(threads: usize, processors: usize) -> Result<Self> {
         let shared = Arc::new(Shared {
             seats: (0..threads).map(|_| Seat::new()).collect(),
             entered: AtomicBool::new(false),
-            // A thread that spins would keep others, which have work, from running.
-            spin: if threads > processors { Duration::ZERO } else { SPIN },
+            processors: processors.min(threads),
         });
         // Dropped on an error: that ends the threads started so far.
         let mut team = Self { shared: shared.clone(), workers: Vec::with_capacity(threads) };
@@ -175,6 +196,11 @@ impl Team {
         self.shared.seats.len()
     }
 
+    /// Processors that the team uses at the same time, from 1 to its number of threads.
+    pub(super) fn processors(&self) -> usize {
+        self.shared.processors
+    }
+
     /// Calls `work` with the whole team, or with the calling thread alone if another one has entered.
     pub(super) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
         /// Leaves, after a panic as well.
@@ -195,8 +221,9 @@ impl Team {
         // Makes room for the thread's handle, if this is its first use: a thread that waits does not allocate.
         drop(thread::current());
         let _entered = Entered(is_first.then_some(entered));
-        let threads = if is_first { self.threads() } else { 1 };
-        let _leading = Crew { team: self.id(), first: 0, threads }.lead();
+        let (threads, processors) = (self.threads(), self.processors());
+        let whole = Crew { team: self.id(), first: 0, threads, processors };
+        let _leading = if is_first { whole } else { whole.at_most(1) }.lead();
         work()
     }
 
@@ -224,22 +251,21 @@ impl Team {
             return (left(), right());
         }
         let (left_crew, right_crew) = crew.halves();
+        if crew.processors == 1 {
+            return (left_crew.run(left), right_crew.run(right));
+        }
         let seat = &self.shared.seats[right_crew.first];
         let half = Half::new(right);
         // SAFETY: the half stays where it is until it is taken back or has been waited for, both below. The seat
         // is in the right half of this thread's crew, so no other thread gives it work.
         unsafe { seat.give(half.job(right_crew)) };
 
-        let left = {
-            let _leading = left_crew.lead();
-            catch_unwind(AssertUnwindSafe(left))
-        };
+        let left = left_crew.run(|| catch_unwind(AssertUnwindSafe(left)));
         let right = if !seat.take_back() {
-            half.wait(self.shared.spin)
+            half.wait()
         } else if left.is_ok() {
-            let _leading = crew.lead();
             // SAFETY: taken back, so no other thread has this half.
-            unsafe { half.run_here() }
+            crew.run(|| unsafe { half.run_here() })
         } else {
             // Not begun, and not needed after a panic.
             None
@@ -279,11 +305,10 @@ impl Shared {
         make_standard();
         let seat = &self.seats[index];
         seat.thread.get_or_init(thread::current);
-        while let Some(job) = seat.take(self.spin) {
-            let _leading = job.crew.lead();
+        while let Some(job) = seat.take() {
             // SAFETY: the half stays until it is finished, by the contract of `give`, and `take` gives a job to
             // one thread.
-            unsafe { (job.run)(job.half) };
+            job.crew.run(|| unsafe { (job.run)(job.half) });
         }
     }
 }
@@ -313,10 +338,10 @@ impl Seat {
     }
 
     /// Waits for a job; `None` when the team ends. Only for the thread of this seat.
-    fn take(&self, spin: Duration) -> Option<Job> {
+    fn take(&self) -> Option<Job> {
         loop {
             let is_idle = || self.state.load(Ordering::Relaxed) == IDLE;
-            if !spin_while(spin, is_idle) && self.change(IDLE, ASLEEP) {
+            if !spin_while(is_idle) && self.change(IDLE, ASLEEP) {
                 while self.state.load(Ordering::Relaxed) == ASLEEP {
                     thread::park();
                 }
@@ -388,9 +413,9 @@ impl<F: FnOnce() -> R, R> Half<F, R> {
     }
 
     /// Waits until the other thread is done, and returns its result.
-    fn wait(&self, spin: Duration) -> Option<thread::Result<R>> {
+    fn wait(&self) -> Option<thread::Result<R>> {
         let is_unfinished = || self.state.load(Ordering::Acquire) != FINISHED;
-        if !spin_while(spin, is_unfinished) {
+        if !spin_while(is_unfinished) {
             // SAFETY: the other thread reads it only after the state has become `WAITED_FOR`, below.
             unsafe { *self.waiter.get() = Some(thread::current()) };
             // Fails if the half is finished by now.
@@ -409,13 +434,10 @@ impl<F: FnOnce() -> R, R> Half<F, R> {
     }
 }
 
-/// Spins while a condition holds, for some time at most. Returns false if it still holds then.
-fn spin_while(time: Duration, condition: impl Fn() -> bool) -> bool {
+/// Spins while a condition holds, for [`SPIN`] at most. Returns false if it still holds then.
+fn spin_while(condition: impl Fn() -> bool) -> bool {
     /// Looks at the condition before one at the clock: together about a microsecond.
     const LOOKS: usize = 32;
-    if time.is_zero() {
-        return !condition();
-    }
     let mut start = None;
     loop {
         for _ in 0..LOOKS {
@@ -424,7 +446,7 @@ fn spin_while(time: Duration, condition: impl Fn() -> bool) -> bool {
             }
             std::hint::spin_loop();
         }
-        if start.get_or_insert_with(Instant::now).elapsed() >= time {
+        if start.get_or_insert_with(Instant::now).elapsed() >= SPIN {
             return false;
         }
         // Lets another thread run that has no processor.
@@ -436,6 +458,11 @@ fn spin_while(time: Duration, condition: impl Fn() -> bool) -> bool {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+
+    /// A team that uses all of its threads, however few processors there are.
+    fn team(threads: usize) -> Team {
+        Team::on_processors(threads, threads).unwrap()
+    }
 
     /// Threads of each leaf of a tree of forks.
     fn leaves(team: &Team, depth: usize) -> Vec<usize> {
@@ -452,7 +479,7 @@ mod tests {
     #[test]
     fn forks_reach_every_thread_and_return_in_order() {
         for threads in [2, 3, 4, 7] {
-            let team = Team::new(threads).unwrap();
+            let team = team(threads);
             for _ in 0..200 {
                 let found = team.enter(|| leaves(&team, 3));
                 assert_eq!(found.len(), 8);
@@ -464,8 +491,42 @@ mod tests {
     }
 
     #[test]
+    fn as_many_threads_work_as_there_are_processors() {
+        for (threads, processors) in
+            [(2, 1), (3, 2), (4, 2), (5, 2), (8, 2), (5, 3), (7, 4), (3, 9)]
+        {
+            let team = Team::on_processors(threads, processors).unwrap();
+            let (working, most) = (AtomicU32::new(0), AtomicU32::new(0));
+            fn visit(team: &Team, depth: usize, leaf: &(impl Fn(usize) + Sync)) {
+                let crew = team.crew().unwrap();
+                assert!((1..=crew.threads).contains(&crew.processors));
+                if depth == 0 {
+                    return leaf(crew.first);
+                }
+                let half = || visit(team, depth - 1, leaf);
+                team.fork(crew, half, half);
+            }
+            let threads_of_leaves = Mutex::new(Vec::new());
+            team.enter(|| {
+                visit(&team, 4, &|_| {
+                    most.fetch_max(working.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
+                    threads_of_leaves.lock().unwrap().push(thread::current().id());
+                    thread::sleep(Duration::from_millis(2));
+                    working.fetch_sub(1, Ordering::AcqRel);
+                });
+            });
+            let mut different = threads_of_leaves.into_inner().unwrap();
+            assert_eq!(different.len(), 16);
+            different.sort_unstable_by_key(|id| format!("{id:?}"));
+            different.dedup();
+            let expected = processors.min(threads);
+            assert!(most.into_inner() as usize <= expected && different.len() <= expected);
+        }
+    }
+
+    #[test]
     fn threads_that_have_slept_wake() {
-        let team = Team::new(3).unwrap();
+        let team = team(3);
         for pause in [0, 1, 20] {
             thread::sleep(Duration::from_millis(pause));
             assert_eq!(team.enter(|| leaves(&team, 2)).len(), 4);
@@ -474,7 +535,7 @@ mod tests {
 
     #[test]
     fn panics_go_on_where_the_fork_was_and_the_team_stays() {
-        let team = Team::new(2).unwrap();
+        let team = team(2);
         for (left, right) in [(true, false), (false, true), (true, true)] {
             let panicking = |panics: bool| assert!(!panics, "as intended");
             let both = || {
@@ -490,7 +551,7 @@ mod tests {
 
     #[test]
     fn only_one_thread_at_a_time_has_the_whole_crew() {
-        let team = Team::new(2).unwrap();
+        let team = team(2);
         team.enter(|| {
             assert_eq!(team.crew().unwrap().threads, 2);
             // Entering again changes nothing for the thread that is inside …
@@ -504,7 +565,7 @@ mod tests {
 
     #[test]
     fn teams_within_teams_do_not_wait_for_each_other() {
-        let (outer, inner) = (Team::new(2).unwrap(), Team::new(3).unwrap());
+        let (outer, inner) = (team(2), team(3));
         let work = || inner.enter(|| leaves(&inner, 2)).len();
         let found = outer.enter(|| outer.fork(outer.crew().unwrap(), work, work));
         assert_eq!(found, (4, 4));
@@ -512,7 +573,7 @@ mod tests {
 
     #[test]
     fn many_threads_share_one_team() {
-        let team = Team::new(4).unwrap();
+        let team = team(4);
         let sum = Mutex::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -528,7 +589,7 @@ mod tests {
 
     #[test]
     fn threads_end_with_their_team() {
-        let team = Team::new(5).unwrap();
+        let team = team(5);
         team.enter(|| leaves(&team, 3));
         let shared = Arc::downgrade(&team.shared);
         drop(team);
