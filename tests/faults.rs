@@ -258,9 +258,7 @@ fn panics_of_the_data_set_are_passed_on_and_training_goes_on() {
                 Ok(step) => drop(step.unwrap()),
                 Err(panic) => {
                     panics += 1;
-                    let text = panic.downcast_ref::<String>().map(String::as_str);
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                    assert!(text.unwrap().contains("row 200 is lost"));
+                    assert!(text(&*panic).contains("row 200 is lost"));
                     assert!(interrupted.vae().parameters()[..] == before[..]);
                     interrupted.step(&good).unwrap();
                 }
@@ -280,6 +278,57 @@ fn panics_of_the_data_set_are_passed_on_and_training_goes_on() {
             assert!(catch_unwind(AssertUnwindSafe(path)).is_err());
         }
         assert!(vae.evaluate(&compute, &good, &options).is_ok());
+    }
+}
+
+/// The message of a panic.
+fn text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap()
+}
+
+#[test]
+fn a_panic_in_the_rows_of_any_thread_leaves_its_threads_for_others() {
+    // Rows in their order: the first row is read by the first thread, the last one by the last.
+    let good = Hooked(ROWS, |_| ());
+    let noise = Array2::zeros((ROWS, 2));
+    let expected = {
+        let mut trainer = Trainer::new(plain(), Options::default(), compute(1)).unwrap();
+        trainer.step_with_noise(&good, noise.view()).unwrap();
+        trainer.vae().parameters().to_vec()
+    };
+    for threads in [2, 3, 5] {
+        let compute = compute(threads);
+        let trainer = || Trainer::new(plain(), Options::default(), compute.clone()).unwrap();
+        let steps = |mut trainer: Trainer| {
+            trainer.step_with_noise(&good, noise.view()).unwrap();
+            assert!(trainer.vae().parameters()[..] == expected[..], "{threads} threads");
+        };
+        for lost in [vec![0], vec![ROWS - 1], vec![0, ROWS - 1], (0..ROWS).collect()] {
+            let bad = Hooked(ROWS, |row| assert!(!lost.contains(&row), "row {row} is lost"));
+            let mut interrupted = trainer();
+            for _ in 0..2 {
+                let step = || interrupted.step_with_noise(&bad, noise.view());
+                let panic = catch_unwind(AssertUnwindSafe(step)).unwrap_err();
+                // Of several panics, that of the first thread is passed on.
+                assert_eq!(text(&*panic), format!("row {} is lost", lost[0]));
+            }
+            // Other work of the same threads, then the trainer itself.
+            plain().evaluate(&compute, &good, &EvaluationOptions::default()).unwrap();
+            steps(interrupted);
+            steps(trainer());
+            // A trainer that ends right after the panic leaves the threads to others …
+            let mut ended = trainer();
+            let step = || ended.step_with_noise(&bad, noise.view());
+            catch_unwind(AssertUnwindSafe(step)).unwrap_err();
+            drop(ended);
+            steps(trainer());
+        }
+        // … and the last owner of the threads ends them.
+        let (own, bad) = (self::compute(threads), Hooked(ROWS, |_| panic!("no row")));
+        let mut ended = Trainer::new(plain(), Options::default(), own).unwrap();
+        let step = || ended.step_with_noise(&bad, noise.view());
+        assert_eq!(text(&*catch_unwind(AssertUnwindSafe(step)).unwrap_err()), "no row");
     }
 }
 

@@ -22,6 +22,11 @@ const RUN: &str = "train --data train.idx --validation test.idx --hidden 48 --la
                    --augment binarize --dropout 0.1 --anneal linear --schedule plateau --decay-patience 2 \
                    --keep best --quiet";
 
+/// A run whose steps are enough work for four threads.
+#[cfg(unix)]
+const WIDE_RUN: &str = "train --data train.idx --validation test.idx --hidden 600 --latent 3 --epochs 40 --batch 200 \
+                        --threads 4 --keep best --quiet";
+
 /// Returns the history without its last column, images per second.
 fn history(scratch: &Scratch, folder: &str) -> Vec<String> {
     let text = fs::read_to_string(scratch.path(folder).join("history.csv")).unwrap();
@@ -78,9 +83,9 @@ fn send(child: &mut Child, (signal, _): Signal) {
 /// one, the model and the checkpoint that are there must load; at the end of each run, the model and the history
 /// must be those of a run that was never interrupted. Returns the number of checkpoints and of models that were
 /// loaded.
-fn interrupt_and_resume(scratch: &Scratch, signal: Signal, kills: usize) -> [usize; 2] {
+fn interrupt_and_resume(scratch: &Scratch, run: &str, signal: Signal, kills: usize) -> [usize; 2] {
     if !scratch.path("whole").exists() {
-        scratch.succeeds(&format!("{RUN} --out whole"));
+        scratch.succeeds(&format!("{run} --out whole"));
     }
     let mut state = u64::from(std::process::id());
     let (mut done, mut runs, mut loaded) = (0, 0, [0, 0]);
@@ -88,7 +93,7 @@ fn interrupt_and_resume(scratch: &Scratch, signal: Signal, kills: usize) -> [usi
         runs += 1;
         assert!(runs < 10 * kills, "{done} kills in {runs} runs");
         let _ = fs::remove_dir_all(scratch.path("out"));
-        let mut line = format!("{RUN} --checkpoint-every 2steps --out out");
+        let mut line = format!("{run} --checkpoint-every 2steps --out out");
         loop {
             let resumes = line.contains("--resume");
             let mut child = start(scratch, &line);
@@ -139,14 +144,14 @@ fn interrupt_and_resume(scratch: &Scratch, signal: Signal, kills: usize) -> [usi
 
 #[test]
 fn run_killed_twenty_times_gives_the_same_bits() {
-    interrupt_and_resume(&with_images("killed"), KILL, 20);
+    interrupt_and_resume(&with_images("killed"), RUN, KILL, 20);
 }
 
 /// `cargo test --features cli --test cli -- --ignored --nocapture killed_two_hundred` takes about a minute.
 #[test]
 #[ignore = "a proof that takes a minute"]
 fn run_killed_two_hundred_times_gives_the_same_bits() {
-    let [checkpoints, models] = interrupt_and_resume(&with_images("killed-often"), KILL, 200);
+    let [checkpoints, models] = interrupt_and_resume(&with_images("killed-often"), RUN, KILL, 200);
     println!(
         "200 kills: {checkpoints} checkpoints and {models} models loaded, all runs resumed to the same bits"
     );
@@ -157,8 +162,20 @@ fn run_killed_two_hundred_times_gives_the_same_bits() {
 fn run_interrupted_five_times_by_each_signal_gives_the_same_bits() {
     let scratch = with_images("interrupted");
     for signal in INTERRUPTS {
-        interrupt_and_resume(&scratch, signal, 5);
+        interrupt_and_resume(&scratch, RUN, signal, 5);
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn run_on_four_threads_interrupted_by_each_signal_gives_the_same_bits() {
+    let scratch = with_images("interrupted-threads");
+    for signal in [KILL].into_iter().chain(INTERRUPTS) {
+        interrupt_and_resume(&scratch, WIDE_RUN, signal, 4);
+    }
+    let one = WIDE_RUN.replace("--threads 4", "--threads 1");
+    scratch.succeeds(&format!("{one} --out one"));
+    assert_eq!(bits(&scratch, "one"), bits(&scratch, "whole"));
 }
 
 /// `cargo test --features cli --test cli -- --ignored --nocapture interrupted_sixty` takes about a minute.
@@ -168,7 +185,7 @@ fn run_interrupted_five_times_by_each_signal_gives_the_same_bits() {
 fn run_interrupted_sixty_times_by_each_signal_gives_the_same_bits() {
     let scratch = with_images("interrupted-often");
     for signal in INTERRUPTS {
-        let [checkpoints, models] = interrupt_and_resume(&scratch, signal, 60);
+        let [checkpoints, models] = interrupt_and_resume(&scratch, RUN, signal, 60);
         println!(
             "60 times SIG{}: {checkpoints} checkpoints and {models} models loaded, all runs resumed to the same bits",
             signal.0
@@ -257,8 +274,15 @@ fn one_run_at_a_time_works_in_a_directory() {
 #[test]
 #[cfg(unix)]
 fn interrupt_writes_a_checkpoint_and_prints_how_to_resume() {
-    let scratch = with_images("interrupt");
-    let long = format!("{RUN} --seed 3 --epochs 100000");
+    for (threads, run) in [(1, RUN), (4, WIDE_RUN)] {
+        interrupt_and_look(threads, &format!("{run} --threads {threads}"));
+    }
+}
+
+#[cfg(unix)]
+fn interrupt_and_look(threads: usize, run: &str) {
+    let scratch = with_images(&format!("interrupt-{threads}"));
+    let long = format!("{run} --seed 3 --epochs 100000");
     let mut command = scratch.command(&format!("{long} --out out"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The run is at work once the first epoch is logged.
@@ -284,7 +308,7 @@ fn interrupt_writes_a_checkpoint_and_prints_how_to_resume() {
     let text = scratch.succeeds("inspect out/checkpoint.safetensors");
     assert!(text.contains("Training: 400 rows, ") && text.contains("KL per latent"), "{text}");
     // A new run does not overwrite it.
-    let message = scratch.fails(2, &format!("{RUN} --out out"));
+    let message = scratch.fails(2, &format!("{run} --out out"));
     assert!(message.contains("resume it with `elbo train --resume out`"), "{message}");
     // A resumed run keeps its options.
     let message = scratch.fails(2, "train --resume out --lr 0.1");
