@@ -1,5 +1,6 @@
 //! Evaluation on a whole data set: loss, latent dimensions, scores of rows, marginal likelihood.
 
+use super::dimensions::DimensionSums;
 use super::likelihood::{Likelihood, Variance};
 use super::step::Workspace;
 use super::step::batch::{Batch, Indices, Noise, NoiseKey, Pass, Purpose};
@@ -14,12 +15,13 @@ use crate::loss::gaussian::row_from_squares;
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{
     Bernoulli, ContinuousBernoulli, Decomposition, Elbo, LossTerm, ReconstructionInputs,
-    SigmoidProbabilities, SquaredError, TanhSquaredError, WeightedBernoulli, gaussian, kl,
+    SigmoidProbabilities, SquaredError, TanhSquaredError, WeightedBernoulli, gaussian,
 };
 use crate::math::scalar;
 use crate::random::INDEX_LIMIT;
 use crate::simd::environment::FloatEnvironment;
 use ndarray::{Array2, s};
+use std::slice;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows whose loss is summed at a time. Fixed, since the order of the sums is part of the result.
@@ -161,36 +163,6 @@ enum LatentChoice {
     Mean,
 }
 
-/// Sums over rows for each latent dimension, in f64 and in row order.
-struct Dimensions {
-    kl: Vec<f64>,
-    mu: Vec<f64>,
-    mu_squared: Vec<f64>,
-    /// Terms of one row.
-    terms: Vec<f32>,
-}
-
-impl Dimensions {
-    fn new(latent: usize) -> Self {
-        let zeros = vec![0.0; latent];
-        Self { kl: zeros.clone(), mu: zeros.clone(), mu_squared: zeros, terms: vec![0.0; latent] }
-    }
-
-    fn add(&mut self, compute: &Compute, block: &Block, prior: kl::Prior) -> Result<()> {
-        let latent = self.kl.len();
-        for i in 0..block.rows {
-            let (mu, logvar) = block.heads.row(i).split_at(latent);
-            kl::per_dimension(compute.simd(), &mut self.terms, mu, logvar, prior)?;
-            for (j, mean) in mu.iter().copied().map(f64::from).enumerate() {
-                self.kl[j] += f64::from(self.terms[j]);
-                self.mu[j] += mean;
-                self.mu_squared[j] += mean * mean;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Vae {
     /// Evaluates the loss of all rows of a data set, without dropout. The noise of each row is a
     /// function of the seed and the row's number. With importance weighting, memory grows with the number
@@ -216,13 +188,25 @@ impl Vae {
         let _environment = FloatEnvironment::standard();
         let rows = data.row_count();
         let objective = options.objective.at_the_end().per_example();
-        let mut dimensions = Dimensions::new(self.config.latent());
+        let moments = Some([Vec::new(), Vec::new()]);
+        let mut dimensions = DimensionSums { moments, ..DimensionSums::default() };
+        dimensions.clear(self.config.latent());
         let mut total = LossSums::default();
         let prior = self.config.prior();
         let code = LatentChoice::Sample;
         self.by_chunks(compute, data, options, code, objective, rows, |workspace, pass| {
-            let visit = |block: &Block| dimensions.add(compute, block, prior);
+            // With several samples of a row the blocks hold some of the rows at a time.
+            let in_parts = objective.samples > 1;
+            let visit = |block: &Block| {
+                if in_parts {
+                    dimensions.add(compute, slice::from_ref(block), prior);
+                }
+                Ok(())
+            };
             total += workspace.forward(compute, pass, visit)?;
+            if !in_parts {
+                dimensions.add(compute, workspace.blocks(), prior);
+            }
             Ok(())
         })?;
         if self.config.has_optimal_variance() {
@@ -238,14 +222,15 @@ impl Vae {
             return Err(Error::NotFiniteBatch { term: "loss", value: loss, step: None });
         }
         let n = rows as f64;
-        let variance = |(sum, squares): (&f64, &f64)| (squares - sum * sum / n).max(0.0) / n;
+        let variance = |(sum, squares): (f64, f64)| (squares - sum * sum / n).max(0.0) / n;
+        let [sums, squares] = dimensions.moments.expect("they were asked for");
         Ok(Evaluation {
             rows,
             loss,
             reconstruction,
             kl,
             kl_per_dimension: dimensions.kl.iter().map(|sum| sum / n).collect(),
-            mu_variance: dimensions.mu.iter().zip(&dimensions.mu_squared).map(variance).collect(),
+            mu_variance: sums.into_iter().zip(squares).map(variance).collect(),
         })
     }
 

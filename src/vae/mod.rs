@@ -12,6 +12,7 @@
 //! activation, and in training dropout if there is any. c is a condition, such as a label.
 
 mod config;
+mod dimensions;
 mod draw;
 mod evaluation;
 mod inference;

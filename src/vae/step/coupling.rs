@@ -1,8 +1,9 @@
 //! Penalties whose gradient depends on the whole batch.
 //!
 //! # Method
-//! The blocks have left μ|logvar (and z) of all rows. On the calling thread, in the order of the batch:
-//! 1. Sums over the rows: of the KL divergence, of that of each latent dimension, or over all pairs.
+//! The blocks have left μ|logvar (and z) of all rows. Then, in the order of the batch:
+//! 1. Sums over the rows: of the KL divergence, of that of each latent dimension, or over all pairs. Dimensions
+//!    and pairs are shared among threads.
 //! 2. The penalty of the batch from these sums, by the rule of the [loss](crate::loss) term itself.
 //! 3. Its derivative with respect to each sum. The KL divergence of a row is a term of the sum, so
 //!    the gradient of the row is that of its KL divergence times this derivative.
@@ -14,21 +15,18 @@ use super::block::Block;
 use super::terms::{RowLosses, StepPenalty};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
-use crate::loss::kl;
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{CapacityPer, FreeBits, FreeBitsPer};
 use crate::memory::expect_memory;
 use crate::simd::sum::sum_rows;
+use crate::vae::dimensions::DimensionSums;
 
 /// Memory for quantities of the whole batch.
 #[derive(Default)]
 pub(super) struct CouplingMemory {
-    /// KL divergence of each latent dimension, summed over the batch.
-    kl: Vec<f64>,
+    dimensions: DimensionSums,
     /// Derivative of the penalty with respect to the KL divergence of each latent dimension.
     slopes: Vec<f32>,
-    /// KL divergences of one row.
-    row: Vec<f32>,
     total_correlation: TotalCorrelation,
 }
 
@@ -103,7 +101,8 @@ impl CouplingMemory {
                 FreeBitsPer::Element | FreeBitsPer::Sample => of_rows(),
                 FreeBitsPer::Dimension => {
                     // 1.
-                    self.sum_dimensions(compute, pass, blocks)?;
+                    self.dimensions.clear(pass.config.latent());
+                    self.dimensions.add(compute, blocks, pass.config.prior());
                     // 2. and 3.
                     (self.free_bits(free_bits, n), PenaltyGradient::Slopes(&self.slopes))
                 }
@@ -151,7 +150,7 @@ impl CouplingMemory {
     fn free_bits(&mut self, free_bits: FreeBits, n: f64) -> f64 {
         self.slopes.clear();
         let mut sum = 0.0;
-        for &kl in &self.kl {
+        for &kl in &self.dimensions.kl {
             // n·max(λ, mean_i KL_ij): a dimension at or below λ has no gradient.
             let (value, slope) = free_bits.value_and_slope(kl / n);
             self.slopes.push(slope as f32);
@@ -159,30 +158,5 @@ impl CouplingMemory {
             sum += if slope == 0.0 { n * value } else { kl };
         }
         sum
-    }
-
-    /// Sums the KL divergence of each latent dimension over the rows in their order.
-    fn sum_dimensions(
-        &mut self,
-        compute: &Compute,
-        pass: &Pass<'_, '_>,
-        blocks: &[Block],
-    ) -> Result<()> {
-        let latent = pass.config.latent();
-        self.kl.clear();
-        self.kl.resize(latent, 0.0);
-        self.row.resize(latent, 0.0);
-        for block in blocks {
-            // One chain in f64 for each dimension, in row order whatever the blocks.
-            for i in 0..block.rows {
-                let (mu, logvar) = block.heads.row(i).split_at(latent);
-                let prior = pass.config.prior();
-                kl::per_dimension(compute.simd(), &mut self.row, mu, logvar, prior)?;
-                for (sum, &kl) in self.kl.iter_mut().zip(&self.row) {
-                    *sum += f64::from(kl);
-                }
-            }
-        }
-        Ok(())
     }
 }
