@@ -3,12 +3,16 @@
 use crate::error::{Result, expect_length};
 use crate::simd::LANES;
 use crate::simd::aligned::AlignedBuffer;
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, s};
 use std::ops::{Deref, DerefMut, Range};
 
 /// Outputs in a full panel: three AVX-512 registers, which with eight rows of scalars make a tile of 24
 /// accumulators. The same on every machine, so that a buffer can be read by any instruction set.
 const PANEL: usize = 3 * LANES;
+
+/// Inputs that are packed or unpacked at a time: so many rows of a panel, 12 kB, stay in the first-level cache
+/// while its outputs pass.
+const AT_ONCE: usize = 64;
 
 /// Number of outputs, or of columns of an activation, rounded up to a multiple of 16.
 pub(crate) const fn padded(columns: usize) -> usize {
@@ -40,6 +44,23 @@ pub(crate) struct Panel {
     pub(crate) outputs: usize,
     /// Position of its bias row in the layer's buffer.
     pub(crate) offset: usize,
+}
+
+fn copy<'a, 'b>(
+    to: impl IntoIterator<Item = &'a mut f32>,
+    from: impl IntoIterator<Item = &'b f32>,
+) {
+    to.into_iter().zip(from).for_each(|(to, &from)| *to = from);
+}
+
+impl Panel {
+    /// The given outputs that lie in this panel, without its padding, and the column of the first one; `None`
+    /// for none.
+    fn part(self, outputs: Range<usize>) -> Option<(Range<usize>, usize)> {
+        let start = outputs.start.max(self.start);
+        let end = outputs.end.min(self.start + self.outputs);
+        (start < end).then(|| (start..end, start - self.start))
+    }
 }
 
 impl PanelLayout {
@@ -143,21 +164,46 @@ impl PanelLayout {
         weight: ArrayView2<'_, f32>,
         bias: &[f32],
     ) {
-        debug_assert_eq!(weight.ncols(), self.inputs);
-        for (n, (row, &bias)) in weight.rows().into_iter().zip(bias).enumerate() {
-            // W[n, k] becomes column n of row k + 1; the bias is row 0.
-            panels[self.bias_index(first + n)] = bias;
-            for (k, &value) in row.iter().enumerate() {
-                panels[self.weight_index(first + n, k)] = value;
+        debug_assert_eq!(weight.dim(), (bias.len(), self.inputs));
+        for panel in self.panels() {
+            let Some((outputs, column)) = panel.part(first..first + bias.len()) else { continue };
+            let block = &mut panels[panel.offset..][..(self.inputs + 1) * panel.width];
+            // The bias is row 0; W[n, k] becomes column n of row k + 1.
+            let (bias_row, rows) = block.split_at_mut(panel.width);
+            let outputs = outputs.start - first..outputs.end - first;
+            bias_row[column..][..outputs.len()].copy_from_slice(&bias[outputs.clone()]);
+            for (rows, k) in rows.chunks_mut(AT_ONCE * panel.width).zip((0..).step_by(AT_ONCE)) {
+                let inputs = k..k + rows.len() / panel.width;
+                for (n, column) in outputs.clone().zip(column..) {
+                    let from = weight.row(n);
+                    let to = rows[column..].iter_mut().step_by(panel.width);
+                    match from.to_slice() {
+                        Some(from) => copy(to, &from[inputs.clone()]),
+                        // A view of another matrix.
+                        None => copy(to, from.slice(s![inputs.clone()])),
+                    }
+                }
             }
         }
     }
 
     /// Reads the weights `[outputs.len(), K]` of some outputs of a buffer of this layout.
     pub(crate) fn unpack_weight(self, panels: &[f32], outputs: Range<usize>) -> Array2<f32> {
-        Array2::from_shape_fn((outputs.len(), self.inputs), |(n, k)| {
-            panels[self.weight_index(outputs.start + n, k)]
-        })
+        let first = outputs.start;
+        let mut weight = Array2::zeros((outputs.len(), self.inputs));
+        for panel in self.panels() {
+            let Some((outputs, column)) = panel.part(outputs.clone()) else { continue };
+            let rows = &panels[panel.offset + panel.width..][..self.inputs * panel.width];
+            for (rows, k) in rows.chunks(AT_ONCE * panel.width).zip((0..).step_by(AT_ONCE)) {
+                let inputs = k..k + rows.len() / panel.width;
+                for (n, column) in outputs.clone().zip(column..) {
+                    let to = &mut weight.row_mut(n - first).into_slice().expect("a new matrix")
+                        [inputs.clone()];
+                    copy(to, rows[column..].iter().step_by(panel.width));
+                }
+            }
+        }
+        weight
     }
 
     /// Reads the bias of some outputs of a buffer of this layout.
@@ -271,15 +317,35 @@ mod tests {
 
     #[test]
     fn unpacking_inverts_packing_and_the_padding_stays_zero() {
-        for (inputs, outputs) in [(0, 5), (1, 1), (3, 20), (7, 64), (5, 112), (2, 129)] {
+        for (inputs, outputs) in [(0, 5), (1, 1), (3, 20), (7, 64), (16, 49), (37, 112), (50, 129)]
+        {
             let weight =
-                Array2::from_shape_fn((outputs, inputs), |(n, k)| (n * 100 + k + 1) as f32);
+                Array2::from_shape_fn((outputs, inputs), |(n, k)| (n * 1000 + k + 1) as f32);
             let bias: Vec<f32> = (0..outputs).map(|n| -1.0 - n as f32).collect();
             let panels = Panels::pack(weight.view(), &bias).unwrap();
             assert_eq!(panels.weight(), weight);
             assert_eq!(panels.bias().to_vec(), bias);
             let used = panels.iter().filter(|&&v| v != 0.0).count();
             assert_eq!(used, (inputs + 1) * outputs);
+            // Each element where its index says.
+            for ((n, k), &value) in weight.indexed_iter() {
+                assert_eq!(panels[panels.layout().weight_index(n, k)], value);
+            }
+            for (n, &value) in bias.iter().enumerate() {
+                assert_eq!(panels[panels.layout().bias_index(n)], value);
+            }
+            // Views of any strides, a part of the outputs at a time.
+            let turned = weight.t().to_owned();
+            let mut parts = Panels::zeros(inputs, outputs);
+            let layout = parts.layout();
+            for (at, cut) in [(0, outputs / 3), (outputs / 3, outputs)] {
+                let rows = turned.t().slice_move(s![at..cut, ..]);
+                layout.pack(&mut parts, at, rows, &bias[at..cut]);
+            }
+            assert_eq!(parts[..], panels[..]);
+            let middle = outputs / 4..outputs - outputs / 5;
+            let expected = weight.slice(s![middle.clone(), ..]);
+            assert_eq!(layout.unpack_weight(&panels, middle), expected);
         }
     }
 }
