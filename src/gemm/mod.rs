@@ -147,9 +147,16 @@ pub(crate) fn input_gradient_rows<S: Simd>(
     apart(simd, Op(dxt, dyt, lanes, panels, layout));
 }
 
-/// Rows of the batch in a task of the forward product: a multiple of the height of most tiles, and few
-/// enough that the rows stay in cache while all panels pass.
+/// Rows of the batch in a task of the forward product at most: few enough that they stay in cache while all panels
+/// pass. Where there are more threads than such tasks, they are smaller.
 const TASK_ROWS: usize = 32;
+
+/// Height of most tiles, of which the rows of a task are a multiple.
+const TILE_ROWS: usize = 8;
+
+/// Floating-point operations of the forward product for each thread that takes part. In tests, small products are
+/// shared too.
+const SHARE_FLOP: usize = if cfg!(test) { 16 } else { 250_000 };
 
 /// Rows of the batch that a task of the input gradient transposes at a time.
 const TRANSPOSED_ROWS: usize = 64;
@@ -188,9 +195,12 @@ pub fn product(
     let x = x.as_standard_layout();
     let x = rows(&x);
     // Loop "task": rows of y do not depend on each other.
-    let mut tasks = split_rows(rows_mut("y", &mut y)?, TASK_ROWS);
+    let compute = compute.for_work(2 * batch * layout.inputs * layout.outputs, SHARE_FLOP);
+    let share = batch.div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
+    let share = share.clamp(TILE_ROWS, TASK_ROWS);
+    let mut tasks = split_rows(rows_mut("y", &mut y)?, share);
     compute.for_each_mut(&mut tasks, |index, y| {
-        let first = index * TASK_ROWS;
+        let first = index * share;
         let x = Rows { data: &x.data[first * x.stride..], rows: y.rows, stride: x.stride };
         compute.simd().dispatch(ProductOp(y, x, panels, layout, Identity));
     });
