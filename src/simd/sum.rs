@@ -201,7 +201,7 @@ pub(crate) fn sum_row<S: Simd, const IN: usize>(
 }
 
 /// Rows of a leaf of [`sum_rows`], which are added in order.
-const LEAF: usize = 64;
+pub(crate) const LEAF: usize = 64;
 
 /// Returns the sum over rows: leaves of 64 rows in order, leaves joined by halving. The shape of
 /// the tree depends on the number of rows alone.

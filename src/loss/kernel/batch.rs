@@ -3,13 +3,17 @@
 //! Rows are added as [`sum_rows`](crate::simd::sum::sum_rows) adds them: leaves of 64 in row
 //! order, leaves joined by halving. The tree depends on the number of rows alone, so neither
 //! threads nor instruction sets change the total. It is walked by [`Compute::join`], whose
-//! jobs live on the stack, and each leaf is dispatched once: nothing is allocated.
+//! jobs live on the stack: nothing is allocated. Threads share the rows of a leaf as well; their sums wait
+//! in a list on the stack to be added in order.
 
 use super::{Range, RowLoss, StageBuffer, Term, ValueOf, row_with};
-use crate::simd::sum::{is_leaf, split_point};
+use crate::simd::sum::{LEAF, is_leaf, split_point};
 use crate::{Compute, Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use pulp::{Simd, WithSimd};
+
+/// Elements for each thread that takes part. In tests, small batches are shared too.
+const SHARE: usize = if cfg!(test) { 16 } else { 1 << 11 };
 
 /// A loss of one row, and with places for them its gradients.
 ///
@@ -55,6 +59,9 @@ impl<T: Term<I, G>, const I: usize, const G: usize> RowKernel<I, G> for T {
 pub trait RowSums<const N: usize>: Send + Sized {
     /// Number of rows.
     fn len(&self) -> usize;
+
+    /// Elements of a row.
+    fn columns(&self) -> usize;
 
     /// The rows before `row` and those from it on.
     fn split_at(self, row: usize) -> (Self, Self);
@@ -131,6 +138,10 @@ impl<K: RowKernel<I, G>, const I: usize, const G: usize> RowSums<2>
         self.inputs[0].nrows()
     }
 
+    fn columns(&self) -> usize {
+        self.inputs[0].ncols()
+    }
+
     fn split_at(self, row: usize) -> (Self, Self) {
         let Self { kernel, gradients, inputs, scale } = self;
         let (gradients_above, gradients_below) =
@@ -171,6 +182,10 @@ pub(in crate::loss) struct BothRows<A, B>(pub(in crate::loss) A, pub(in crate::l
 impl<A: RowSums<2>, B: RowSums<2>> RowSums<4> for BothRows<A, B> {
     fn len(&self) -> usize {
         self.0.len()
+    }
+
+    fn columns(&self) -> usize {
+        self.0.columns() + self.1.columns()
     }
 
     fn split_at(self, row: usize) -> (Self, Self) {
@@ -227,7 +242,8 @@ pub(in crate::loss) fn total<R: RowSums<N>, const N: usize>(
     compute: &Compute,
     rows: R,
 ) -> Result<[f64; N]> {
-    tree(compute, rows, 0)
+    let compute = compute.for_work(rows.len() * rows.columns(), SHARE);
+    tree(&compute, rows, 0)
 }
 
 /// The sums over rows of which the first has the number `first`.
@@ -236,9 +252,17 @@ fn tree<R: RowSums<N>, const N: usize>(
     rows: R,
     first: usize,
 ) -> Result<[f64; N]> {
-    // A single leaf is not worth waking a thread.
     if is_leaf(rows.len()) {
-        return compute.simd().dispatch(Leaf { rows, first });
+        let mut list = [[0.0; N]; LEAF];
+        let list = &mut list[..rows.len()];
+        each_row(compute, rows, first, list)?;
+        let mut sums = [0.0; N];
+        for row in list {
+            for i in 0..N {
+                sums[i] += row[i];
+            }
+        }
+        return Ok(sums);
     }
     let split = split_point(rows.len());
     let (above, below) = rows.split_at(split);
@@ -252,26 +276,43 @@ fn tree<R: RowSums<N>, const N: usize>(
     Ok(sums)
 }
 
-/// At most 64 rows, in row order, which are dispatched at once.
-struct Leaf<R, const N: usize> {
+/// Overwrites `out` with the sums of each row of a leaf.
+fn each_row<R: RowSums<N>, const N: usize>(
+    compute: &Compute,
     rows: R,
     first: usize,
+    out: &mut [[f64; N]],
+) -> Result<()> {
+    if compute.threads_at_hand() == 1 || out.len() <= 1 {
+        return compute.simd().dispatch(EachRow { rows, first, out });
+    }
+    let half = compute.left_share(out.len());
+    let ((above, below), (out_above, out_below)) = (rows.split_at(half), out.split_at_mut(half));
+    let (above, below) = compute.join(
+        || each_row(compute, above, first, out_above),
+        || each_row(compute, below, first + half, out_below),
+    );
+    // The error of the upper half comes first here too.
+    above.and(below)
 }
 
-impl<R: RowSums<N>, const N: usize> WithSimd for Leaf<R, N> {
-    type Output = Result<[f64; N]>;
+/// Some rows of a leaf, which are dispatched at once.
+struct EachRow<'a, R, const N: usize> {
+    rows: R,
+    first: usize,
+    out: &'a mut [[f64; N]],
+}
+
+impl<R: RowSums<N>, const N: usize> WithSimd for EachRow<'_, R, N> {
+    type Output = Result<()>;
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
-        let mut sums = [0.0; N];
-        // 2 KiB on the stack, once for 64 rows.
+        // 2 KiB on the stack, once for all rows.
         let mut buffer = StageBuffer::new();
-        for index in 0..self.rows.len() {
-            let row = self.rows.row(simd, &mut buffer, index, self.first)?;
-            for i in 0..N {
-                sums[i] += row[i];
-            }
+        for (index, out) in self.out.iter_mut().enumerate() {
+            *out = self.rows.row(simd, &mut buffer, index, self.first)?;
         }
-        Ok(sums)
+        Ok(())
     }
 }

@@ -35,6 +35,10 @@ impl<R: RowSums<2>> RowSums<1> for Listed<'_, R> {
         self.rows.len()
     }
 
+    fn columns(&self) -> usize {
+        self.rows.columns()
+    }
+
     fn split_at(self, row: usize) -> (Self, Self) {
         let (above, below) = self.rows.split_at(row);
         let (out_above, out_below) = self.out.split_at_mut(row);
