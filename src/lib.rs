@@ -45,7 +45,8 @@
 //! Functions over a batch of rows, and sums over all weights, take a [`&Compute`](Compute) and share
 //! their work among its threads. Element-wise functions on slices, and functions of one row, take an
 //! [`InstructionSet`](simd::InstructionSet) and run on the calling thread. [`loss`], [`layers`] and
-//! [`optim`] follow this rule without exception.
+//! [`optim`] follow this rule without exception. How the threads share work and how they wait is in the
+//! [guide](guide::library).
 //!
 //! # Reproducibility
 //! Results do not depend on the instruction set or the number of threads, down to the last bit:

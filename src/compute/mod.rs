@@ -17,7 +17,8 @@ pub(crate) const SHARE_FLOP: usize = 2_000_000;
 /// Instruction set and threads to compute with.
 ///
 /// Neither changes a bit of any result, only the time that it takes. Cloning is cheap and shares the
-/// threads.
+/// threads, which end when the last clone is dropped. If two threads use clones at the same time, the second one works
+/// alone. The [guide](crate::guide::library) describes how the threads share work and how they wait.
 ///
 /// ```
 /// use elbo::{Compute, simd::InstructionSet};
@@ -36,7 +37,8 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// Starts `threads` threads for kernels of `simd`; with one, everything runs on the calling thread.
+    /// Starts threads for kernels of `simd`, one fewer than `threads`: the calling thread is one of them. With one,
+    /// everything runs on it.
     ///
     /// # Errors
     /// [`Error::Config`] for 0 threads, [`Error::Threads`] if the system refuses them.

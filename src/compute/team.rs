@@ -135,6 +135,9 @@ struct Job {
     /// A [`Half`].
     half: *const (),
     /// [`Half::run`] of the type of that half.
+    ///
+    /// # Safety
+    /// As there.
     run: unsafe fn(*const ()),
     /// The crew that the half is done with.
     crew: Crew,
