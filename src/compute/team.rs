@@ -561,7 +561,9 @@ mod tests {
             team.enter(|| assert_eq!(team.crew().unwrap().threads, 2));
             // … and another one is alone.
             thread::scope(|scope| {
-                scope.spawn(|| team.enter(|| assert_eq!(team.crew().unwrap().threads, 1)));
+                let alone = || team.enter(|| assert_eq!(team.crew().unwrap().threads, 1));
+                // Joined one by one, which the thread sanitizer sees.
+                scope.spawn(alone).join().unwrap();
             });
         });
     }
@@ -579,12 +581,14 @@ mod tests {
         let team = team(4);
         let sum = Mutex::new(0);
         thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..300 {
-                        *sum.lock().unwrap() += team.enter(|| leaves(&team, 3)).len();
-                    }
-                });
+            let enter_often = || {
+                for _ in 0..300 {
+                    *sum.lock().unwrap() += team.enter(|| leaves(&team, 3)).len();
+                }
+            };
+            let threads = [(); 4].map(|()| scope.spawn(enter_often));
+            for thread in threads {
+                thread.join().unwrap();
             }
         });
         assert_eq!(sum.into_inner().unwrap(), 4 * 300 * 8);
