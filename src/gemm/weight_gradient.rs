@@ -76,14 +76,15 @@ impl<'a> Iterator for Stretches<'a> {
 /// time: a multiple of the height of every tile.
 const PIECE_INPUTS: usize = 96;
 
-/// Splits the K+1 rows of a panel into pieces of at most [`PIECE_INPUTS`] inputs; the bias, row 0,
-/// goes with the first inputs.
+/// Splits the K+1 rows of a panel into pieces of at most [`PIECE_INPUTS`] inputs, or half as many in a layer
+/// of which there would be too few to share; the bias, row 0, goes with the first inputs.
 pub(crate) fn panel_pieces(inputs: usize) -> impl Iterator<Item = Range<usize>> {
     // Without inputs the bias is all there is.
     let bias_alone = (inputs == 0).then_some(0..1);
-    let pieces = (0..inputs).step_by(PIECE_INPUTS).map(move |first| {
+    let length = if inputs < 2 * PIECE_INPUTS { PIECE_INPUTS / 2 } else { PIECE_INPUTS };
+    let pieces = (0..inputs).step_by(length).map(move |first| {
         let start = if first == 0 { 0 } else { first + 1 };
-        start..inputs.min(first + PIECE_INPUTS) + 1
+        start..inputs.min(first + length) + 1
     });
     bias_alone.into_iter().chain(pieces)
 }
