@@ -26,7 +26,8 @@ use std::ops::Range;
 /// streams and 144 rows of `dyᵀ`.
 const GROUP: usize = 3;
 
-/// Overwrites `dxt` (`[K, lanes]`) with `Wᵀ·dyᵀ`, `dyt` `[N, lanes]`.
+/// Overwrites `dxt` with the rows of `Wᵀ·dyᵀ` (`[K, lanes]`) from input `first` on, as many as it has room for;
+/// `dyt` is `[N, lanes]`.
 #[inline(always)]
 pub(super) fn input_gradient<S: Simd>(
     simd: S,
@@ -35,6 +36,7 @@ pub(super) fn input_gradient<S: Simd>(
     lanes: usize,
     panels: &[f32],
     layout: PanelLayout,
+    first: usize,
 ) {
     struct Job<'a> {
         dxt: &'a mut [f32],
@@ -45,6 +47,8 @@ pub(super) fn input_gradient<S: Simd>(
         panels: &'a [f32],
         layout: PanelLayout,
         group: Range<usize>,
+        /// The input of row 0 of `dxt`.
+        first: usize,
     }
     impl<S: Simd> TileJob<S> for Job<'_> {
         #[inline(always)]
@@ -62,7 +66,7 @@ pub(super) fn input_gradient<S: Simd>(
             // Loop 4.
             for index in self.group.clone() {
                 let Panel { start, width, outputs, offset } = self.layout.panel(index);
-                let weights = &self.panels[offset + (input + 1) * width..];
+                let weights = &self.panels[offset + (self.first + input + 1) * width..];
                 let dyt = &self.dyt[start * self.lanes + self.lane..];
                 assert!(ROWS * width <= weights.len());
                 assert!((outputs - 1) * self.lanes + strip <= dyt.len());
@@ -96,8 +100,8 @@ pub(super) fn input_gradient<S: Simd>(
         dxt.fill(0.0);
     }
     // Loop 1.
-    for first in (0..panel_count).step_by(GROUP) {
-        let group = first..panel_count.min(first + GROUP);
+    for start in (0..panel_count).step_by(GROUP) {
+        let group = start..panel_count.min(start + GROUP);
         // Loop 2.
         let mut lane = 0;
         while lane < lanes {
@@ -109,9 +113,10 @@ pub(super) fn input_gradient<S: Simd>(
                 _ => 3 * LANES,
             };
             let group = group.clone();
-            let mut job = Job { dxt: &mut *dxt, dyt, lanes, lane, panels, layout, group };
+            let inputs = 0..dxt.len() / lanes;
+            let mut job = Job { dxt: &mut *dxt, dyt, lanes, lane, panels, layout, group, first };
             // Loops 3 and 4.
-            cover_strip(simd, strip, 0..layout.inputs, &mut job);
+            cover_strip(simd, strip, inputs, &mut job);
             lane += strip;
         }
     }

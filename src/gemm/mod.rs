@@ -56,6 +56,8 @@ mod input_gradient;
 mod panels;
 #[allow(unsafe_code)]
 mod product;
+// Parts of rows are slices cut from shared memory.
+#[allow(unsafe_code)]
 mod rows;
 #[allow(unsafe_code)]
 mod tile;
@@ -73,8 +75,8 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 pub(crate) use panels::{Panel, padded};
 pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
-use rows::split_rows;
-pub(crate) use rows::{Rows, RowsMut, rows, rows_mut};
+use rows::rows_mut;
+pub(crate) use rows::{Rows, RowsMut, rows, slice_mut};
 pub(crate) use transpose::{transpose, transpose_panels, transposed_layout};
 use weight_gradient::Stretches;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
@@ -103,31 +105,73 @@ pub(crate) fn product_rows<S: Simd, F: Unary>(
     apart(simd, Op(y, x, panels, layout, activation));
 }
 
-/// [`product_rows`] as a piece of work to dispatch: the same arguments.
-pub(crate) struct ProductOp<'a, 'b, F>(
-    pub(crate) &'a mut RowsMut<'b>,
-    pub(crate) Rows<'a>,
-    pub(crate) &'a [f32],
-    pub(crate) PanelLayout,
-    pub(crate) F,
-);
+/// [`shared_product`] as a piece of work to dispatch: the same arguments.
+pub(crate) struct ProductOp<'a, 'b, F> {
+    pub(crate) compute: &'a Compute,
+    pub(crate) y: RowsMut<'b>,
+    pub(crate) x: Rows<'a>,
+    pub(crate) panels: &'a [f32],
+    pub(crate) layout: PanelLayout,
+    pub(crate) activation: F,
+}
 
-impl<F: Unary> WithSimd for ProductOp<'_, '_, F> {
+impl<F: Unary + Send + Sync> WithSimd for ProductOp<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self(y, x, panels, layout, activation) = self;
-        product_rows(simd, y, x, panels, layout, activation);
+        let Self { compute, y, x, panels, layout, activation } = self;
+        shared_product(compute, simd, y, x, panels, layout, activation);
     }
 }
 
+/// [`product_rows`], whose outputs the threads at hand share.
+#[inline(always)]
+pub(crate) fn shared_product<S: Simd, F: Unary + Send + Sync>(
+    compute: &Compute,
+    simd: S,
+    mut y: RowsMut<'_>,
+    x: Rows<'_>,
+    panels: &[f32],
+    layout: PanelLayout,
+    activation: F,
+) {
+    if compute.threads_at_hand() == 1 {
+        return product_rows(simd, &mut y, x, panels, layout, activation);
+    }
+    share_outputs(compute, simd, y, x, panels, layout, activation);
+}
+
+/// Cuts the outputs in two until each thread has some, or there are too few.
+fn share_outputs<S: Simd, F: Unary + Send + Sync>(
+    compute: &Compute,
+    simd: S,
+    mut y: RowsMut<'_>,
+    x: Rows<'_>,
+    panels: &[f32],
+    layout: PanelLayout,
+    activation: F,
+) {
+    let is_small = 2 * y.rows() * layout.inputs * layout.outputs < 2 * OUTPUTS_FLOP;
+    let parts = layout.cut(compute.left_share(layout.outputs));
+    let Some((left, right)) = parts.filter(|_| compute.threads_at_hand() > 1 && !is_small) else {
+        return product_rows(simd, &mut y, x, panels, layout, activation);
+    };
+    let (y, y_right) = y.split_columns(left.outputs);
+    let (panels, panels_right) = panels.split_at(left.len());
+    compute.join(
+        || share_outputs(compute, simd, y, x, panels, left, activation),
+        || share_outputs(compute, simd, y_right, x, panels_right, right, activation),
+    );
+}
+
 /// Overwrites `dxt` (`[K, lanes]`) with `Wᵀ·dyᵀ` for `lanes` rows of the batch, a multiple of 16; `dyt`
-/// is `[N, lanes]`.
+/// is `[N, lanes]`. The threads at hand share the inputs.
 ///
 /// Compiled once per instruction set ([`apart`]).
 #[inline(always)]
 pub(crate) fn input_gradient_rows<S: Simd>(
+    compute: &Compute,
     simd: S,
     dxt: &mut [f32],
     dyt: &[f32],
@@ -135,17 +179,45 @@ pub(crate) fn input_gradient_rows<S: Simd>(
     panels: &[f32],
     layout: PanelLayout,
 ) {
-    struct Op<'a>(&'a mut [f32], &'a [f32], usize, &'a [f32], PanelLayout);
+    share_inputs(compute, simd, dxt, [dyt, panels], lanes, layout, 0);
+}
+
+/// Cuts the inputs in two until each thread has some, or there are too few; `dxt` is that of the inputs from `first`
+/// on.
+fn share_inputs<S: Simd>(
+    compute: &Compute,
+    simd: S,
+    dxt: &mut [f32],
+    [dyt, panels]: [&[f32]; 2],
+    lanes: usize,
+    layout: PanelLayout,
+    first: usize,
+) {
+    struct Op<'a>(&'a mut [f32], [&'a [f32]; 2], usize, PanelLayout, usize);
     impl WithSimd for Op<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self(dxt, dyt, lanes, panels, layout) = self;
-            input_gradient::input_gradient(simd, dxt, dyt, lanes, panels, layout);
+            let Self(dxt, [dyt, panels], lanes, layout, first) = self;
+            input_gradient::input_gradient(simd, dxt, dyt, lanes, panels, layout, first);
         }
     }
-    apart(simd, Op(dxt, dyt, lanes, panels, layout));
+    let inputs = dxt.len() / lanes.max(1);
+    let is_small = 2 * lanes * inputs * layout.outputs < 2 * OUTPUTS_FLOP;
+    if compute.threads_at_hand() == 1 || is_small {
+        return apart(simd, Op(dxt, [dyt, panels], lanes, layout, first));
+    }
+    // Whole tiles, as high as the cut is a multiple of.
+    let middle = compute.left_share(inputs).next_multiple_of(LANES).min(inputs);
+    let (dxt, dxt_right) = dxt.split_at_mut(middle * lanes);
+    compute.join(
+        || share_inputs(compute, simd, dxt, [dyt, panels], lanes, layout, first),
+        || share_inputs(compute, simd, dxt_right, [dyt, panels], lanes, layout, first + middle),
+    );
 }
+
+/// Floating-point operations for each thread that shares a product of a few rows: about a microsecond.
+const OUTPUTS_FLOP: usize = 1 << 17;
 
 /// Rows of the batch in a task of the forward product at most: few enough that they stay in cache while all panels
 /// pass. Where there are more threads than such tasks, they are smaller.
@@ -198,11 +270,13 @@ pub fn product(
     let compute = compute.for_work(2 * batch * layout.inputs * layout.outputs, SHARE_FLOP);
     let share = batch.div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
     let share = share.clamp(TILE_ROWS, TASK_ROWS);
-    let mut tasks = split_rows(rows_mut("y", &mut y)?, share);
+    let mut tasks: Vec<_> = rows_mut("y", &mut y)?.chunks(share).map(Some).collect();
     compute.for_each_mut(&mut tasks, |index, y| {
+        let y = y.take().expect("each task runs once");
         let first = index * share;
-        let x = Rows { data: &x.data[first * x.stride..], rows: y.rows, stride: x.stride };
-        compute.simd().dispatch(ProductOp(y, x, panels, layout, Identity));
+        let x = Rows { data: &x.data[first * x.stride..], rows: y.rows(), stride: x.stride };
+        let (compute, activation) = (&compute, Identity);
+        compute.simd().dispatch(ProductOp { compute, y, x, panels, layout, activation });
     });
     Ok(())
 }
@@ -220,12 +294,13 @@ pub fn input_gradient(
     dy: ArrayView2<'_, f32>,
     panels: &Panels,
 ) -> Result<()> {
-    struct Task<'a, 'b> {
-        dx: &'a mut RowsMut<'b>,
+    struct Task<'a> {
+        /// `dy.rows` rows.
+        dx: &'a mut [f32],
         dy: Rows<'a>,
         panels: &'a Panels,
     }
-    impl WithSimd for Task<'_, '_> {
+    impl WithSimd for Task<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
@@ -233,18 +308,18 @@ pub fn input_gradient(
             let layout = panels.layout();
             let PanelLayout { inputs, outputs } = layout;
             // Rows past the end of the batch are zero in the copies and are not copied back.
-            let lanes = padded(dx.rows.min(TRANSPOSED_ROWS));
+            let lanes = padded(dy.rows.min(TRANSPOSED_ROWS));
             let mut dyt = AlignedBuffer::zeros(outputs * lanes);
             let mut dxt = AlignedBuffer::zeros(inputs * lanes);
-            let dx_blocks = dx.data.chunks_mut(lanes * dx.stride);
-            for (i, dx_block) in dx_blocks.enumerate() {
+            for (i, dx_block) in dx.chunks_mut(lanes * inputs).enumerate() {
                 let first = i * lanes;
                 let rows = lanes.min(dy.rows - first);
                 let dy_block = &dy.data[first * dy.stride..];
                 // dy `[rows, N]` → dyᵀ `[N, lanes]` → dxᵀ `[K, lanes]` → dx `[rows, K]`.
                 transpose(simd, &mut dyt, lanes, dy_block, dy.stride, rows, outputs);
-                input_gradient_rows(simd, &mut dxt, &dyt, lanes, panels, layout);
-                transpose(simd, dx_block, dx.stride, &dxt, lanes, inputs, rows);
+                let serial = Compute::serial();
+                input_gradient_rows(&serial, simd, &mut dxt, &dyt, lanes, panels, layout);
+                transpose(simd, dx_block, inputs, &dxt, lanes, inputs, rows);
             }
         }
     }
@@ -257,10 +332,18 @@ pub fn input_gradient(
     let dy = rows(&dy);
     // Each task allocates its buffers once, so there are few tasks.
     let share = batch.div_ceil(compute.threads()).next_multiple_of(LANES).min(4 * TRANSPOSED_ROWS);
-    let mut tasks = split_rows(rows_mut("dx", &mut dx)?, share);
+    let dx = slice_mut("dx", &mut dx)?;
+    if dx.is_empty() {
+        return Ok(());
+    }
+    let mut tasks: Vec<_> = dx.chunks_mut(share * inputs).collect();
     compute.for_each_mut(&mut tasks, |index, dx| {
         let first = index * share;
-        let dy = Rows { data: &dy.data[first * dy.stride..], rows: dx.rows, stride: dy.stride };
+        let dy = Rows {
+            data: &dy.data[first * dy.stride..],
+            rows: dx.len() / inputs,
+            stride: dy.stride,
+        };
         compute.simd().dispatch(Task { dx, dy, panels });
     });
     Ok(())

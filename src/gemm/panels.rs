@@ -122,14 +122,15 @@ impl PanelLayout {
         (0..self.panel_count()).map(move |index| self.panel(index))
     }
 
-    /// Splits the layer in two with about half of the outputs each: its buffer is that of the first
-    /// part, then that of the second. `None` unless something follows a panel of full width.
-    pub(crate) fn halves(self) -> Option<(Self, Self)> {
-        let (wide, ..) = self.widths();
-        // Whole panels alone, so that both halves are cut as the layer was.
-        let first = ((self.outputs + PANEL) / 2 / PANEL * PANEL).min(wide * PANEL);
+    /// Cuts the layer in two, with about `outputs` of the outputs in the first part: its buffer is that of the
+    /// first part, then that of the second. `None` unless something follows a panel of full width.
+    pub(crate) fn cut(self, outputs: usize) -> Option<(Self, Self)> {
+        let (wide, narrow, _) = self.widths();
+        // Whole panels alone, so that both parts are cut into panels as the layer was.
+        let most = if narrow == 0 { wide.saturating_sub(1) } else { wide };
+        let first = ((outputs + PANEL / 2) / PANEL).clamp(most.min(1), most) * PANEL;
         let part = |outputs| Self { outputs, ..self };
-        (first > 0 && first < self.outputs).then(|| (part(first), part(self.outputs - first)))
+        (first > 0).then(|| (part(first), part(self.outputs - first)))
     }
 
     /// Position of weight `[output, input]` in the buffer.
@@ -280,20 +281,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_have_the_same_panels_as_the_whole() {
+    fn parts_have_the_same_panels_as_the_whole() {
         for outputs in 0..=500 {
             let layout = PanelLayout { inputs: 3, outputs };
             let whole: Vec<_> = layout.panels().collect();
-            let Some((left, right)) = layout.halves() else {
-                assert!(whole.len() <= 1 || outputs <= 64, "{outputs}");
-                continue;
-            };
-            let moved = right.panels().map(|panel| Panel {
-                start: panel.start + left.outputs,
-                offset: panel.offset + left.len(),
-                ..panel
-            });
-            assert_eq!(left.panels().chain(moved).collect::<Vec<_>>(), whole, "{outputs}");
+            for at in [0, outputs / 3, outputs / 2, outputs] {
+                let Some((left, right)) = layout.cut(at) else {
+                    assert!(whole.len() <= 1 || outputs <= 64, "{outputs}");
+                    continue;
+                };
+                let moved = right.panels().map(|panel| Panel {
+                    start: panel.start + left.outputs,
+                    offset: panel.offset + left.len(),
+                    ..panel
+                });
+                assert_eq!(left.panels().chain(moved).collect::<Vec<_>>(), whole, "{outputs}");
+            }
         }
     }
 

@@ -68,10 +68,9 @@ pub(super) fn product<S: Simd, F: Unary>(
             }
             // The activation while the sums are still in registers. Where the rows of y end inside the
             // strip, they go through a buffer of whole registers.
-            let columns = width.min(self.y.columns - self.column);
+            let columns = width.min(self.y.columns() - self.column);
             for (i, accumulators) in tile.iter().enumerate() {
-                let at = (row + i) * self.y.stride + self.column;
-                let y = &mut self.y.data[at..at + columns];
+                let y = self.y.part(row + i, self.column, columns);
                 if columns == width {
                     let (y, _) = S::as_mut_simd_f32s(y);
                     for (y, &accumulator) in y.iter_mut().zip(accumulators) {
@@ -90,7 +89,7 @@ pub(super) fn product<S: Simd, F: Unary>(
     }
 
     debug_assert_eq!(panels.len(), layout.len());
-    let rows = y.rows;
+    let rows = y.rows();
     debug_assert!(rows <= x.rows);
     // Loop 1.
     for index in 0..layout.panel_count() {
@@ -103,7 +102,7 @@ pub(super) fn product<S: Simd, F: Unary>(
         let mut next = PrefetchAhead::behind(panel, pauses);
         // Loop 2. A strip that is all padding is skipped unless y has room for it.
         let mut in_panel = 0;
-        while in_panel < width && start + in_panel < y.columns {
+        while in_panel < width && start + in_panel < y.columns() {
             let column = start + in_panel;
             let inputs = layout.inputs;
             let y = &mut *y;

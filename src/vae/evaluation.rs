@@ -468,7 +468,7 @@ impl Vae {
             let mut block =
                 free.unwrap_or_else(|| Block::new(&self.config, layout, 1, at_once, purpose));
             block.gather(&batch, 0..1);
-            let result = block.log_likelihood(compute.simd(), &pass, samples, at_once);
+            let result = block.log_likelihood(compute, &pass, samples, at_once);
             free_blocks().push(block);
             result
         };

@@ -6,7 +6,7 @@ use super::parameters::{Layout, Parameters, VectorRole};
 use super::step::matrix::Matrix;
 use crate::compute::{Compute, SHARE_FLOP};
 use crate::error::{Result, expect_shape};
-use crate::gemm::{PanelLayout, ProductOp, Rows, RowsMut, rows, rows_mut};
+use crate::gemm::{PanelLayout, ProductOp, Rows, RowsMut, rows, slice_mut};
 use crate::layers::activation::Relu;
 use crate::layers::{layer_norm, soft_clamp};
 use crate::loss::continuous_bernoulli::ContinuousBernoulliMean;
@@ -25,7 +25,7 @@ const TILE_ROWS: usize = 8;
 
 /// Weights per thread from which threads share the outputs of a layer for a single row, which uses
 /// each weight once.
-const PARALLEL_WEIGHTS: usize = 64 * 1024;
+const SHARE_WEIGHTS: usize = 64 * 1024;
 
 /// A model with memory to run it in, for calls without allocation.
 ///
@@ -95,8 +95,8 @@ impl<'m> Inference<'m> {
         expect_shape("x", [batch, width], x.shape())?;
         expect_shape("mu", [batch, config.latent()], mu.shape())?;
         expect_shape("logvar", [batch, config.latent()], logvar.shape())?;
-        let mu = rows_mut("mu", &mut mu)?.data;
-        let logvar = rows_mut("logvar", &mut logvar)?.data;
+        let mu = slice_mut("mu", &mut mu)?;
+        let logvar = slice_mut("logvar", &mut logvar)?;
         let heads = self.model.parameters.layout().heads;
         self.run(0..heads + 1, x, Out::Posterior { mu, logvar, latent: config.latent() });
         Ok(())
@@ -134,7 +134,7 @@ impl<'m> Inference<'m> {
         let (batch, config) = (z.nrows(), self.model.config);
         expect_shape("z", [batch, config.latent() + config.conditions()], z.shape())?;
         expect_shape(argument, [batch, config.features()], out.shape())?;
-        let data = rows_mut(argument, &mut out)?.data;
+        let data = slice_mut(argument, &mut out)?;
         let layout = self.model.parameters.layout();
         let layers = layout.heads + 1..layout.layers.len();
         self.run(layers, z, Out::Data { data, columns: config.features(), output });
@@ -155,7 +155,7 @@ impl<'m> Inference<'m> {
         let (batch, columns) = (x.nrows(), self.model.config.features());
         expect_shape("x", [batch, columns], x.shape())?;
         expect_shape("pixels", [batch, columns], pixels.shape())?;
-        let data = rows_mut("pixels", &mut pixels)?.data;
+        let data = slice_mut("pixels", &mut pixels)?;
         let layers = 0..self.model.parameters.layout().layers.len();
         self.run(layers, x, Out::Data { data, columns, output: Output::Mean });
         Ok(())
@@ -167,10 +167,11 @@ impl<'m> Inference<'m> {
         let model = self.model;
         let len = |layer| model.parameters.layer(layer).0.len();
         let weights: usize = layers.clone().map(len).sum();
-        if x.rows == 1 && weights >= 2 * PARALLEL_WEIGHTS && self.compute.threads() > 1 {
+        if x.rows == 1 {
             // The threads are kept from the first layer to the last.
-            let (compute, scratch) = (&self.compute, &mut self.scratch[0]);
-            compute.install(|| scratch.run(compute, compute.threads(), model, layers, x, out));
+            let compute = &self.compute.for_work(weights, SHARE_WEIGHTS);
+            let scratch = &mut self.scratch[0];
+            compute.install(|| scratch.run(compute, model, layers, x, out));
         } else {
             let compute = self.compute.for_work(2 * weights * x.rows, SHARE_FLOP);
             let threads = compute.threads().min(self.scratch.len());
@@ -235,7 +236,7 @@ fn share_rows(
             let count = scratch.capacity.min(x.rows - first);
             let (now, rest) = out.split_at(count);
             let x = part(first, count);
-            scratch.run(compute, 1, model, layers.clone(), x, now);
+            scratch.run(compute, model, layers.clone(), x, now);
             first += count;
             out = rest;
         }
@@ -274,11 +275,10 @@ impl ThreadScratch {
         Self { capacity, outputs, heads: layout.heads, unused: vec![0.0; unused] }
     }
 
-    /// Takes rows through some layers. `threads` above 1 share the outputs of a single row.
+    /// Takes rows through some layers.
     fn run(
         &mut self,
         compute: &Compute,
-        threads: usize,
         model: Model<'_>,
         layers: Range<usize>,
         x: Rows<'_>,
@@ -290,7 +290,7 @@ impl ThreadScratch {
         for layer in layers.start..layers.end.min(last) {
             let (before, after) = self.outputs.split_at_mut(layer);
             let x = if layer == layers.start { x } else { before[layer - 1].rows(x.rows) };
-            let product = Product { y: after[0].rows_mut(x.rows), x, threads, compute };
+            let product = Product { y: after[0].rows_mut(x.rows), x, compute };
             if layer != self.heads && config.has_plain_layers() {
                 product.of(parameters.layer(layer), Relu);
                 continue;
@@ -313,10 +313,10 @@ impl ThreadScratch {
                 }
             }
             Out::Data { data, columns, output } => {
-                let y = RowsMut { data: &mut *data, rows: x.rows, columns, stride: columns };
+                let y = RowsMut::new(&mut *data, x.rows, columns, columns);
                 let count = x.rows * columns;
                 let x = if layers.start == last { x } else { self.outputs[last - 1].rows(x.rows) };
-                let product = Product { y, x, threads, compute };
+                let product = Product { y, x, compute };
                 let weights = parameters.layer(last);
                 let mean = (output == Output::Mean).then_some(config.likelihood());
                 match mean {
@@ -388,36 +388,17 @@ impl WithSimd for ClampRows<'_> {
     }
 }
 
-/// The product of one layer.
+/// The product of one layer, whose outputs the threads at hand share.
 struct Product<'a, 'b> {
     y: RowsMut<'b>,
     x: Rows<'a>,
-    threads: usize,
     compute: &'a Compute,
 }
 
 impl Product<'_, '_> {
-    /// Computes it on the calling thread, or on several that share the outputs of a single row.
     fn of(self, (panels, layout): (&[f32], PanelLayout), activation: impl Unary + Send + Sync) {
-        let Self { mut y, x, threads, compute } = self;
-        let halves =
-            layout.halves().filter(|_| threads > 1 && layout.len() >= 2 * PARALLEL_WEIGHTS);
-        let Some((left, right)) = halves else {
-            return compute.simd().dispatch(ProductOp(&mut y, x, panels, layout, activation));
-        };
-        debug_assert_eq!(y.rows, 1);
-        let (y_left, y_right) = y.data.split_at_mut(left.outputs);
-        let part = |data, columns, threads| {
-            let y = RowsMut { data, rows: 1, columns, stride: columns };
-            Product { y, x, threads, compute }
-        };
-        let left_product = part(y_left, left.outputs, threads.div_ceil(2));
-        let right_product = part(y_right, y.columns - left.outputs, threads / 2);
-        let (panels_left, panels_right) = panels.split_at(left.len());
-        compute.join(
-            || left_product.of((panels_left, left), activation),
-            || right_product.of((panels_right, right), activation),
-        );
+        let Self { y, x, compute } = self;
+        compute.simd().dispatch(ProductOp { compute, y, x, panels, layout, activation });
     }
 }
 

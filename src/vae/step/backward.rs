@@ -14,15 +14,16 @@ use super::batch::Pass;
 use super::block::{Block, Norm};
 use super::importance::importance_backward;
 use super::terms::StepPenalty;
+use crate::compute::Compute;
 use crate::gemm::{
-    PanelLayout, input_gradient_rows, padded, product_rows, transpose, transpose_panels,
+    PanelLayout, input_gradient_rows, padded, shared_product, transpose, transpose_panels,
     transposed_layout,
 };
 use crate::layers::{activation, layer_norm, reparameterize};
 use crate::loss::total_correlation::TotalCorrelation;
 use crate::simd::aligned::AlignedBuffer;
+use crate::simd::apart;
 use crate::simd::lanes::{Identity, multiply};
-use crate::simd::{InstructionSet, apart};
 use crate::vae::parameters::Layout;
 use pulp::{Simd, WithSimd};
 use std::sync::{Mutex, PoisonError};
@@ -67,13 +68,14 @@ impl Block {
     /// do not come from the decoder.
     pub(super) fn backward(
         &mut self,
-        simd: InstructionSet,
+        compute: &Compute,
         pass: &Pass<'_, '_>,
         transposed: &Mutex<Transposed>,
         total_correlation: Option<&TotalCorrelation>,
     ) {
         struct Backward<'a, 'b, 'c> {
             block: &'a mut Block,
+            compute: &'a Compute,
             pass: &'a Pass<'b, 'c>,
             transposed: &'a mut Transposed,
             total_correlation: Option<&'a TotalCorrelation>,
@@ -82,19 +84,21 @@ impl Block {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
-                let Self { block, pass, transposed, total_correlation } = self;
-                block.backward_rows(simd, pass, transposed, total_correlation);
+                let Self { block, compute, pass, transposed, total_correlation } = self;
+                block.backward_rows(compute, simd, pass, transposed, total_correlation);
             }
         }
         let mut transposed = transposed.lock().unwrap_or_else(PoisonError::into_inner);
         let transposed = &mut *transposed;
-        simd.dispatch(Backward { block: self, pass, transposed, total_correlation });
+        let simd = compute.simd();
+        simd.dispatch(Backward { block: self, compute, pass, transposed, total_correlation });
         self.gradient_bound = self.bound_gradient(simd, pass);
     }
 
     #[inline(always)]
     fn backward_rows<S: Simd>(
         &mut self,
+        compute: &Compute,
         simd: S,
         pass: &Pass<'_, '_>,
         transposed: &mut Transposed,
@@ -102,7 +106,7 @@ impl Block {
     ) {
         for layer in (1..self.doutputs.len()).rev() {
             // 1. Through the product of this layer …
-            self.input_gradient(simd, pass, layer, transposed);
+            self.input_gradient(compute, simd, pass, layer, transposed);
             // … and through what lies between it and the layer before.
             if layer == self.heads_layer + 1 {
                 self.codes_backward(simd, pass, total_correlation);
@@ -155,6 +159,7 @@ impl Block {
     #[inline(always)]
     fn input_gradient<S: Simd>(
         &mut self,
+        compute: &Compute,
         simd: S,
         pass: &Pass<'_, '_>,
         layer: usize,
@@ -171,8 +176,8 @@ impl Block {
         if let Some(wt) = &mut transposed.weights[layer] {
             transpose_panels(simd, wt, panels, layout);
             let layout = transposed_layout(layout);
-            let mut dx = dx.rows_mut(rows);
-            product_rows(simd, &mut dx, dy.rows(rows), &wt[..layout.len()], layout, Identity);
+            let (dx, dy, wt) = (dx.rows_mut(rows), dy.rows(rows), &wt[..layout.len()]);
+            shared_product(compute, simd, dx, dy, wt, layout, Identity);
             return;
         }
         // … a large one stays as it is, and dy and dx are transposed around the product.
@@ -182,7 +187,7 @@ impl Block {
         // dyᵀ `[N, lanes]`, dxᵀ `[K, lanes]`.
         let dxt = &mut transposed.dx[..layout.inputs * lanes];
         transpose(simd, dyt, lanes, &dy.data, dy.stride, rows, layout.outputs);
-        input_gradient_rows(simd, dxt, dyt, lanes, panels, layout);
+        input_gradient_rows(compute, simd, dxt, dyt, lanes, panels, layout);
         transpose(simd, &mut dx.data, dx.stride, dxt, lanes, layout.inputs, rows);
     }
 }

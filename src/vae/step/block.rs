@@ -24,11 +24,11 @@
 use super::batch::{Batch, Pass, Purpose};
 use super::matrix::Matrix;
 use super::terms::RowLosses;
+use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::gemm::{GradientSource, Rows};
 use crate::loss::kernel::short_rows::SHORT_TILE;
 use crate::loss::total_correlation::TotalCorrelation;
-use crate::simd::InstructionSet;
 use crate::simd::aligned::AlignedBuffer;
 use crate::vae::config::Config;
 use crate::vae::parameters::{Layout, VectorRole};
@@ -288,14 +288,15 @@ impl Block {
     /// That of the first row that has one.
     pub(super) fn forward(
         &mut self,
-        simd: InstructionSet,
+        compute: &Compute,
         pass: &Pass<'_, '_>,
         rows: Range<usize>,
     ) -> Result<()> {
+        let simd = compute.simd();
         self.gather(pass.batch, rows); // 1.
-        self.encode(simd, pass); // 2.
+        self.encode(compute, pass); // 2.
         self.sample(simd, pass); // 3.
-        self.decode(simd, pass); // 4.
+        self.decode(compute, pass); // 4.
         let accepted = self.loss(simd, pass); // 5.
         self.finish_losses(simd, pass, accepted) // 6.
     }

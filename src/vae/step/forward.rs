@@ -12,7 +12,8 @@
 
 use super::batch::{Noise, Pass};
 use super::block::Block;
-use crate::gemm::product_rows;
+use crate::compute::Compute;
+use crate::gemm::shared_product;
 use crate::layers::activation::{Activation, Relu};
 use crate::layers::{dropout, layer_norm, reparameterize, soft_clamp};
 use crate::random::{RowKey, Stream, fill_normal_rows};
@@ -23,20 +24,20 @@ use std::ops::Range;
 
 impl Block {
     /// x|c → μ|logvar.
-    pub(super) fn encode(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
-        struct Encode<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+    pub(super) fn encode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) {
+        struct Encode<'a, 'b, 'c>(&'a mut Block, &'a Compute, &'a Pass<'b, 'c>);
         impl WithSimd for Encode<'_, '_, '_> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
-                let Self(block, pass) = self;
+                let Self(block, compute, pass) = self;
                 // 1.
                 block.augment_rows(simd, pass);
                 // 2.
-                block.encode_rows(simd, pass);
+                block.encode_rows(compute, simd, pass);
             }
         }
-        simd.dispatch(Encode(self, pass));
+        compute.simd().dispatch(Encode(self, compute, pass));
     }
 
     /// μ|logvar and noise → z, all samples of each row.
@@ -68,17 +69,17 @@ impl Block {
     }
 
     /// z|c → output.
-    pub(super) fn decode(&mut self, simd: InstructionSet, pass: &Pass<'_, '_>) {
-        struct Decode<'a, 'b, 'c>(&'a mut Block, &'a Pass<'b, 'c>);
+    pub(super) fn decode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) {
+        struct Decode<'a, 'b, 'c>(&'a mut Block, &'a Compute, &'a Pass<'b, 'c>);
         impl WithSimd for Decode<'_, '_, '_> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 // 5.
-                self.0.decode_rows(simd, self.1);
+                self.0.decode_rows(self.1, simd, self.2);
             }
         }
-        simd.dispatch(Decode(self, pass));
+        compute.simd().dispatch(Decode(self, compute, pass));
     }
 
     /// Binarizes or dequantizes the data in place, if the pass asks for it.
@@ -99,14 +100,14 @@ impl Block {
     }
 
     #[inline(always)]
-    fn encode_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+    fn encode_rows<S: Simd>(&mut self, compute: &Compute, simd: S, pass: &Pass<'_, '_>) {
         let heads = self.heads_layer;
-        self.hidden_layers(simd, pass, 0..heads);
+        self.hidden_layers(compute, simd, pass, 0..heads);
         let (panels, layout) = pass.weights.layer(heads);
         let x = self.inputs[heads].rows(self.rows);
         // μ|logvar `[rows, 2Z]`, without an activation.
-        let mut y = self.heads.rows_mut(self.rows);
-        product_rows(simd, &mut y, x, panels, layout, Identity);
+        let y = self.heads.rows_mut(self.rows);
+        shared_product(compute, simd, y, x, panels, layout, Identity);
         if let (Some(bounds), Some(slopes)) = (pass.config.logvar_clamp(), &mut self.clamp_slope) {
             for i in 0..self.rows {
                 let (_, logvar) = self.heads.row_mut(i).split_at_mut(self.latent);
@@ -116,31 +117,37 @@ impl Block {
     }
 
     #[inline(always)]
-    fn decode_rows<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>) {
+    fn decode_rows<S: Simd>(&mut self, compute: &Compute, simd: S, pass: &Pass<'_, '_>) {
         let (heads, last) = (self.heads_layer, self.doutputs.len() - 1);
-        self.hidden_layers(simd, pass, heads + 1..last);
+        self.hidden_layers(compute, simd, pass, heads + 1..last);
         let (panels, layout) = pass.weights.layer(last);
         let rows = self.decoder_rows();
         let x = self.inputs[last].rows(rows);
         // The output `[rows·k, D]` lies where the loss will leave its gradient.
-        let mut y = self.doutputs.output_mut().rows_mut(rows);
-        product_rows(simd, &mut y, x, panels, layout, Identity);
+        let y = self.doutputs.output_mut().rows_mut(rows);
+        shared_product(compute, simd, y, x, panels, layout, Identity);
     }
 
     #[inline(always)]
-    fn hidden_layers<S: Simd>(&mut self, simd: S, pass: &Pass<'_, '_>, layers: Range<usize>) {
+    fn hidden_layers<S: Simd>(
+        &mut self,
+        compute: &Compute,
+        simd: S,
+        pass: &Pass<'_, '_>,
+        layers: Range<usize>,
+    ) {
         for layer in layers {
             let (panels, layout) = pass.weights.layer(layer);
             let rows = self.rows_of(layer);
             // The heads follow the encoder's last hidden layer and read its output.
             let (before, after) = self.inputs.split_at_mut(layer + 1);
             let x = before[layer].rows(rows);
-            let mut y = after[0].rows_mut(rows);
+            let y = after[0].rows_mut(rows);
             // A plain layer applies its ReLU to the sums while they are in registers.
             if self.hidden[layer].is_none() {
-                product_rows(simd, &mut y, x, panels, layout, Relu);
+                shared_product(compute, simd, y, x, panels, layout, Relu);
             } else {
-                product_rows(simd, &mut y, x, panels, layout, Identity);
+                shared_product(compute, simd, y, x, panels, layout, Identity);
                 norm_activation_dropout(simd, self, pass, layer);
             }
         }

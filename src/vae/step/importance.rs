@@ -13,6 +13,7 @@ use super::batch::Pass;
 use super::block::Block;
 use super::loss::Mode;
 use super::terms::StepPenalty;
+use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::loss::importance::{self, Estimator, LogRatio, LogSum};
 use crate::loss::kernel::row;
@@ -50,7 +51,7 @@ impl Block {
     /// exponential overflows, or a result that is not finite.
     pub(crate) fn log_likelihood(
         &mut self,
-        simd: InstructionSet,
+        compute: &Compute,
         pass: &Pass<'_, '_>,
         all: usize,
         at_once: usize,
@@ -65,7 +66,8 @@ impl Block {
                 block.log_weights_of(simd, pass, 0);
             }
         }
-        self.encode(simd, pass);
+        let simd = compute.simd();
+        self.encode(compute, pass);
         if let Some(error) = self.code_fault(pass, 0) {
             return Err(error);
         }
@@ -74,7 +76,7 @@ impl Block {
             // The last group may have fewer samples; the block has room for `at_once`.
             self.samples = at_once.min(all - first);
             self.sample_range(simd, pass, first as u64, all as u64);
-            self.decode(simd, pass);
+            self.decode(compute, pass);
             simd.dispatch(LogWeights(self, pass));
             self.log_weights[..self.samples].iter().for_each(|&weight| sum.add(weight));
         }

@@ -50,6 +50,6 @@ impl Matrix {
     }
 
     pub(crate) fn rows_mut(&mut self, rows: usize) -> RowsMut<'_> {
-        RowsMut { data: &mut self.data, rows, columns: self.stride, stride: self.stride }
+        RowsMut::new(&mut self.data, rows, self.stride, self.stride)
     }
 }

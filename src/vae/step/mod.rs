@@ -138,10 +138,11 @@ impl Workspace {
         if pass.is_coupled() {
             // The optimal variance of this batch is in these scales.
             let pass = &Pass { scales, ..*pass };
+            let compute = partition.compute();
             partition.for_each_block(blocks, |_, block, thread| {
                 block.coupled_gradients(simd, pass, &penalty.gradient);
                 let pairs = penalty.gradient.total_correlation();
-                block.backward(simd, pass, &self.transposed[thread], pairs); // 9.
+                block.backward(compute, pass, &self.transposed[thread], pairs); // 9.
             });
         }
         Ok(sums)
@@ -155,11 +156,11 @@ impl Workspace {
         rows: Range<usize>,
     ) -> Result<Partition> {
         let partition = self.partition(compute, pass, rows)?;
-        let (simd, coupled) = (compute.simd(), pass.is_coupled());
+        let (compute, coupled) = (partition.compute(), pass.is_coupled());
         self.each_block(&partition, |block, rows, transposed| {
-            block.forward(simd, pass, rows)?; // 1. to 6.
+            block.forward(compute, pass, rows)?; // 1. to 6.
             if !coupled {
-                block.backward(simd, pass, transposed, None); // 9.
+                block.backward(compute, pass, transposed, None); // 9.
             }
             Ok(())
         })?;
@@ -223,7 +224,7 @@ impl Workspace {
         pass: &Pass<'_, '_>,
         mut visit: impl FnMut(&Block) -> Result<()>,
     ) -> Result<LossSums> {
-        let (rows, simd) = (pass.batch.len(), compute.simd());
+        let rows = pass.batch.len();
         // Several samples of a row: some rows at a time, so that memory does not grow with all of them.
         // Their losses are independent, and are summed over all rows at the end.
         let at_once = match pass.objective.samples {
@@ -233,7 +234,8 @@ impl Workspace {
         for first in (0..rows).step_by(at_once.max(1)) {
             let part = first..rows.min(first + at_once);
             let partition = self.partition(compute, pass, part)?;
-            self.each_block(&partition, |block, rows, _| block.forward(simd, pass, rows))?;
+            let compute = partition.compute();
+            self.each_block(&partition, |block, rows, _| block.forward(compute, pass, rows))?;
             self.store_losses();
             self.blocks().iter().try_for_each(&mut visit)?;
         }
@@ -253,10 +255,10 @@ impl Workspace {
     pub(crate) fn encode(&mut self, compute: &Compute, pass: &Pass<'_, '_>) -> Result<()> {
         let rows = pass.batch.len();
         let partition = self.partition(compute, pass, 0..rows)?;
-        let simd = compute.simd();
+        let (simd, compute) = (compute.simd(), partition.compute());
         self.each_block(&partition, |block, rows, _| {
             block.gather(pass.batch, rows);
-            block.encode(simd, pass);
+            block.encode(compute, pass);
             block.sample(simd, pass);
             // No loss is computed that could show a NaN, so the codes themselves are checked.
             block.check_codes(pass)

@@ -46,15 +46,17 @@ impl Partition {
         limits: RangeInclusive<usize>,
     ) -> Self {
         let compute = compute.for_work(layout.step_flop(rows.len() * samples), SHARE_FLOP);
-        // Whole register tiles: a tile cut by the end of a block would waste multipliers.
-        // The same for every thread, and few enough rows to stay in cache with all their samples.
-        let share = rows.len().div_ceil(compute.threads()).next_multiple_of(TILE_ROWS);
-        let share = share.clamp(TILE_ROWS, BLOCK_ROWS);
+        let share = share_of_rows(rows.len(), compute.threads()).min(BLOCK_ROWS);
         // A row goes with all its samples, so a block of k samples a row has 64/k rows, at least 1.
         let block_rows =
             if samples == 1 { share } else { share.min((BLOCK_ROWS / samples).max(1)) };
         let block_rows = block_rows.clamp(*limits.start(), *limits.end());
         Self { compute, rows, samples, block_rows }
+    }
+
+    /// The instruction set, and the threads that take part.
+    pub(super) fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// Number of threads.
@@ -131,6 +133,24 @@ impl Partition {
         };
         self.compute.middle(pieces, flop)
     }
+}
+
+/// Rows of a block for each thread, or for each two, three or four, which then share the outputs of its
+/// products: whatever takes the least time.
+///
+/// A block has whole register tiles, since a tile cut by the end of a block would waste multipliers. So
+/// threads cannot have fewer rows each than a tile.
+fn share_of_rows(rows: usize, threads: usize) -> usize {
+    /// Threads that share a block at most: what they do not share, a fifth of the work, takes the longer then.
+    const CREW: usize = 4;
+    let share = |crew: usize| {
+        let crews = threads / crew;
+        rows.div_ceil(crews).next_multiple_of(TILE_ROWS).max(TILE_ROWS)
+    };
+    // In units of a row on one thread.
+    let time = |crew: usize| share(crew) * (4 + crew) / crew;
+    let crews = (1..=CREW.min(threads)).min_by_key(|&crew| time(crew));
+    share(crews.expect("at least one thread"))
 }
 
 /// A part of one panel's rows: a contiguous piece of the flat buffers.
