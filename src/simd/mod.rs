@@ -25,6 +25,8 @@ pub(crate) mod environment;
 pub(crate) mod lanes;
 #[allow(unsafe_code)] // one instruction that reads nothing
 pub(crate) mod prefetch;
+#[allow(unsafe_code)]
+pub(crate) mod stream;
 pub(crate) mod sum;
 
 pub use aligned::AlignedBuffer;

@@ -29,24 +29,10 @@ pub(crate) fn prefetch_second_level(at: *const f32) {
     let _ = at;
 }
 
-/// [`prefetch`] of a line that will be written: the copies that other cores have of it are given up now, not
-/// when the store waits for it.
+/// Prefetches every cache line of a slice that starts on one.
 #[inline(always)]
-pub(crate) fn prefetch_for_write(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: changes no register and no flag, and faults at no address. Processors without the instruction
-    // decode it as one that does nothing.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// Prefetches every cache line of a slice that starts on one and will be written.
-#[inline(always)]
-pub(crate) fn prefetch_slice_for_write(slice: &[f32]) {
+pub(crate) fn prefetch_slice(slice: &[f32]) {
     for line in slice.chunks(LANES) {
-        prefetch_for_write(line.as_ptr());
+        prefetch(line.as_ptr());
     }
 }

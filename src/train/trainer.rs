@@ -604,6 +604,7 @@ impl Trainer {
                         weights: self.vae.parameters_mut(),
                         first: &mut self.first_moment,
                         second: &mut self.second_moment,
+                        is_shared: false,
                     },
                 );
                 self.bounds = bounds;

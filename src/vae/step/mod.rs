@@ -203,7 +203,7 @@ impl Workspace {
         let samples = blocks.first().map_or(1, Block::samples);
         let partition = Partition::new(compute, &self.layout, 0..rows, samples, ANY_SIZE);
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));
-        partition.for_each_piece(&self.pieces, sink, &work);
+        partition.for_each_piece(&self.pieces, sink.for_threads(partition.threads()), &work);
     }
 
     /// Upper bound on the norm of the gradient of the last [`Self::forward_backward`], not finite if the

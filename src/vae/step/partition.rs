@@ -117,7 +117,8 @@ impl Partition {
         }
         for (i, piece) in pieces.iter().enumerate() {
             let Some(next) = (i + 1 < pieces.len()).then_some(i + 1) else {
-                return work(sink, piece);
+                work(sink, piece);
+                return K::finish();
             };
             let (part, rest) = sink.split_at(distance(i, next));
             work(part, piece);

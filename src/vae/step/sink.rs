@@ -2,7 +2,8 @@
 
 use crate::gemm::Sink;
 use crate::optim::adam;
-use crate::simd::prefetch::prefetch_slice_for_write;
+use crate::simd::prefetch::prefetch_slice;
+use crate::simd::stream;
 use crate::vae::parameters::{Layout, Parameters};
 use pulp::Simd;
 use std::sync::Arc;
@@ -10,6 +11,15 @@ use std::sync::Arc;
 /// A [`Sink`] over whole flat buffers, which can be cut where a piece ends.
 pub(crate) trait FlatSink: Sink + Send + Sized {
     fn split_at(self, at: usize) -> (Self, Self);
+
+    /// The sink for pieces that this many threads share.
+    fn for_threads(self, threads: usize) -> Self {
+        let _ = threads;
+        self
+    }
+
+    /// Comes after the last piece of each thread.
+    fn finish() {}
 }
 
 /// The gradient of a batch, or of its rows so far, in memory that is made when it is first needed.
@@ -80,6 +90,8 @@ pub(crate) struct UpdateWithAdam<'a> {
     pub(crate) weights: &'a mut [f32],
     pub(crate) first: &'a mut [f32],
     pub(crate) second: &'a mut [f32],
+    /// Other threads have read these weights: they are stored past the caches.
+    pub(crate) is_shared: bool,
 }
 
 impl Sink for UpdateWithAdam<'_> {
@@ -92,9 +104,9 @@ impl Sink for UpdateWithAdam<'_> {
     #[inline(always)]
     fn expect(&self, at: usize, len: usize) {
         // w, m and v of a row of the tile, while the tile before it is computed.
-        prefetch_slice_for_write(&self.weights[at..at + len]);
-        prefetch_slice_for_write(&self.first[at..at + len]);
-        prefetch_slice_for_write(&self.second[at..at + len]);
+        prefetch_slice(&self.weights[at..at + len]);
+        prefetch_slice(&self.first[at..at + len]);
+        prefetch_slice(&self.second[at..at + len]);
     }
 
     #[inline(always)]
@@ -103,20 +115,49 @@ impl Sink for UpdateWithAdam<'_> {
         let m = &mut register_mut::<S>(self.first, at)[0];
         let v = &mut register_mut::<S>(self.second, at)[0];
         // The same function as the pass over flat buffers, so the same bits.
-        [*w, *m, *v] = self.adam.update(simd, [*w, *m, *v], gradient);
+        let new;
+        [new, *m, *v] = self.adam.update(simd, [*w, *m, *v], gradient);
+        if self.is_shared {
+            stream::store(simd, &mut self.weights[at..at + S::F32_LANES], new);
+        } else {
+            *w = new;
+        }
     }
 }
 
 impl FlatSink for UpdateWithAdam<'_> {
+    fn for_threads(self, threads: usize) -> Self {
+        let far = std::env::var("STREAM").map_or(true, |s| s == "1");
+        Self { is_shared: threads > 1 && far, ..self }
+    }
+
+    fn finish() {
+        stream::finish();
+    }
+
     fn split_at(self, at: usize) -> (Self, Self) {
         let (w_left, w_right) = self.weights.split_at_mut(at);
         let (m_left, m_right) = self.first.split_at_mut(at);
         let (v_left, v_right) = self.second.split_at_mut(at);
-        let adam = self.adam;
+        let Self { adam, is_shared, .. } = self;
         let (g_left, g_right) = self.earlier.map(|sums| sums.split_at(at)).unzip();
         (
-            Self { adam, earlier: g_left, weights: w_left, first: m_left, second: v_left },
-            Self { adam, earlier: g_right, weights: w_right, first: m_right, second: v_right },
+            Self {
+                adam,
+                earlier: g_left,
+                weights: w_left,
+                first: m_left,
+                second: v_left,
+                is_shared,
+            },
+            Self {
+                adam,
+                earlier: g_right,
+                weights: w_right,
+                first: m_right,
+                second: v_right,
+                is_shared,
+            },
         )
     }
 }
