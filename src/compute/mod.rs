@@ -73,6 +73,13 @@ impl Compute {
         Self { team: self.team.clone().filter(|_| threads > 1), threads, ..*self }
     }
 
+    /// True if the threads are so far apart, on different chiplets or without a processor of their own, that
+    /// they must have much to do until sharing it pays. Measured anew from time to time, as a system moves threads
+    /// about.
+    pub(crate) fn is_far(&self) -> bool {
+        self.crew().is_some_and(|(team, crew)| crew.threads > 1 && team.is_far(crew))
+    }
+
     /// Instruction set of the kernels.
     #[must_use]
     pub fn simd(&self) -> InstructionSet {

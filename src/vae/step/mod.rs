@@ -296,7 +296,7 @@ impl Workspace {
         let partition = Partition::new(compute, &self.layout, rows.clone(), samples, limits);
         let capacity = partition.block_rows().max(had);
         self.used = partition.blocks();
-        if !fits || self.transposed.len() < partition.threads() {
+        if !fits || self.transposed.len() < compute.threads() {
             let count = self.used.max(self.blocks.len());
             let bytes = Block::bytes(&self.config, &self.layout, capacity, samples, self.purpose);
             expect_memory(
@@ -317,7 +317,7 @@ impl Workspace {
             let rows = if self.purpose == Purpose::Training { capacity * samples } else { 0 };
             let transposed = || Mutex::new(Transposed::new(&self.layout, rows));
             self.transposed.clear();
-            self.transposed.extend((0..partition.threads()).map(|_| transposed()));
+            self.transposed.extend((0..compute.threads()).map(|_| transposed()));
         }
         self.losses.reserve(pass.batch.len());
         Ok(partition)

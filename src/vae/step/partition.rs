@@ -22,6 +22,9 @@ const TILE_ROWS: usize = 8;
 /// threads do not sleep, and start within a microsecond.
 const SHARE_FLOP: usize = 500_000;
 
+/// [`SHARE_FLOP`] for threads that are far apart: 128-128-20 with 128 rows takes as long on two of them as on one.
+const FAR_SHARE_FLOP: usize = 13_000_000;
+
 /// Rows of a batch whose products take as long as the update of the weights.
 const UPDATE_ROWS: usize = 12;
 
@@ -45,8 +48,15 @@ impl Partition {
         samples: usize,
         limits: RangeInclusive<usize>,
     ) -> Self {
-        let compute = compute.for_work(layout.step_flop(rows.len() * samples), SHARE_FLOP);
-        let share = share_of_rows(rows.len(), compute.threads()).min(BLOCK_ROWS);
+        let flop = layout.step_flop(rows.len() * samples);
+        let near = compute.for_work(flop, SHARE_FLOP);
+        // The blocks are the same wherever the threads are: no step makes room for others.
+        let share = share_of_rows(rows.len(), near.threads()).min(BLOCK_ROWS);
+        let compute = if flop < near.threads() * FAR_SHARE_FLOP && near.is_far() {
+            near.for_work(flop, FAR_SHARE_FLOP)
+        } else {
+            near
+        };
         // A row goes with all its samples, so a block of k samples a row has 64/k rows, at least 1.
         let block_rows =
             if samples == 1 { share } else { share.min((BLOCK_ROWS / samples).max(1)) };

@@ -127,8 +127,7 @@ impl Sink for UpdateWithAdam<'_> {
 
 impl FlatSink for UpdateWithAdam<'_> {
     fn for_threads(self, threads: usize) -> Self {
-        let far = std::env::var("STREAM").map_or(true, |s| s == "1");
-        Self { is_shared: threads > 1 && far, ..self }
+        Self { is_shared: threads > 1, ..self }
     }
 
     fn finish() {
