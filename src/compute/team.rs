@@ -250,6 +250,9 @@ impl Team {
         /// A measurement takes some microseconds.
         const PERIOD: Duration = Duration::from_millis(20);
 
+        if crew.processors == 1 {
+            return true;
+        }
         let mut last = self.distance.lock().unwrap_or_else(PoisonError::into_inner);
         match *last {
             Some((at, is_far)) if at.elapsed() < PERIOD => is_far,
