@@ -19,7 +19,10 @@
 //!       optimizer that follows, or turned into Adam's update at once                sink
 //! ```
 //!
-//! Two synchronizations a step (three where rows are coupled), and in a warm workspace no allocation.
+//! Two forks a step (three where rows are coupled), and in a warm workspace no allocation. A batch whose
+//! activations would not stay in the cache goes through both regions in parts, and the sums of the weight
+//! gradients are stored in between.
+//!
 //! [`partition`] decides which rows and pieces go together and on how many threads; no result depends
 //! on it.
 

@@ -22,7 +22,7 @@ const TILE_ROWS: usize = 8;
 /// threads do not sleep, and start within a microsecond.
 const SHARE_FLOP: usize = 500_000;
 
-/// [`SHARE_FLOP`] for threads that are far apart: 128-128-20 with 128 rows takes as long on two of them as on one.
+/// [`SHARE_FLOP`] for threads that are far apart: with less, a step took as long on two of them as on one.
 const FAR_SHARE_FLOP: usize = 13_000_000;
 
 /// Rows of a batch whose products take as long as the update of the weights.
