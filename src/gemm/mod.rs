@@ -38,7 +38,7 @@
 //!
 //! | loop | `product` | `input_gradient` | `weight_gradient` | constant |
 //! |---|---|---|---|---|
-//! | task | rows of the batch | rows of the batch | pieces of a panel | `TASK_ROWS` = 32, `TRANSPOSED_ROWS` = 64, `PIECE_INPUTS` = 96 |
+//! | task | rows of the batch; panels if there are few | rows of the batch; in a step inputs if there are few | pieces of a panel | `TASK_ROWS` = 32, `TRANSPOSED_ROWS` = 64, `PIECE_INPUTS` = 96 |
 //! | 1 | panels | groups of panels | stretches of the batch | `PANEL` = 48, `GROUP` = 3, `STRETCH_ROWS` = 128 |
 //! | 2 | strips of outputs | strips of rows | strips of outputs | 48 columns with AVX-512, 16 with others |
 //! | 3 | rows | inputs | inputs | height of the tile |

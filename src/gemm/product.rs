@@ -6,7 +6,8 @@
 //! 1. Panels, from left to right.
 //! 2. Strips of a panel: the part of its columns that a tile is wide.
 //! 3. Tiles of rows of the batch (`tile`). The strip of weights that they share stays in cache.
-//! 4. Inputs (`tile`). The weights are read in the order in which the panel holds them.
+//! 4. Inputs (`tile`). The weights are read in the order in which the panel holds them. In its pauses the next panel
+//!    is prefetched.
 
 use super::panels::{Panel, PanelLayout};
 use super::rows::{Rows, RowsMut};

@@ -33,9 +33,8 @@ const SHARE_WEIGHTS: usize = 64 * 1024;
 /// [`Vae::reconstruct`](super::Vae::reconstruct) make one for each call; a server that
 /// answers a row at a time keeps it.
 ///
-/// Threads share the rows of a batch, eight or more each. A single row of a large model has its
-/// outputs shared instead; two to eight rows stay on one thread, which reads each weight once for
-/// all of them.
+/// Threads share the rows of a batch, eight or more each. Up to eight rows of a large model go through each
+/// layer together, and threads share its outputs.
 ///
 /// ```
 /// use elbo::{Compute, vae::{Config, Vae}};

@@ -1,7 +1,7 @@
 //! The training step, and the memory it works in.
 //!
 //! ```text
-//! region 1: blocks of rows, each on one thread
+//! region 1: blocks of rows, each on one thread, or on some where there are more threads than blocks
 //!    1. gather     x|c from the data set                                            block
 //!    2. encode     x|c → μ|logvar                                                   forward
 //!    3. sample     z = μ + σε, k samples of each row                                forward

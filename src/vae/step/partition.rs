@@ -1,6 +1,14 @@
 //! Division of a step's work: rows into blocks, the weight gradient into pieces, and both among
 //! threads.
 //!
+//! | | divided into | each thread gets |
+//! |---|---|---|
+//! | region 1 | blocks of up to 64 rows, as many for each thread | neighboring blocks, or with others a part of the outputs of one |
+//! | region 2 | pieces of the weight gradient | neighboring pieces of about the same work |
+//!
+//! Both follow from the shapes and the number of threads, so a thread has the same rows and pieces in every step. The
+//! number of threads follows from the work and from how far apart they are (`Compute::is_far`).
+//!
 //! No result depends on anything decided here: a row's loss and gradients are its own, and every
 //! chain of a weight gradient runs through all rows of the batch in their order.
 
