@@ -36,6 +36,9 @@ const FAR_SHARE_FLOP: usize = 13_000_000;
 /// Rows of a batch whose products take as long as the update of the weights.
 const UPDATE_ROWS: usize = 12;
 
+/// Threads that share a block at most.
+const MOST_SHARING: usize = 4;
+
 /// Division of a batch into blocks, and the threads that work on them.
 pub(super) struct Partition {
     compute: Compute,
@@ -59,7 +62,7 @@ impl Partition {
         let flop = layout.step_flop(rows.len() * samples);
         let near = compute.for_work(flop, SHARE_FLOP);
         // The blocks are the same wherever the threads are: no step makes room for others.
-        let share = share_of_rows(rows.len(), near.threads()).min(BLOCK_ROWS);
+        let share = share_of_rows(rows.len(), near.threads());
         let compute = if flop < near.threads() * FAR_SHARE_FLOP && near.is_far() {
             near.for_work(flop, FAR_SHARE_FLOP)
         } else {
@@ -154,22 +157,31 @@ impl Partition {
     }
 }
 
-/// Rows of a block for each thread, or for each two, three or four, which then share the outputs of its
-/// products: whatever takes the least time.
+/// Rows of a block: whole register tiles, since a tile cut by the end of a block would waste multipliers, and as
+/// many as take the least time.
 ///
-/// A block has whole register tiles, since a tile cut by the end of a block would waste multipliers. So
-/// threads cannot have fewer rows each than a tile.
+/// Threads cannot have fewer rows each than a tile. Where there are more of them, some share a block, and cut the
+/// outputs of its products.
 fn share_of_rows(rows: usize, threads: usize) -> usize {
-    /// Threads that share a block at most: what they do not share, a fifth of the work, takes the longer then.
-    const CREW: usize = 4;
-    let share = |crew: usize| {
-        let crews = threads / crew;
-        rows.div_ceil(crews).next_multiple_of(TILE_ROWS).max(TILE_ROWS)
+    // In fifths of a row on one thread: threads that share a block share four fifths of its work.
+    let time = |share: usize| {
+        let blocks = rows.div_ceil(share).max(1);
+        let crew = smallest_crew(threads, blocks).min(MOST_SHARING);
+        blocks.div_ceil(threads) * share * (4 + crew) / crew
     };
-    // In units of a row on one thread.
-    let time = |crew: usize| share(crew) * (4 + crew) / crew;
-    let crews = (1..=CREW.min(threads)).min_by_key(|&crew| time(crew));
-    share(crews.expect("at least one thread"))
+    // The largest of equally good ones: it reads the weights less often.
+    let shares = (1..=BLOCK_ROWS / TILE_ROWS).rev().map(|tiles| tiles * TILE_ROWS);
+    shares.min_by_key(|&share| time(share)).expect("a block has at least a tile")
+}
+
+/// Threads of the block that gets the fewest, as [`Compute::for_each_mut`] cuts blocks and threads in two.
+fn smallest_crew(threads: usize, blocks: usize) -> usize {
+    if threads == 1 || blocks == 1 {
+        return threads;
+    }
+    let left = threads.div_ceil(2);
+    let left_blocks = (blocks * left).div_ceil(threads).clamp(1, blocks - 1);
+    smallest_crew(left, left_blocks).min(smallest_crew(threads - left, blocks - left_blocks))
 }
 
 /// A part of one panel's rows: a contiguous piece of the flat buffers.
@@ -207,4 +219,43 @@ pub(super) fn pieces(layout: &Layout) -> Vec<Piece> {
         }
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+
+    #[test]
+    fn blocks_suit_the_number_of_threads() {
+        for (rows, threads, share) in [
+            // One block for each thread, or as many for each.
+            (128, 1, 64),
+            (128, 2, 64),
+            (128, 3, 48),
+            (1024, 2, 64),
+            (128, 16, 8),
+            (16, 2, 8),
+            // Several threads for each block: 4 of 3 threads, 16 of 4.
+            (128, 12, 32),
+            (128, 64, 8),
+            (8, 2, 8),
+            (1, 2, 8),
+        ] {
+            assert_eq!(share_of_rows(rows, threads), share, "{rows} rows, {threads} threads");
+        }
+    }
+
+    #[test]
+    fn the_smallest_crew_is_that_of_the_cuts() {
+        for threads in 2..=6 {
+            let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+            for blocks in 1..=threads {
+                let mut crews = vec![0; blocks];
+                compute.for_each_mut(&mut crews, |_, crew| *crew = compute.threads_at_hand());
+                let smallest = *crews.iter().min().unwrap();
+                assert!(smallest >= smallest_crew(threads, blocks), "{threads} {blocks} {crews:?}");
+            }
+        }
+    }
 }
