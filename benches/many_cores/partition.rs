@@ -18,12 +18,17 @@ const OUTPUT: usize = LAYERS.len() - 1;
 const LINE: usize = 16;
 /// Width of a panel.
 const PANEL: usize = 48;
-/// Inputs of a piece of the weight gradient.
+/// Inputs of a piece of the weight gradient; half as many in layers with fewer than two pieces.
 const PIECE: usize = 96;
 /// Rows of a block at most.
 const BLOCK_ROWS: usize = 64;
 /// Rows of a register tile.
 pub const TILE_ROWS: usize = 8;
+/// Threads that share a block at most, and what part of its work they do not share.
+const CREW: usize = 4;
+const UNSHARED: f64 = 0.2;
+/// Multiply-adds for each thread that shares a product.
+const SHARE: usize = 1 << 16;
 /// Rows whose products take as long as the update.
 const UPDATE_ROWS: usize = 12;
 /// Chunks of outputs over which the input gradient of the output layer would be summed, in the partition by
@@ -36,10 +41,11 @@ pub enum Partition {
     /// Commit f240361: pieces halved by count, and with more than two threads blocks and pieces go to whatever
     /// thread is free.
     Stolen,
-    /// The present one: neighboring blocks and pieces for each thread, the same in every step.
+    /// Commit 83cfd44: neighboring blocks and pieces for each thread, the same in every step.
     Fixed,
-    /// Not built: the present one, whose update writes the weights past the caches to memory.
-    Streamed,
+    /// As built: the same, but the update writes the weights past the caches to memory, and threads share a block
+    /// where there are too few.
+    Present,
     /// Not built: the first and the last layer by outputs, whose weights stay where they are updated.
     ByOutputs,
 }
@@ -81,6 +87,8 @@ pub struct Phase {
     pub touches: Vec<Touch>,
     /// Multiply-adds of each thread, or what takes as long.
     pub work: Vec<f64>,
+    /// Neighboring threads that start on it together.
+    pub forks: Vec<Range<usize>>,
 }
 
 /// A layer and its buffers: offsets of lines.
@@ -118,6 +126,9 @@ impl Rows {
     }
 }
 
+/// What the threads of a block do with its rows.
+type Stage<'a> = dyn Fn(&mut Phase, Range<usize>, &[usize; 2]) + 'a;
+
 /// Some rows of a panel, of which row 0 is the bias.
 #[derive(Clone)]
 struct Piece {
@@ -129,6 +140,8 @@ struct Piece {
 pub struct Network {
     layers: Vec<Layer>,
     pieces: Vec<Piece>,
+    /// Those of commit 83cfd44 and before.
+    old_pieces: Vec<Piece>,
     /// Lines of the weights, and of each moment.
     pub weight_lines: usize,
     /// Partial sums of the input gradient, in the partition by outputs.
@@ -158,17 +171,10 @@ impl Network {
             (layer.x, layer.dy) = (rows(layer.inputs), rows(layer.outputs));
         }
         let partial = rows(CHUNKS * HIDDEN);
-        let mut pieces = Vec::new();
-        for (l, layer) in layers.iter().enumerate() {
-            for &panel in &layer.panels {
-                pieces.extend((0..layer.inputs).step_by(PIECE).map(|first| {
-                    let start = if first == 0 { 0 } else { first + 1 };
-                    let rows = start..layer.inputs.min(first + PIECE) + 1;
-                    Piece { layer: l, panel, rows }
-                }));
-            }
-        }
-        Self { layers, pieces, weight_lines: weights, partial, lines }
+        let pieces =
+            cut_into_pieces(&layers, |inputs| if inputs < 2 * PIECE { PIECE / 2 } else { PIECE });
+        let old_pieces = cut_into_pieces(&layers, |_| PIECE);
+        Self { layers, pieces, old_pieces, weight_lines: weights, partial, lines }
     }
 
     /// Number of lines of weights that the pieces cover; each once, or this panics.
@@ -190,17 +196,24 @@ impl Network {
     pub fn step(&self, partition: Partition, threads: usize, number: usize) -> Vec<Phase> {
         match partition {
             Partition::ByOutputs if threads > 1 => self.by_outputs(threads),
+            Partition::Present if threads > 1 => {
+                let size = block_rows(threads);
+                let order = shuffled(threads, 0);
+                let mut phases = if BATCH.div_ceil(size) < threads {
+                    self.shared_phases(threads, size)
+                } else {
+                    vec![self.rows_phase(threads, size, &order, true)]
+                };
+                phases.push(self.pieces_phase(threads, &order, Update::Streamed));
+                phases
+            }
             _ => {
                 let is_old = partition == Partition::Stolen;
-                let how = match partition {
-                    Partition::Stolen => Update::Read,
-                    Partition::Streamed if threads > 1 => Update::Streamed,
-                    _ => Update::Write,
-                };
+                let how = if is_old { Update::Read } else { Update::Write };
                 let shuffle =
                     |phase| shuffled(threads, if is_old { 2 * number + phase } else { 0 });
                 vec![
-                    self.rows_phase(threads, &shuffle(0), !is_old),
+                    self.rows_phase(threads, old_block_rows(threads), &shuffle(0), !is_old),
                     self.pieces_phase(threads, &shuffle(1), how),
                 ]
             }
@@ -208,9 +221,14 @@ impl Network {
     }
 
     /// Region 1: blocks of rows through the whole network.
-    fn rows_phase(&self, threads: usize, order: &[usize], can_prefetch: bool) -> Phase {
+    fn rows_phase(
+        &self,
+        threads: usize,
+        size: usize,
+        order: &[usize],
+        can_prefetch: bool,
+    ) -> Phase {
         let mut phase = Phase::new(threads);
-        let size = block_rows(threads);
         let blocks = BATCH.div_ceil(size);
         for (seat, blocks) in cut(&vec![1; blocks], threads) {
             for block in blocks {
@@ -235,18 +253,107 @@ impl Network {
         phase
     }
 
+    /// Region 1 where there are fewer blocks than threads: the neighbors that share a block cut the outputs of its
+    /// large products and the inputs of its large input gradients in two; the first of them does the rest.
+    fn shared_phases(&self, threads: usize, size: usize) -> Vec<Phase> {
+        let blocks = cut_seats(&vec![1; BATCH.div_ceil(size)], 0..threads, threads);
+        let crews: Vec<_> = blocks.iter().map(|(seats, _)| seats.clone()).collect();
+        let step: usize = self.layers.iter().enumerate().map(|(l, layer)| layer.products(l)).sum();
+        let large = self.layers.iter().enumerate();
+        let large = large.filter(|(_, layer)| layer.is_shared(size));
+        let large: usize = large.map(|(l, layer)| layer.products(l)).sum();
+        // Multiply-adds of the large products take the time of the shared part of the work.
+        let scale = (1.0 - UNSHARED) * step as f64 / large as f64;
+
+        let mut phases = Vec::new();
+        let mut phase = |forks: &[Range<usize>], run: &Stage<'_>| {
+            let mut phase = Phase { forks: forks.to_vec(), ..Phase::new(threads) };
+            for (seats, blocks) in &blocks {
+                for block in blocks.clone() {
+                    let rows = [block * size, BATCH.min((block + 1) * size)];
+                    run(&mut phase, seats.clone(), &rows);
+                }
+            }
+            phases.push(phase);
+        };
+        phase(std::slice::from_ref(&(0..threads)), &|phase, seats, &[start, end]| {
+            let mut worker = Worker { phase, thread: seats.start };
+            worker.touch(self.layers[0].x.whole(start..end), Access::WriteRows);
+            // Also of a block that one thread has: its time is then that of the same stages.
+            worker.phase.work[seats.start] += UNSHARED * ((end - start) * step) as f64;
+        });
+        for (l, layer) in self.layers.iter().enumerate() {
+            let y = self.layers.get(l + 1).map_or(layer.dy, |next| next.x);
+            if !layer.is_shared(size) {
+                phase(&[], &|phase, seats, &[start, end]| {
+                    let mut worker = Worker { phase, thread: seats.start };
+                    worker.touch(layer.x.whole(start..end), Access::Rows);
+                    worker.touch(self.weights(layer), layer.forward_access(end - start, true));
+                    worker.touch(y.whole(start..end), Access::WriteRows);
+                });
+                continue;
+            }
+            phase(&crews, &|phase, seats, &[start, end]| {
+                for (thread, panels) in layer.share_outputs(seats, end - start) {
+                    let mut worker = Worker { phase, thread };
+                    worker.touch(layer.x.whole(start..end), Access::Rows);
+                    let (first, last) = (layer.panels[panels.start], layer.panels[panels.end - 1]);
+                    let columns = first.start..last.start + last.width;
+                    let line = |output| layer.weights + (layer.inputs + 1) * output / LINE;
+                    let access = layer.forward_access(end - start, true);
+                    worker.touch(line(columns.start)..line(columns.end), access);
+                    let outputs = columns.end.min(layer.outputs) - columns.start;
+                    for row in start..end {
+                        worker.touch(y.columns(row, columns.clone()), Access::WriteRows);
+                    }
+                    let work = ((end - start) * layer.inputs * outputs) as f64;
+                    worker.phase.work[thread] += scale * work;
+                }
+            });
+        }
+        // The loss, then the input gradients.
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            phase(&[], &|phase, seats, &[start, end]| {
+                let mut worker = Worker { phase, thread: seats.start };
+                worker.touch(layer.dy.whole(start..end), Access::Rows);
+                worker.touch(layer.dy.whole(start..end), Access::WriteRows);
+            });
+            if l == 0 || !layer.is_shared(size) {
+                continue;
+            }
+            phase(&crews, &|phase, seats, &[start, end]| {
+                for (thread, inputs) in layer.share_inputs(seats, end - start) {
+                    let mut worker = Worker { phase, thread };
+                    worker.touch(layer.dy.whole(start..end), Access::Rows);
+                    for &panel in &layer.panels {
+                        let rows = inputs.start + 1..inputs.end + 1;
+                        let lines = self.lines_of(&Piece { layer: l, panel, rows });
+                        worker.touch(lines, layer.forward_access(end - start, false));
+                    }
+                    for row in start..end {
+                        worker.touch(layer.x.columns(row, inputs.clone()), Access::WriteRows);
+                    }
+                    let work = ((end - start) * inputs.len() * layer.outputs) as f64;
+                    worker.phase.work[thread] += scale * work;
+                }
+            });
+        }
+        phases
+    }
+
     /// Region 2: pieces of the weight gradient, and the update.
     fn pieces_phase(&self, threads: usize, order: &[usize], how: Update) -> Phase {
         let mut phase = Phase::new(threads);
-        let weights: Vec<_> = self.pieces.iter().map(|piece| piece.work()).collect();
+        let pieces = if how == Update::Streamed { &self.pieces } else { &self.old_pieces };
+        let weights: Vec<_> = pieces.iter().map(Piece::work).collect();
         let shares = if how == Update::Read {
             cut(&vec![1; weights.len()], threads)
         } else {
             cut(&weights, threads)
         };
-        for (seat, pieces) in shares {
+        for (seat, share) in shares {
             let mut worker = Worker { phase: &mut phase, thread: order[seat] };
-            self.pieces[pieces].iter().for_each(|piece| self.update(&mut worker, piece, how));
+            pieces[share].iter().for_each(|piece| self.update(&mut worker, piece, how));
         }
         phase
     }
@@ -409,7 +516,90 @@ impl Network {
     }
 }
 
+/// The pieces of the layers, each of so many inputs of a panel.
+fn cut_into_pieces(layers: &[Layer], length: impl Fn(usize) -> usize) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (l, layer) in layers.iter().enumerate() {
+        let length = length(layer.inputs);
+        for &panel in &layer.panels {
+            pieces.extend((0..layer.inputs).step_by(length).map(|first| {
+                let start = if first == 0 { 0 } else { first + 1 };
+                let rows = start..layer.inputs.min(first + length) + 1;
+                Piece { layer: l, panel, rows }
+            }));
+        }
+    }
+    pieces
+}
+
 impl Layer {
+    /// Multiply-adds of a row in region 1, if this is layer `l`.
+    fn products(&self, l: usize) -> usize {
+        let directions = if l > 0 { 2 } else { 1 };
+        directions * self.inputs * self.outputs
+    }
+
+    /// Whether threads share its product of so many rows.
+    fn is_shared(&self, rows: usize) -> bool {
+        rows * self.inputs * self.outputs >= 2 * SHARE
+    }
+
+    /// Panels of each thread that shares the product.
+    fn share_outputs(&self, seats: Range<usize>, rows: usize) -> Vec<(usize, Range<usize>)> {
+        let mut shares = Vec::new();
+        self.halve_outputs(0..self.panels.len(), seats, rows, &mut shares);
+        shares
+    }
+
+    fn halve_outputs(
+        &self,
+        panels: Range<usize>,
+        seats: Range<usize>,
+        rows: usize,
+        shares: &mut Vec<(usize, Range<usize>)>,
+    ) {
+        let start = self.panels[panels.start].start;
+        let end = self.panels.get(panels.end).map_or(self.outputs, |panel| panel.start);
+        let wide = self.panels[panels.clone()].iter().filter(|p| p.width == PANEL).count();
+        let most = if wide == panels.len() { wide.saturating_sub(1) } else { wide };
+        let is_small = rows * self.inputs * (end - start) < 2 * SHARE;
+        if seats.len() == 1 || is_small || most == 0 {
+            return shares.push((seats.start, panels));
+        }
+        let left = seats.len().div_ceil(2);
+        let share = ((end - start) * left).div_ceil(seats.len());
+        let middle = panels.start + ((share + PANEL / 2) / PANEL).clamp(1, most);
+        let seat = seats.start + left;
+        self.halve_outputs(panels.start..middle, seats.start..seat, rows, shares);
+        self.halve_outputs(middle..panels.end, seat..seats.end, rows, shares);
+    }
+
+    /// Inputs of each thread that shares the input gradient.
+    fn share_inputs(&self, seats: Range<usize>, rows: usize) -> Vec<(usize, Range<usize>)> {
+        let mut shares = Vec::new();
+        self.halve_inputs(0..self.inputs, seats, rows.next_multiple_of(LINE), &mut shares);
+        shares
+    }
+
+    fn halve_inputs(
+        &self,
+        inputs: Range<usize>,
+        seats: Range<usize>,
+        lanes: usize,
+        shares: &mut Vec<(usize, Range<usize>)>,
+    ) {
+        let is_small = lanes * inputs.len() * self.outputs < 2 * SHARE;
+        if seats.len() == 1 || is_small {
+            return shares.push((seats.start, inputs));
+        }
+        let left = seats.len().div_ceil(2);
+        let share = (inputs.len() * left).div_ceil(seats.len()).next_multiple_of(LINE);
+        let middle = inputs.end.min(inputs.start + share);
+        let seat = seats.start + left;
+        self.halve_inputs(inputs.start..middle, seats.start..seat, lanes, shares);
+        self.halve_inputs(middle..inputs.end, seat..seats.end, lanes, shares);
+    }
+
     /// Access to the weights by a product of some rows, with the rule by which it prefetches.
     fn forward_access(&self, rows: usize, can_prefetch: bool) -> Access {
         const PAUSE_STEPS: usize = 4;
@@ -429,7 +619,8 @@ impl Piece {
 impl Phase {
     fn new(threads: usize) -> Self {
         assert!(threads <= MOST_THREADS);
-        Self { touches: Vec::new(), work: vec![0.0; threads] }
+        let forks = std::iter::once(0..threads).collect();
+        Self { touches: Vec::new(), work: vec![0.0; threads], forks }
     }
 }
 
@@ -470,6 +661,13 @@ fn panels(layout: PanelLayout) -> Vec<Panel> {
 
 /// Rows of a block.
 pub fn block_rows(threads: usize) -> usize {
+    let share = |crew: usize| BATCH.div_ceil(threads / crew).next_multiple_of(TILE_ROWS);
+    let crew = (1..=CREW.min(threads)).min_by_key(|&crew| share(crew) * (4 + crew) / crew);
+    share(crew.expect("at least one thread")).clamp(TILE_ROWS, BLOCK_ROWS)
+}
+
+/// The same at commit 83cfd44 and before.
+fn old_block_rows(threads: usize) -> usize {
     BATCH.div_ceil(threads).next_multiple_of(TILE_ROWS).clamp(TILE_ROWS, BLOCK_ROWS)
 }
 
@@ -485,15 +683,25 @@ pub fn cut_among(
     threads: usize,
     processors: usize,
 ) -> Vec<(usize, Range<usize>)> {
+    let shares = cut_seats(weights, 0..threads, processors);
+    shares.into_iter().map(|(seats, items)| (seats.start, items)).collect()
+}
+
+/// The same, with all threads that are at hand for the items.
+fn cut_seats(
+    weights: &[usize],
+    seats: Range<usize>,
+    processors: usize,
+) -> Vec<(Range<usize>, Range<usize>)> {
     fn halve(
         weights: &[usize],
         items: Range<usize>,
         seats: Range<usize>,
         processors: usize,
-        shares: &mut Vec<(usize, Range<usize>)>,
+        shares: &mut Vec<(Range<usize>, Range<usize>)>,
     ) {
         if processors == 1 || items.len() <= 1 {
-            shares.push((seats.start, items));
+            shares.push((seats, items));
             return;
         }
         let left = processors.div_ceil(2);
@@ -511,7 +719,7 @@ pub fn cut_among(
         halve(weights, middle..items.end, seat..seats.end, processors - left, shares);
     }
     let mut shares = Vec::new();
-    halve(weights, 0..weights.len(), 0..threads, processors, &mut shares);
+    halve(weights, 0..weights.len(), seats, processors, &mut shares);
     shares
 }
 

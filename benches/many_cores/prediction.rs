@@ -61,7 +61,7 @@ impl Processor {
         let second = self.step_1 / network.work();
         let mut prediction = Prediction::default();
         let mut lines = vec![[0; 2]; machine.threads];
-        for Phase { touches, work } in network.step(partition, machine.threads, number) {
+        for Phase { touches, work, forks } in network.step(partition, machine.threads, number) {
             let mut times: Vec<_> = work.iter().map(|work| work * second).collect();
             prediction.work += times.iter().copied().fold(0.0, f64::max);
             for touch in touches {
@@ -77,7 +77,8 @@ impl Processor {
                 });
             }
             prediction.time += times.iter().copied().fold(0.0, f64::max);
-            prediction.forks += self.fork(machine, 0, machine.threads);
+            let forks = forks.iter().map(|seats| self.fork(machine, seats.start, seats.len()));
+            prediction.forks += forks.fold(0.0, f64::max);
         }
         prediction.time += prediction.forks;
         let most = |kind: usize| lines.iter().map(|lines| lines[kind]).max().unwrap_or(0);

@@ -16,8 +16,8 @@ pub struct Rates {
     pub write_rows: f64,
     /// The same of weights that another core has written past its caches.
     pub read_streamed: [[f64; 2]; 4],
-    /// The update, prefetched for reading, for writing, and with weights written past the caches: weights of which another core has a copy, and weights
-    /// and moments that another core has written.
+    /// The update, prefetched for reading, for writing, and with weights written past the caches: weights of which
+    /// another core has a copy, and weights and moments that another core has written.
     pub update: [[f64; 2]; 3],
 }
 
