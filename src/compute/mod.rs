@@ -74,8 +74,7 @@ impl Compute {
     }
 
     /// True if the threads are so far apart, on different chiplets or without a processor of their own, that
-    /// they must have much to do until sharing it pays. Measured anew from time to time, as a system moves threads
-    /// about.
+    /// only much work is worth sharing. Measured anew every 20 ms at most, as a system moves threads about.
     pub(crate) fn is_far(&self) -> bool {
         self.crew().is_some_and(|(team, crew)| crew.threads > 1 && team.is_far(crew))
     }
@@ -92,7 +91,7 @@ impl Compute {
         self.threads
     }
 
-    /// Index of the current thread among [`Self::threads`], counted from 0.
+    /// Index of the current thread in the team, counted from 0; 0 if it is not in it.
     pub(crate) fn thread_index(&self) -> usize {
         self.crew().map_or(0, |(_, crew)| crew.first)
     }

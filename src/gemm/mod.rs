@@ -38,11 +38,14 @@
 //!
 //! | loop | `product` | `input_gradient` | `weight_gradient` | constant |
 //! |---|---|---|---|---|
-//! | task | rows of the batch; panels if there are few | rows of the batch; in a step inputs if there are few | pieces of a panel | `TASK_ROWS` = 32, `TRANSPOSED_ROWS` = 64, `PIECE_INPUTS` = 96 |
+//! | task | rows of the batch | rows of the batch | pieces of a panel | `TASK_ROWS` = 32 at most, `TRANSPOSED_ROWS` = 64, `PIECE_INPUTS` = 96, or 48 in thin layers |
 //! | 1 | panels | groups of panels | stretches of the batch | `PANEL` = 48, `GROUP` = 3, `STRETCH_ROWS` = 128 |
 //! | 2 | strips of outputs | strips of rows | strips of outputs | 48 columns with AVX-512, 16 with others |
 //! | 3 | rows | inputs | inputs | height of the tile |
 //! | 4 | inputs | outputs | rows | none: the chain of the contract |
+//!
+//! Where there are more threads than tasks, they cut `product` by outputs and `input_gradient` by inputs, at whole
+//! panels and tiles.
 //!
 //! Neither x nor the weights are repacked. The input gradient reads `dy` transposed and leaves
 //! `dx` transposed; at large batches the two transpositions move about a hundredth as many elements as
@@ -299,12 +302,13 @@ pub fn input_gradient(
         dx: &'a mut [f32],
         dy: Rows<'a>,
         panels: &'a Panels,
+        compute: &'a Compute,
     }
     impl WithSimd for Task<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self { dx, dy, panels } = self;
+            let Self { dx, dy, panels, compute } = self;
             let layout = panels.layout();
             let PanelLayout { inputs, outputs } = layout;
             // Rows past the end of the batch are zero in the copies and are not copied back.
@@ -317,8 +321,7 @@ pub fn input_gradient(
                 let dy_block = &dy.data[first * dy.stride..];
                 // dy `[rows, N]` → dyᵀ `[N, lanes]` → dxᵀ `[K, lanes]` → dx `[rows, K]`.
                 transpose(simd, &mut dyt, lanes, dy_block, dy.stride, rows, outputs);
-                let serial = Compute::serial();
-                input_gradient_rows(&serial, simd, &mut dxt, &dyt, lanes, panels, layout);
+                input_gradient_rows(compute, simd, &mut dxt, &dyt, lanes, panels, layout);
                 transpose(simd, dx_block, inputs, &dxt, lanes, inputs, rows);
             }
         }
@@ -344,7 +347,7 @@ pub fn input_gradient(
             rows: dx.len() / inputs,
             stride: dy.stride,
         };
-        compute.simd().dispatch(Task { dx, dy, panels });
+        compute.simd().dispatch(Task { dx, dy, panels, compute });
     });
     Ok(())
 }

@@ -39,7 +39,8 @@ pub(super) fn product<S: Simd, F: Unary>(
         in_panel: usize,
         column: usize,
         activation: F,
-        next: PrefetchAhead,
+        /// The next panel.
+        ahead: PrefetchAhead,
     }
     impl<S: Simd, F: Unary> TileJob<S> for Job<'_, '_, F> {
         #[inline(always)]
@@ -65,7 +66,7 @@ pub(super) fn product<S: Simd, F: Unary>(
                     steps: self.inputs,
                 };
                 // SAFETY: the two assertions bound the last scalar and the last vector read.
-                unsafe { accumulate(simd, &mut tile, operands, &mut self.next) };
+                unsafe { accumulate(simd, &mut tile, operands, &mut self.ahead) };
             }
             // The activation while the sums are still in registers. Where the rows of y end inside the
             // strip, they go through a buffer of whole registers.
@@ -100,17 +101,17 @@ pub(super) fn product<S: Simd, F: Unary>(
         // Panels, and the layers of a model, follow each other in memory.
         let tiles = rows.div_ceil(TILE_ROWS) * (width / strip);
         let pauses = tiles * (layout.inputs / pause_steps::<S>());
-        let mut next = PrefetchAhead::behind(panel, pauses);
+        let mut ahead = PrefetchAhead::behind(panel, pauses);
         // Loop 2. A strip that is all padding is skipped unless y has room for it.
         let mut in_panel = 0;
         while in_panel < width && start + in_panel < y.columns() {
             let column = start + in_panel;
             let inputs = layout.inputs;
             let y = &mut *y;
-            let mut job = Job { y, x, inputs, panel, width, in_panel, column, activation, next };
+            let mut job = Job { y, x, inputs, panel, width, in_panel, column, activation, ahead };
             // Loops 3 and 4.
             cover_strip(simd, strip, 0..rows, &mut job);
-            next = job.next;
+            ahead = job.ahead;
             in_panel += strip;
         }
     }

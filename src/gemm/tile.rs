@@ -90,7 +90,7 @@ impl PrefetchAhead {
     pub(super) fn behind(slice: &[f32], pauses: usize) -> Self {
         let lines = slice.len() / LANES;
         let lines_per_pause = lines.div_ceil(pauses.max(1));
-        let lines = if lines_per_pause > 3 { 0 } else { lines };
+        let lines = if pauses == 0 || lines_per_pause > 3 { 0 } else { lines };
         Self { next: slice.as_ptr_range().end, lines, lines_per_pause }
     }
 }

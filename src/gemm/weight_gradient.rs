@@ -255,8 +255,8 @@ struct Strip<'a, 'b, K, I> {
     /// Chains between two stretches; empty if there is only one.
     chains: &'a mut [f32],
     stretch: Stretch,
-    /// Rows of the batch in this stretch.
-    /// The first `count` of them make up the stretch, `steps` rows together.
+    /// Rows of the batch from this stretch on. The first `count` sources make up the stretch, `steps` rows
+    /// together.
     sources: I,
     count: usize,
     steps: usize,

@@ -2,8 +2,7 @@
 //!
 //! An ordinary store to a line that another core has read waits until that core has given up its copy: 28 ns a
 //! line between the chiplets of a Zen 4, 6 ns within one, and a prefetch for writing does not shorten it. A
-//! streaming store of a whole line takes 4 and 3 ns, and the next reader, here or there, finds the line as
-//! fast as before.
+//! streaming store of a whole line takes 4 and 3 ns, and the other core reads the line as fast as before.
 //!
 //! Its order is not that of other stores: [`finish`] comes before anything that tells another thread that the
 //! values are there.
@@ -11,8 +10,11 @@
 use pulp::Simd;
 
 /// Overwrites a register's worth of elements. Whole cache lines should be written one right after the other.
+///
+/// # Safety
+/// This thread calls [`finish`] before it or another one accesses the elements again.
 #[inline(always)]
-pub(crate) fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
+pub(crate) unsafe fn store<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
     let (registers, _) = S::as_mut_simd_f32s(to);
     let to = &mut registers[0];
     #[cfg(target_arch = "x86_64")]
@@ -62,7 +64,8 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             for (i, to) in self.0.chunks_exact_mut(S::F32_LANES).enumerate() {
-                store(simd, to, simd.splat_f32s(i as f32));
+                // SAFETY: `finish` comes before the elements are read.
+                unsafe { store(simd, to, simd.splat_f32s(i as f32)) };
             }
             finish();
         }

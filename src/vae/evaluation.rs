@@ -443,8 +443,8 @@ impl Vae {
         let objective = Objective { penalty, ..Objective::default() }.at_the_end();
         let at_once = samples.min(SAMPLES_AT_ONCE);
         let layout = self.parameters.layout();
-        // Blocks that no thread uses just now. None is held while the data set is read: a data set that
-        // waits for threads of its own may have this one run another row meanwhile.
+        // Blocks that no thread uses just now. No lock is held while the data set is read,
+        // which may take long or wait for other threads.
         let blocks = Mutex::new(Vec::new());
         let free_blocks = || blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let key = options.noise_key();

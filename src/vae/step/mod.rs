@@ -1,7 +1,7 @@
 //! The training step, and the memory it works in.
 //!
 //! ```text
-//! region 1: blocks of rows, each on one thread, or on some where there are more threads than blocks
+//! region 1: blocks of rows, each on one thread, or on some that share the outputs of its products
 //!    1. gather     x|c from the data set                                            block
 //!    2. encode     x|c → μ|logvar                                                   forward
 //!    3. sample     z = μ + σε, k samples of each row                                forward
@@ -19,7 +19,7 @@
 //!       optimizer that follows, or turned into Adam's update at once                sink
 //! ```
 //!
-//! Two forks a step (three where rows are coupled), and in a warm workspace no allocation. A batch whose
+//! Each region forks once for each halving of the threads, and in a warm workspace nothing is allocated. A batch whose
 //! activations would not stay in the cache goes through both regions in parts, and the sums of the weight
 //! gradients are stored in between.
 //!
@@ -37,6 +37,7 @@ mod importance;
 mod loss;
 pub(super) mod matrix;
 mod partition;
+#[allow(unsafe_code)] // stores past the caches
 pub(crate) mod sink;
 pub(crate) mod terms;
 
@@ -202,7 +203,7 @@ impl Workspace {
 
         let (simd, blocks) = (compute.simd(), self.blocks());
         let rows: usize = blocks.iter().map(|block| block.rows).sum();
-        // The same partition as in `forward_backward`: same rows, same threads.
+        // The rows of `forward_backward`. The threads are the same too, unless their distance has changed meanwhile.
         let samples = blocks.first().map_or(1, Block::samples);
         let partition = Partition::new(compute, &self.layout, 0..rows, samples, ANY_SIZE);
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));

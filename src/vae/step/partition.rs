@@ -17,6 +17,7 @@ use super::sink::FlatSink;
 use crate::compute::Compute;
 use crate::gemm::{Panel, panel_pieces};
 use crate::vae::parameters::{Layout, VectorRole};
+use std::marker::PhantomData;
 use std::ops::{Range, RangeInclusive};
 
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
@@ -136,10 +137,10 @@ impl Partition {
             );
             return;
         }
+        let _finish = Finish::<K>(PhantomData);
         for (i, piece) in pieces.iter().enumerate() {
             let Some(next) = (i + 1 < pieces.len()).then_some(i + 1) else {
-                work(sink, piece);
-                return K::finish();
+                return work(sink, piece);
             };
             let (part, rest) = sink.split_at(distance(i, next));
             work(part, piece);
@@ -154,6 +155,15 @@ impl Partition {
             piece.rows.len() * piece.panel.width * (self.rows.len() * samples + UPDATE_ROWS)
         };
         self.compute.middle(pieces, flop)
+    }
+}
+
+/// Finishes what a thread has put into its sinks, after a panic as well.
+struct Finish<K: FlatSink>(PhantomData<K>);
+
+impl<K: FlatSink> Drop for Finish<K> {
+    fn drop(&mut self) {
+        K::finish();
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) trait FlatSink: Sink + Send + Sized {
         self
     }
 
-    /// Comes after the last piece of each thread.
+    /// Called on each thread after the last piece that it has put.
     fn finish() {}
 }
 
@@ -118,7 +118,10 @@ impl Sink for UpdateWithAdam<'_> {
         let new;
         [new, *m, *v] = self.adam.update(simd, [*w, *m, *v], gradient);
         if self.is_shared {
-            stream::store(simd, &mut self.weights[at..at + S::F32_LANES], new);
+            let weights = &mut self.weights[at..at + S::F32_LANES];
+            // SAFETY: each element of a piece is put once, and `for_each_piece` calls `finish` after the last piece of
+            // a thread, after a panic as well.
+            unsafe { stream::store(simd, weights, new) };
         } else {
             *w = new;
         }
