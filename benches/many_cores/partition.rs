@@ -661,9 +661,23 @@ fn panels(layout: PanelLayout) -> Vec<Panel> {
 
 /// Rows of a block.
 pub fn block_rows(threads: usize) -> usize {
-    let share = |crew: usize| BATCH.div_ceil(threads / crew).next_multiple_of(TILE_ROWS);
-    let crew = (1..=CREW.min(threads)).min_by_key(|&crew| share(crew) * (4 + crew) / crew);
-    share(crew.expect("at least one thread")).clamp(TILE_ROWS, BLOCK_ROWS)
+    let time = |share: usize| {
+        let blocks = BATCH.div_ceil(share);
+        let crew = smallest_crew(threads, blocks).min(CREW);
+        blocks.div_ceil(threads) * share * (4 + crew) / crew
+    };
+    let shares = (1..=BLOCK_ROWS / TILE_ROWS).rev().map(|tiles| tiles * TILE_ROWS);
+    shares.min_by_key(|&share| time(share)).expect("a block has at least a tile")
+}
+
+/// Threads of the block that gets the fewest.
+fn smallest_crew(threads: usize, blocks: usize) -> usize {
+    if threads == 1 || blocks == 1 {
+        return threads;
+    }
+    let left = threads.div_ceil(2);
+    let left_blocks = (blocks * left).div_ceil(threads).clamp(1, blocks - 1);
+    smallest_crew(left, left_blocks).min(smallest_crew(threads - left, blocks - left_blocks))
 }
 
 /// The same at commit 83cfd44 and before.
