@@ -10,10 +10,6 @@ use crate::simd::environment::FloatEnvironment;
 use std::sync::Arc;
 use team::{Crew, Team};
 
-/// Floating-point operations for each thread that takes part in a product: a thread that has slept needs some
-/// microseconds to wake.
-pub(crate) const SHARE_FLOP: usize = 2_000_000;
-
 /// Instruction set and threads to compute with.
 ///
 /// Neither changes a bit of any result, only the time that it takes. Cloning is cheap and shares the

@@ -80,6 +80,7 @@ pub use panels::{PanelLayout, Panels};
 use pulp::{Simd, WithSimd};
 use rows::rows_mut;
 pub(crate) use rows::{Rows, RowsMut, rows, slice_mut};
+pub(crate) use tile::TILE_ROWS;
 pub(crate) use transpose::{transpose, transpose_panels, transposed_layout};
 use weight_gradient::Stretches;
 pub(crate) use weight_gradient::{GradientSource, Sink, panel_pieces, weight_gradient_rows};
@@ -128,8 +129,8 @@ impl<F: Unary + Send + Sync> WithSimd for ProductOp<'_, '_, F> {
     }
 }
 
-/// [`product_rows`], whose outputs the threads at hand share.
-#[inline(always)]
+/// [`product_rows`], whose outputs the threads at hand share: they are cut in two until each thread has some, or there
+/// are too few.
 pub(crate) fn shared_product<S: Simd, F: Unary + Send + Sync>(
     compute: &Compute,
     simd: S,
@@ -139,32 +140,17 @@ pub(crate) fn shared_product<S: Simd, F: Unary + Send + Sync>(
     layout: PanelLayout,
     activation: F,
 ) {
-    if compute.threads_at_hand() == 1 {
-        return product_rows(simd, &mut y, x, panels, layout, activation);
-    }
-    share_outputs(compute, simd, y, x, panels, layout, activation);
-}
-
-/// Cuts the outputs in two until each thread has some, or there are too few.
-fn share_outputs<S: Simd, F: Unary + Send + Sync>(
-    compute: &Compute,
-    simd: S,
-    mut y: RowsMut<'_>,
-    x: Rows<'_>,
-    panels: &[f32],
-    layout: PanelLayout,
-    activation: F,
-) {
-    let is_small = 2 * y.rows() * layout.inputs * layout.outputs < 2 * OUTPUTS_FLOP;
-    let parts = layout.cut(compute.left_share(layout.outputs));
-    let Some((left, right)) = parts.filter(|_| compute.threads_at_hand() > 1 && !is_small) else {
+    let is_large = 2 * y.rows() * layout.inputs * layout.outputs >= 2 * OUTPUTS_FLOP;
+    let is_shared = compute.threads_at_hand() > 1 && is_large;
+    let parts = is_shared.then(|| layout.cut(compute.left_share(layout.outputs))).flatten();
+    let Some((left, right)) = parts else {
         return product_rows(simd, &mut y, x, panels, layout, activation);
     };
     let (y, y_right) = y.split_columns(left.outputs);
     let (panels, panels_right) = panels.split_at(left.len());
     compute.join(
-        || share_outputs(compute, simd, y, x, panels, left, activation),
-        || share_outputs(compute, simd, y_right, x, panels_right, right, activation),
+        || shared_product(compute, simd, y, x, panels, left, activation),
+        || shared_product(compute, simd, y_right, x, panels_right, right, activation),
     );
 }
 
@@ -225,9 +211,6 @@ const OUTPUTS_FLOP: usize = 1 << 17;
 /// Rows of the batch in a task of the forward product at most: few enough that they stay in cache while all panels
 /// pass. Where there are more threads than such tasks, they are smaller.
 const TASK_ROWS: usize = 32;
-
-/// Height of most tiles, of which the rows of a task are a multiple.
-const TILE_ROWS: usize = 8;
 
 /// Floating-point operations of the forward product for each thread that takes part. In tests, small products are
 /// shared too.

@@ -11,13 +11,10 @@
 
 use super::panels::{Panel, PanelLayout};
 use super::rows::{Rows, RowsMut};
-use super::tile::{MAX_WIDTH, Operands, TileJob};
+use super::tile::{MAX_WIDTH, Operands, TILE_ROWS, TileJob};
 use super::tile::{PrefetchAhead, accumulate, cover_strip, pause_steps, strip_width};
 use crate::simd::lanes::Unary;
 use pulp::Simd;
-
-/// About the height of a tile.
-const TILE_ROWS: usize = 8;
 
 /// Overwrites `y` with `f(x·Wᵀ + b)`.
 #[inline(always)]

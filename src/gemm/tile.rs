@@ -45,6 +45,9 @@ pub(super) struct Operands {
     pub(super) steps: usize,
 }
 
+/// Height of most tiles: rows of a batch are divided into multiples of it.
+pub(crate) const TILE_ROWS: usize = 8;
+
 /// Elements of the largest tile.
 pub(super) const MAX_TILE: usize = 24 * LANES;
 

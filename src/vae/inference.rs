@@ -4,9 +4,9 @@ use super::config::Config;
 use super::likelihood::Likelihood;
 use super::parameters::{Layout, Parameters, VectorRole};
 use super::step::matrix::Matrix;
-use crate::compute::{Compute, SHARE_FLOP};
+use crate::compute::Compute;
 use crate::error::{Result, expect_shape};
-use crate::gemm::{PanelLayout, ProductOp, Rows, RowsMut, rows, slice_mut};
+use crate::gemm::{PanelLayout, ProductOp, Rows, RowsMut, TILE_ROWS, rows, slice_mut};
 use crate::layers::activation::Relu;
 use crate::layers::{layer_norm, soft_clamp};
 use crate::loss::continuous_bernoulli::ContinuousBernoulliMean;
@@ -20,8 +20,9 @@ use std::ops::Range;
 /// them, and their activations stay in cache.
 const SCRATCH_ROWS: usize = 64;
 
-/// Rows of a register tile of full width: fewer are not worth another thread.
-const TILE_ROWS: usize = 8;
+/// Floating-point operations for each thread that takes part in a product: a thread that has slept needs some
+/// microseconds to wake.
+const SHARE_FLOP: usize = 2_000_000;
 
 /// Weights per thread from which threads share the outputs of a layer for a single row, which uses
 /// each weight once.

@@ -15,7 +15,7 @@
 use super::block::{ParameterGradient, ParameterIndex};
 use super::sink::FlatSink;
 use crate::compute::Compute;
-use crate::gemm::{Panel, panel_pieces};
+use crate::gemm::{Panel, TILE_ROWS, panel_pieces};
 use crate::vae::parameters::{Layout, VectorRole};
 use std::marker::PhantomData;
 use std::ops::{Range, RangeInclusive};
@@ -23,9 +23,6 @@ use std::ops::{Range, RangeInclusive};
 /// Rows of a block at most: enough to read each weight from the second-level cache only once
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
 pub(super) const BLOCK_ROWS: usize = 64;
-
-/// Rows of a register tile: blocks are whole tiles.
-const TILE_ROWS: usize = 8;
 
 /// Floating-point operations of a step for each thread that takes part: in steps that follow one another
 /// threads do not sleep, and start within a microsecond.
