@@ -591,7 +591,7 @@ impl Trainer {
                     fused = fused.filter(|_| bounds.is_some());
                 }
                 if fused.is_none() {
-                    self.store_gradient();
+                    self.store_gradient()?;
                 }
             }
             if let (Some(adam), Some(bounds)) = (fused, bounds) {
@@ -673,16 +673,20 @@ impl Trainer {
             let (objective, rows) = (self.objective(), batch.len());
             (self.has_gradient, self.gradient.has_rows) = (false, false);
             let sums = self.forward_backward(batch, objective, rows)?;
-            self.store_gradient();
+            self.store_gradient()?;
             self.has_gradient = true;
             Ok(objective.reduce(self.vae.config(), rows, sums))
         })
     }
 
     /// Adds the weight gradients of the last forward and backward pass to the stored ones.
-    fn store_gradient(&mut self) {
-        let sink = self.gradient.sink(self.vae.parameters().layout());
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if the machine does not have the memory for the gradient.
+    fn store_gradient(&mut self) -> Result<()> {
+        let sink = self.gradient.sink(self.vae.parameters().layout())?;
         self.workspace.weight_gradients(&self.compute, sink);
+        Ok(())
     }
 }
 

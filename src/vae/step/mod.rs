@@ -116,8 +116,8 @@ impl Workspace {
     ///
     /// # Errors
     /// Names the first row, in the order of the batch, whose data the likelihood does not accept or
-    /// whose loss is not finite ([`fault`]); [`Error::Memory`] for a batch that the machine has no room
-    /// for. Nothing but the workspace and `gradient` has changed then.
+    /// whose loss is not finite ([`fault`]); [`Error::Memory`] for a batch or a gradient that the machine has
+    /// no room for. Nothing but the workspace and `gradient` has changed then.
     pub(crate) fn forward_backward(
         &mut self,
         compute: &Compute,
@@ -130,7 +130,7 @@ impl Workspace {
         self.bound_of_parts = 0.0;
         for first in (0..last).step_by(at_once) {
             self.block_gradients(compute, pass, first..first + at_once)?;
-            self.weight_gradients(compute, gradient.sink(&self.layout)); // 10.
+            self.weight_gradients(compute, gradient.sink(&self.layout)?); // 10.
             self.bound_of_parts = self.gradient_bound();
         }
         let partition = self.block_gradients(compute, pass, last..rows)?;

@@ -58,10 +58,22 @@ impl Partition {
         limits: RangeInclusive<usize>,
     ) -> Self {
         let flop = layout.step_flop(rows.len() * samples);
+        Self::divide(compute, flop, rows, samples, limits, Compute::is_far)
+    }
+
+    /// [`Self::new`] for work of `flop` floating-point operations.
+    fn divide(
+        compute: &Compute,
+        flop: usize,
+        rows: Range<usize>,
+        samples: usize,
+        limits: RangeInclusive<usize>,
+        is_far: impl Fn(&Compute) -> bool,
+    ) -> Self {
         let near = compute.for_work(flop, SHARE_FLOP);
         // The blocks are the same wherever the threads are: no step makes room for others.
         let share = share_of_rows(rows.len(), near.threads());
-        let compute = if flop < near.threads() * FAR_SHARE_FLOP && near.is_far() {
+        let compute = if flop < near.threads() * FAR_SHARE_FLOP && is_far(&near) {
             near.for_work(flop, FAR_SHARE_FLOP)
         } else {
             near
@@ -230,6 +242,7 @@ pub(super) fn pieces(layout: &Layout) -> Vec<Piece> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ANY_SIZE;
     use super::*;
     use crate::simd::InstructionSet;
 
@@ -250,6 +263,26 @@ mod tests {
             (1, 2, 8),
         ] {
             assert_eq!(share_of_rows(rows, threads), share, "{rows} rows, {threads} threads");
+        }
+    }
+
+    #[test]
+    fn threads_far_apart_need_more_work() {
+        let compute = Compute::new(InstructionSet::detect(), 4).unwrap();
+        for (flop, near, far) in [
+            (SHARE_FLOP, 1, 1),
+            (2 * SHARE_FLOP, 2, 1),
+            (FAR_SHARE_FLOP, 4, 1),
+            (3 * FAR_SHARE_FLOP, 4, 3),
+            (4 * FAR_SHARE_FLOP, 4, 4),
+        ] {
+            let [near_partition, far_partition] = [false, true]
+                .map(|is_far| Partition::divide(&compute, flop, 0..1000, 1, ANY_SIZE, |_| is_far));
+            let threads = [near_partition.threads(), far_partition.threads()];
+            assert_eq!(threads, [near, far], "{flop} FLOP");
+            // The cores may move from one step to the next: the blocks in memory stay.
+            assert_eq!(near_partition.block_rows(), far_partition.block_rows());
+            assert_eq!(near_partition.blocks(), far_partition.blocks());
         }
     }
 

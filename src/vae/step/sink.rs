@@ -1,6 +1,8 @@
 //! Destinations of a weight gradient that is in registers: memory, or Adam's update.
 
+use crate::error::Result;
 use crate::gemm::Sink;
+use crate::memory::expect_memory;
 use crate::optim::adam;
 use crate::simd::prefetch::prefetch_slice;
 use crate::simd::stream;
@@ -32,11 +34,21 @@ pub(crate) struct StoredGradient {
 
 impl StoredGradient {
     /// A sink that adds rows.
-    pub(crate) fn sink(&mut self, layout: &Arc<Layout>) -> StoreGradient<'_> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory) if the machine does not have the memory.
+    pub(crate) fn sink(&mut self, layout: &Arc<Layout>) -> Result<StoreGradient<'_>> {
+        let gradient = match &mut self.sums {
+            Some(sums) => sums,
+            none => {
+                let bytes = (layout.len as u64).saturating_mul(size_of::<f32>() as u64);
+                expect_memory(bytes, || "the gradient".to_owned(), "make the model narrower")?;
+                none.insert(Parameters::of_layout(layout.clone()))
+            }
+        };
         let start = if self.has_rows { Start::Stored } else { Start::Zero };
         self.has_rows = true;
-        let gradient = self.sums.get_or_insert_with(|| Parameters::of_layout(layout.clone()));
-        StoreGradient { gradient, start }
+        Ok(StoreGradient { gradient, start })
     }
 
     /// The sums so far.
