@@ -6,6 +6,9 @@
 //! cargo bench --bench scaling -- rows threads      some of the tables: rows, width, depth, threads
 //! cargo bench --bench scaling -- --test            one small step, untimed
 //! ```
+//! The last column is the time of a cache line from one thread to another and back, before and after the step.
+//! Times on several threads compare only where it is the same.
+//!
 //! A step is everything that `Trainer::step` does: gathering rows from a shuffled epoch of dense
 //! bytes, noise, forward pass, loss, backward pass, Adam.
 
@@ -16,6 +19,8 @@
 mod clock;
 #[path = "../src/bin/elbo/commands/bench/peak.rs"]
 mod peak;
+#[path = "../src/bin/elbo/commands/bench/round_trip.rs"]
+mod round_trip;
 #[allow(unused_imports)]
 #[path = "../src/bin/elbo/commands/bench/team.rs"]
 mod team;
@@ -144,8 +149,10 @@ impl Table {
     fn print(&self) -> Result<()> {
         println!("\n**{}**: {}\n", self.name, self.caption);
         let heads = self.heads.join(" | ");
-        println!("| {heads} | MFLOP a step | best | median | GFLOP/s | share of the FMA peak |");
-        println!("|{}", "--:|".repeat(self.heads.len() + 5));
+        println!(
+            "| {heads} | MFLOP a step | best | median | GFLOP/s | share of the FMA peak | round trip |"
+        );
+        println!("|{}", "--:|".repeat(self.heads.len() + 6));
         self.points.iter().try_for_each(Point::print)
     }
 }
@@ -158,17 +165,20 @@ impl Point {
         let peak =
             || peak::measure(InstructionSet::detect(), step.threads.min(available_threads())).best;
         let before = peak();
+        let trip_before = round_trip::measure(step.threads);
         let Timing { best, median } = step.time()?;
+        let trips = [trip_before, round_trip::measure(step.threads)];
         let peak = before.min(peak());
         let flop = step.flop() as f64;
         println!(
-            "| {} | {} | {} | {} | {} | {:.0} % |",
+            "| {} | {} | {} | {} | {} | {:.0} % | {} |",
             cells.join(" | "),
             digits(flop / 1e6),
             time(best),
             time(median),
             digits(flop / best / 1e9),
             100.0 * peak * flop / best,
+            round_trips(trips),
         );
         Ok(())
     }
@@ -265,6 +275,14 @@ fn digits(value: f64) -> String {
         _ => 2,
     };
     format!("{value:.decimals$}")
+}
+
+/// Formats the round trips before and after a step, in microseconds. A single thread has none.
+fn round_trips(trips: [Option<f64>; 2]) -> String {
+    match trips {
+        [Some(before), Some(after)] => format!("{:.2}, {:.2} µs", 1e6 * before, 1e6 * after),
+        _ => String::new(),
+    }
 }
 
 fn time(seconds: f64) -> String {
