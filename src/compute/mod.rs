@@ -70,7 +70,7 @@ impl Compute {
     }
 
     /// True if the threads are so far apart, on different chiplets or without a processor of their own, that
-    /// only much work is worth sharing. Measured anew every 20 ms at most, as a system moves threads about.
+    /// only large pieces of work are worth sharing. Measured at most once every 20 ms, as a system moves threads about.
     pub(crate) fn is_far(&self) -> bool {
         self.crew().is_some_and(|(team, crew)| crew.threads > 1 && team.is_far(crew))
     }
@@ -137,7 +137,7 @@ impl Compute {
         self.for_each_weighted(items, |_| 1, work);
     }
 
-    /// [`Self::for_each_mut`] for items of unequal `weight`, the work that they are.
+    /// [`Self::for_each_mut`] for items that differ in `weight`, the amount of work.
     pub(crate) fn for_each_weighted<T: Send>(
         &self,
         items: &mut [T],

@@ -250,7 +250,7 @@ impl Team {
         self.shared.seats.as_ptr().addr()
     }
 
-    /// True if the round trip of a cache line was long when it was last measured, some milliseconds ago at most.
+    /// True if the round trip of a cache line was long when it was last measured, at most 20 ms ago.
     pub(super) fn is_far(&self, crew: Crew) -> bool {
         /// 0.06 to 0.09 µs within a chiplet of a Zen 4, 0.3 to 0.4 µs between two.
         const FAR: Duration = Duration::from_nanos(180);
@@ -281,14 +281,18 @@ impl Team {
         const GROUPS: u32 = 4;
         /// As long as waking a thread may take.
         const PATIENCE: Duration = Duration::from_micros(200);
+        /// Looks at a line between two looks at the clock, which can take longer than a round trip.
+        const LOOKS: u32 = 64;
 
         let lines = [const { Line(AtomicU32::new(0)) }; 2];
         let [there, back] = &lines;
         let start = Instant::now();
         // Both sides give up together.
         let arrives = |line: &Line, trip| {
+            let mut looks = 0;
             while line.0.load(Ordering::Acquire) != trip {
-                if start.elapsed() > PATIENCE {
+                looks += 1;
+                if looks % LOOKS == 0 && start.elapsed() > PATIENCE {
                     return false;
                 }
                 std::hint::spin_loop();

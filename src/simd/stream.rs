@@ -4,7 +4,7 @@
 //! line between the chiplets of a Zen 4, 6 ns within one, and a prefetch for writing does not shorten it. A
 //! streaming store of a whole line takes 4 and 3 ns, and the other core reads the line as fast as before.
 //!
-//! Its order is not that of other stores: [`finish`] comes before anything that tells another thread that the
+//! Streaming stores are not ordered with other stores: [`finish`] comes before anything that tells another thread that the
 //! values are there.
 
 use pulp::Simd;

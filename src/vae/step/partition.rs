@@ -3,7 +3,7 @@
 //!
 //! | | divided into | each thread gets |
 //! |---|---|---|
-//! | region 1 | blocks of up to 64 rows, as many for each thread | neighboring blocks, or with others a part of the outputs of one |
+//! | region 1 | blocks of up to 64 rows, the same number for each thread | neighboring blocks, or with others a part of the outputs of one |
 //! | region 2 | pieces of the weight gradient | neighboring pieces of about the same work |
 //!
 //! Both follow from the shapes and the number of threads, so a thread has the same rows and pieces in every step. The
@@ -24,8 +24,8 @@ use std::ops::{Range, RangeInclusive};
 /// for eight tiles of rows, few enough for the activations to stay there beside them.
 pub(super) const BLOCK_ROWS: usize = 64;
 
-/// Floating-point operations of a step for each thread that takes part: in steps that follow one another
-/// threads do not sleep, and start within a microsecond.
+/// Floating-point operations of a step for each thread that takes part. Between consecutive steps the threads
+/// are still spinning, so they start within a microsecond.
 const SHARE_FLOP: usize = 500_000;
 
 /// [`SHARE_FLOP`] for threads that are far apart: with less, a step took as long on two of them as on one.
@@ -34,7 +34,7 @@ const FAR_SHARE_FLOP: usize = 13_000_000;
 /// Rows of a batch whose products take as long as the update of the weights.
 const UPDATE_ROWS: usize = 12;
 
-/// Threads that share a block at most.
+/// Threads beyond which sharing a block is assumed to gain nothing.
 const MOST_SHARING: usize = 4;
 
 /// Division of a batch into blocks, and the threads that work on them.

@@ -80,6 +80,9 @@ impl Record {
             call.push_str(&format!(", {} GB/s", digits(rate)));
         }
         let round_trip = self.round_trip_before.zip(self.round_trip_after);
+        if let Some(disturbance) = round_trip.and_then(disturbance) {
+            call.push_str(&format!("  ({disturbance})"));
+        }
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
         [
             self.case.to_owned(),
@@ -95,6 +98,17 @@ impl Record {
             round_trip.map(|(a, b)| format!("{a:.2}, {b:.2} µs")).unwrap_or_default(),
             call,
         ]
+    }
+}
+
+/// Reason why a time between two round trips, in microseconds, says little.
+fn disturbance((before, after): (f64, f64)) -> Option<&'static str> {
+    /// Longer than between any two cores, and shorter than a wait for a processor.
+    const BUSY: f64 = 5.0;
+    match (before.min(after), before.max(after)) {
+        (_, most) if most > BUSY => Some("disturbed: another process used a core"),
+        (least, most) if most > 2.0 * least => Some("disturbed: the threads moved"),
+        _ => None,
     }
 }
 
@@ -143,6 +157,14 @@ fn time(milliseconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_what_disturbed_a_measurement() {
+        let found = [(0.06, 0.07), (0.31, 0.3), (0.06, 0.3), (0.31, 0.03), (0.3, 77.4)];
+        let found = found.map(disturbance).map(|text| text.unwrap_or_default());
+        let moved = "disturbed: the threads moved";
+        assert_eq!(found, ["", "", moved, moved, "disturbed: another process used a core"]);
+    }
 
     #[test]
     fn numbers_have_four_significant_digits() {
