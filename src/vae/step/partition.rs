@@ -28,8 +28,9 @@ pub(super) const BLOCK_ROWS: usize = 64;
 /// are still spinning, so they start within a microsecond.
 const SHARE_FLOP: usize = 500_000;
 
-/// [`SHARE_FLOP`] for threads that are far apart: with less, a step took as long on two of them as on one.
-const FAR_SHARE_FLOP: usize = 13_000_000;
+/// [`SHARE_FLOP`] for threads that are far apart: on two of them a step of 1.8 MFLOP took half as long again as on one
+/// thread, and one of 5.2 MFLOP a sixth less.
+const FAR_SHARE_FLOP: usize = 2_500_000;
 
 /// Rows of a batch whose products take as long as the update of the weights.
 const UPDATE_ROWS: usize = 12;
