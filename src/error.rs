@@ -166,9 +166,18 @@ pub enum Error {
         remedy: &'static str,
     },
 
-    /// Trainer that a panic interrupted while the weights were changing.
+    /// Failure of another rank ([`distributed`](crate::distributed)).
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// Number of the rank.
+        rank: usize,
+        /// Message of its error.
+        message: String,
+    },
+
+    /// Trainer that a panic, or the end of another rank, interrupted while the weights were changing.
     #[error(
-        "a panic interrupted an update of the weights; some of them are those of the step before: \
+        "an update of the weights was interrupted; some of them are those of the step before: \
          resume from a checkpoint"
     )]
     Interrupted,

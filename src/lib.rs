@@ -21,6 +21,7 @@
 //! |---|---|
 //! | [`guide`] | the VAE loss term by term, the library, the tool, exchange with PyTorch and ONNX |
 //! | [`vae`], [`train`] | the model and its training |
+//! | [`distributed`] | training on several processes or machines |
 //! | [`loss`], [`layers`], [`optim`] | kernels that also work alone, on your own arrays |
 //! | [`gemm`], [`math`], [`random`] | the building blocks of the kernels |
 //! | [`simd`], [`Compute`] | instruction set and threads, as values to pass down |
@@ -129,6 +130,7 @@ macro_rules! debug_assert_eq {
     };
 }
 
+pub mod distributed;
 pub mod error;
 pub mod gemm;
 pub mod guide;

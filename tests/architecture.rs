@@ -12,6 +12,7 @@ use std::path::Path;
 const LIBRARY: &[&str] = &[
     "lib",
     "train",
+    "distributed",
     "vae",
     "loss",
     "optim",

@@ -10,6 +10,8 @@
 #[cfg(feature = "safetensors")]
 mod checkpoint;
 mod options;
+mod shard_step;
+mod shards;
 mod trainer;
 
 pub use options::Options;

@@ -1,5 +1,6 @@
 //! Training options.
 
+use super::shards::MOST_SHARDS;
 use crate::dataset::Augmentation;
 use crate::error::{Error, Result};
 use crate::optim::{Clip, LearningRateSchedule, Optimizer};
@@ -36,6 +37,11 @@ pub struct Options {
     /// of them alone.
     #[cfg_attr(feature = "safetensors", serde(default = "one"))]
     pub accumulate: usize,
+    /// Shards of a batch, a power of two up to 1024; default 1. The gradient of a batch is the sum of those of its
+    /// shards by a [fixed tree](crate::distributed), so that ranks that divide them give the same bits. With more than
+    /// one, [`accumulate`](Self::accumulate) only bounds the rows that are in memory at a time.
+    #[cfg_attr(feature = "safetensors", serde(default = "one", skip_serializing_if = "is_one"))]
+    pub shards: usize,
     /// Clipping of the gradient; default none.
     #[cfg_attr(feature = "safetensors", serde(default))]
     pub clip: Option<Clip>,
@@ -52,6 +58,12 @@ fn one() -> usize {
     1
 }
 
+/// A checkpoint without shards is that of versions before there were any.
+#[cfg(feature = "safetensors")]
+fn is_one(shards: &usize) -> bool {
+    *shards == 1
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -60,6 +72,7 @@ impl Default for Options {
             optimizer: Optimizer::default(),
             seed: 1,
             accumulate: 1,
+            shards: 1,
             clip: None,
             schedule: LearningRateSchedule::default(),
             augmentation: Augmentation::None,
@@ -78,6 +91,9 @@ impl Options {
         }
         if self.accumulate == 0 {
             return Err(Error::config("accumulate", "at least 1", self.accumulate));
+        }
+        if !self.shards.is_power_of_two() || self.shards > MOST_SHARDS {
+            return Err(Error::config("shards", "a power of two from 1 to 1024", self.shards));
         }
         if self.batch == 1 && matches!(self.objective.penalty, Penalty::TotalCorrelation { .. }) {
             let expected =
@@ -100,6 +116,36 @@ impl Options {
     pub fn validate_for(&self, config: &Config) -> Result<()> {
         self.validate()?;
         self.objective.validate_for(config)?;
+        self.validate_shards(config, "shards", self.shards)?;
         config.likelihood().validate_augmentation(self.augmentation)
+    }
+
+    /// Checks that a batch can be cut into `found` parts, which the `setting` asks for.
+    fn validate_shards(&self, config: &Config, setting: &'static str, found: usize) -> Result<()> {
+        let penalty = self.objective.at(0, 0).penalty;
+        let coupled = penalty.is_coupled() || config.has_optimal_variance();
+        let expected = if matches!(self.objective.penalty, Penalty::TotalCorrelation { .. }) {
+            "1 with total correlation, which compares all rows of a batch with one another"
+        } else if coupled && self.accumulate > 1 {
+            "1 with gradient accumulation and an objective or a variance that depends on the whole batch"
+        } else {
+            return Ok(());
+        };
+        if found > 1 { Err(Error::config(setting, expected, found)) } else { Ok(()) }
+    }
+
+    /// Checks that so many ranks can train together with these options.
+    pub(super) fn validate_ranks(&self, config: &Config, ranks: usize) -> Result<()> {
+        if self.shards > 1 && !self.shards.is_multiple_of(ranks) {
+            let divisors = (0..=self.shards.ilog2()).map(|power| 1 << power).collect::<Vec<u32>>();
+            let (last, others) = divisors.split_last().expect("1 divides every number");
+            let others: Vec<String> = others.iter().map(u32::to_string).collect();
+            let expected = "a number that divides the shards";
+            let shards = self.shards;
+            let would_do = format!("{} or {last}", others.join(", "));
+            let found = format!("{ranks}; with {shards} shards, {would_do} would do");
+            return Err(Error::config("ranks", expected, found));
+        }
+        self.validate_shards(config, "ranks", ranks)
     }
 }

@@ -1,8 +1,10 @@
 //! The training loop.
 
 use super::Options;
+use super::shards::Shards;
 use crate::compute::Compute;
 use crate::dataset::Dataset;
+use crate::distributed::SingleProcess;
 use crate::error::{Error, Result, expect_shape};
 use crate::loss::Elbo;
 use crate::memory::expect_memory;
@@ -18,6 +20,7 @@ use crate::vae::step::sink::{StoredGradient, UpdateWithAdam};
 use crate::vae::step::terms::{LossSums, StepObjective};
 use crate::vae::{Parameters, Vae};
 use ndarray::ArrayView2;
+use std::sync::Arc;
 
 /// Result of one training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,20 +81,21 @@ pub struct Epoch {
 pub struct Trainer {
     pub(super) vae: Vae,
     pub(super) options: Options,
-    compute: Compute,
+    pub(super) compute: Compute,
     /// First part of the optimizer's state: Adam's first moment, SGD's velocity.
     pub(super) first_moment: Parameters,
     /// Second part of the optimizer's state: Adam's second moment, Adamax's norm.
     pub(super) second_moment: Parameters,
     /// Memory for a gradient, where one was asked for or needed.
-    gradient: StoredGradient,
+    pub(super) gradient: StoredGradient,
     /// Set if it holds the gradient that a caller asked for, at the weights as they are.
     has_gradient: bool,
     /// Upper bounds on the magnitudes of weights and moments.
     pub(super) bounds: Bounds,
     /// Set while the weights change: a panic leaves it set.
-    is_updating: bool,
-    workspace: Workspace,
+    pub(super) is_updating: bool,
+    pub(super) workspace: Workspace,
+    pub(super) sharded: Shards,
     pub(super) progress: Progress,
     /// The order of the rows in the current epoch, and the epoch it was drawn for.
     order: Vec<u32>,
@@ -174,7 +178,7 @@ impl Progress {
 }
 
 /// Norm of a gradient whose square overflows f32.
-const LARGEST_GRADIENT: f64 = 1.8e19;
+pub(super) const LARGEST_GRADIENT: f64 = 1.8e19;
 
 /// Limit on the rows of a data set, whose numbers have 32 bits in the order of an epoch.
 const MAX_ROWS: u64 = 1 << 32;
@@ -214,6 +218,7 @@ impl Trainer {
             second_moment: Parameters::of_layout(layout.clone()),
             gradient: StoredGradient::default(),
             workspace: Workspace::new(vae.config(), layout, Purpose::Training),
+            sharded: Shards::on(Arc::new(SingleProcess)),
             progress: Progress::default(),
             order: Vec::new(),
             order_epoch: None,
@@ -311,7 +316,8 @@ impl Trainer {
         let end = rows.min(first.saturating_add(size));
         // The order is lent out for the step: `self` is borrowed as a whole.
         let order = std::mem::take(&mut self.order);
-        data.prefetch(&order[end..rows.min(end.saturating_add(size))]);
+        let next = &order[end..rows.min(end.saturating_add(size))];
+        data.prefetch(&next[self.own_rows(next.len())]);
         let batch = self.batch(data, Indices::List(&order[first..end]), Noise::Drawn);
         let result = self.train_on(&batch, at_once);
         self.order = order;
@@ -485,7 +491,7 @@ impl Trainer {
 
     /// Bounds on weights and moments after a step with a gradient of at most this magnitude; `None` if
     /// they do not show that all of them stay finite.
-    fn bounds_after(&mut self, rule: UpdateRule, gradient: f64) -> Option<Bounds> {
+    pub(super) fn bounds_after(&mut self, rule: UpdateRule, gradient: f64) -> Option<Bounds> {
         rule.bounds_after(self.bounds, gradient).or_else(|| {
             // The bounds have grown faster than what they bound.
             let Self { vae, first_moment, second_moment, .. } = self;
@@ -519,7 +525,7 @@ impl Trainer {
     }
 
     /// The objective at the next step.
-    fn objective(&self) -> StepObjective {
+    pub(super) fn objective(&self) -> StepObjective {
         self.options.objective.at(self.progress.step, self.progress.epoch)
     }
 
@@ -571,48 +577,29 @@ impl Trainer {
         sums.map_err(|error| error.at(self.progress.step + 1))
     }
 
-    /// Trains for one step on a batch, `at_once` rows at a time. Adam updates each weight while its
-    /// gradient is in registers; gradients that come in parts, are clipped, may overflow or belong to
-    /// another optimizer are stored first.
+    /// Trains for one step on a batch, `at_once` rows at a time.
     fn train_on(&mut self, batch: &Batch<'_>, at_once: usize) -> Result<Outcome> {
         let compute = self.compute.clone();
         compute.install(|| {
             let (objective, rows) = (self.objective(), batch.len());
-            let (rule, rate) = (self.rule(), self.rate());
-            let mut fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
-            let (mut sums, mut bounds) = (LossSums::default(), None);
-            (self.has_gradient, self.gradient.has_rows) = (false, false);
-            for part in batch.parts(at_once) {
-                sums += self.forward_backward(&part, objective, rows)?;
-                if fused.is_some() {
-                    let bound = self.workspace.gradient_bound();
-                    bounds =
-                        self.bounds_after(rule, bound).filter(|_| bound < LARGEST_GRADIENT / 2.0);
-                    fused = fused.filter(|_| bounds.is_some());
-                }
-                if fused.is_none() {
-                    self.store_gradient()?;
-                }
-            }
-            if let (Some(adam), Some(bounds)) = (fused, bounds) {
-                self.is_updating = true;
-                self.workspace.weight_gradients(
-                    &self.compute,
-                    UpdateWithAdam {
-                        adam,
-                        earlier: self.gradient.rows_so_far(),
-                        weights: self.vae.parameters_mut(),
-                        first: &mut self.first_moment,
-                        second: &mut self.second_moment,
-                        is_shared: false,
-                    },
-                );
+            let rate = self.rate();
+            self.has_gradient = false;
+            let (sums, bounds) = if self.shards() == 1 {
+                self.chain_step(batch, at_once)?
+            } else {
+                let rule = Some(self.rule());
+                let rule =
+                    rule.filter(|rule| rule.fused().is_some() && self.options.clip.is_none());
+                self.shard_step(batch, at_once, rule)?
+            };
+            if let Some(bounds) = bounds {
                 self.bounds = bounds;
                 self.finish_update();
             } else {
                 let norm = self.clip_gradient()?;
                 self.update(norm)?;
             }
+            self.compare_weights()?;
             let config = self.vae.config();
             let Elbo { loss, reconstruction, kl, .. } = objective.reduce(config, rows, sums);
             let Progress { step, epoch, .. } = self.progress;
@@ -628,6 +615,46 @@ impl Trainer {
             };
             Ok(Outcome { step, per_example: objective.per_example().reduce(config, rows, sums) })
         })
+    }
+
+    /// A step whose gradient is one chain over the rows of the batch. Adam updates each weight while its gradient is in
+    /// registers; gradients that come in parts, are clipped, may overflow or belong to another optimizer are stored.
+    /// Returns the sums of the loss, and the bounds after the update unless the gradient is stored.
+    fn chain_step(
+        &mut self,
+        batch: &Batch<'_>,
+        at_once: usize,
+    ) -> Result<(LossSums, Option<Bounds>)> {
+        let (objective, rows, rule) = (self.objective(), batch.len(), self.rule());
+        let mut fused = rule.fused().filter(|_| rows <= at_once && self.options.clip.is_none());
+        let (mut sums, mut bounds) = (LossSums::default(), None);
+        self.gradient.has_rows = false;
+        for part in batch.parts(at_once) {
+            sums += self.forward_backward(&part, objective, rows)?;
+            if fused.is_some() {
+                let bound = self.workspace.gradient_bound();
+                bounds = self.bounds_after(rule, bound).filter(|_| bound < LARGEST_GRADIENT / 2.0);
+                fused = fused.filter(|_| bounds.is_some());
+            }
+            if fused.is_none() {
+                self.store_gradient()?;
+            }
+        }
+        if let (Some(adam), Some(_)) = (fused, bounds) {
+            self.is_updating = true;
+            self.workspace.weight_gradients(
+                &self.compute,
+                UpdateWithAdam {
+                    adam,
+                    earlier: self.gradient.rows_so_far(),
+                    weights: self.vae.parameters_mut(),
+                    first: &mut self.first_moment,
+                    second: &mut self.second_moment,
+                    is_shared: false,
+                },
+            );
+        }
+        Ok((sums, bounds))
     }
 
     /// Clips the stored gradient if the options say so. Returns its norm before.
@@ -672,8 +699,13 @@ impl Trainer {
         compute.install(|| {
             let (objective, rows) = (self.objective(), batch.len());
             (self.has_gradient, self.gradient.has_rows) = (false, false);
-            let sums = self.forward_backward(batch, objective, rows)?;
-            self.store_gradient()?;
+            let sums = if self.shards() == 1 {
+                let sums = self.forward_backward(batch, objective, rows)?;
+                self.store_gradient()?;
+                sums
+            } else {
+                self.shard_step(batch, usize::MAX, None)?.0
+            };
             self.has_gradient = true;
             Ok(objective.reduce(self.vae.config(), rows, sums))
         })

@@ -168,6 +168,7 @@ impl Case {
             optimizer,
             seed: seed ^ 5,
             accumulate: draw.of(&[1, 1, 2]),
+            shards: 1,
             clip: draw.of(&[None, None, Some(Clip::Norm(0.5)), Some(Clip::Value(0.01))]),
             schedule,
             augmentation,

@@ -8,12 +8,14 @@ mod twin;
 use draw::Case;
 use elbo::Augmentation;
 use elbo::Compute;
+use elbo::distributed::ThreadRanks;
 use elbo::loss::importance::Estimator;
 use elbo::random::{Generator, Stream};
 use elbo::simd::InstructionSet;
 use elbo::train::{Options, Trainer};
 use elbo::vae::{Config, EvaluationOptions, Objective, Parameters, Penalty, Vae};
 use ndarray::{Array1, Array2, s};
+use std::sync::Arc;
 use twin::{Tensors, Twin};
 
 fn cases(count: u64) -> impl Iterator<Item = u64> {
@@ -291,6 +293,56 @@ fn accumulated_parts_have_the_bits_of_the_whole_batch() {
             assert!((part - whole).abs() <= 1e-12 * whole.abs(), "case {seed}: {part} {whole}");
         }
     }
+}
+
+/// The weights, the loss of each step and its gradient on each of `ranks` ranks, after two epochs.
+fn on_ranks(case: &Case, ranks: usize, threads: usize) -> Vec<(Vec<f64>, Vec<u32>, Vec<u32>)> {
+    let run = |rank: ThreadRanks| {
+        let data = case.data(case.x.nrows());
+        let compute = Compute::new(InstructionSet::detect(), threads).unwrap();
+        let vae = Vae::new(case.config.clone(), case.seed);
+        let trainer = Trainer::new(vae, case.options.clone(), compute).unwrap();
+        let mut trainer = trainer.with_ranks(Arc::new(rank)).unwrap();
+        let mut losses = Vec::new();
+        for _ in 0..2 {
+            trainer.epoch(&data, |step| losses.push(step.loss)).unwrap();
+        }
+        trainer.gradient_of_rows(&data, &[1, 0, 3]).unwrap();
+        (losses, bits(trainer.gradient().unwrap()), bits(trainer.vae().parameters()))
+    };
+    std::thread::scope(|scope| {
+        let ranks = ThreadRanks::new(ranks).into_iter();
+        let threads: Vec<_> = ranks.map(|rank| scope.spawn(|| run(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn ranks_that_divide_the_shards_have_the_bits_of_one() {
+    let mut coupled = 0;
+    for seed in cases(60) {
+        let Some(mut case) = Case::draw(seed, [5, 40], 2, [30, 60]) else { continue };
+        case.options.shards = 4;
+        case.options.batch = 13;
+        let vae = Vae::new(case.config.clone(), case.seed);
+        let Ok(trainer) = Trainer::new(vae, case.options.clone(), Compute::serial()) else {
+            let what = format!("{:?} {:?}", case.config, case.options);
+            assert!(what.contains("TotalCorrelation") || case.options.accumulate > 1, "{what}");
+            continue;
+        };
+        drop(trainer);
+        let objective = format!("{:?} {:?}", case.config.likelihood(), case.options.objective);
+        coupled +=
+            usize::from(["Optimal", "Batch", "Dimension"].iter().any(|w| objective.contains(w)));
+        let alone = on_ranks(&case, 1, 1).remove(0);
+        for (ranks, threads) in [(1, 2), (2, 1), (4, 1), (4, 2)] {
+            for found in on_ranks(&case, ranks, threads) {
+                let what = format!("case {seed}, {ranks} ranks, {threads} threads");
+                assert!(found == alone, "{what}: {:?} {:?}", case.config, case.options);
+            }
+        }
+    }
+    assert!(coupled >= 5, "{coupled}");
 }
 
 #[cfg(feature = "safetensors")]

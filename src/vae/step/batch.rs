@@ -5,7 +5,7 @@ use crate::dataset::{Augmentation, Dataset};
 use crate::random::Stream;
 use crate::vae::config::Config;
 use crate::vae::parameters::Parameters;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, s};
 use std::ops::Range;
 
 /// The rows of a data set that make a batch, and their random numbers.
@@ -27,14 +27,23 @@ impl Batch<'_> {
     /// Parts of at most `length` rows, in order. A batch whose noise is given stays whole.
     pub(crate) fn parts(&self, length: usize) -> impl Iterator<Item = Self> {
         let rows = self.len();
-        // Given noise is indexed from the first row of the batch, which a part does not know.
         let length = if matches!(self.noise, Noise::Given(_)) { rows } else { length };
-        (0..rows).step_by(length).map(move |first| {
-            // Drawn noise follows the row numbers in the data set: a part draws what the whole
-            // batch would.
-            let indices = self.indices.slice(first..rows.min(first.saturating_add(length)));
-            Self { indices, ..*self }
-        })
+        (0..rows)
+            .step_by(length)
+            .map(move |first| self.slice(first..rows.min(first.saturating_add(length))))
+    }
+
+    /// Rows `rows` of the batch, as a batch.
+    pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
+        let noise = match self.noise {
+            // Drawn noise follows the row numbers in the data set: a part draws what the whole batch would.
+            Noise::Drawn | Noise::Zero => self.noise,
+            Noise::Given(noise) => {
+                let samples = noise.nrows() / self.len().max(1);
+                Noise::Given(noise.slice_move(s![rows.start * samples..rows.end * samples, ..]))
+            }
+        };
+        Self { indices: self.indices.slice(rows), noise, ..*self }
     }
 }
 

@@ -12,7 +12,7 @@
 
 use super::batch::Pass;
 use super::block::Block;
-use super::terms::{RowLosses, StepPenalty};
+use super::terms::{RowLosses, RowSums, StepPenalty};
 use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
@@ -77,8 +77,40 @@ pub(crate) fn reserve_pairs(
 }
 
 impl CouplingMemory {
-    /// Computes the penalty of a batch from its blocks and the terms of its rows, whose KL divergences
-    /// add up to `kl`.
+    /// Step 1 without pairs: the sums over the rows of some blocks, whose terms are `losses`.
+    pub(super) fn row_sums(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        blocks: &[Block],
+        losses: &RowLosses,
+    ) -> RowSums {
+        let rows = pass.batch.len();
+        let penalty = pass.objective.penalty;
+        let dimensions = if penalty.is_of_dimensions() {
+            self.dimensions.clear(pass.config.latent());
+            self.dimensions.add(compute, blocks, pass.config.prior());
+            std::mem::take(&mut self.dimensions.kl)
+        } else {
+            Vec::new()
+        };
+        // The tree of these sums depends on the number of rows alone, not on the blocks.
+        RowSums {
+            reconstruction: sum_rows(&losses.reconstruction[..rows]),
+            kl: sum_rows(&losses.kl[..rows]),
+            // Each row has computed its own penalty; the batch only adds them up.
+            penalty: if penalty.is_of_rows() { sum_rows(&losses.penalty[..rows]) } else { 0.0 },
+            dimensions,
+        }
+    }
+
+    /// Takes back the memory of [`Self::row_sums`].
+    pub(super) fn recycle(&mut self, sums: RowSums) {
+        self.dimensions.kl = sums.dimensions;
+    }
+
+    /// Computes the penalty of a batch of `rows` rows from the sums over them. Pairs of rows are those of the
+    /// `blocks`, which are then the whole batch.
     ///
     /// # Errors
     /// [`Error::NotFiniteBatch`] if it is not finite, [`Error::Memory`] for more pairs of rows than there
@@ -88,23 +120,19 @@ impl CouplingMemory {
         compute: &Compute,
         pass: &Pass<'_, '_>,
         blocks: &[Block],
-        losses: &RowLosses,
-        kl: f64,
+        rows: usize,
+        sums: &RowSums,
     ) -> Result<BatchPenalty<'_>> {
-        let rows = pass.batch.len();
         let n = rows as f64;
-        // Each row has computed its own penalty; the batch only adds them up.
-        let of_rows = || (sum_rows(&losses.penalty[..rows]), PenaltyGradient::OfRows);
+        let of_rows = || (sums.penalty, PenaltyGradient::OfRows);
         let (sum, gradient) = match pass.objective.penalty {
-            StepPenalty::Kl => (kl, PenaltyGradient::OfRows),
+            StepPenalty::Kl => (sums.kl, PenaltyGradient::OfRows),
             StepPenalty::FreeBits(free_bits) => match free_bits.per {
                 FreeBitsPer::Element | FreeBitsPer::Sample => of_rows(),
                 FreeBitsPer::Dimension => {
-                    // 1.
-                    self.dimensions.clear(pass.config.latent());
-                    self.dimensions.add(compute, blocks, pass.config.prior());
                     // 2. and 3.
-                    (self.free_bits(free_bits, n), PenaltyGradient::Slopes(&self.slopes))
+                    let sum = self.free_bits(free_bits, n, &sums.dimensions);
+                    (sum, PenaltyGradient::Slopes(&self.slopes))
                 }
             },
             StepPenalty::Capacity(capacity) => match capacity.per {
@@ -112,12 +140,13 @@ impl CouplingMemory {
                 CapacityPer::Batch => {
                     // 2. and 3. The mean over rows is held at C; times n it is a sum over rows,
                     // as the other penalties are.
-                    let (distance, slope) = capacity.value_and_slope(kl / n);
+                    let (distance, slope) = capacity.value_and_slope(sums.kl / n);
                     (n * distance, PenaltyGradient::Slope(slope as f32))
                 }
             },
             StepPenalty::Importance(_) => of_rows(),
             StepPenalty::TotalCorrelation(weights) => {
+                debug_assert_eq!(rows, pass.batch.len());
                 let latent = pass.config.latent();
                 let pairs = &mut self.total_correlation;
                 // 1. to 3. over all pairs of rows, with gradients of z, μ and logvar themselves.
@@ -147,10 +176,10 @@ impl CouplingMemory {
     }
 
     /// Free bits per dimension of a batch of `n` rows, summed over the rows.
-    fn free_bits(&mut self, free_bits: FreeBits, n: f64) -> f64 {
+    fn free_bits(&mut self, free_bits: FreeBits, n: f64, dimensions: &[f64]) -> f64 {
         self.slopes.clear();
         let mut sum = 0.0;
-        for &kl in &self.dimensions.kl {
+        for &kl in dimensions {
             // n·max(λ, mean_i KL_ij): a dimension at or below λ has no gradient.
             let (value, slope) = free_bits.value_and_slope(kl / n);
             self.slopes.push(slope as f32);

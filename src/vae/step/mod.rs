@@ -46,7 +46,6 @@ use crate::error::{Error, Result};
 use crate::gemm::weight_gradient_rows;
 use crate::loss::gaussian;
 use crate::memory::expect_memory;
-use crate::simd::sum::sum_rows;
 use crate::vae::config::Config;
 use crate::vae::parameters::Layout;
 use backward::Transposed;
@@ -58,7 +57,7 @@ use pulp::{Simd, WithSimd};
 use sink::{FlatSink, StoredGradient};
 use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex};
-use terms::{LossSums, RowLosses, Scales};
+use terms::{LossSums, RowLosses, RowSums, Scales};
 
 /// Latent samples that go through the decoder at a time on each thread, where a row has several and no
 /// gradients are computed.
@@ -70,6 +69,14 @@ const PART_BYTES: u64 = 16 << 20;
 
 /// No limits on the rows of a block.
 const ANY_SIZE: RangeInclusive<usize> = 1..=usize::MAX;
+
+/// A part of the weight gradient that is computed at a time: neighboring pieces.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bucket {
+    pub(crate) pieces: Range<usize>,
+    /// Their place in the flat buffers.
+    pub(crate) elements: Range<usize>,
+}
 
 /// Memory for the steps of one model.
 pub(crate) struct Workspace {
@@ -124,8 +131,28 @@ impl Workspace {
         pass: &Pass<'_, '_>,
         gradient: &mut StoredGradient,
     ) -> Result<LossSums> {
-        let (rows, simd) = (pass.batch.len(), compute.simd());
-        let at_once = self.rows_in_cache(compute, pass);
+        let sums = self.forward_shard(compute, pass, usize::MAX, gradient)?;
+        let losses = self.finish_batch(compute, pass, pass.batch.len(), &sums);
+        self.coupling.recycle(sums);
+        losses
+    }
+
+    /// Steps 1 to 7 for a shard of a batch, and 9 unless the gradients of its rows depend on those of other shards:
+    /// the sums over the rows of the shard. The scales of the pass are those of the whole batch.
+    ///
+    /// Takes at most `at_once` rows at a time, as [`Self::forward_backward`] takes those that stay in the cache.
+    ///
+    /// # Errors
+    /// As [`Self::forward_backward`].
+    pub(crate) fn forward_shard(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        at_once: usize,
+        gradient: &mut StoredGradient,
+    ) -> Result<RowSums> {
+        let rows = pass.batch.len();
+        let at_once = self.rows_in_cache(compute, pass).min(at_once);
         let last = rows.saturating_sub(1) / at_once * at_once;
         self.bound_of_parts = 0.0;
         for first in (0..last).step_by(at_once) {
@@ -133,23 +160,44 @@ impl Workspace {
             self.weight_gradients(compute, gradient.sink(&self.layout)?); // 10.
             self.bound_of_parts = self.gradient_bound();
         }
-        let partition = self.block_gradients(compute, pass, last..rows)?;
-        let (mut sums, scales) = self.sum(pass)?; // 7.
+        if rows == 0 {
+            // A batch may have fewer rows than shards.
+            self.used = 0;
+        } else {
+            self.block_gradients(compute, pass, last..rows)?;
+        }
+        Ok(self.coupling.row_sums(compute, pass, &self.blocks[..self.used], &self.losses)) // 7.
+    }
+
+    /// Steps 8 and 9 where the gradients of the rows depend on the whole batch, of `rows` rows with these sums. The
+    /// blocks hold the batch or a shard of it. Returns the sums of the loss of the batch.
+    ///
+    /// # Errors
+    /// As [`Self::forward_backward`]; they follow from the sums, so they are the same for all shards.
+    pub(crate) fn finish_batch(
+        &mut self,
+        compute: &Compute,
+        pass: &Pass<'_, '_>,
+        rows: usize,
+        sums: &RowSums,
+    ) -> Result<LossSums> {
+        let (mut losses, scales) = reduce(pass, rows, sums)?;
+        let (simd, threads) = (compute.simd(), self.partition_of_blocks(compute));
         let blocks = &mut self.blocks[..self.used];
-        let penalty = self.coupling.penalty(compute, pass, blocks, &self.losses, sums.kl)?; // 8.
-        sums.penalty = penalty.sum;
+        let penalty = self.coupling.penalty(compute, pass, blocks, rows, sums)?; // 8.
+        losses.penalty = penalty.sum;
         // The gradients that waited for the batch, then the backward pass of every block.
         if pass.is_coupled() {
             // The optimal variance of this batch is in these scales.
             let pass = &Pass { scales, ..*pass };
-            let compute = partition.compute();
-            partition.for_each_block(blocks, |_, block, thread| {
+            let compute = threads.compute();
+            threads.for_each_block(blocks, |_, block, thread| {
                 block.coupled_gradients(simd, pass, &penalty.gradient);
                 let pairs = penalty.gradient.total_correlation();
                 block.backward(compute, pass, &self.transposed[thread], pairs); // 9.
             });
         }
-        Ok(sums)
+        Ok(losses)
     }
 
     /// Region 1 for some rows of a batch.
@@ -158,7 +206,7 @@ impl Workspace {
         compute: &Compute,
         pass: &Pass<'_, '_>,
         rows: Range<usize>,
-    ) -> Result<Partition> {
+    ) -> Result<()> {
         let partition = self.partition(compute, pass, rows)?;
         let (compute, coupled) = (partition.compute(), pass.is_coupled());
         self.each_block(&partition, |block, rows, transposed| {
@@ -169,7 +217,7 @@ impl Workspace {
             Ok(())
         })?;
         self.store_losses();
-        Ok(partition)
+        Ok(())
     }
 
     /// Rows of a part of a batch: as many as have their activations in the cache, and enough for all threads.
@@ -189,6 +237,16 @@ impl Workspace {
     /// Step 10: the gradient of every weight, summed over the rows in the blocks, the last part of the batch of
     /// [`Self::forward_backward`], and given to the sink.
     pub(crate) fn weight_gradients(&self, compute: &Compute, sink: impl FlatSink) {
+        self.bucket_gradients(compute, 0..self.pieces.len(), sink);
+    }
+
+    /// Step 10 for some of the pieces, whose sink begins with the first one.
+    pub(crate) fn bucket_gradients(
+        &self,
+        compute: &Compute,
+        pieces: Range<usize>,
+        sink: impl FlatSink,
+    ) {
         struct Op<'a, K>(K, &'a [Block], &'a Piece);
         impl<K: FlatSink> WithSimd for Op<'_, K> {
             type Output = ();
@@ -202,12 +260,33 @@ impl Workspace {
         }
 
         let (simd, blocks) = (compute.simd(), self.blocks());
-        let rows: usize = blocks.iter().map(|block| block.rows).sum();
-        // The rows of `forward_backward`. The threads are the same too, unless their distance has changed meanwhile.
-        let samples = blocks.first().map_or(1, Block::samples);
-        let partition = Partition::new(compute, &self.layout, 0..rows, samples, ANY_SIZE);
+        let partition = self.partition_of_blocks(compute);
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));
-        partition.for_each_piece(&self.pieces, sink.for_threads(partition.threads()), &work);
+        let sink = sink.for_threads(partition.threads());
+        partition.for_each_piece(&self.pieces[pieces], sink, &work);
+    }
+
+    /// The pieces of the weight gradient in buckets of at least `size` elements, as few as the pieces allow, from the
+    /// end of the flat buffers to their start.
+    pub(crate) fn buckets(&self, size: usize) -> Vec<Bucket> {
+        let mut buckets = Vec::new();
+        let (mut last, mut end) = (self.pieces.len(), self.layout.len);
+        for (index, piece) in self.pieces.iter().enumerate().rev() {
+            if end - piece.start >= size || index == 0 {
+                buckets.push(Bucket { pieces: index..last, elements: piece.start..end });
+                (last, end) = (index, piece.start);
+            }
+        }
+        buckets
+    }
+
+    /// The threads for the rows in the blocks: those of [`Self::partition`], unless their distance has changed
+    /// meanwhile.
+    fn partition_of_blocks(&self, compute: &Compute) -> Partition {
+        let blocks = self.blocks();
+        let rows: usize = blocks.iter().map(|block| block.rows).sum();
+        let samples = blocks.first().map_or(1, Block::samples);
+        Partition::new(compute, &self.layout, 0..rows, samples, ANY_SIZE)
     }
 
     /// Upper bound on the norm of the gradient of the last [`Self::forward_backward`], not finite if the
@@ -244,11 +323,12 @@ impl Workspace {
             self.blocks().iter().try_for_each(&mut visit)?;
         }
         // Values do not depend on the scales, which are those of gradients.
-        let (mut sums, _) = self.sum(pass)?;
         let blocks = &self.blocks[..self.used];
-        let penalty = self.coupling.penalty(compute, pass, blocks, &self.losses, sums.kl)?;
-        sums.penalty = penalty.sum;
-        Ok(sums)
+        let sums = self.coupling.row_sums(compute, pass, blocks, &self.losses);
+        let (mut losses, _) = reduce(pass, rows, &sums)?;
+        losses.penalty = self.coupling.penalty(compute, pass, blocks, rows, &sums)?.sum;
+        self.coupling.recycle(sums);
+        Ok(losses)
     }
 
     /// Steps 1 to 3: the latent codes of a batch.
@@ -349,38 +429,35 @@ impl Workspace {
             self.losses.store(block.first, &block.losses, block.rows);
         }
     }
+}
 
-    /// Sums the terms of the rows. With a batch-optimal variance, the returned scale of the
-    /// reconstruction's gradient includes it.
-    ///
-    /// # Errors
-    /// [`Error::NotFiniteBatch`] if a sum overflows; [`Error::NoVariance`] in training if the batch has no
-    /// optimal variance.
-    fn sum(&mut self, pass: &Pass<'_, '_>) -> Result<(LossSums, Scales)> {
-        let rows = pass.batch.len();
-        // The tree of these sums depends on the number of rows alone, not on the blocks.
-        let kl = sum_rows(&self.losses.kl[..rows]);
-        let mut reconstruction = sum_rows(&self.losses.reconstruction[..rows]);
-        let squares = reconstruction;
-        let mut scales = pass.scales;
-        if pass.config.has_optimal_variance() {
-            let elements = rows as f64 * pass.config.features() as f64;
-            let (variance, value) = gaussian::optimal(squares, elements);
-            reconstruction = value;
-            // (m−t)/σ² from 2(m−t)
-            scales.reconstruction = (0.5 * f64::from(scales.reconstruction) / variance) as f32;
-            if pass.is_training() && !scales.reconstruction.is_finite() {
-                return Err(Error::NoVariance { variance, step: None });
-            }
-            // An evaluation computes the variance of all rows, of which these may be a part.
-            if squares == 0.0 {
-                reconstruction = 0.0;
-            }
+/// Loss of a batch of `rows` rows from the sums over them, without the penalty. With a batch-optimal variance, the
+/// returned scale of the reconstruction's gradient includes it.
+///
+/// # Errors
+/// [`Error::NotFiniteBatch`] if a sum overflows; [`Error::NoVariance`] in training if the batch has no optimal
+/// variance.
+fn reduce(pass: &Pass<'_, '_>, rows: usize, sums: &RowSums) -> Result<(LossSums, Scales)> {
+    let RowSums { mut reconstruction, kl, .. } = *sums;
+    let squares = reconstruction;
+    let mut scales = pass.scales;
+    if pass.config.has_optimal_variance() {
+        let elements = rows as f64 * pass.config.features() as f64;
+        let (variance, value) = gaussian::optimal(squares, elements);
+        reconstruction = value;
+        // (m−t)/σ² from 2(m−t)
+        scales.reconstruction = (0.5 * f64::from(scales.reconstruction) / variance) as f32;
+        if pass.is_training() && !scales.reconstruction.is_finite() {
+            return Err(Error::NoVariance { variance, step: None });
         }
-        let value = reconstruction + kl;
-        if !value.is_finite() {
-            return Err(Error::NotFiniteBatch { term: "loss", value, step: None });
+        // An evaluation computes the variance of all rows, of which these may be a part.
+        if squares == 0.0 {
+            reconstruction = 0.0;
         }
-        Ok((LossSums { reconstruction, kl, penalty: kl, squares }, scales))
     }
+    let value = reconstruction + kl;
+    if !value.is_finite() {
+        return Err(Error::NotFiniteBatch { term: "loss", value, step: None });
+    }
+    Ok((LossSums { reconstruction, kl, penalty: kl, squares }, scales))
 }

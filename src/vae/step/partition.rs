@@ -211,7 +211,7 @@ pub(super) struct Piece {
     /// Rows of the panel; row 0 is the bias.
     pub(super) rows: Range<usize>,
     /// Offset of its first element in the flat buffers.
-    start: usize,
+    pub(super) start: usize,
 }
 
 /// The pieces of a model's weight gradient, in the order of the flat buffers.

@@ -1,4 +1,5 @@
-//! Destinations of a weight gradient that is in registers: memory, or Adam's update.
+//! Destinations of a weight gradient that is in registers: memory, or Adam's update, and the sums of shards on the
+//! way there.
 
 use crate::error::Result;
 use crate::gemm::Sink;
@@ -174,6 +175,109 @@ impl FlatSink for UpdateWithAdam<'_> {
             },
         )
     }
+}
+
+/// Levels of the tree over the shards of a batch, at most.
+pub(crate) const MOST_LEVELS: usize = 10;
+
+/// Adds the gradient of a shard to the sums of shards before it, and passes the sum on.
+///
+/// A shard is a chain of its own; `earlier` are the sums that the tree adds to it, the nearest one first.
+pub(crate) struct ShardSink<'a> {
+    /// The chains over the rows of this shard before those in the blocks, if there are any.
+    pub(crate) chains: Option<&'a [f32]>,
+    pub(crate) earlier: [&'a [f32]; MOST_LEVELS],
+    /// Number of `earlier` in use.
+    pub(crate) levels: usize,
+    pub(crate) target: ShardTarget<'a>,
+}
+
+/// Destination of a sum of shards.
+pub(crate) enum ShardTarget<'a> {
+    /// Overwrites the buffer.
+    Store(&'a mut [f32]),
+    /// Adds to the buffer.
+    Add(&'a mut [f32]),
+    Update(UpdateWithAdam<'a>),
+}
+
+impl Sink for ShardSink<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, _: S, at: usize) -> Option<S::f32s> {
+        self.chains.map(|chains| register::<S>(chains, at))
+    }
+
+    #[inline(always)]
+    fn expect(&self, at: usize, len: usize) {
+        match &self.target {
+            ShardTarget::Store(_) => {}
+            ShardTarget::Add(sums) => prefetch_slice(&sums[at..at + len]),
+            ShardTarget::Update(update) => update.expect(at, len),
+        }
+    }
+
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, simd: S, at: usize, mut gradient: S::f32s) {
+        for sums in &self.earlier[..self.levels] {
+            gradient = simd.add_f32s(register::<S>(sums, at), gradient);
+        }
+        match &mut self.target {
+            ShardTarget::Store(sums) => register_mut::<S>(sums, at)[0] = gradient,
+            ShardTarget::Add(sums) => {
+                let sum = &mut register_mut::<S>(sums, at)[0];
+                *sum = simd.add_f32s(*sum, gradient);
+            }
+            ShardTarget::Update(update) => update.put(simd, at, gradient),
+        }
+    }
+}
+
+impl FlatSink for ShardSink<'_> {
+    fn for_threads(self, threads: usize) -> Self {
+        let target = match self.target {
+            ShardTarget::Update(update) => ShardTarget::Update(update.for_threads(threads)),
+            target => target,
+        };
+        Self { target, ..self }
+    }
+
+    fn finish() {
+        UpdateWithAdam::finish();
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Self { chains, earlier, levels, target } = self;
+        let (chains, chains_right) = chains.map(|chains| chains.split_at(at)).unzip();
+        let mut halves: [[&[f32]; MOST_LEVELS]; 2] = [[&[]; MOST_LEVELS]; 2];
+        for (level, sums) in earlier[..levels].iter().enumerate() {
+            [halves[0][level], halves[1][level]] = sums.split_at(at).into();
+        }
+        let (target, target_right) = match target {
+            ShardTarget::Store(sums) => {
+                let (left, right) = sums.split_at_mut(at);
+                (ShardTarget::Store(left), ShardTarget::Store(right))
+            }
+            ShardTarget::Add(sums) => {
+                let (left, right) = sums.split_at_mut(at);
+                (ShardTarget::Add(left), ShardTarget::Add(right))
+            }
+            ShardTarget::Update(update) => {
+                let (left, right) = update.split_at(at);
+                (ShardTarget::Update(left), ShardTarget::Update(right))
+            }
+        };
+        let [earlier, earlier_right] = halves;
+        (
+            Self { chains, earlier, levels, target },
+            Self { chains: chains_right, earlier: earlier_right, levels, target: target_right },
+        )
+    }
+}
+
+/// The register that starts at `at`.
+#[inline(always)]
+fn register<S: Simd>(slice: &[f32], at: usize) -> S::f32s {
+    S::as_simd_f32s(&slice[at..at + S::F32_LANES]).0[0]
 }
 
 /// The register's worth of elements that starts at `at`.

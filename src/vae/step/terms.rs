@@ -38,6 +38,11 @@ impl StepPenalty {
         }
     }
 
+    /// Returns `true` if the penalty compares the KL divergence of each latent dimension.
+    pub(super) fn is_of_dimensions(self) -> bool {
+        matches!(self, Self::FreeBits(free_bits) if free_bits.per == FreeBitsPer::Dimension)
+    }
+
     /// Returns `true` if the gradient of one row depends on the other rows.
     pub(crate) fn is_coupled(self) -> bool {
         match self {
@@ -112,6 +117,29 @@ impl std::ops::AddAssign for LossSums {
     }
 }
 
+/// Sums over the rows of a batch, or of a shard of it, from which the loss of the batch is computed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RowSums {
+    /// The reconstruction term; squared errors where the variance is optimal.
+    pub(crate) reconstruction: f64,
+    pub(crate) kl: f64,
+    /// Penalties of the rows, where each has its own.
+    pub(crate) penalty: f64,
+    /// KL divergence of each latent dimension, where the penalty compares these; else empty.
+    pub(crate) dimensions: Vec<f64>,
+}
+
+impl std::ops::AddAssign<&Self> for RowSums {
+    fn add_assign(&mut self, other: &Self) {
+        self.reconstruction += other.reconstruction;
+        self.kl += other.kl;
+        self.penalty += other.penalty;
+        for (sum, &other) in self.dimensions.iter_mut().zip(&other.dimensions) {
+            *sum += other;
+        }
+    }
+}
+
 impl StepObjective {
     /// Divisors of the two terms' sums over a batch.
     fn divisors(&self, config: &Config, rows: usize) -> [f64; 2] {
@@ -119,6 +147,11 @@ impl StepObjective {
         // which has nothing to divide.
         [config.features(), config.latent()]
             .map(|columns| self.reduction.divisor(rows, columns).unwrap_or(1.0))
+    }
+
+    /// Latent dimensions whose KL divergences are summed over a batch: all or none.
+    pub(crate) fn dimensions(&self, config: &Config) -> usize {
+        if self.penalty.is_of_dimensions() { config.latent() } else { 0 }
     }
 
     /// Factors of the gradients over `rows` rows.

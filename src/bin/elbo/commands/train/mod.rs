@@ -136,6 +136,7 @@ fn options(args: &TrainOptions) -> Result<Options> {
         optimizer: args.optimizer.optimizer()?,
         seed: args.length.seed,
         accumulate: args.optimizer.accumulate,
+        shards: args.optimizer.shards,
         clip: args.optimizer.clip(),
         schedule: args.optimizer.schedule(args.length.epochs),
         augmentation: args.data.augment.augment,

@@ -56,6 +56,14 @@ pub struct OptimizerOptions {
           allow_negative_numbers = true)]
     pub accumulate: usize,
 
+    /// Sum the gradient of a batch over S shards, a power of two
+    ///
+    /// Any number of ranks that divides S then trains the same model, to the last bit (mpirun -n 4 elbo train). With 1
+    /// the ranks are the shards, and the last digits depend on their number.
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = count(1024),
+          allow_negative_numbers = true)]
+    pub shards: usize,
+
     /// Increase the learning rate linearly over the first STEPS steps
     #[arg(long, value_name = "STEPS", default_value_t = 0, hide_default_value = true,
           value_parser = seed, allow_negative_numbers = true, help_heading = SCHEDULE)]
