@@ -40,6 +40,7 @@ const TOOL: &[&str] = &[
     "model",
     "data",
     "data/formats",
+    "ranks",
     "failure",
     "text",
 ];

@@ -44,10 +44,15 @@
 //! batch. Weights are then those before the step.
 
 mod agreement;
+#[cfg(feature = "mpi")]
+#[allow(unsafe_code)] // buffers that MPI reads and writes
+mod mpi;
 mod reduction;
 mod threads;
 
-pub(crate) use agreement::Agreement;
+pub use agreement::{expect_same, sum};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 pub(crate) use reduction::{BUCKET, Reduction};
 pub use threads::ThreadRanks;
 

@@ -19,7 +19,7 @@ use super::Trainer;
 use super::shards::{GradientTree, Shards, SumTree, shard_rows};
 use super::trainer::LARGEST_GRADIENT;
 use crate::compute::Compute;
-use crate::distributed::{Agreement, BUCKET, Communicator, Pause, Reduction};
+use crate::distributed::{BUCKET, Communicator, Pause, Reduction, expect_same, sum};
 use crate::error::{Error, Result};
 use crate::optim::{Bounds, UpdateRule};
 use crate::simd::environment::FloatEnvironment;
@@ -39,23 +39,25 @@ const CHECKED_EVERY: u64 = 100;
 struct Agreed {
     sums: RowSums,
     bound: f64,
+    /// Ranks that have asked to stop.
+    stops: f64,
 }
 
 impl Agreed {
     fn zero(dimensions: usize) -> Self {
         let sums = RowSums { dimensions: vec![0.0; dimensions], ..RowSums::default() };
-        Self { sums, bound: 0.0 }
+        Self { sums, bound: 0.0, stops: 0.0 }
     }
 
     fn to_values(&self) -> Vec<f64> {
         let RowSums { reconstruction, kl, penalty, dimensions } = &self.sums;
-        [&[*reconstruction, *kl, *penalty, self.bound], &dimensions[..]].concat()
+        [&[*reconstruction, *kl, *penalty, self.bound, self.stops], &dimensions[..]].concat()
     }
 
     fn of_values(values: &[f64]) -> Self {
-        let &[reconstruction, kl, penalty, bound, ..] = values else { unreachable!() };
-        let sums = RowSums { reconstruction, kl, penalty, dimensions: values[4..].to_vec() };
-        Self { sums, bound }
+        let &[reconstruction, kl, penalty, bound, stops, ..] = values else { unreachable!() };
+        let sums = RowSums { reconstruction, kl, penalty, dimensions: values[5..].to_vec() };
+        Self { sums, bound, stops }
     }
 }
 
@@ -75,16 +77,31 @@ impl Trainer {
         let (rank, count) = (ranks.rank(), ranks.ranks());
         self.options.validate_ranks(self.vae.config(), count)?;
         self.sharded = Shards::on(ranks.clone());
+        if count == 1 {
+            return Ok(self);
+        }
         self.sharded.buckets = self.workspace.buckets(BUCKET);
         let state = format!("{:?} {:?} {:?}", self.vae.config(), self.options, self.progress);
         let text = state.bytes().map(u32::from);
         let numbers = [self.vae.parameters(), &self.first_moment, &self.second_moment];
         let bits = numbers.into_iter().flat_map(|values| values.iter().map(|x| x.to_bits()));
-        Agreement(&*ranks).expect_same(hash(text.chain(bits)), || Error::Rank {
+        expect_same(&*ranks, hash(text.chain(bits)), || Error::Rank {
             rank,
             message: "its model, options or state differ from those of rank 0".to_owned(),
         })?;
         Ok(self)
+    }
+
+    /// Asks all ranks to stop, as a rank does that has received a signal. After the next step,
+    /// [`Self::is_to_stop`] is true on every rank.
+    pub fn ask_to_stop(&mut self) {
+        self.sharded.asks_to_stop = true;
+    }
+
+    /// Returns `true` on every rank after the step at which some rank had [asked to stop](Self::ask_to_stop).
+    #[must_use]
+    pub fn is_to_stop(&self) -> bool {
+        self.sharded.is_to_stop || self.sharded.asks_to_stop && self.sharded.ranks.ranks() == 1
     }
 
     /// Shards of a batch: those of the options, or one for each rank.
@@ -141,12 +158,13 @@ impl Trainer {
             Err(error) => (Agreed::zero(dimensions), Err(error)),
         };
         let mut values = agreed.to_values();
-        let agreed = Agreement(&*ranks).sum(&mut values, outcome);
+        let agreed = sum(&*ranks, &mut values, outcome);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
         agreed?;
-        let Agreed { sums, mut bound } = Agreed::of_values(&values);
+        let Agreed { sums, mut bound, stops } = Agreed::of_values(&values);
+        self.sharded.is_to_stop |= stops > 0.0;
         // 3.
         let losses = self.finish_shards(&parts, objective, rows, &sums);
         let losses = losses.map_err(|error| error.at(step))?;
@@ -154,7 +172,7 @@ impl Trainer {
             bound = self.workspace.gradient_bound();
             bound += self.sharded.workspaces.iter().map(Workspace::gradient_bound).sum::<f64>();
             let mut values = [bound];
-            Agreement(&*ranks).sum(&mut values, Ok(()))?;
+            sum(&*ranks, &mut values, Ok(()))?;
             [bound] = values;
         }
         let bounds = rule
@@ -186,7 +204,7 @@ impl Trainer {
     ) -> Result<Agreed> {
         let coupled = self.is_coupled(objective);
         let Self { vae, sharded, workspace, gradient, compute, .. } = self;
-        let Shards { tree, workspaces, .. } = sharded;
+        let Shards { tree, workspaces, asks_to_stop, .. } = sharded;
         let (config, weights) = (vae.config(), vae.parameters());
         let scales = objective.scales(config, rows);
         tree.reserve(parts.len(), weights)?;
@@ -209,7 +227,8 @@ impl Trainer {
             }
         }
         let sums = sums.subtrees.pop().expect("a rank has shards");
-        Ok(Agreed { sums, bound })
+        let stops = f64::from(u8::from(*asks_to_stop));
+        Ok(Agreed { sums, bound, stops })
     }
 
     /// Step 3: the loss of the batch; where its rows are coupled also the backward passes, and the gradients of all
@@ -313,7 +332,7 @@ impl Trainer {
             return Ok(());
         }
         let hash = hash(self.vae.parameters().iter().map(|weight| weight.to_bits()));
-        Agreement(&**ranks).expect_same(hash, || Error::Rank {
+        expect_same(&**ranks, hash, || Error::Rank {
             rank: ranks.rank(),
             message: format!("its weights differ from those of rank 0 after step {step}"),
         })

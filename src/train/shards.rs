@@ -20,12 +20,23 @@ pub(super) struct Shards {
     /// One for each shard of this rank but the first, where the shards wait for the sums of the batch.
     pub(super) workspaces: Vec<Workspace>,
     pub(super) buckets: Vec<Bucket>,
+    /// This rank asks all to stop.
+    pub(super) asks_to_stop: bool,
+    /// Some rank has asked to stop, and all know.
+    pub(super) is_to_stop: bool,
 }
 
 impl Shards {
     pub(super) fn on(ranks: Arc<dyn Communicator>) -> Self {
         let tree = GradientTree { buffers: Vec::new(), done: 0 };
-        Self { ranks, tree, workspaces: Vec::new(), buckets: Vec::new() }
+        Self {
+            ranks,
+            tree,
+            workspaces: Vec::new(),
+            buckets: Vec::new(),
+            asks_to_stop: false,
+            is_to_stop: false,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Failure {
     Usage(String),
     /// Something failed during the work: exit code 1.
     Run(String),
+    /// Another rank failed: exit code 1.
+    OtherRank(String),
     /// A loss, a gradient or a variance is not finite: exit code 1. `place` is the file and the row, where known.
     Diverged { place: Option<String>, error: elbo::Error },
     /// A signal ended a run: exit code 128 and the number of the signal.
@@ -42,16 +44,21 @@ impl Failure {
     /// Returns what stands before the message.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Usage(_) | Self::Run(_) | Self::Diverged { .. } => "error: ",
+            Self::Usage(_) | Self::Run(_) | Self::OtherRank(_) | Self::Diverged { .. } => "error: ",
             Self::Help(_) | Self::Interrupted { .. } => "",
         }
     }
 
     pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code() as u8)
+    }
+
+    /// Returns the number of the exit code.
+    pub fn code(&self) -> i32 {
         match self {
-            Self::Help(_) | Self::Usage(_) => ExitCode::from(2),
-            Self::Run(_) | Self::Diverged { .. } => ExitCode::from(1),
-            Self::Interrupted { signal, .. } => ExitCode::from(Self::signal_code(*signal) as u8),
+            Self::Help(_) | Self::Usage(_) => 2,
+            Self::Run(_) | Self::OtherRank(_) | Self::Diverged { .. } => 1,
+            Self::Interrupted { signal, .. } => Self::signal_code(*signal),
         }
     }
 }
@@ -65,9 +72,10 @@ impl fmt::Display for Failure {
                 what_diverged(place.as_deref(), error)
             ),
             Self::Help(text) => return f.write_str(text.trim_end()),
-            Self::Usage(message) | Self::Run(message) | Self::Interrupted { message, .. } => {
-                message
-            }
+            Self::Usage(message)
+            | Self::Run(message)
+            | Self::OtherRank(message)
+            | Self::Interrupted { message, .. } => message,
         };
         for (i, line) in message.lines().enumerate() {
             write!(f, "{}{}", if i == 0 { "" } else { " " }, line.trim())?;
@@ -83,7 +91,7 @@ impl From<elbo::Error> for Failure {
 }
 
 /// Settings of the library whose option has another name.
-const OPTIONS: [(&str, &str); 12] = [
+const OPTIONS: [(&str, &str); 13] = [
     ("annealing", "--anneal"),
     ("augmentation", "--augment"),
     ("clip", "--clip-norm or --clip-value"),
@@ -95,6 +103,7 @@ const OPTIONS: [(&str, &str); 12] = [
     ("learning_rate", "--lr"),
     ("levels", "--augment"),
     ("over", "--decay-over"),
+    ("ranks", "mpirun -n"),
     ("samples", "--importance-samples"),
 ];
 
@@ -111,6 +120,7 @@ pub fn option_for(special: &[(&str, &str)], error: elbo::Error) -> Failure {
             Failure::Usage(format!("{option}: expected {expected}, found {found}"))
         }
         elbo::Error::InstructionSet { .. } => Failure::Usage(error.to_string()),
+        elbo::Error::Rank { .. } => Failure::OtherRank(error.to_string()),
         elbo::Error::LogvarOverflow { .. }
         | elbo::Error::NotFiniteLoss { .. }
         | elbo::Error::NotFiniteGradient { .. }

@@ -10,27 +10,26 @@ mod model;
 mod onnx;
 mod options;
 mod output;
+mod ranks;
 #[cfg(test)]
 mod scratch;
 mod text;
 
-use std::io::Write;
+use ranks::Ranks;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run() {
+    let (ranks, started) = Ranks::start();
+    let outcome = started.and_then(|()| run(&ranks));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // If standard error is closed, there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "{}{failure}", failure.label());
-            failure.exit_code()
-        }
+        Err(failure) => ranks.report(&failure),
     }
 }
 
-fn run() -> failure::Result<()> {
-    match cli::parse()? {
-        Some(cli) => cli.run(),
+fn run(ranks: &Ranks) -> failure::Result<()> {
+    match ranks.agree(cli::parse(ranks))? {
+        Some(cli) => cli.run(ranks),
         None => Ok(()),
     }
 }

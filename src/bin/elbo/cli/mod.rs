@@ -22,6 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::options::dependent::conflict;
 use crate::options::values::count;
 use crate::output::{Console, say};
+use crate::ranks::Ranks;
 use crate::text::quoted;
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -74,6 +75,8 @@ pub struct Cli {
 #[command(next_help_heading = "General")]
 struct Machine {
     /// Threads [default: all that the process may use]
+    ///
+    /// On several ranks, those that a machine has for all of them are divided among them.
     #[arg(long, global = true, value_name = "N", value_parser = count(4096),
           allow_negative_numbers = true)]
     threads: Option<usize>,
@@ -92,9 +95,10 @@ struct Machine {
 }
 
 impl Machine {
-    fn compute(&self) -> Result<Compute> {
-        let available = || std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Compute::new(self.simd, self.threads.unwrap_or_else(available))?)
+    fn compute(&self, ranks: &Ranks) -> Result<Compute> {
+        // All ranks count together, whether or not they need to.
+        let available = ranks.threads();
+        ranks.agree(Ok(Compute::new(self.simd, self.threads.unwrap_or(available))?))
     }
 }
 
@@ -118,11 +122,15 @@ enum Command {
 }
 
 impl Cli {
-    pub fn run(&self) -> Result<()> {
-        let compute = self.machine.compute()?;
-        let console = Console { quiet: self.machine.quiet };
+    pub fn run(&self, ranks: &Ranks) -> Result<()> {
+        let compute = self.machine.compute(ranks)?;
+        let console = Console { quiet: self.machine.quiet, silent: !ranks.is_first() };
+        if ranks.count() > 1 && !matches!(self.command, Command::Train(_)) {
+            let reason = "of all commands, only `elbo train` runs on several ranks; start this one without mpirun";
+            return ranks.agree(Err(Failure::Usage(reason.to_owned())));
+        }
         match &self.command {
-            Command::Train(args) => train::run(args, &compute, console)
+            Command::Train(args) => train::run(args, &compute, console, ranks)
                 .map_err(|failure| explained(failure, &args.origins)),
             Command::Eval(args) => eval::run(args, &compute, console),
             Command::Score(args) => score::run(args, &compute, console),
@@ -162,8 +170,8 @@ fn simd() -> impl TypedValueParser<Value = InstructionSet> {
     StringValueParser::new().try_map(|name| name.to_lowercase().parse::<InstructionSet>())
 }
 
-/// Reads the command line. Returns `None` after help or the version was printed.
-pub fn parse() -> Result<Option<Cli>> {
+/// Reads the command line. Returns `None` after help or the version was printed, by rank 0.
+pub fn parse(ranks: &Ranks) -> Result<Option<Cli>> {
     let mut command = definition();
     command.build();
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -172,7 +180,9 @@ pub fn parse() -> Result<Option<Cli>> {
         Err(Unmatched::Failure(failure)) => Err(failure),
         Err(Unmatched::Clap(error)) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                say(error.render().to_string().trim_end())?;
+                if ranks.is_first() {
+                    say(error.render().to_string().trim_end())?;
+                }
                 Ok(None)
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

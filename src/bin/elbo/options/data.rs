@@ -147,7 +147,9 @@ impl ModelAndData {
         let (likelihood, chosen) = (config.likelihood(), LikelihoodSource::Model);
         DomainCheck { likelihood, augmentation, chosen, accepted }.run(&mut data)?;
         self.label(&mut data, &notes.data, config.conditions())?;
-        data.warnings.iter().for_each(|warning| Console { quiet: true }.warn(warning));
+        data.warnings
+            .iter()
+            .for_each(|warning| Console { quiet: true, silent: false }.warn(warning));
         Ok((vae, notes, data))
     }
 

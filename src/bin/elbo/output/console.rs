@@ -6,12 +6,14 @@ use std::io::{self, Write};
 #[derive(Clone, Copy)]
 pub struct Console {
     pub quiet: bool,
+    /// Not even warnings: another rank prints them.
+    pub silent: bool,
 }
 
 impl Console {
     /// Prints a line unless the command is quiet.
     pub fn note(self, line: &str) {
-        if !self.quiet {
+        if !self.quiet && !self.silent {
             // An error is ignored: without standard error nobody can read about it.
             let _ = writeln!(io::stderr(), "{line}");
         }
@@ -24,6 +26,8 @@ impl Console {
 
     /// Prints a warning.
     pub fn warn(self, line: &str) {
-        let _ = writeln!(io::stderr(), "warning: {line}");
+        if !self.silent {
+            let _ = writeln!(io::stderr(), "warning: {line}");
+        }
     }
 }

@@ -48,6 +48,11 @@ impl OutputDirectory {
         Ok(directory)
     }
 
+    /// The directory of another process, which this one only reads.
+    pub fn of_other(path: &Path) -> Self {
+        Self { path: path.to_owned(), created: Vec::new(), lock: None }
+    }
+
     /// Locks the directory until the end of the run; returns an error if another process has locked it.
     pub fn lock(&mut self) -> Result<()> {
         // On Windows a directory cannot be opened as a file, and some file systems have no locks.

@@ -51,7 +51,7 @@ pub fn run(args: &KlPerDimensionOptions, compute: &Compute) -> Result<()> {
     let OfUsable { result: evaluation, left_out } =
         of_usable(&data, &data.view(0..data.len()), probe, evaluate)?;
     let warning = usable::warning(&left_out, &data, "which the figure leaves out");
-    Console { quiet: true }.warn_all(warning);
+    Console { quiet: true, silent: false }.warn_all(warning);
     let mut bars: Vec<(usize, f64)> =
         evaluation.kl_per_dimension.iter().copied().enumerate().collect();
     if !args.by_index {

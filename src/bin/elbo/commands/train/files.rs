@@ -31,6 +31,17 @@ pub const ALL: [&str; 9] = [
     RECONSTRUCTIONS,
 ];
 
+/// Beginnings of the lines of `run.toml` that name files or directories.
+pub const PATHS: [&str; 7] = [
+    "data = ",
+    "validation = ",
+    "test = ",
+    "labels = ",
+    "validation-labels = ",
+    "test-labels = ",
+    "init = ",
+];
+
 /// Returns the names of the files of a finished run. Rows of a table are not drawn as images.
 pub fn of_finished(is_table: bool) -> Vec<&'static str> {
     let pictures: &[_] = if is_table { &[] } else { &[SAMPLES, RECONSTRUCTIONS] };

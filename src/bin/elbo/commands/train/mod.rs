@@ -19,9 +19,11 @@ mod warnings;
 pub use checkpoint::saved_settings;
 pub use options::{Preset, TrainOptions};
 
+use crate::data::ImageShape;
 use crate::data::train_test::{SplitOptions, TrainTestSplit};
 use crate::failure::Result;
 use crate::output::{Console, OutputDirectory};
+use crate::ranks::{Ranks, hash};
 use crate::text::{counted, thousands};
 use checkpoint::{Checkpoint, RunState, steps_of_an_epoch};
 use elbo::Compute;
@@ -34,18 +36,80 @@ use run::TrainingRun;
 use std::iter;
 use std::time::Instant;
 
-pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<()> {
+pub fn run(args: &TrainOptions, compute: &Compute, console: Console, ranks: &Ranks) -> Result<()> {
     let started = Instant::now();
+    let ready = ranks.agree(prepare(args, compute, console, ranks))?;
+    let Ready { folder, split, trainer, state, epochs, per_epoch, shape, other_scaling } = ready;
+    expect_same(&state, args, ranks)?;
+    let trainer = ranks.agree(trainer.with_ranks(ranks.communicator()).map_err(Into::into))?;
+    let train = split.train_view();
+    console.note(&headline(&trainer, &split, compute, ranks));
+    let mut warnings: Vec<String> =
+        other_scaling.into_iter().chain(split.warnings().into_iter().cloned()).collect();
+    console.warn_all(warnings.clone());
+    if !split.trimmed.is_empty() {
+        console.note(&trimmed_rows(&split));
+    }
+    if split.constant > 0 {
+        console.note(&constant_features(&split));
+    }
+    let unfinished = warnings::unfinished(trainer.options(), epochs as u64, per_epoch);
+    console.warn_all(unfinished.clone());
+    warnings.extend(unfinished);
+    ranks.agree(interrupt::listen())?;
+    let run = TrainingRun {
+        args,
+        epochs,
+        patience: args.stopping.patience.map(|span| whole_epochs(span, per_epoch)),
+        split: &split,
+        compute,
+        console,
+        folder: &folder,
+        ranks,
+        trainer,
+        state,
+        has_checkpoint: args.stopping.resume.is_some(),
+        left_out: LeftOutRows::default(),
+    };
+    let outcome =
+        run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
+    ranks.first(|| report::report(&outcome, &warnings, &split, args, console, started.elapsed()))
+}
+
+/// A run before its first step.
+struct Ready {
+    folder: OutputDirectory,
+    split: TrainTestSplit,
+    trainer: Trainer,
+    state: RunState,
+    epochs: usize,
+    per_epoch: u64,
+    shape: ImageShape,
+    /// Warning about a scaling that is not that of the model of `--init`.
+    other_scaling: Option<String>,
+}
+
+fn prepare(
+    args: &TrainOptions,
+    compute: &Compute,
+    console: Console,
+    ranks: &Ranks,
+) -> Result<Ready> {
     // Everything that can be wrong with the command line alone, before a file is read.
     args.data.check()?;
     let likelihood = args.likelihood.likelihood();
     let mut options = options(args)?;
     args.notes.iter().for_each(|note| console.note(note));
     files::check_inputs(args)?;
-    let mut folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
-    folder.lock()?;
-    earlier_run::check(args)?;
-    folder.sweep(&files::ALL);
+    let folder = if ranks.is_first() {
+        let mut folder = OutputDirectory::prepare(&args.out, &files::ALL)?;
+        folder.lock()?;
+        earlier_run::check(args)?;
+        folder.sweep(&files::ALL);
+        folder
+    } else {
+        OutputDirectory::of_other(&args.out)
+    };
     let resumed = match &args.stopping.resume {
         None => None,
         Some(directory) => {
@@ -74,7 +138,6 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
     let shape = args.data.reading.image.of(features, split.data.image)?;
     let config = args.model.config(likelihood, features, split.classes())?;
     options.validate_for(&config)?;
-    let train = split.train_view();
     let (trainer, state) = match resumed {
         None => {
             let vae = match &source {
@@ -89,36 +152,16 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console) -> Result<(
             (trainer, state)
         }
     };
-    console.note(&headline(&trainer, &split, compute));
-    let mut warnings: Vec<String> =
-        other_scaling.into_iter().chain(split.warnings().into_iter().cloned()).collect();
-    console.warn_all(warnings.clone());
-    if !split.trimmed.is_empty() {
-        console.note(&trimmed_rows(&split));
-    }
-    if split.constant > 0 {
-        console.note(&constant_features(&split));
-    }
-    let unfinished = warnings::unfinished(trainer.options(), epochs as u64, per_epoch);
-    console.warn_all(unfinished.clone());
-    warnings.extend(unfinished);
-    interrupt::listen()?;
-    let run = TrainingRun {
-        args,
-        epochs,
-        patience: args.stopping.patience.map(|span| whole_epochs(span, per_epoch)),
-        split: &split,
-        compute,
-        console,
-        folder: &folder,
-        trainer,
-        state,
-        has_checkpoint: args.stopping.resume.is_some(),
-        left_out: LeftOutRows::default(),
-    };
-    let outcome =
-        run.run(&train, |outcome| outputs::write(&folder, outcome, &split, args, shape, compute))?;
-    report::report(&outcome, &warnings, &split, args, console, started.elapsed())
+    Ok(Ready { folder, split, trainer, state, epochs, per_epoch, shape, other_scaling })
+}
+
+/// Checks that all ranks have the same options and the same data.
+fn expect_same(state: &RunState, args: &TrainOptions, ranks: &Ranks) -> Result<()> {
+    // Each machine may have the files in a directory of its own.
+    let is_path = |line: &&str| files::PATHS.iter().any(|name| line.starts_with(name));
+    let settings: Vec<&str> = args.settings.lines().filter(|line| !is_path(line)).collect();
+    ranks.expect_same(hash(settings.join("\n").as_bytes()), || "other options".to_owned())?;
+    ranks.expect_same(state.fingerprint(), || "other data".to_owned())
 }
 
 /// Checks options for data of so many features, as a run does.
@@ -160,7 +203,7 @@ fn constant_features(split: &TrainTestSplit) -> String {
     )
 }
 
-fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute) -> String {
+fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute, ranks: &Ranks) -> String {
     let config = trainer.vae().config();
     let conditions = match config.conditions() {
         0 => String::new(),
@@ -181,8 +224,12 @@ fn headline(trainer: &Trainer, split: &TrainTestSplit, compute: &Compute) -> Str
     let others: String =
         others.iter().map(|(rows, name)| format!("{} {name}, ", thousands(*rows as f64))).collect();
     let rows = format!("{others}{}", counted(last.0, &format!("{} row", last.1)));
+    let ranks = match ranks.count() {
+        1 => String::new(),
+        count => format!(" on each of {count} ranks"),
+    };
     format!(
-        "{config} ({}{conditions}), {rows}, {} on {}{resumed}",
+        "{config} ({}{conditions}), {rows}, {} on {}{ranks}{resumed}",
         counted(config.parameters(), "parameter"),
         compute.simd(),
         counted(compute.threads(), "thread"),

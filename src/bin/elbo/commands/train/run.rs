@@ -19,6 +19,7 @@ use crate::model::history::EpochRecord;
 use crate::model::usable::{LeftOut, OfUsable};
 use crate::model::{ModelMetadata, TrainingMetadata};
 use crate::output::{Console, OutputDirectory, write_file};
+use crate::ranks::Ranks;
 use crate::text::{counted, quoted, thousands};
 use elbo::optim::Span;
 use elbo::train::{Options, Trainer};
@@ -37,6 +38,7 @@ pub struct TrainingRun<'a> {
     pub compute: &'a Compute,
     pub console: Console,
     pub folder: &'a OutputDirectory,
+    pub ranks: &'a Ranks,
     pub trainer: Trainer,
     pub state: RunState,
     /// True if the checkpoint in the directory is of this run.
@@ -60,11 +62,11 @@ impl TrainingRun<'_> {
         write: impl FnOnce(&Outcome) -> Result<()>,
     ) -> Result<Outcome> {
         let rows = train.row_count();
-        let mut kept = self.kept_so_far()?;
+        let mut kept = self.ranks.agree(self.kept_so_far())?;
         match self.epochs(train, &mut kept) {
             Ok(()) => {}
-            Err(failure @ (Failure::Run(_) | Failure::Diverged { .. })) => {
-                return Err(self.failed(kept.as_ref(), &failure));
+            Err(failure @ (Failure::Run(_) | Failure::OtherRank(_) | Failure::Diverged { .. })) => {
+                return Err(self.failed(kept.as_ref(), failure));
             }
             Err(interrupted) => return Err(interrupted),
         }
@@ -72,12 +74,23 @@ impl TrainingRun<'_> {
             kept = self.last_epoch();
         }
         let kept = kept.expect("an epoch is done");
-        let (validated, tested, warnings) = match self.evaluate(&kept) {
+        let evaluated = self.evaluate(&kept);
+        let (validated, tested, warnings) = match self.agree(evaluated) {
             Ok(evaluations) => evaluations,
-            Err(failure) => return Err(self.failed(Some(&kept), &failure)),
+            Err(failure) => return Err(self.failed(Some(&kept), failure)),
         };
-        let Self { split, compute, folder, args, trainer, state, has_checkpoint, left_out, .. } =
-            self;
+        let Self {
+            split,
+            compute,
+            folder,
+            args,
+            ranks,
+            trainer,
+            state,
+            has_checkpoint,
+            left_out,
+            ..
+        } = self;
         let warned = left_out.into_warnings();
         let images_per_second = rate(rows * state.history.len(), state.training_seconds);
         let outcome = Outcome {
@@ -90,12 +103,14 @@ impl TrainingRun<'_> {
             warnings,
             images_per_second,
         };
-        write(&outcome).map_err(|failure| {
+        let written = if ranks.is_first() { write(&outcome) } else { Ok(()) };
+        let failed = written.map_err(|failure| {
             let Outcome { kept, state, .. } = &outcome;
             let rescued = outputs::rescue(folder, kept, (state, has_checkpoint), split, compute);
             let message = divergence::message(&failure, args, split.is_table());
             after_failure(rescued.is_ok().then_some(kept), state, args, message)
-        })?;
+        });
+        ranks.agree(failed)?;
         Ok(outcome)
     }
 
@@ -107,14 +122,16 @@ impl TrainingRun<'_> {
         let an_epoch = steps_of_an_epoch(self.trainer.options(), rows);
         let (all, done) = (an_epoch * epochs as u64, self.trainer.steps());
         let noun = self.split.noun();
-        let mut progress = Progress::new(all, done, epochs, noun, self.console.quiet);
+        let hidden = self.console.quiet || self.console.silent;
+        let mut progress = Progress::new(all, done, epochs, noun, hidden);
         let mut log = HistoryLog::new(self.folder.join(HISTORY_SO_FAR));
         if stopping.checkpoint_every.is_some() && stopping.resume.is_none() && !self.args.overwrite
         {
             self.checkpoint(kept.as_ref())?;
         }
         while self.state.history.len() < epochs && !self.out_of_patience() {
-            match self.steps(train, &mut progress)? {
+            let paused = self.steps(train, &mut progress);
+            match self.agree(paused)? {
                 Pause::CheckpointDue => self.checkpoint(kept.as_ref())?,
                 Pause::Interrupted => return Err(self.interrupted(kept.as_ref())?),
                 Pause::EpochOver => {
@@ -125,12 +142,12 @@ impl TrainingRun<'_> {
                         *kept = self.last_epoch();
                         kept.iter_mut().for_each(|kept| kept.validated = Some(validated.clone()));
                     }
-                    log.write(&self.state.history)?;
+                    self.ranks.first(|| log.write(&self.state.history))?;
                     progress.end_of_epoch(epoch.epoch, || {
                         self.console.note(&line(&epoch, epochs, noun));
                         self.warn_of(left_out, HeldOutPart::Validation);
                     });
-                    if interrupt::requested().is_some() {
+                    if self.ranks.signal(interrupt::requested())?.is_some() {
                         return Err(self.interrupted(kept.as_ref())?);
                     }
                     if let Some(Span::Epochs(every)) = stopping.checkpoint_every
@@ -152,14 +169,23 @@ impl TrainingRun<'_> {
         };
         let before = Duration::from_secs_f64(self.state.epoch_seconds);
         let (trainer, split, began) = (&mut self.trainer, self.split, Instant::now());
+        let alone = self.ranks.count() == 1;
         let pause = self.compute.install(|| -> Result<Pause> {
             let step = |trainer: &mut Trainer| {
-                let stepped = split.used(trainer.step(train));
-                stepped.map_err(|failure| train.locate(failure, "training"))
+                if interrupt::requested().is_some() {
+                    trainer.ask_to_stop();
+                }
+                let stepped = trainer.step(train);
+                // Several ranks fail together or go on together; a file that has changed meanwhile is noticed at the
+                // end of the epoch.
+                if !alone && let Ok(step) = stepped {
+                    return Ok(step);
+                }
+                split.used(stepped).map_err(|failure| train.locate(failure, "training"))
             };
             while let Some(step) = step(trainer)? {
                 progress.step(&step, || (trainer.epoch_so_far(), before + began.elapsed()));
-                if interrupt::requested().is_some() {
+                if trainer.is_to_stop() || alone && interrupt::requested().is_some() {
                     return Ok(Pause::Interrupted);
                 }
                 if every.is_some_and(|every| step.step.is_multiple_of(every)) {
@@ -176,7 +202,10 @@ impl TrainingRun<'_> {
     fn end_of_epoch(&mut self, rows: usize) -> Result<(EpochRecord, Evaluation, Vec<LeftOut>)> {
         let time = std::mem::take(&mut self.state.epoch_seconds);
         self.state.training_seconds += time;
-        let (validated, left_out) = self.validate(self.trainer.vae())?;
+        let validated = self.split.used(Ok(())).and_then(|()| self.validate(self.trainer.vae()));
+        let (validated, left_out) = self.agree(validated)?;
+        self.ranks
+            .expect_same(validated.loss.to_bits(), || "another validation loss".to_owned())?;
         self.trainer.observe(validated.loss);
         let trained = self.trainer.epoch_so_far();
         let epoch = EpochRecord {
@@ -251,8 +280,14 @@ impl TrainingRun<'_> {
         Some(Kept { vae: self.trainer.vae().clone(), notes, validated: None })
     }
 
-    /// Writes a checkpoint of the current state.
+    /// Writes a checkpoint of the current state, at rank 0.
     fn checkpoint(&mut self, kept: Option<&Kept>) -> Result<()> {
+        self.ranks.first(|| self.write_checkpoint(kept))?;
+        self.has_checkpoint = true;
+        Ok(())
+    }
+
+    fn write_checkpoint(&self, kept: Option<&Kept>) -> Result<()> {
         let data = self.split.description();
         let best = kept.filter(|_| self.args.stopping.keep() == Keep::Best);
         if let Some(Kept { vae, notes, .. }) = best {
@@ -267,7 +302,6 @@ impl TrainingRun<'_> {
             write_file(&self.folder.join(RUN), |file| file.write_all(settings))?;
         }
         checkpoint::write(self.folder, &self.trainer, &self.state, data)?;
-        self.has_checkpoint = true;
         if self.args.overwrite && begun {
             let own = [Some(CHECKPOINT), Some(RUN), Some(HISTORY_SO_FAR), best.map(|_| MODEL)];
             remove_others(self.folder.path(), &own.into_iter().flatten().collect::<Vec<_>>());
@@ -284,18 +318,33 @@ impl TrainingRun<'_> {
             counted(self.epochs, "epoch"),
             quoted(&self.args.out)
         );
-        let signal = interrupt::requested().unwrap_or_default();
+        let signal = self.ranks.signal(interrupt::requested())?.unwrap_or_default();
         Ok(Failure::Interrupted { signal, message })
     }
 
+    /// Makes the failure of any rank that of all, with its remedies.
+    fn agree<T>(&self, outcome: Result<T>) -> Result<T> {
+        if self.ranks.count() == 1 {
+            return outcome;
+        }
+        self.ranks.agree(outcome.map_err(|failure| match failure {
+            Failure::Diverged { .. } => {
+                Failure::Run(divergence::message(&failure, self.args, self.split.is_table()))
+            }
+            other => other,
+        }))
+    }
+
     /// Writes the model to keep, if there is one, and returns the failure that ended the run.
-    fn failed(&self, kept: Option<&Kept>, failure: &Failure) -> Failure {
-        let message = divergence::message(failure, self.args, self.split.is_table());
+    fn failed(&self, kept: Option<&Kept>, failure: Failure) -> Failure {
+        let message = divergence::message(&failure, self.args, self.split.is_table());
         let rescued = kept.filter(|kept| {
             let run = (&self.state, self.has_checkpoint);
-            outputs::rescue(self.folder, kept, run, self.split, self.compute).is_ok()
+            !self.ranks.is_first()
+                || outputs::rescue(self.folder, kept, run, self.split, self.compute).is_ok()
         });
-        after_failure(rescued, &self.state, self.args, message)
+        let failure = after_failure(rescued, &self.state, self.args, message);
+        self.ranks.agree::<()>(Err(failure)).expect_err("a failure of all ranks")
     }
 
     /// Evaluates the model to keep on the validation and test data, and returns the warnings.
