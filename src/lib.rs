@@ -106,6 +106,7 @@
 //! - `avx512` (default) adds the AVX-512 kernels;
 //! - `safetensors` adds model files and checkpoints;
 //! - `cli` adds the tool `elbo`;
+//! - `mpi` adds the ranks of MPI to [`distributed`], and to the tool;
 //! - `twins` adds portable implementations of registers that the machine may not have, for tests.
 
 #![deny(missing_docs, unsafe_code)]

@@ -41,11 +41,13 @@ pub struct ThreadRanks {
     mailboxes: Arc<[Mailbox]>,
 }
 
+/// Messages by sender and tag, in the order in which they were sent.
+type Messages = HashMap<(usize, u32), VecDeque<Vec<u32>>>;
+
 /// Messages to one rank.
 #[derive(Default)]
 struct Mailbox {
-    /// By sender and tag, in the order in which they were sent.
-    messages: Mutex<HashMap<(usize, u32), VecDeque<Vec<u32>>>>,
+    messages: Mutex<Messages>,
     /// The rank has ended.
     is_closed: AtomicBool,
 }

@@ -6,6 +6,7 @@
 //! | [`loss`] | the VAE loss, term by term: how to choose an objective and recognize a bad choice |
 //! | [`library`] | a whole model, and single kernels on your own arrays |
 //! | [`tool`] | the command-line tool: data formats, scaling, long runs, objectives, scores |
+//! | [`ranks`] | training on several processes or machines with MPI |
 //! | [`promises`] | each promise of the library and the tool, and the test that holds it |
 //! | [`exchange`] | model files in PyTorch, other state dicts, ONNX |
 
@@ -17,5 +18,7 @@ pub mod library {}
 pub mod loss {}
 #[doc = include_str!("promises.md")]
 pub mod promises {}
+#[doc = include_str!("ranks.md")]
+pub mod ranks {}
 #[doc = include_str!("tool.md")]
 pub mod tool {}
