@@ -68,7 +68,7 @@ impl TrainingRun<'_> {
             Err(failure @ (Failure::Run(_) | Failure::OtherRank(_) | Failure::Diverged { .. })) => {
                 return Err(self.failed(kept.as_ref(), failure));
             }
-            Err(interrupted) => return Err(interrupted),
+            Err(interrupted) => return self.ranks.agree(Err(interrupted)),
         }
         if kept.is_none() {
             kept = self.last_epoch();
