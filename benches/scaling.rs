@@ -19,6 +19,7 @@
 mod clock;
 #[path = "../src/bin/elbo/commands/bench/peak.rs"]
 mod peak;
+#[allow(unused_imports)]
 #[path = "../src/bin/elbo/commands/bench/round_trip.rs"]
 mod round_trip;
 #[allow(unused_imports)]

@@ -62,6 +62,23 @@ impl<C: Communicator> Meter<C> {
         self.state.lock().unwrap().in_communication
     }
 
+    /// A message that has come through memory, and when it arrives through the network.
+    fn receive_stamped(
+        &self,
+        from: usize,
+        tag: u32,
+        words: usize,
+    ) -> Result<Option<(Duration, Vec<u32>)>> {
+        let mut stamped = vec![0; words + 2];
+        if !self.inner.try_receive(from, tag, &mut stamped)? {
+            return Ok(None);
+        }
+        let [high, low] = stamped[words..] else { unreachable!("two words") };
+        stamped.truncate(words);
+        let arrives = Duration::from_nanos(u64::from(high) << 32 | u64::from(low));
+        Ok(Some((arrives, stamped)))
+    }
+
     fn arrived(&self, state: &mut State, tag: u32) {
         if tag != AGREEMENT {
             state.expected -= 1;
@@ -116,22 +133,16 @@ impl<C: Communicator> Communicator for Meter<C> {
             }
             return Ok(has_arrived);
         }
-        if !state.early.contains_key(&(from, tag)) {
-            let mut stamped = vec![0; message.len() + 2];
-            if !self.inner.try_receive(from, tag, &mut stamped)? {
-                return Ok(false);
-            }
-            let [high, low] = stamped[message.len()..] else { unreachable!("two words") };
-            stamped.truncate(message.len());
-            let arrives = Duration::from_nanos(u64::from(high) << 32 | u64::from(low));
-            state.early.insert((from, tag), (arrives, stamped));
-        }
-        let (arrives, words) = &state.early[&(from, tag)];
-        if self.start.elapsed() < *arrives {
+        let early = match state.early.remove(&(from, tag)) {
+            Some(early) => Some(early),
+            None => self.receive_stamped(from, tag, message.len())?,
+        };
+        let Some((arrives, words)) = early else { return Ok(false) };
+        if self.start.elapsed() < arrives {
+            state.early.insert((from, tag), (arrives, words));
             return Ok(false);
         }
-        message.copy_from_slice(words);
-        state.early.remove(&(from, tag));
+        message.copy_from_slice(&words);
         self.arrived(&mut state, tag);
         Ok(true)
     }
