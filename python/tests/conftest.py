@@ -1,0 +1,37 @@
+"""Data and the tool, which several tests share."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def table():
+    """A table of 300 rows and 6 features that depend on 2 hidden ones, float64."""
+    rng = np.random.default_rng(5)
+    hidden = rng.normal(size=(300, 2))
+    return hidden @ rng.normal(size=(2, 6)) * 3.0 + rng.normal(size=(300, 6)) * 0.3 + 10.0
+
+
+@pytest.fixture(scope="session")
+def images():
+    """300 rows of 64 gray values in [0, 1], float32."""
+    rng = np.random.default_rng(6)
+    return rng.random((300, 64), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def tool():
+    """Path of the tool `elbo`: that of the variable ELBO_TOOL, or of a build of the crate."""
+    if path := os.environ.get("ELBO_TOOL"):
+        return path
+    target = Path(__file__).parents[2] / "target"
+    for profile in ("release", "debug"):
+        if (found := target / profile / "elbo").exists():
+            return str(found)
+    if found := shutil.which("elbo"):
+        return found
+    pytest.skip("no tool: build it with `cargo build --release --features cli`, or set ELBO_TOOL")
