@@ -264,14 +264,10 @@ impl Trainer {
         self.is_updating = rule.is_some();
         let Self { vae, sharded, workspace, gradient, compute, .. } = self;
         let Shards { tree, workspaces, .. } = sharded;
-        let update = rule.and_then(|rule| rule.fused()).map(|adam| UpdateWithAdam {
-            adam,
-            earlier: None,
-            weights: vae.parameters_mut(),
-            first: &mut self.first_moment,
-            second: &mut self.second_moment,
-            is_shared: false,
-        });
+        let parameters = [vae.parameters_mut(), &mut self.first_moment, &mut self.second_moment]
+            .map(|p| &mut p[..]);
+        let adam = rule.and_then(|rule| rule.fused());
+        let update = adam.map(|adam| UpdateWithAdam::new(adam, None, parameters));
         let workspace = workspaces.last().unwrap_or(workspace);
         workspace.weight_gradients(compute, tree.sink(gradient.rows_so_far(), update));
     }

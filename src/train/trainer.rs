@@ -642,17 +642,12 @@ impl Trainer {
         }
         if let (Some(adam), Some(_)) = (fused, bounds) {
             self.is_updating = true;
-            self.workspace.weight_gradients(
-                &self.compute,
-                UpdateWithAdam {
-                    adam,
-                    earlier: self.gradient.rows_so_far(),
-                    weights: self.vae.parameters_mut(),
-                    first: &mut self.first_moment,
-                    second: &mut self.second_moment,
-                    is_shared: false,
-                },
-            );
+            let parameters =
+                [self.vae.parameters_mut(), &mut self.first_moment, &mut self.second_moment];
+            let (earlier, parameters) =
+                (self.gradient.rows_so_far(), parameters.map(|p| &mut p[..]));
+            let update = UpdateWithAdam::new(adam, earlier, parameters);
+            self.workspace.weight_gradients(&self.compute, update);
         }
         Ok((sums, bounds))
     }

@@ -37,6 +37,15 @@ pub(super) struct Transposed {
 }
 
 impl Transposed {
+    /// Bytes that [`Self::new`] allocates for dy and dx; the small layers need little beside them.
+    pub(super) fn bytes(layout: &Layout, capacity: usize) -> u64 {
+        let layers = || layout.layers.iter().skip(1).map(|layer| layer.panels);
+        let outputs = layers().map(|panels| panels.outputs).max().unwrap_or(0);
+        let inputs = layers().map(|panels| panels.inputs).max().unwrap_or(0);
+        let columns = (outputs + inputs) as u64;
+        columns.saturating_mul(capacity as u64).saturating_mul(size_of::<f32>() as u64)
+    }
+
     /// Allocates memory for blocks of `capacity` rows.
     pub(super) fn new(layout: &Layout, capacity: usize) -> Self {
         // The first layer's input gradient is not needed.

@@ -86,6 +86,8 @@ pub(crate) struct Workspace {
     /// All allocated blocks; the first `used` hold the batch.
     blocks: Vec<Block>,
     used: usize,
+    /// The partition of their rows.
+    partition: Option<Partition>,
     /// Rows of the largest batch that they were made for.
     most_rows: usize,
     /// One for each thread, so no lock is contended.
@@ -105,6 +107,7 @@ impl Workspace {
             purpose,
             blocks: Vec::new(),
             used: 0,
+            partition: None,
             most_rows: 0,
             transposed: Vec::new(),
             pieces: partition::pieces(&layout),
@@ -163,6 +166,7 @@ impl Workspace {
         if rows == 0 {
             // A batch may have fewer rows than shards.
             self.used = 0;
+            self.partition = Some(Partition::new(compute, &self.layout, 0..0, 1, ANY_SIZE));
         } else {
             self.block_gradients(compute, pass, last..rows)?;
         }
@@ -182,7 +186,7 @@ impl Workspace {
         sums: &RowSums,
     ) -> Result<LossSums> {
         let (mut losses, scales) = reduce(pass, rows, sums)?;
-        let (simd, threads) = (compute.simd(), self.partition_of_blocks(compute));
+        let (simd, partition) = (compute.simd(), self.partition_of_blocks().clone());
         let blocks = &mut self.blocks[..self.used];
         let penalty = self.coupling.penalty(compute, pass, blocks, rows, sums)?; // 8.
         losses.penalty = penalty.sum;
@@ -190,8 +194,8 @@ impl Workspace {
         if pass.is_coupled() {
             // The optimal variance of this batch is in these scales.
             let pass = &Pass { scales, ..*pass };
-            let compute = threads.compute();
-            threads.for_each_block(blocks, |_, block, thread| {
+            let compute = partition.compute();
+            partition.for_each_block(blocks, |_, block, thread| {
                 block.coupled_gradients(simd, pass, &penalty.gradient);
                 let pairs = penalty.gradient.total_correlation();
                 block.backward(compute, pass, &self.transposed[thread], pairs); // 9.
@@ -260,7 +264,7 @@ impl Workspace {
         }
 
         let (simd, blocks) = (compute.simd(), self.blocks());
-        let partition = self.partition_of_blocks(compute);
+        let partition = self.partition_of_blocks();
         let work = |sink, piece: &Piece| simd.dispatch(Op(sink, blocks, piece));
         let sink = sink.for_threads(partition.threads());
         partition.for_each_piece(&self.pieces[pieces], sink, &work);
@@ -280,13 +284,9 @@ impl Workspace {
         buckets
     }
 
-    /// The threads for the rows in the blocks: those of [`Self::partition`], unless their distance has changed
-    /// meanwhile.
-    fn partition_of_blocks(&self, compute: &Compute) -> Partition {
-        let blocks = self.blocks();
-        let rows: usize = blocks.iter().map(|block| block.rows).sum();
-        let samples = blocks.first().map_or(1, Block::samples);
-        Partition::new(compute, &self.layout, 0..rows, samples, ANY_SIZE)
+    /// The partition of the rows in the blocks, so that all regions of a step run on the same threads.
+    fn partition_of_blocks(&self) -> &Partition {
+        self.partition.as_ref().expect("a pass over some rows")
     }
 
     /// Upper bound on the norm of the gradient of the last [`Self::forward_backward`], not finite if the
@@ -380,11 +380,21 @@ impl Workspace {
         let partition = Partition::new(compute, &self.layout, rows.clone(), samples, limits);
         let capacity = partition.block_rows().max(had);
         self.used = partition.blocks();
+        self.partition = Some(partition.clone());
         if !fits || self.transposed.len() < compute.threads() {
             let count = self.used.max(self.blocks.len());
+            // Evaluations have no backward pass.
+            let transposed_rows = if self.purpose == Purpose::Training {
+                capacity.saturating_mul(samples)
+            } else {
+                0
+            };
             let bytes = Block::bytes(&self.config, &self.layout, capacity, samples, self.purpose);
+            let of_thread = Transposed::bytes(&self.layout, transposed_rows);
             expect_memory(
-                bytes.saturating_mul(count as u64),
+                bytes
+                    .saturating_mul(count as u64)
+                    .saturating_add(of_thread.saturating_mul(compute.threads() as u64)),
                 || match (rows.len(), samples) {
                     (rows, 1) => format!("a batch of {rows} rows of {}", self.config),
                     (rows, k) => {
@@ -397,9 +407,7 @@ impl Workspace {
             let block = || Block::new(&self.config, &self.layout, capacity, samples, self.purpose);
             self.blocks.clear();
             self.blocks.extend((0..count).map(|_| block()));
-            // Evaluations have no backward pass.
-            let rows = if self.purpose == Purpose::Training { capacity * samples } else { 0 };
-            let transposed = || Mutex::new(Transposed::new(&self.layout, rows));
+            let transposed = || Mutex::new(Transposed::new(&self.layout, transposed_rows));
             self.transposed.clear();
             self.transposed.extend((0..compute.threads()).map(|_| transposed()));
         }

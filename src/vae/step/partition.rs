@@ -39,6 +39,7 @@ const UPDATE_ROWS: usize = 12;
 const MOST_SHARING: usize = 4;
 
 /// Division of a batch into blocks, and the threads that work on them.
+#[derive(Clone)]
 pub(super) struct Partition {
     compute: Compute,
     rows: Range<usize>,

@@ -97,14 +97,26 @@ impl FlatSink for StoreGradient<'_> {
 
 /// Updates weights and moments by Adam; the gradient itself is not kept.
 pub(crate) struct UpdateWithAdam<'a> {
-    pub(crate) adam: adam::Constants,
+    adam: adam::Constants,
     /// The sums over earlier rows of the batch, if there are any.
-    pub(crate) earlier: Option<&'a [f32]>,
-    pub(crate) weights: &'a mut [f32],
-    pub(crate) first: &'a mut [f32],
-    pub(crate) second: &'a mut [f32],
-    /// Other threads have read these weights: they are stored past the caches.
-    pub(crate) is_shared: bool,
+    earlier: Option<&'a [f32]>,
+    weights: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    /// Other threads have read these weights: they are stored past the caches. Only [`FlatSink::for_threads`] sets
+    /// it, as [`FlatSink::finish`] must follow.
+    is_shared: bool,
+}
+
+impl<'a> UpdateWithAdam<'a> {
+    /// Updates weights and moments with a gradient whose sums over earlier rows, if there are any, are `earlier`.
+    pub(crate) fn new(
+        adam: adam::Constants,
+        earlier: Option<&'a [f32]>,
+        [weights, first, second]: [&'a mut [f32]; 3],
+    ) -> Self {
+        Self { adam, earlier, weights, first, second, is_shared: false }
+    }
 }
 
 impl Sink for UpdateWithAdam<'_> {
