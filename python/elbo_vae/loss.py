@@ -150,7 +150,7 @@ class TotalCorrelation(NamedTuple):
 
 def _like(array: Array) -> Array:
     """A new array of the shape of another one, whose type the kernel checks."""
-    return np.empty(np.shape(array), dtype=np.float32)
+    return np.empty(getattr(array, "shape", ()), np.float32)
 
 
 def _reconstruction(

@@ -1,6 +1,7 @@
-//! Borrowed NumPy arrays: their type, shape and memory are checked, and they are never copied.
+//! NumPy arrays: their type, shape and memory are checked, and they are never copied.
 
-use ndarray::{ArrayViewMut2, Dimension};
+use ndarray::{ArrayView2, ArrayViewMut2, Dimension};
+use numpy::npyffi::NPY_ARRAY_WRITEABLE;
 use numpy::{
     Element, PyArray, PyArray1, PyArray2, PyArrayDescrMethods, PyArrayMethods, PyReadonlyArray1,
     PyReadonlyArray2, PyUntypedArray, PyUntypedArrayMethods,
@@ -23,6 +24,29 @@ pub fn matrix_of<'py, T: Element>(
     array.try_readonly().map_err(|_| in_use(name))
 }
 
+/// An array `[rows, columns]` of float32 that a kernel reads.
+///
+/// Without an entry in NumPy's table of borrowed arrays, which takes as long as the rest of a small call.
+pub struct Input<'py>(Bound<'py, PyArray2<f32>>);
+
+impl<'py> Input<'py> {
+    /// Checks the array.
+    pub fn new(name: &str, array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        as_matrix::<f32>(name, array, "float32").map(|array| Self(array.clone()))
+    }
+
+    /// The array.
+    pub fn view(&self) -> ArrayView2<'_, f32> {
+        // SAFETY: the elements are aligned (`as_matrix`), `self` keeps them in memory, and no argument that is written
+        // to has any of them (`views`). Other threads must leave the arrays alone during the call, as with every
+        // function of NumPy that releases the lock.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.0.as_array()
+        }
+    }
+}
+
 /// An array `[rows, columns]` of float32 to write to, with contiguous rows.
 pub struct Place<'py> {
     name: &'static str,
@@ -33,7 +57,10 @@ impl<'py> Place<'py> {
     /// Checks the array.
     pub fn new(name: &'static str, array: &Bound<'py, PyAny>) -> PyResult<Self> {
         let array = as_matrix::<f32>(name, array, "float32")?;
-        if !array.getattr("flags")?.getattr("writeable")?.extract::<bool>()? {
+        // SAFETY: the pointer is that of a live array.
+        #[allow(unsafe_code)]
+        let flags = unsafe { (*array.as_array_ptr()).fields.flags };
+        if flags & NPY_ARRAY_WRITEABLE == 0 {
             return Err(PyValueError::new_err(format!(
                 "`{name}`: the array is read-only; pass a copy, as in {name}.copy()"
             )));
@@ -58,11 +85,11 @@ impl<'py> Place<'py> {
 /// for overlapping; here they are not.
 pub fn views<'a, const N: usize>(
     places: &'a mut [Place<'_>; N],
-    inputs: &[&PyReadonlyArray2<'_, f32>],
+    inputs: &[&Input<'_>],
 ) -> PyResult<[ArrayViewMut2<'a, f32>; N]> {
     let extents: Vec<Extent> = places.iter().map(|place| Extent::new(&place.array)).collect();
     for (i, place) in places.iter().enumerate() {
-        let inputs = inputs.iter().map(|input| Extent::new(input));
+        let inputs = inputs.iter().map(|input| Extent::new(&input.0));
         if inputs.chain(extents[..i].iter().copied()).any(|other| extents[i].overlaps(other)) {
             return Err(PyValueError::new_err(format!(
                 "`{}`: the array overlaps another argument; pass one of its own",

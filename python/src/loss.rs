@@ -1,7 +1,7 @@
 //! Loss terms and the fused objective on arrays: value and gradients from one call.
 
 use crate::Compute;
-use crate::arrays::{Place, matrix, vector_of, views};
+use crate::arrays::{Input, Place, vector_of, views};
 use crate::errors::OrRaise;
 use elbo::loss::elbo as fused;
 use elbo::loss::total_correlation as tc;
@@ -199,7 +199,7 @@ pub fn reconstruction(
 ) -> PyResult<f64> {
     let parameter = Borrowed::new(parameter.as_ref())?;
     let (choice, reduction) = (parameter.choice(likelihood)?, reduction_named(reduction)?);
-    let (outputs, targets) = (matrix("outputs", outputs)?, matrix("targets", targets)?);
+    let (outputs, targets) = (Input::new("outputs", outputs)?, Input::new("targets", targets)?);
     let mut places = match doutputs {
         None => None,
         Some(doutputs) => Some([Place::new("doutputs", doutputs)?]),
@@ -211,7 +211,7 @@ pub fn reconstruction(
             Some(doutputs)
         }
     };
-    let inputs = ReconstructionInputs { outputs: outputs.as_array(), targets: targets.as_array() };
+    let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
     let compute = crate::compute(compute);
     let value = py.detach(|| {
         with_reconstruction!(choice, |term| match doutputs {
@@ -236,8 +236,8 @@ pub fn gaussian_dlogvar<'py>(
     let parameter = Borrowed::new(Some(&parameter))?;
     let reduction = reduction_named(reduction)?;
     let Choice::Gaussian(gaussian) = parameter.choice("gaussian")? else { unreachable!() };
-    let (outputs, targets) = (matrix("outputs", outputs)?, matrix("targets", targets)?);
-    let inputs = ReconstructionInputs { outputs: outputs.as_array(), targets: targets.as_array() };
+    let (outputs, targets) = (Input::new("outputs", outputs)?, Input::new("targets", targets)?);
+    let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
     let compute = crate::compute(compute);
     let mut dlogvar = match gaussian {
         Gaussian::PerFeature { logvar } => vec![0.0; logvar.len()],
@@ -268,7 +268,7 @@ pub fn penalty(
 ) -> PyResult<f64> {
     let (kind, reduction) =
         (penalty_named(kind, amount, weight, per)?, reduction_named(reduction)?);
-    let (mu, logvar) = (matrix("mu", mu)?, matrix("logvar", logvar)?);
+    let (mu, logvar) = (Input::new("mu", mu)?, Input::new("logvar", logvar)?);
     let mut places = match &gradients {
         None => None,
         Some((dmu, dlogvar)) => Some([Place::new("dmu", dmu)?, Place::new("dlogvar", dlogvar)?]),
@@ -281,7 +281,7 @@ pub fn penalty(
         }
     };
     let prior = Prior { mean: prior.0, std: prior.1 };
-    let inputs = KlInputs { mu: mu.as_array(), logvar: logvar.as_array(), prior };
+    let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior };
     let compute = crate::compute(compute);
     let value = py.detach(|| {
         with_penalty!(kind, |term| match gradients {
@@ -318,8 +318,8 @@ pub fn elbo_loss(
     let parameter = Borrowed::new(parameter.as_ref())?;
     let (choice, reduction) = (parameter.choice(likelihood)?, reduction_named(reduction)?);
     let penalty = penalty_named(kind, amount, weight, per)?;
-    let (outputs, targets) = (matrix("outputs", outputs)?, matrix("targets", targets)?);
-    let (mu, logvar) = (matrix("mu", mu)?, matrix("logvar", logvar)?);
+    let (outputs, targets) = (Input::new("outputs", outputs)?, Input::new("targets", targets)?);
+    let (mu, logvar) = (Input::new("mu", mu)?, Input::new("logvar", logvar)?);
     let mut places = match &gradients {
         None => None,
         Some((doutputs, dmu, dlogvar)) => Some([
@@ -336,10 +336,10 @@ pub fn elbo_loss(
         }
     };
     let inputs = fused::Inputs {
-        outputs: outputs.as_array(),
-        targets: targets.as_array(),
-        mu: mu.as_array(),
-        logvar: logvar.as_array(),
+        outputs: outputs.view(),
+        targets: targets.view(),
+        mu: mu.view(),
+        logvar: logvar.view(),
         prior: Prior { mean: prior.0, std: prior.1 },
     };
     let compute = crate::compute(compute);
@@ -373,7 +373,8 @@ pub fn total_correlation(
     logvar: &Bound<'_, PyAny>,
     compute: Option<&Compute>,
 ) -> PyResult<(f64, f64, f64)> {
-    let (z, mu, logvar) = (matrix("z", z)?, matrix("mu", mu)?, matrix("logvar", logvar)?);
+    let (z, mu, logvar) =
+        (Input::new("z", z)?, Input::new("mu", mu)?, Input::new("logvar", logvar)?);
     let mut places = match &gradients {
         None => None,
         Some((dz, dmu, dlogvar)) => {
@@ -388,9 +389,9 @@ pub fn total_correlation(
         }
     };
     let inputs = tc::Inputs {
-        z: z.as_array(),
-        mu: mu.as_array(),
-        logvar: logvar.as_array(),
+        z: z.view(),
+        mu: mu.view(),
+        logvar: logvar.view(),
         prior: Prior { mean: prior.0, std: prior.1 },
     };
     let (alpha, beta, gamma) = weights;
