@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+
 from elbo_vae import VAE, Compute
 
 EPOCHS, ROUNDS = 3, 3

@@ -11,6 +11,7 @@ import sys
 from timeit import repeat
 
 import numpy as np
+
 from elbo_vae import loss
 
 ROUNDS = 5
@@ -38,7 +39,9 @@ def in_python(rows: int, features: int, latent: int) -> dict[str, float]:
         "new arrays": lambda: loss.elbo(outputs, targets, mu, logvar),
         "value": lambda: loss.elbo(outputs, targets, mu, logvar, gradient=False),
     }
-    return {name: 1e6 * min(repeat(call, number=500, repeat=9)) / 500 for name, call in calls.items()}
+    return {
+        name: 1e6 * min(repeat(call, number=500, repeat=9)) / 500 for name, call in calls.items()
+    }
 
 
 def main() -> None:

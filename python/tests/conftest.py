@@ -4,8 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pytest
+# For the checks of scikit-learn that pass arrays of other libraries; before SciPy is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")
