@@ -30,6 +30,14 @@ def reference(outputs, targets, mu, logvar, beta):
     return reconstruction + beta * kl
 
 
+SETTINGS = [
+    {},
+    {"gradient": False},
+    {"likelihood": "gaussian", "penalty": "capacity", "per": "batch"},
+    {"likelihood": "squared-error", "penalty": "free-bits", "per": "sample"},
+]
+
+
 def arguments(tensors, *, likelihood="bernoulli", penalty="kl", per="dimension", gradient=True):
     return (*tensors, likelihood, None, penalty, 0.1, 1.0, per, 0.7, "batch-mean", gradient)
 
@@ -59,15 +67,22 @@ def test_has_the_bits_of_the_loss_on_arrays():
     assert terms.doutputs is None
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"gradient": False},
-        {"likelihood": "gaussian", "penalty": "capacity", "per": "batch"},
-        {"likelihood": "squared-error", "penalty": "free-bits", "per": "sample"},
-    ],
-)
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_operator_has_the_bits_of_the_eager_function(settings):
+    tensors = batch()
+    settings = {"likelihood": "bernoulli", "penalty": "kl", "per": "dimension"} | settings
+    settings.pop("gradient", None)
+    found = ops._elbo(*arguments(tensors, **settings))[0]
+    wanted = ops.elbo_loss(*tensors, beta=0.7, nats=0.1, **settings)
+    assert torch.equal(found, wanted) and wanted.grad_fn.name() == "_EagerBackward"
+    inputs = [tensors[i] for i in (0, 2, 3)]
+    for gradients in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs)):
+        assert torch.equal(*gradients)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(ops._elbo(*arguments(tensors))[0], inputs, create_graph=True)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_opcheck(settings):
     tensors = batch()
     if not settings.get("gradient", True):
@@ -123,8 +138,10 @@ def test_shares_memory_with_the_tensors(monkeypatch):
     # Columns of a wider tensor, as of a layer with two heads.
     tensors = (outputs, wide[:, 5:17], wide[:, 17:20].requires_grad_(), wide[:, 20:23])
     found = ops._elbo(*arguments(tensors))
+    ops.elbo_loss(*tensors)
+    assert addresses[7:11] == addresses[:4]
     assert addresses[:4] == [tensor.data_ptr() for tensor in tensors]
-    assert addresses[4:] == [tensor.data_ptr() for tensor in found[1:]]
+    assert addresses[4:7] == [tensor.data_ptr() for tensor in found[1:]]
 
 
 def test_accepts_any_layout():
