@@ -114,8 +114,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         try:
             run.train()
         finally:
-            self.scaling_, self.seed_ = scaling, seed
-            self._set_results(run)
+            # A fit that fails at its first step leaves the estimator as it was.
+            if trainer.steps > 0:
+                self.scaling_, self.seed_ = scaling, seed
+                self._set_results(run)
         return x
 
     _trainer: _core.Trainer | None

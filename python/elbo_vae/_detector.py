@@ -89,7 +89,7 @@ class VAEDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         tc_alpha: float = 1.0,
         tc_gamma: float = 1.0,
         importance_samples: int | None = None,
-        estimator: str = "iwae",
+        gradient_estimator: str = "iwae",
         reduction: str = "batch-mean",
         optimizer: str = "adam",
         learning_rate: float | None = 0.01,
@@ -150,7 +150,7 @@ class VAEDetector(OutlierMixin, Estimator):  # type: ignore[misc]
         self.tc_alpha = tc_alpha
         self.tc_gamma = tc_gamma
         self.importance_samples = importance_samples
-        self.estimator = estimator
+        self.gradient_estimator = gradient_estimator
         self.reduction = reduction
         self.optimizer = optimizer
         self.learning_rate = learning_rate

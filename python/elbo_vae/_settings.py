@@ -179,7 +179,7 @@ def _penalty(p: dict[str, Any], half: dict[str, int]) -> Any:
     if given == ["total_correlation"]:
         weights = {"alpha": float(p["tc_alpha"]), "gamma": float(p["tc_gamma"])}
         return {"total_correlation": weights}
-    estimator = choice("estimator", p["estimator"], ["iwae", "dreg"])
+    estimator = choice("gradient_estimator", p["gradient_estimator"], ["iwae", "dreg"])
     return {"importance": {"samples": int(p["importance_samples"]), "estimator": estimator}}
 
 

@@ -86,8 +86,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):  # type
         Settings of ``total_correlation``.
     importance_samples : int, optional
         Samples of the importance-weighted bound (IWAE, Burda et al. 2016).
-    estimator : {"iwae", "dreg"}
-        Estimator of its gradient; "dreg" is doubly reparameterized (Tucker et al. 2019).
+    gradient_estimator : {"iwae", "dreg"}
+        Estimator of the gradient of that bound; "dreg" is doubly reparameterized (Tucker et al. 2019).
     reduction : {"batch-mean", "sum", "mean"}
         Reduction of a batch.
     optimizer : {"adam", "adamw", "sgd", "adamax"}
@@ -203,7 +203,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):  # type
         tc_alpha: float = 1.0,
         tc_gamma: float = 1.0,
         importance_samples: int | None = None,
-        estimator: str = "iwae",
+        gradient_estimator: str = "iwae",
         reduction: str = "batch-mean",
         optimizer: str = "adam",
         learning_rate: float | None = None,
@@ -263,7 +263,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):  # type
         self.tc_alpha = tc_alpha
         self.tc_gamma = tc_gamma
         self.importance_samples = importance_samples
-        self.estimator = estimator
+        self.gradient_estimator = gradient_estimator
         self.reduction = reduction
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -103,7 +103,7 @@ CASES = {
         "--optimizer adamax --schedule plateau --decay-patience 1 --accumulate 2 --clip-value 0.01",
     ),
     "importance samples": (
-        {"importance_samples": 3, "estimator": "dreg"},
+        {"importance_samples": 3, "gradient_estimator": "dreg"},
         "--likelihood gaussian --scale standardize --importance-samples 3 --estimator dreg",
     ),
 }
