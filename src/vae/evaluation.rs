@@ -10,11 +10,11 @@ use super::step::terms::{LossSums, StepObjective};
 use super::{Config, Objective, Penalty, Vae};
 use crate::compute::Compute;
 use crate::dataset::{Augmentation, Dataset};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_shape};
 use crate::loss::gaussian::row_from_squares;
 use crate::loss::total_correlation::{TotalCorrelation, ln_weight};
 use crate::loss::{
-    Bernoulli, ContinuousBernoulli, Decomposition, Elbo, LossTerm, ReconstructionInputs,
+    Bernoulli, ContinuousBernoulli, Decomposition, Elbo, Gaussian, LossTerm, ReconstructionInputs,
     SigmoidProbabilities, SquaredError, TanhSquaredError, WeightedBernoulli, gaussian,
 };
 use crate::math::scalar;
@@ -372,25 +372,79 @@ impl Vae {
                 array.into_shape_with_order(column).expect("an array in standard layout")
             });
             let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
-            let out = &mut elements[..];
-            match likelihood {
-                Likelihood::Bernoulli => Bernoulli.per_example(compute, out, inputs),
-                Likelihood::WeightedBernoulli { pos_weight } => {
-                    WeightedBernoulli { pos_weight }.per_example(compute, out, inputs)
-                }
-                Likelihood::BernoulliProbabilities => {
-                    SigmoidProbabilities.per_example(compute, out, inputs)
-                }
-                Likelihood::ContinuousBernoulli => {
-                    ContinuousBernoulli.per_example(compute, out, inputs)
-                }
-                Likelihood::TanhSquaredError => TanhSquaredError.per_example(compute, out, inputs),
-                Likelihood::SquaredError | Likelihood::Gaussian(_) => {
-                    SquaredError.per_example(compute, out, inputs)
-                }
-            }?;
+            self.reconstruction_per_example(compute, &mut elements, inputs)?;
         }
         Ok(Array2::from_shape_vec(shape, elements).expect("one element for each"))
+    }
+
+    /// Computes the reconstruction term of each row from the decoder's outputs `[B, D]` and the data `[B, D]`, without
+    /// allocation: the loss term of this model's likelihood, with the bits of [`Self::score`].
+    ///
+    /// ```
+    /// use elbo::{Compute, loss::ReconstructionInputs, vae::{Config, Vae}};
+    /// use ndarray::Array2;
+    ///
+    /// let (vae, compute) = (Vae::new(Config::builder(12, 2).build()?, 1), Compute::serial());
+    /// let targets = Array2::from_elem((5, 12), 0.5_f32);
+    /// let mu = vae.encode(&compute, targets.view())?.mu;
+    /// let outputs = vae.decode_logits(&compute, mu.view())?;
+    /// let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
+    /// let mut of_rows = [0.0; 5];
+    /// vae.score_outputs(&compute, &mut of_rows, inputs)?;
+    /// assert_eq!(of_rows.to_vec(), vae.score(&compute, &targets)?.reconstruction);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LossTerm::per_example`]; [`Error::Shape`] if the arrays do not have D columns; [`Error::Config`] for a
+    /// batch-optimal variance, under which a single row has no likelihood.
+    pub fn score_outputs(
+        &self,
+        compute: &Compute,
+        out: &mut [f64],
+        inputs: ReconstructionInputs<'_>,
+    ) -> Result<()> {
+        let _environment = FloatEnvironment::standard();
+        self.expect_row_likelihood()?;
+        let [rows, features] = [inputs.outputs.nrows(), self.config.features()];
+        expect_shape("outputs", [rows, features], inputs.outputs.shape())?;
+        let learned = self.parameters.learned_logvar();
+        let logvar = match self.config.likelihood() {
+            Likelihood::Gaussian(Variance::Fixed(variance)) => scalar::ln(f64::from(variance)),
+            Likelihood::Gaussian(Variance::Shared) => f64::from(learned[0]),
+            Likelihood::Gaussian(_) => {
+                return Gaussian::PerFeature { logvar: learned }.per_example(compute, out, inputs);
+            }
+            _ => return self.reconstruction_per_example(compute, out, inputs),
+        };
+        SquaredError.per_example(compute, out, inputs)?;
+        out.iter_mut().for_each(|row| *row = row_from_squares(*row, features, logvar).0);
+        Ok(())
+    }
+
+    /// The term of each example under the model's likelihood, for a Gaussian its squared error.
+    fn reconstruction_per_example(
+        &self,
+        compute: &Compute,
+        out: &mut [f64],
+        inputs: ReconstructionInputs<'_>,
+    ) -> Result<()> {
+        match self.config.likelihood() {
+            Likelihood::Bernoulli => Bernoulli.per_example(compute, out, inputs),
+            Likelihood::WeightedBernoulli { pos_weight } => {
+                WeightedBernoulli { pos_weight }.per_example(compute, out, inputs)
+            }
+            Likelihood::BernoulliProbabilities => {
+                SigmoidProbabilities.per_example(compute, out, inputs)
+            }
+            Likelihood::ContinuousBernoulli => {
+                ContinuousBernoulli.per_example(compute, out, inputs)
+            }
+            Likelihood::TanhSquaredError => TanhSquaredError.per_example(compute, out, inputs),
+            Likelihood::SquaredError | Likelihood::Gaussian(_) => {
+                SquaredError.per_example(compute, out, inputs)
+            }
+        }
     }
 
     /// Returns an error if a single row has no likelihood.
@@ -608,6 +662,13 @@ mod tests {
             trainer.epoch(&x, |_| ()).unwrap();
             let vae = trainer.into_vae();
             let scores = vae.score(&compute, &x).unwrap().reconstruction;
+            // The same bits from the decoder's outputs.
+            let mu = vae.encode(&compute, x.view()).unwrap().mu;
+            let outputs = vae.decode_logits(&compute, mu.view()).unwrap();
+            let inputs = ReconstructionInputs { outputs: outputs.view(), targets: x.view() };
+            let mut of_outputs = [f64::NAN; 70];
+            vae.score_outputs(&compute, &mut of_outputs, inputs).unwrap();
+            assert_eq!(of_outputs[..], scores[..], "{likelihood:?}");
             let features = vae.score_features(&compute, &x).unwrap();
             assert_eq!(features.dim(), (70, 21));
             for (row, score) in features.rows().into_iter().zip(scores) {
