@@ -72,8 +72,8 @@ pub unsafe extern "C" fn elbo_compute_instruction_set(
 ) -> *const c_char {
     const NAMES: [&CStr; 4] = [c"scalar", c"avx2", c"avx512", c"neon"];
     // SAFETY: a handle, by the contract of the header.
-    let name =
-        unsafe { shared("compute", compute) }.map_or("", |handle| handle.compute.simd().name());
+    let handle = unsafe { shared("compute", compute) };
+    let name = handle.map_or("", |handle| handle.compute.simd().name());
     let named = NAMES.iter().find(|text| text.to_bytes() == name.as_bytes());
     named.map_or(c"", |text| text).as_ptr()
 }

@@ -53,8 +53,7 @@ impl Runner {
         let inference = vae.inference(&compute);
         // SAFETY: it borrows from the model behind the `Arc`, which neither moves nor changes nor ends before the
         // `Arc` of the same structure, the last of its fields to be dropped.
-        let inference =
-            unsafe { std::mem::transmute::<Inference<'_>, Inference<'static>>(inference) };
+        let inference = unsafe { extended(inference) };
         let [features, latent] = [config.features(), config.latent()];
         let rows = ROWS * compute.threads();
         let zeros = |columns| Array2::zeros((rows, columns));
@@ -259,6 +258,15 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// The same with a lifetime that the borrow checker does not know to hold.
+///
+/// # Safety
+/// The model behind it outlives it.
+unsafe fn extended(inference: Inference<'_>) -> Inference<'static> {
+    // SAFETY: the types differ in their lifetime alone, which holds by the contract.
+    unsafe { std::mem::transmute::<Inference<'_>, Inference<'static>>(inference) }
 }
 
 /// An error in some rows, with the number of the row in all of them.

@@ -148,8 +148,9 @@ pub unsafe extern "C" fn elbo_optimizer_step(
 ) -> elbo_status {
     guard("elbo_optimizer_step", || {
         // SAFETY: structures and handles are the caller's, by the contract of the header.
-        let (compute, optimizer) =
-            unsafe { (shared("compute", compute)?, shared("optimizer", optimizer)?.read()?) };
+        let compute = unsafe { shared("compute", compute) }?;
+        // SAFETY: as above.
+        let optimizer = unsafe { shared("optimizer", optimizer) }?.read()?;
         let simd = compute.compute.simd();
         let has_norm = !matches!(optimizer, Optimizer::Sgd(_));
         let w = Matrix::vector("w", w, length)?;

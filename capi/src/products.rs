@@ -209,8 +209,9 @@ pub unsafe extern "C" fn elbo_weight_gradient(
 ) -> elbo_status {
     guard("elbo_weight_gradient", || {
         // SAFETY: handles are the caller's, by the contract of the header.
-        let (compute, dpanels) =
-            unsafe { (shared("compute", compute)?, shared("dpanels", dpanels.cast_const())?) };
+        let compute = unsafe { shared("compute", compute) }?;
+        // SAFETY: as above.
+        let dpanels = unsafe { shared("dpanels", dpanels.cast_const()) }?;
         dpanels.panels.with(|dpanels| {
             let PanelLayout { outputs, inputs } = dpanels.layout();
             let x = Matrix::new("x", x, [rows, inputs], x_stride)?;

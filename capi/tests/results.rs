@@ -52,6 +52,10 @@ const BERNOULLI: elbo_reconstruction = elbo_reconstruction {
 
 /// Memory of the caller seen as an array.
 unsafe fn view<'a>(data: *const f32, shape: (usize, usize), stride: usize) -> ArrayView2<'a, f32> {
+    if shape.0 * shape.1 == 0 {
+        return ArrayView2::from_shape(shape, &[]).unwrap();
+    }
+    let stride = if shape.0 == 1 { shape.1 } else { stride };
     unsafe { ArrayView2::from_shape_ptr(shape.strides((stride, 1)), data) }
 }
 
