@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Tag of the sums on which ranks agree; other tags are those of gradients.
 const AGREEMENT: u32 = 0;
 
-/// What a network adds to the memory that messages go through.
+/// Latency and bandwidth of an emulated network.
 #[derive(Clone, Copy)]
 pub struct Network {
     pub latency: Duration,
@@ -31,7 +31,7 @@ pub struct Meter<C> {
 
 #[derive(Default)]
 struct State {
-    /// When the last message has left.
+    /// Time at which the link is free.
     is_free: Duration,
     /// Messages that have arrived, but would still be on their way.
     early: HashMap<(usize, u32), (Duration, Vec<u32>)>,

@@ -43,7 +43,7 @@ class Link:
     name: str
     latency: float  # seconds
     bandwidth: float  # bytes in a second that a rank can send
-    copy: float = 0.3e-9  # seconds of the processor for each byte sent, and for each byte received
+    copy: float  # seconds of the processor for each byte sent, and for each byte received
 
 
 NO_MESSAGES = Link("", 0.0, math.inf, 0.0)

@@ -31,7 +31,7 @@ const NONE: u32 = u32::MAX;
 /// ```
 ///
 /// # Errors
-/// That of this rank, or [`Error::Rank`] with that of the first rank that has one.
+/// The error of this rank, or [`Error::Rank`] with the error of the first rank that failed.
 pub fn sum(ranks: &dyn Communicator, values: &mut [f64], outcome: Result<()>) -> Result<()> {
     if ranks.ranks() == 1 {
         return outcome;

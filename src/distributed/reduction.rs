@@ -18,7 +18,7 @@ pub(crate) struct Reduction<'a> {
     in_flight: Vec<Bucket>,
     /// Buckets that were started.
     started: u32,
-    /// What another rank has sent, before it is added.
+    /// Buffer for a message that is added to the gradient.
     received: Vec<f32>,
 }
 

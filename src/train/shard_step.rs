@@ -35,7 +35,7 @@ use std::sync::Arc;
 /// Steps between two comparisons of the weights of all ranks.
 const CHECKED_EVERY: u64 = 100;
 
-/// What the ranks agree on after step 1: sums over rows, and the bound on the gradient.
+/// Sums that the ranks exchange after step 1: over rows, and the bound on the gradient.
 struct Agreed {
     sums: RowSums,
     bound: f64,

@@ -276,7 +276,8 @@ impl Trainer {
     ///
     /// Once warm, a step does not allocate: the first step makes room for whole batches, and the first
     /// of an epoch draws the order of the rows into memory that is kept. (The first gradient so large that it
-    /// must be looked at before it reaches the weights makes room for itself.)
+    /// must be looked at before it reaches the weights makes room for itself.) Steps of several shards or ranks allocate
+    /// what they send.
     ///
     /// After a step without an error all weights and moments are finite.
     ///

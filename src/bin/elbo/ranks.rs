@@ -137,11 +137,15 @@ impl Ranks {
 
     /// Returns the signal that any rank has received. All ranks call it at the same point.
     pub fn signal(&self, own: Option<i32>) -> Result<Option<i32>> {
-        let mut values = [f64::from(own.unwrap_or(0)), f64::from(u8::from(own.is_some()))];
-        sum(&*self.communicator, &mut values, Ok(()))?;
-        let [signals, count] = values;
-        // Several ranks have most often received the same one.
-        Ok((count > 0.0).then(|| (signals / count) as i32))
+        /// More than the number of any signal.
+        const SIGNALS: usize = 128;
+        let mut counts = [0.0; SIGNALS];
+        if let Some(signal) = own {
+            counts[signal as usize % SIGNALS] = 1.0;
+        }
+        sum(&*self.communicator, &mut counts, Ok(()))?;
+        // If ranks have received several, the last one: SIGTERM rather than SIGINT.
+        Ok(counts.iter().rposition(|&count| count > 0.0).map(|signal| signal as i32))
     }
 
     /// Prints the failure of a run, once for all ranks, and returns its exit code.
@@ -216,7 +220,7 @@ mod tests {
     fn signals_and_differences_are_known_to_all() {
         for found in on_ranks(3, |ranks| {
             let rank = ranks.communicator.rank();
-            let signal = ranks.signal((rank == 1).then_some(15)).unwrap();
+            let signal = ranks.signal([None, Some(2), Some(15)][rank]).unwrap();
             let nothing = ranks.signal(None).unwrap();
             let other = ranks.expect_same(u64::from(rank == 2), || "other data".to_owned());
             (signal, nothing, other.unwrap_err().to_string())
