@@ -257,7 +257,8 @@ typedef enum {
 // Instruction set and threads to compute with. Neither changes a bit of a result.
 //
 // May be used by several threads at the same time: the first shares its work with the threads of the handle,
-// the others work alone meanwhile. The child of a fork does not have the threads and needs a handle of its own.
+// the others work alone meanwhile. The child of a fork does not have the threads: a call there with this handle, or
+// with one made from it, is an error (ELBO_THREADS) unless it is of one thread.
 typedef struct elbo_compute elbo_compute;
 
 // A model with threads and with memory to run in. A call that follows the set-up allocates nothing. One call at a
@@ -402,8 +403,8 @@ typedef struct {
 // A function of the caller that fills `out`, `columns` numbers, with row `row` of a data set. Returns 0; another
 // number ends the call of the library with ELBO_CALLBACK.
 //
-// It is called from the threads of the call's elbo_compute, several at a time, in any order, and reads the same
-// row alike each time. It must not throw a C++ exception or leave by longjmp.
+// It is called from the threads of the call's elbo_compute, several at a time, with the rows in any order, and must
+// give the same numbers for a row each time. It must not throw a C++ exception or leave by longjmp.
 typedef int32_t (*elbo_read_row)(void *context, size_t row, float *out, size_t columns);
 
 // Rows that functions of the caller fill.
@@ -556,12 +557,13 @@ const char *elbo_version(void);
 // Starts threads: one fewer than `threads`, as the calling thread is one of them; for 0, as many as there are
 // processors for this process. Uses the widest instruction set of the machine.
 //
-// Errors: ELBO_NULL, ELBO_THREADS.
+// Errors: ELBO_NULL, ELBO_MISALIGNED; ELBO_OPTION for more than 65536 threads; ELBO_THREADS if the system refuses
+// them.
 elbo_status elbo_compute_new(elbo_compute **compute, size_t threads);
 
 // As `elbo_compute_new`, with an instruction set by name: "auto", "scalar", "avx2", "avx512" or "neon".
 //
-// Errors: ELBO_NULL, ELBO_THREADS; ELBO_OPTION for a name that is unknown or that this machine does not have.
+// Errors: as `elbo_compute_new`; ELBO_OPTION for a name that is unknown or that this machine does not have.
 elbo_status elbo_compute_new_with(elbo_compute **compute, const char *instruction_set, size_t threads);
 
 // Returns the number of threads; 0 for a null pointer.
@@ -575,7 +577,7 @@ void elbo_compute_free(elbo_compute *compute);
 
 // Writes the reduced reconstruction term of `outputs` and `targets`, both [rows, columns], to `value`, in nats.
 //
-// NaN in `outputs` gives NaN. Sums are in f64, within 1e-6 of the exact value. Allocates nothing.
+// NaN in `outputs` gives NaN. Sums are of type double, within 1e-6 of the exact value. Allocates nothing.
 //
 // Errors: ELBO_NULL, ELBO_MISALIGNED, ELBO_STRIDE, ELBO_OVERLAP; ELBO_SIZE for a mean of nothing; ELBO_OPTION
 // for a kind, a number or a reduction outside its domain; ELBO_DATA for the first target, in row order, that

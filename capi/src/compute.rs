@@ -1,7 +1,8 @@
 //! Threads as a handle.
 
 use crate::arguments::{Place, end, shared, text};
-use crate::status::{Failure, elbo_status, guard};
+use crate::status::elbo_status::ELBO_THREADS;
+use crate::status::{Failure, Outcome, elbo_status, guard};
 use elbo_rust::Compute;
 use elbo_rust::simd::InstructionSet;
 use std::ffi::{CStr, c_char};
@@ -9,15 +10,42 @@ use std::ffi::{CStr, c_char};
 /// Instruction set and threads to compute with. Neither changes a bit of a result.
 ///
 /// May be used by several threads at the same time: the first shares its work with the threads of the handle,
-/// the others work alone meanwhile. The child of a fork does not have the threads and needs a handle of its own.
+/// the others work alone meanwhile. The child of a fork does not have the threads: a call there with this handle, or
+/// with one made from it, is an error (ELBO_THREADS) unless it is of one thread.
+#[derive(Clone)]
 pub struct elbo_compute {
-    pub(crate) compute: Compute,
+    compute: Compute,
+    /// The process that has the threads.
+    process: u32,
+}
+
+impl elbo_compute {
+    fn new(compute: Compute) -> Self {
+        Self { compute, process: std::process::id() }
+    }
+
+    /// The threads, to compute with.
+    pub(crate) fn here(&self) -> Outcome<&Compute> {
+        // A call of the system, which a handle of one thread does without.
+        if self.compute.threads() > 1 && self.process != std::process::id() {
+            return Err(Failure::new(
+                ELBO_THREADS,
+                "the threads of the handle are those of another process; make an elbo_compute after the fork",
+            ));
+        }
+        Ok(&self.compute)
+    }
+
+    pub(crate) fn simd(&self) -> InstructionSet {
+        self.compute.simd()
+    }
 }
 
 /// Starts threads: one fewer than `threads`, as the calling thread is one of them; for 0, as many as there are
 /// processors for this process. Uses the widest instruction set of the machine.
 ///
-/// Errors: ELBO_NULL, ELBO_THREADS.
+/// Errors: ELBO_NULL, ELBO_MISALIGNED; ELBO_OPTION for more than 65536 threads; ELBO_THREADS if the system refuses
+/// them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elbo_compute_new(
     compute: *mut *mut elbo_compute,
@@ -25,7 +53,7 @@ pub unsafe extern "C" fn elbo_compute_new(
 ) -> elbo_status {
     guard("elbo_compute_new", || {
         let place = Place::new("compute", compute)?;
-        let make = || Ok(elbo_compute { compute: start(InstructionSet::detect(), threads)? });
+        let make = || Ok(elbo_compute::new(start(InstructionSet::detect(), threads)?));
         // SAFETY: memory of the caller, by the contract of the header.
         unsafe { place.fill(make) }
     })
@@ -33,7 +61,7 @@ pub unsafe extern "C" fn elbo_compute_new(
 
 /// As `elbo_compute_new`, with an instruction set by name: "auto", "scalar", "avx2", "avx512" or "neon".
 ///
-/// Errors: ELBO_NULL, ELBO_THREADS; ELBO_OPTION for a name that is unknown or that this machine does not have.
+/// Errors: as `elbo_compute_new`; ELBO_OPTION for a name that is unknown or that this machine does not have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elbo_compute_new_with(
     compute: *mut *mut elbo_compute,
@@ -46,14 +74,20 @@ pub unsafe extern "C" fn elbo_compute_new_with(
             // SAFETY: a text, by the contract of the header.
             let name = unsafe { text("instruction_set", instruction_set) }?;
             let simd = name.to_string_lossy().parse()?;
-            Ok(elbo_compute { compute: start(simd, threads)? })
+            Ok(elbo_compute::new(start(simd, threads)?))
         };
         // SAFETY: memory of the caller, by the contract of the header.
         unsafe { place.fill(make) }
     })
 }
 
+/// Limit on the threads: more are taken for a fault. The memory of their list is not the system's to refuse.
+const MOST_THREADS: usize = 65_536;
+
 fn start(simd: InstructionSet, threads: usize) -> Result<Compute, Failure> {
+    if threads > MOST_THREADS {
+        return Err(Failure::option("threads", "at most 65536", threads));
+    }
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Compute::new(simd, if threads == 0 { all() } else { threads })?)
 }
@@ -81,6 +115,9 @@ pub unsafe extern "C" fn elbo_compute_instruction_set(
 /// Ends the threads once no model, inference or trainer uses them. Nothing happens for a null pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elbo_compute_free(compute: *mut elbo_compute) {
-    // SAFETY: a handle that is not used any more, by the contract of the header.
-    unsafe { end(compute) }
+    guard("elbo_compute_free", || {
+        // SAFETY: a handle that is not used any more, by the contract of the header.
+        unsafe { end(compute) };
+        Ok(())
+    });
 }

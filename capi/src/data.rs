@@ -11,8 +11,8 @@ use std::panic::resume_unwind;
 /// A function of the caller that fills `out`, `columns` numbers, with row `row` of a data set. Returns 0; another
 /// number ends the call of the library with ELBO_CALLBACK.
 ///
-/// It is called from the threads of the call's elbo_compute, several at a time, in any order, and reads the same
-/// row alike each time. It must not throw a C++ exception or leave by longjmp.
+/// It is called from the threads of the call's elbo_compute, several at a time, with the rows in any order, and must
+/// give the same numbers for a row each time. It must not throw a C++ exception or leave by longjmp.
 pub type elbo_read_row = Option<
     unsafe extern "C" fn(context: *mut c_void, row: usize, out: *mut f32, columns: usize) -> i32,
 >;

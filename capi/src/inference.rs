@@ -12,10 +12,10 @@ use crate::handle::{Exclusive, end_unless_lent};
 use crate::model::elbo_model;
 use crate::status::elbo_status::*;
 use crate::status::{Failure, Outcome, elbo_status, guard};
+use elbo_rust::Error;
 use elbo_rust::loss::{Kl, KlInputs, LossTerm, ReconstructionInputs};
 use elbo_rust::random::{Generator, Stream};
 use elbo_rust::vae::{Inference, Vae};
-use elbo_rust::{Compute, Error};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct elbo_inference {
 struct Runner {
     /// Borrows from `vae`, and is dropped before it.
     inference: Inference<'static>,
-    compute: Compute,
+    compute: elbo_compute,
     /// x|c and z|c.
     wide_x: Array2<f32>,
     wide_z: Array2<f32>,
@@ -43,14 +43,14 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(model: &elbo_model, compute: &Compute) -> Outcome<Self> {
-        let (vae, compute) = (Arc::clone(&model.vae), compute.clone());
+    fn new(model: &elbo_model, handle: &elbo_compute) -> Outcome<Self> {
+        let (vae, compute) = (Arc::clone(&model.vae), handle.here()?);
         let config = vae.config();
         let rows = ROWS.checked_mul(compute.threads());
         let hidden: usize = config.encoder().iter().chain(config.decoder()).sum();
         let columns = 2 * (config.features() + config.conditions()) + 8 * config.latent() + hidden;
         expect_memory("the rows of an inference", rows.and_then(|rows| rows.checked_mul(columns)))?;
-        let inference = vae.inference(&compute);
+        let inference = vae.inference(compute);
         // SAFETY: it borrows from the model behind the `Arc`, which neither moves nor changes nor ends before the
         // `Arc` of the same structure, the last of its fields to be dropped.
         let inference = unsafe { extended(inference) };
@@ -59,7 +59,7 @@ impl Runner {
         let zeros = |columns| Array2::zeros((rows, columns));
         Ok(Self {
             inference,
-            compute,
+            compute: handle.clone(),
             wide_x: zeros(features + config.conditions()),
             wide_z: zeros(latent + config.conditions()),
             mu: zeros(latent),
@@ -208,12 +208,12 @@ impl Runner {
             let inputs = ReconstructionInputs { outputs: outputs.view(), targets: x };
             let reconstruction = &mut reconstruction[part.clone()];
             self.vae
-                .score_outputs(&self.compute, reconstruction, inputs)
+                .score_outputs(self.compute.here()?, reconstruction, inputs)
                 .map_err(|error| further(error, first))?;
             let (mu, logvar) = (self.mu.slice(s![..rows, ..]), self.logvar.slice(s![..rows, ..]));
             let kl = &mut kl[part];
             let prior = self.vae.config().prior();
-            Kl.per_example(&self.compute, kl, KlInputs { mu, logvar, prior })?;
+            Kl.per_example(self.compute.here()?, kl, KlInputs { mu, logvar, prior })?;
             for (row, values) in reconstruction.iter().zip(kl.iter()).enumerate() {
                 let terms = [("reconstruction", values.0), ("KL divergence", values.1)];
                 if let Some((term, &value)) =
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn elbo_inference_new(
         unsafe {
             place.fill(|| {
                 let (model, compute) = (shared("model", model)?, shared("compute", compute)?);
-                Ok(elbo_inference { runner: Exclusive::new(Runner::new(model, &compute.compute)?) })
+                Ok(elbo_inference { runner: Exclusive::new(Runner::new(model, compute)?) })
             })
         }
     })
@@ -341,6 +341,7 @@ pub unsafe extern "C" fn elbo_encode(
     guard("elbo_encode", || {
         // SAFETY: a handle of the caller, by the contract of the header.
         unsafe { shared("inference", inference.cast_const()) }?.runner.with(|runner| {
+            runner.compute.here()?;
             let config = runner.vae.config();
             let (features, latent) = (config.features(), config.latent());
             let mu = Matrix::new("mu", mu, [rows, latent], mu_stride)?;
@@ -413,6 +414,7 @@ unsafe fn decode(
 ) -> Outcome<()> {
     // SAFETY: by the contract.
     unsafe { shared("inference", inference) }?.runner.with(|runner| {
+        runner.compute.here()?;
         let config = runner.vae.config();
         let (features, latent) = (config.features(), config.latent());
         let x = Matrix::new("x", x, [rows, features], x_stride)?;
@@ -442,6 +444,7 @@ pub unsafe extern "C" fn elbo_reconstruct(
     guard("elbo_reconstruct", || {
         // SAFETY: a handle of the caller, by the contract of the header.
         unsafe { shared("inference", inference.cast_const()) }?.runner.with(|runner| {
+            runner.compute.here()?;
             let shape = [rows, runner.vae.config().features()];
             let out = Matrix::new("reconstruction", reconstruction, shape, reconstruction_stride)?;
             let x = Matrix::new("x", x, shape, x_stride)?;
@@ -474,6 +477,7 @@ pub unsafe extern "C" fn elbo_score(
     guard("elbo_score", || {
         // SAFETY: a handle of the caller, by the contract of the header.
         unsafe { shared("inference", inference.cast_const()) }?.runner.with(|runner| {
+            runner.compute.here()?;
             let features = runner.vae.config().features();
             let reconstruction = Matrix::vector("reconstruction", reconstruction, rows)?;
             let kl = Matrix::vector("kl", kl, rows)?;
@@ -510,6 +514,7 @@ pub unsafe extern "C" fn elbo_sample(
     guard("elbo_sample", || {
         // SAFETY: a handle of the caller, by the contract of the header.
         unsafe { shared("inference", inference.cast_const()) }?.runner.with(|runner| {
+            runner.compute.here()?;
             let features = runner.vae.config().features();
             let x = Matrix::new("x", x, [rows, features], x_stride)?;
             let conditions = conditions_of(&runner.vae, conditions, conditions_stride, rows)?;

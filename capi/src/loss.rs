@@ -301,7 +301,7 @@ macro_rules! with_penalty {
 
 /// Writes the reduced reconstruction term of `outputs` and `targets`, both [rows, columns], to `value`, in nats.
 ///
-/// NaN in `outputs` gives NaN. Sums are in f64, within 1e-6 of the exact value. Allocates nothing.
+/// NaN in `outputs` gives NaN. Sums are of type double, within 1e-6 of the exact value. Allocates nothing.
 ///
 /// Errors: ELBO_NULL, ELBO_MISALIGNED, ELBO_STRIDE, ELBO_OVERLAP; ELBO_SIZE for a mean of nothing; ELBO_OPTION
 /// for a kind, a number or a reduction outside its domain; ELBO_DATA for the first target, in row order, that
@@ -332,7 +332,7 @@ pub unsafe extern "C" fn elbo_reconstruction_forward(
                 &[value.region()],
                 &[outputs.region(), targets.region(), logvars.region()],
             )?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
             value.slice_mut()[0] =
                 with_term!(term, |term| term.forward(compute, inputs, reduction))?;
@@ -372,7 +372,7 @@ pub unsafe extern "C" fn elbo_reconstruction_forward_backward(
             let (term, logvars) = Term::read(term, columns)?;
             let inputs = [outputs.region(), targets.region(), logvars.region()];
             expect_apart(&[doutputs.region(), value.region()], &inputs)?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
             let gradient = doutputs.view_mut();
             value.slice_mut()[0] = with_term!(term, |term| {
@@ -410,7 +410,7 @@ pub unsafe extern "C" fn elbo_reconstruction_per_example(
                 &[values.region()],
                 &[outputs.region(), targets.region(), logvars.region()],
             )?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
             let values = values.slice_mut();
             with_term!(term, |term| term.per_example(compute, values, inputs))?;
@@ -458,7 +458,7 @@ pub unsafe extern "C" fn elbo_gaussian_backward_logvar(
                 &[dlogvar.region()],
                 &[outputs.region(), targets.region(), logvars.region()],
             )?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let inputs = ReconstructionInputs { outputs: outputs.view(), targets: targets.view() };
             gaussian.backward_logvar(compute, dlogvar.slice_mut(), inputs, reduction)?;
         }
@@ -496,7 +496,7 @@ pub unsafe extern "C" fn elbo_penalty_forward(
         // SAFETY: handles and memory are the caller's, by the contract of the header; what is written is apart.
         unsafe {
             let (penalty, prior) = Penalty::read(penalty)?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior };
             value.slice_mut()[0] =
                 with_penalty!(penalty, |penalty| penalty.forward(compute, inputs, reduction))?;
@@ -538,7 +538,7 @@ pub unsafe extern "C" fn elbo_penalty_forward_backward(
         // SAFETY: handles and memory are the caller's, by the contract of the header; what is written is apart.
         unsafe {
             let (penalty, prior) = Penalty::read(penalty)?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let gradients = KlGradients { dmu: dmu.view_mut(), dlogvar: dlogvar.view_mut() };
             let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior };
             value.slice_mut()[0] = with_penalty!(penalty, |penalty| {
@@ -574,7 +574,7 @@ pub unsafe extern "C" fn elbo_penalty_per_example(
         // SAFETY: handles and memory are the caller's, by the contract of the header; what is written is apart.
         unsafe {
             let (penalty, prior) = Penalty::read(penalty)?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let inputs = KlInputs { mu: mu.view(), logvar: logvar.view(), prior };
             let values = values.slice_mut();
             with_penalty!(penalty, |penalty| penalty.per_example(compute, values, inputs))?;
@@ -623,7 +623,7 @@ pub unsafe extern "C" fn elbo_objective_forward(
         unsafe {
             let (reconstruction, _) = Term::read(term, columns)?;
             let (penalty, prior) = Penalty::read(penalty)?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let (outputs, targets) = (outputs.view(), targets.view());
             let inputs =
                 elbo::Inputs { outputs, targets, mu: mu.view(), logvar: logvar.view(), prior };
@@ -688,7 +688,7 @@ pub unsafe extern "C" fn elbo_objective_forward_backward(
             let [gradient, of_mu, of_logvar] = [&doutputs, &dmu, &dlogvar].map(Matrix::region);
             let inputs = [&outputs, &targets, &mu, &logvar, &logvars].map(Matrix::region);
             expect_apart(&[gradient, of_mu, of_logvar, written], &inputs)?;
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let (outputs, targets) = (outputs.view(), targets.view());
             let inputs =
                 elbo::Inputs { outputs, targets, mu: mu.view(), logvar: logvar.view(), prior };
@@ -759,7 +759,7 @@ pub unsafe extern "C" fn elbo_total_correlation_forward_backward(
         let prior = Prior { mean: prior_mean, std: prior_std };
         // SAFETY: handles and memory are the caller's, by the contract of the header; what is written is apart.
         unsafe {
-            let compute = &shared("compute", compute)?.compute;
+            let compute = shared("compute", compute)?.here()?;
             let (dz, dmu, dlogvar) = (dz.view_mut(), dmu.view_mut(), dlogvar.view_mut());
             let gradients = total_correlation::Gradients { dz, dmu, dlogvar };
             let (z, mu, logvar) = (z.view(), mu.view(), logvar.view());

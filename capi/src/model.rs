@@ -151,7 +151,7 @@ pub(crate) unsafe fn evaluate(
     let place = Place::new("evaluation", evaluation)?;
     // SAFETY: by the contract.
     unsafe {
-        let compute = &shared("compute", compute)?.compute;
+        let compute = shared("compute", compute)?.here()?;
         let data = CallerRows::new(data, vae.config())?;
         place.put(elbo_evaluation::of(&vae.evaluate(compute, &data, &options)?));
     }
@@ -377,6 +377,9 @@ pub unsafe extern "C" fn elbo_model_evaluate(
 /// Frees the model. Inferences and trainers made from it keep what they need. Nothing happens for a null pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn elbo_model_free(model: *mut elbo_model) {
-    // SAFETY: a handle that is not used any more, by the contract of the header.
-    unsafe { end(model) }
+    guard("elbo_model_free", || {
+        // SAFETY: a handle that is not used any more, by the contract of the header.
+        unsafe { end(model) };
+        Ok(())
+    });
 }

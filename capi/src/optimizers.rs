@@ -151,7 +151,7 @@ pub unsafe extern "C" fn elbo_optimizer_step(
         let compute = unsafe { shared("compute", compute) }?;
         // SAFETY: as above.
         let optimizer = unsafe { shared("optimizer", optimizer) }?.read()?;
-        let simd = compute.compute.simd();
+        let simd = compute.simd();
         let has_norm = !matches!(optimizer, Optimizer::Sgd(_));
         let w = Matrix::vector("w", w, length)?;
         let m = Matrix::vector("m", m, length)?;

@@ -146,6 +146,7 @@ pub unsafe extern "C" fn elbo_product(
     guard("elbo_product", || {
         // SAFETY: handles are the caller's, by the contract of the header.
         let (compute, panels) = unsafe { (shared("compute", compute)?, shared("panels", panels)?) };
+        let compute = compute.here()?;
         panels.panels.with(|panels| {
             let PanelLayout { outputs, inputs } = panels.layout();
             let y = Matrix::new("y", y, [rows, outputs], y_stride)?;
@@ -154,7 +155,7 @@ pub unsafe extern "C" fn elbo_product(
             // SAFETY: memory of the caller, by the contract of the header; what is written is apart.
             let (mut to, x) = unsafe { (y.view_mut(), x.view()) };
             let product = |y: ndarray::ArrayViewMut2<'_, f32>, rows: Range<usize>| {
-                gemm::product(&compute.compute, y, x.slice(s![rows, ..]), panels)
+                gemm::product(compute, y, x.slice(s![rows, ..]), panels)
             };
             by_rows(y.is_contiguous(), &mut to, product)
         })
@@ -178,6 +179,7 @@ pub unsafe extern "C" fn elbo_input_gradient(
     guard("elbo_input_gradient", || {
         // SAFETY: handles are the caller's, by the contract of the header.
         let (compute, panels) = unsafe { (shared("compute", compute)?, shared("panels", panels)?) };
+        let compute = compute.here()?;
         panels.panels.with(|panels| {
             let PanelLayout { outputs, inputs } = panels.layout();
             let dx = Matrix::new("dx", dx, [rows, inputs], dx_stride)?;
@@ -186,7 +188,7 @@ pub unsafe extern "C" fn elbo_input_gradient(
             // SAFETY: memory of the caller, by the contract of the header; what is written is apart.
             let (mut to, dy) = unsafe { (dx.view_mut(), dy.view()) };
             let product = |dx: ndarray::ArrayViewMut2<'_, f32>, rows: Range<usize>| {
-                gemm::input_gradient(&compute.compute, dx, dy.slice(s![rows, ..]), panels)
+                gemm::input_gradient(compute, dx, dy.slice(s![rows, ..]), panels)
             };
             by_rows(dx.is_contiguous(), &mut to, product)
         })
@@ -212,6 +214,7 @@ pub unsafe extern "C" fn elbo_weight_gradient(
         let compute = unsafe { shared("compute", compute) }?;
         // SAFETY: as above.
         let dpanels = unsafe { shared("dpanels", dpanels.cast_const()) }?;
+        let compute = compute.here()?;
         dpanels.panels.with(|dpanels| {
             let PanelLayout { outputs, inputs } = dpanels.layout();
             let x = Matrix::new("x", x, [rows, inputs], x_stride)?;
@@ -220,7 +223,7 @@ pub unsafe extern "C" fn elbo_weight_gradient(
             expect_apart(&[own], &[x.region(), dy.region()])?;
             // SAFETY: memory of the caller, by the contract of the header; what is written is apart.
             let (x, dy) = unsafe { (x.view(), dy.view()) };
-            gemm::weight_gradient(&compute.compute, dpanels, x, dy)?;
+            gemm::weight_gradient(compute, dpanels, x, dy)?;
             Ok(())
         })
     })

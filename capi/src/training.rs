@@ -9,11 +9,11 @@ use crate::model::{elbo_evaluation, elbo_model, evaluate};
 use crate::optimizers::elbo_optimizer;
 use crate::status::elbo_status::ELBO_CALLBACK;
 use crate::status::{Failure, Outcome, elbo_status, guard};
+use elbo_rust::Augmentation;
 use elbo_rust::loss::importance::Estimator;
 use elbo_rust::optim::{Clip, Decay, LearningRateSchedule, Span};
 use elbo_rust::train::{Epoch, Options, Step, Trainer};
 use elbo_rust::vae::{Annealing, EvaluationOptions, Objective, Penalty};
-use elbo_rust::{Augmentation, Compute};
 use std::ffi::{c_char, c_void};
 
 /// Unit of a span of training.
@@ -217,7 +217,7 @@ pub type elbo_on_step =
 
 /// A model in training. One call at a time uses a handle (ELBO_BUSY otherwise).
 pub struct elbo_trainer {
-    trainer: Exclusive<(Trainer, Compute)>,
+    trainer: Exclusive<(Trainer, elbo_compute)>,
 }
 
 impl elbo_span {
@@ -486,9 +486,9 @@ pub unsafe extern "C" fn elbo_trainer_new(
             let (model, compute, options) = unsafe {
                 (shared("model", model)?, shared("compute", compute)?, shared("options", options)?)
             };
-            let (vae, compute) = ((*model.vae).clone(), compute.compute.clone());
-            let trainer = Trainer::new(vae, options.read()?, compute.clone())?;
-            Ok(elbo_trainer { trainer: Exclusive::new((trainer, compute)) })
+            let (vae, threads) = ((*model.vae).clone(), compute.here()?.clone());
+            let trainer = Trainer::new(vae, options.read()?, threads)?;
+            Ok(elbo_trainer { trainer: Exclusive::new((trainer, compute.clone())) })
         };
         // SAFETY: memory of the caller, by the contract of the header.
         unsafe { place.fill(make) }
@@ -510,9 +510,8 @@ pub unsafe extern "C" fn elbo_trainer_resume(
         let make = || {
             // SAFETY: handles and texts are the caller's, by the contract of the header.
             let (path, compute) = unsafe { (self::path(path)?, shared("compute", compute)?) };
-            let compute = compute.compute.clone();
-            let trainer = Trainer::resume(path, compute.clone())?;
-            Ok(elbo_trainer { trainer: Exclusive::new((trainer, compute)) })
+            let trainer = Trainer::resume(path, compute.here()?.clone())?;
+            Ok(elbo_trainer { trainer: Exclusive::new((trainer, compute.clone())) })
         };
         // SAFETY: memory of the caller, by the contract of the header.
         unsafe { place.fill(make) }
@@ -538,7 +537,8 @@ pub unsafe extern "C" fn elbo_trainer_step(
     guard("elbo_trainer_step", || {
         let place = (!step.is_null()).then(|| Place::new("step", step)).transpose()?;
         // SAFETY: a handle of the caller, by the contract of the header.
-        unsafe { shared("trainer", trainer.cast_const()) }?.trainer.with(|(trainer, _)| {
+        unsafe { shared("trainer", trainer.cast_const()) }?.trainer.with(|(trainer, compute)| {
+            compute.here()?;
             // SAFETY: structures of the caller, by the contract of the header.
             let data = unsafe { CallerRows::new(data, trainer.vae().config()) }?;
             let done = trainer.step(&data)?;
@@ -574,7 +574,7 @@ pub unsafe extern "C" fn elbo_trainer_epoch(
             // SAFETY: structures of the caller, by the contract of the header.
             let data = unsafe { CallerRows::new(data, trainer.vae().config()) }?;
             // The threads stay with the trainer from the first step to the last.
-            let found = compute.install(|| {
+            let found = compute.here()?.install(|| {
                 let on_step = &on_step;
                 let mut is_first = true;
                 loop {
@@ -630,10 +630,9 @@ pub unsafe extern "C" fn elbo_trainer_evaluate(
     guard("elbo_trainer_evaluate", || {
         // SAFETY: a handle of the caller, by the contract of the header.
         unsafe { shared("trainer", trainer.cast_const()) }?.trainer.with(|(trainer, compute)| {
-            let compute = elbo_compute { compute: compute.clone() };
             let options = EvaluationOptions { seed, ..EvaluationOptions::default() };
             // SAFETY: structures and memory are the caller's, by the contract of the header.
-            unsafe { evaluate(trainer.vae(), &raw const compute, evaluation, data, options) }
+            unsafe { evaluate(trainer.vae(), &raw const *compute, evaluation, data, options) }
         })
     })
 }

@@ -41,6 +41,8 @@ enum Kind {
     Size,
     /// The same for memory that the function makes.
     Allocation,
+    /// A number of threads.
+    Threads,
     /// A constant of an enum.
     Code,
     /// A finite f32, or f64.
@@ -115,6 +117,11 @@ impl Function {
                 Allocation => {
                     for size in [usize::MAX, usize::MAX - 14, usize::MAX / 2, 1 << 62] {
                         with(size, &[ELBO_MEMORY], &format!("{size}"));
+                    }
+                }
+                Threads => {
+                    for threads in [usize::MAX, 1 << 40, 100_000] {
+                        with(threads, &[ELBO_OPTION], &format!("{threads}"));
                     }
                 }
                 Code => {
@@ -271,8 +278,8 @@ fn every_function_rejects_every_wrong_argument() {
         config.encoder_layers = 1;
 
         let functions = [
-            function!(elbo_compute_new(Place => place, Free => 1)),
-            function!(elbo_compute_new_with(Place => place, Text => compute_name.as_ptr(), Free => 1)),
+            function!(elbo_compute_new(Place => place, Threads => 1)),
+            function!(elbo_compute_new_with(Place => place, Text => compute_name.as_ptr(), Threads => 1)),
             function!(elbo_reconstruction_forward(
                 Pointer => compute, Pointer => &raw const bernoulli, Output => values, Input => outputs, Stride(D) => 16,
                 Input => targets, Stride(D) => D, Size => ROWS, Size => D, Code => 0,

@@ -732,3 +732,50 @@ fn handles_that_are_shared_among_threads_give_the_same_bits() {
         elbo_compute_free(handle as _);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn the_child_of_a_fork_does_not_wait_for_threads_that_it_does_not_have() {
+    unsafe extern "C" {
+        safe fn fork() -> i32;
+        safe fn _exit(status: i32) -> !;
+        fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+    }
+    let (model, handle, alone) = (common::model(12, 3, 0), compute(2), compute(1));
+    let mut memory = Memory::default();
+    let (x, out) = (memory.floats(200 * 12), memory.floats(200 * 12));
+    unsafe {
+        let mut inferences = [null_mut(), null_mut()];
+        ok(elbo_inference_new(&mut inferences[0], model, handle));
+        ok(elbo_inference_new(&mut inferences[1], model, alone));
+        let run = |inference| elbo_reconstruct(inference, out, 12, x, 12, null(), 0, 200);
+        assert_eq!(inferences.map(run), [ELBO_OK; 2]);
+        let child = fork();
+        if child == 0 {
+            let mut value = 0.0;
+            let statuses = [
+                run(inferences[0]),
+                elbo_reconstruction_forward(
+                    handle, &BERNOULLI, &mut value, x, 12, x, 12, 200, 12, 0,
+                ),
+                run(inferences[1]),
+                elbo_reconstruction_forward(
+                    alone, &BERNOULLI, &mut value, x, 12, x, 12, 200, 12, 0,
+                ),
+            ];
+            elbo_inference_free(inferences[0]);
+            elbo_compute_free(handle);
+            _exit(i32::from(statuses != [ELBO_THREADS, ELBO_THREADS, ELBO_OK, ELBO_OK]));
+        }
+        let mut status = -1;
+        assert_eq!(waitpid(child, &mut status, 0), child);
+        assert_eq!(status, 0);
+        assert_eq!(inferences.map(run), [ELBO_OK; 2]);
+        for inference in inferences {
+            elbo_inference_free(inference);
+        }
+        elbo_compute_free(alone);
+        elbo_compute_free(handle);
+        elbo_model_free(model);
+    }
+}
