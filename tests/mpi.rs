@@ -8,6 +8,7 @@
 #![cfg(all(feature = "cli", feature = "mpi", target_os = "linux"))]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -55,7 +56,8 @@ fn write_data(path: &Path, rows: usize, seed: usize) {
 fn is_skipped() -> bool {
     let missing = Command::new("mpirun").arg("--version").output().is_err();
     if missing {
-        println!("skipped: mpirun is not installed");
+        // Not with `println!`, which a passing test does not show.
+        let _ = writeln!(std::io::stderr(), "skipped: mpirun is not installed");
     }
     missing
 }
@@ -260,10 +262,24 @@ fn ranks_with_other_files_or_options_are_named() {
     let missing = failure([same, same]);
     assert!(missing.starts_with("error: rank 1: x.npy: cannot read: No such file"), "{missing}");
     write_data(&scratch.join("1/x.npy"), 100, 1);
-    assert_eq!(failure([same, same]), "error: rank 1: other data than rank 0");
-    write_data(&scratch.join("1/x.npy"), 100, 0);
+    assert_eq!(
+        failure([same, same]),
+        "error: rank 1: its data differ from those of rank 0; use the same files on every rank"
+    );
+    // One value of many.
+    write_data(&scratch.join("0/x.npy"), 3000, 0);
+    write_data(&scratch.join("1/x.npy"), 3000, 0);
+    let mut bytes = fs::read(scratch.join("1/x.npy")).unwrap();
+    let at = bytes.len() - 1777 * 37;
+    bytes[at] ^= 1;
+    fs::write(scratch.join("1/x.npy"), bytes).unwrap();
+    assert_eq!(
+        failure([same, same]),
+        "error: rank 1: its data differ from those of rank 0; use the same files on every rank"
+    );
+    write_data(&scratch.join("1/x.npy"), 3000, 0);
     let other = format!("{same} --seed 5");
-    assert_eq!(failure([same, &other]), "error: rank 1: other options than rank 0");
+    assert_eq!(failure([same, &other]), "error: rank 1: its options differ from those of rank 0");
     // Alike, they train.
     let output = Run::start(&mut train_apart(&scratch, [same, same]), &scratch.0).finish();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -298,7 +314,7 @@ fn a_rank_of_another_version_is_named() {
     command.args(["-n", "2", ELBO]).args(arguments);
     command.args([":", "-n", "1"]).arg(path).args(arguments);
     let output = Run::start(&mut command, &scratch.0).finish();
-    let expected = format!("error: rank 2: another version, {other}, than rank 0");
+    let expected = format!("error: rank 2: its version, {other}, differs from that of rank 0");
     assert_eq!(failures(&output), [expected], "{}", text(&output.stderr));
     assert!(!output.status.success() && !scratch.join("out").exists());
 }

@@ -49,8 +49,9 @@ impl Ranks {
         let ranks = Self { communicator, mpi: Some(mpi), has_agreed: Arc::default() };
         // Not hashed by the compiler: a test changes the text in the executable.
         let version = std::hint::black_box(env!("CARGO_PKG_VERSION"));
-        let is_same =
-            ranks.expect_same(hash(version.as_bytes()), || format!("another version, {version},"));
+        let is_same = ranks.expect_same(hash(version.as_bytes()), || {
+            format!("its version, {version}, differs from that of rank 0")
+        });
         (ranks, is_same)
     }
 
@@ -124,11 +125,11 @@ impl Ranks {
         self.agree(outcome)
     }
 
-    /// Checks that a value is the same on all ranks; `what` this rank has, if it is not. All ranks call it at the same
-    /// point.
-    pub fn expect_same(&self, value: u64, what: impl FnOnce() -> String) -> Result<()> {
+    /// Checks that a value is the same on all ranks; `message` says what is different at this one. All ranks call it at
+    /// the same point.
+    pub fn expect_same(&self, value: u64, message: impl FnOnce() -> String) -> Result<()> {
         let rank = self.communicator.rank();
-        let different = || elbo::Error::Rank { rank, message: format!("{} than rank 0", what()) };
+        let different = || elbo::Error::Rank { rank, message: message() };
         expect_same(&*self.communicator, value, different).map_err(|error| {
             self.has_agreed.store(true, Ordering::Relaxed);
             Failure::Run(error.to_string())
@@ -222,10 +223,10 @@ mod tests {
             let rank = ranks.communicator.rank();
             let signal = ranks.signal([None, Some(2), Some(15)][rank]).unwrap();
             let nothing = ranks.signal(None).unwrap();
-            let other = ranks.expect_same(u64::from(rank == 2), || "other data".to_owned());
+            let other = ranks.expect_same(u64::from(rank == 2), || "its data differ".to_owned());
             (signal, nothing, other.unwrap_err().to_string())
         }) {
-            assert_eq!(found, (Some(15), None, "rank 2: other data than rank 0".to_owned()));
+            assert_eq!(found, (Some(15), None, "rank 2: its data differ".to_owned()));
         }
     }
 }

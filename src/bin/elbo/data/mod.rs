@@ -186,6 +186,11 @@ impl Data {
         Some(conditions)
     }
 
+    /// Returns true if rows are read from the file when they are needed.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.rows, Rows::Streamed(_))
+    }
+
     /// Returns an error if a row could not be read; such a row of a streamed file is NaN.
     pub fn check_read(&self) -> Result<()> {
         match &self.rows {

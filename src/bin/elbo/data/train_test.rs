@@ -327,8 +327,17 @@ impl TrainTestSplit {
 
     /// Hashes the description and a sample of the rows, so that a resumed run can tell other data.
     pub fn fingerprint(&self) -> Result<u64> {
-        /// Rows of each part.
-        const ROWS: usize = 256;
+        self.hash_of_rows(256)
+    }
+
+    /// Hashes the description and all rows, so that ranks can tell whether they have the same data. Of rows that are
+    /// read from the file when they are needed, a sample.
+    pub fn fingerprint_of_all(&self) -> Result<u64> {
+        self.hash_of_rows(if self.data.is_streamed() { 256 } else { usize::MAX })
+    }
+
+    /// Hashes the description and at least so many rows of each part, or all that it has.
+    fn hash_of_rows(&self, at_least: usize) -> Result<u64> {
         // FNV-1a.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
@@ -341,7 +350,7 @@ impl TrainTestSplit {
         for part in parts.into_iter().flatten() {
             let rows = part.row_count();
             let mut condition = vec![0.0; part.conditions()];
-            for row in (0..rows).step_by(rows.div_ceil(ROWS)).chain([rows - 1]) {
+            for row in (0..rows).step_by(rows.div_ceil(at_least)).chain([rows - 1]) {
                 part.read_row(row, &mut numbers);
                 part.read_condition(row, &mut condition);
                 let all = numbers.iter().chain(&condition);

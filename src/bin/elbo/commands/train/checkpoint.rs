@@ -93,11 +93,6 @@ impl RunState {
         })
     }
 
-    /// Returns a hash of the data.
-    pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
-    }
-
     /// Returns the state after the last epoch.
     pub fn as_finished(&self) -> Self {
         Self { finished: true, ..self.clone() }

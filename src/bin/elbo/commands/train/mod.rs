@@ -40,7 +40,7 @@ pub fn run(args: &TrainOptions, compute: &Compute, console: Console, ranks: &Ran
     let started = Instant::now();
     let ready = ranks.agree(prepare(args, compute, console, ranks))?;
     let Ready { folder, split, trainer, state, epochs, per_epoch, shape, other_scaling } = ready;
-    expect_same(&state, args, ranks)?;
+    expect_same(&split, args, ranks)?;
     let trainer = ranks.agree(trainer.with_ranks(ranks.communicator()).map_err(Into::into))?;
     let train = split.train_view();
     console.note(&headline(&trainer, &split, compute, ranks));
@@ -156,12 +156,20 @@ fn prepare(
 }
 
 /// Checks that all ranks have the same options and the same data.
-fn expect_same(state: &RunState, args: &TrainOptions, ranks: &Ranks) -> Result<()> {
+fn expect_same(split: &TrainTestSplit, args: &TrainOptions, ranks: &Ranks) -> Result<()> {
+    if ranks.count() == 1 {
+        return Ok(());
+    }
     // Each machine may have the files in a directory of its own.
     let is_path = |line: &&str| files::PATHS.iter().any(|name| line.starts_with(name));
     let settings: Vec<&str> = args.settings.lines().filter(|line| !is_path(line)).collect();
-    ranks.expect_same(hash(settings.join("\n").as_bytes()), || "other options".to_owned())?;
-    ranks.expect_same(state.fingerprint(), || "other data".to_owned())
+    ranks.expect_same(hash(settings.join("\n").as_bytes()), || {
+        "its options differ from those of rank 0".to_owned()
+    })?;
+    let data = ranks.agree(split.fingerprint_of_all())?;
+    ranks.expect_same(data, || {
+        "its data differ from those of rank 0; use the same files on every rank".to_owned()
+    })
 }
 
 /// Checks options for data of so many features, as a run does.
