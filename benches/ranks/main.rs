@@ -100,6 +100,10 @@ impl Communicator for SharedRanks {
     fn try_receive(&self, from: usize, tag: u32, message: &mut [u32]) -> Result<bool> {
         self.0.try_receive(from, tag, message)
     }
+
+    fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Steps with one shard and with four in turn: the best of five rounds of `steps` steps.

@@ -146,6 +146,10 @@ impl<C: Communicator> Communicator for Meter<C> {
         self.arrived(&mut state, tag);
         Ok(true)
     }
+
+    fn flush(&self) -> Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Rank 0 of so many, the others of which have gradients of 0 and answer at once: the time of a step without

@@ -122,6 +122,15 @@ pub trait Communicator: Send + Sync {
         }
         Ok(())
     }
+
+    /// Waits until all messages of this rank have left. Called when the other ranks are receiving them, before work
+    /// during which an engine that moves messages only while it is called would leave them waiting.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A process alone: rank 0 of 1.

@@ -3,7 +3,7 @@
 //! Messages are non-blocking sends and receives whose buffers belong to this file until MPI is done with them. MPI may
 //! make progress only while it is called, which [`Communicator::try_receive`] does.
 
-use super::Communicator;
+use super::{Communicator, Pause};
 use crate::error::{Error, Result};
 use ::mpi::Threading;
 use ::mpi::environment::Universe;
@@ -199,6 +199,19 @@ impl Communicator for Mpi {
                 Ok(false)
             }
             None => Ok(false),
+        }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut pause = Pause::default();
+        loop {
+            let mut state = self.state();
+            state.forget_sent();
+            if state.sent.is_empty() {
+                return Ok(());
+            }
+            drop(state);
+            pause.wait();
         }
     }
 }

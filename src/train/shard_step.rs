@@ -306,7 +306,8 @@ impl Trainer {
                 None => pause.wait(),
             }
         }
-        Ok(())
+        // Other ranks may still wait for what this one has sent.
+        ranks.flush()
     }
 
     /// Makes the sum in the tree the stored gradient.
