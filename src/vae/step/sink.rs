@@ -76,8 +76,7 @@ impl Sink for StoreGradient<'_> {
     #[inline(always)]
     fn start<S: Simd>(&self, _: S, at: usize) -> Option<S::f32s> {
         // Chains that go on where the part before has stopped: the bits of one undivided batch.
-        let stored = || S::as_simd_f32s(&self.gradient[at..at + S::F32_LANES]).0[0];
-        (self.start == Start::Stored).then(stored)
+        (self.start == Start::Stored).then(|| register::<S>(self.gradient, at))
     }
 
     #[inline(always)]
@@ -122,8 +121,7 @@ impl<'a> UpdateWithAdam<'a> {
 impl Sink for UpdateWithAdam<'_> {
     #[inline(always)]
     fn start<S: Simd>(&self, _: S, at: usize) -> Option<S::f32s> {
-        let register = |sums: &[f32]| S::as_simd_f32s(&sums[at..at + S::F32_LANES]).0[0];
-        self.earlier.map(register)
+        self.earlier.map(|sums| register::<S>(sums, at))
     }
 
     #[inline(always)]

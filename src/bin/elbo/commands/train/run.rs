@@ -204,8 +204,9 @@ impl TrainingRun<'_> {
         self.state.training_seconds += time;
         let validated = self.split.used(Ok(())).and_then(|()| self.validate(self.trainer.vae()));
         let (validated, left_out) = self.agree(validated)?;
-        self.ranks
-            .expect_same(validated.loss.to_bits(), || "another validation loss".to_owned())?;
+        self.ranks.expect_same(validated.loss.to_bits(), || {
+            "its validation loss differs from that of rank 0".to_owned()
+        })?;
         self.trainer.observe(validated.loss);
         let trained = self.trainer.epoch_so_far();
         let epoch = EpochRecord {
